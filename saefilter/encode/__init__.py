@@ -1,0 +1,1 @@
+"""Tokens to feature activations: presets, the truncated model, the SAE, batches, the encoder."""

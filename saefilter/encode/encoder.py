@@ -1,0 +1,208 @@
+"""The encoder: windows of tokens in, pooled feature activations per row out.
+
+Dense `[tokens, d_sae]` results never leave a chunk; what leaves a batch is sparse and pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from saefilter.encode.batches import pad, plan_batches
+from saefilter.encode.model import TruncatedModel, choose_device, load_truncated_model
+from saefilter.encode.presets import Preset
+from saefilter.encode.sae import Sae, load_sae
+from saefilter.errors import SaefilterError
+from saefilter.rows.render import PlainRenderer, Window, load_tokenizer
+
+POOLS = ("mean", "max")
+DEFAULT_BATCH_TOKENS = 8192
+SAE_CHUNK_TOKENS = 2048
+TOP_TOKENS = 5
+"""Tokens remembered per row as evidence."""
+
+
+class TokenScore(NamedTuple):
+    """A token's share in its row's score."""
+
+    start: int
+    end: int
+    """Character span in the row's text."""
+    score: float
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Pooled activations of `n_rows` rows; rows without windows are all zero."""
+
+    features: sparse.csr_matrix
+    """Pooled feature activations, `[n_rows, d_sae]`."""
+    residual: NDArray[np.float32]
+    """Mean residual over scored tokens, `[n_rows, d_model]`."""
+    n_tokens: NDArray[np.int64]
+    """Scored tokens per row, `[n_rows]`."""
+    top_tokens: list[list[TokenScore]]
+    """Per row, the tokens with the largest weighted activation; empty without `token_weights`."""
+
+
+class Encoder:
+    """A loaded preset: tokenizer, truncated model and SAE on one device."""
+
+    def __init__(self, preset: Preset, *, device: str = "auto", dtype: str = "auto"):
+        self.preset = preset
+        self.device = choose_device(device)
+        self.dtype = preset.dtype if dtype == "auto" else dtype
+        path = preset.model_path()
+        self.tokenizer = load_tokenizer(path)
+        self.model: TruncatedModel = load_truncated_model(
+            path, preset.layers, dtype=self.dtype, device=self.device
+        )
+        self.sae: Sae = load_sae(preset.sae_path()).to(self.device)
+        if self.sae.d_model != self.model.d_model:
+            raise SaefilterError(
+                f"the SAE reads vectors of {self.sae.d_model} and {preset.model} has d_model "
+                f"{self.model.d_model}",
+                remedy="Use the SAE that was trained on this model.",
+            )
+        if self.sae.hook and self.sae.hook != preset.hook:
+            raise SaefilterError(
+                f"the SAE was trained at {self.sae.hook} and the preset reads {preset.hook}"
+            )
+
+    def renderer(self, *, max_tokens: int, train_on: str) -> PlainRenderer:
+        """The renderer that goes with this model."""
+        return PlainRenderer(
+            self.tokenizer, context=self.preset.context, max_tokens=max_tokens, train_on=train_on
+        )
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        windows: Sequence[Window],
+        n_rows: int,
+        *,
+        pool: str = "mean",
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        token_weights: NDArray[np.float32] | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> Encoded:
+        """Encode windows and pool their scored tokens per row.
+
+        `token_weights`, `[d_sae]`, is what a unit of each feature adds to a row's score; with it the
+        tokens that add most are remembered. `advance` is told the real tokens of each batch done.
+        """
+        weights = None
+        if token_weights is not None:
+            weights = torch.from_numpy(token_weights).to(self.device)
+        pooled = _Pool(n_rows, self.sae, pool)
+        for batch in plan_batches([len(window.ids) for window in windows], batch_tokens):
+            chosen = [windows[position] for position in batch]
+            ids, attention, scored = pad(chosen, self.tokenizer.pad_token_id or 0)
+            residual = self.model.residual(ids, attention)
+            scored = scored.to(residual.device)
+            tokens = residual[scored].float()  # [n_scored, d_model], window after window
+            if not torch.isfinite(tokens).all():
+                raise SaefilterError(
+                    "the model gave values that are not finite", remedy="Try --dtype fp32."
+                )
+            pooled.add(chosen, tokens, weights)
+            if advance is not None:
+                advance(int(attention.sum()))
+        return pooled.result()
+
+
+class _Pool:
+    """Collects batches and reduces them to one sparse row per dataset row."""
+
+    def __init__(self, n_rows: int, sae: Sae, pool: str):
+        self.n_rows = n_rows
+        self.sae = sae
+        self.pool = pool
+        self.parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+        self.residual = np.zeros((n_rows, sae.d_model), dtype=np.float32)
+        self.n_tokens = np.zeros(n_rows, dtype=np.int64)
+        self.top_tokens: list[list[TokenScore]] = [[] for _ in range(n_rows)]
+
+    def add(
+        self, windows: list[Window], tokens: torch.Tensor, weights: torch.Tensor | None
+    ) -> None:
+        counts = [int(window.scored.sum()) for window in windows]
+        # window of each token; pooled per window here, windows are merged into rows at the end
+        owner = torch.repeat_interleave(torch.arange(len(windows)), torch.tensor(counts))
+        owner = owner.to(tokens.device)
+        dense = torch.zeros(len(windows), self.sae.d_sae, device=tokens.device)
+        token_scores = torch.zeros(len(tokens), device=tokens.device)
+        for start in range(0, len(tokens), SAE_CHUNK_TOKENS):
+            chunk = slice(start, start + SAE_CHUNK_TOKENS)
+            active = self.sae.encode(tokens[chunk])
+            where = owner[chunk][active.token] * self.sae.d_sae + active.feature
+            if self.pool == "mean":
+                dense.view(-1).index_add_(0, where, active.value)
+            else:
+                dense.view(-1).scatter_reduce_(0, where, active.value, reduce="amax")
+            if weights is not None:
+                token_scores[chunk].index_add_(
+                    0, active.token, active.value * weights[active.feature]
+                )
+        window_index, feature = dense.nonzero(as_tuple=True)
+        rows = np.array([window.row for window in windows], dtype=np.int64)
+        self.parts.append(
+            (
+                rows[window_index.cpu().numpy()],
+                feature.cpu().numpy(),
+                dense[window_index, feature].cpu().numpy(),
+            )
+        )
+        sums = torch.zeros(len(windows), self.sae.d_model, device=tokens.device)
+        np.add.at(self.residual, rows, sums.index_add_(0, owner, tokens).cpu().numpy())
+        np.add.at(self.n_tokens, rows, counts)
+        if weights is not None:
+            scores = torch.split(token_scores.cpu(), counts)
+            for window, values in zip(windows, scores, strict=True):
+                self._remember(window, values.numpy())
+
+    def _remember(self, window: Window, values: NDArray[np.float32]) -> None:
+        spans = window.spans[window.scored]
+        best = np.argsort(-values, kind="stable")[:TOP_TOKENS]
+        found = [
+            TokenScore(int(spans[i, 0]), int(spans[i, 1]), float(values[i]))
+            for i in best
+            if values[i] > 0
+        ]
+        merged = sorted(self.top_tokens[window.row] + found, key=lambda token: -token.score)
+        self.top_tokens[window.row] = merged[:TOP_TOKENS]
+
+    def result(self) -> Encoded:
+        shape = (self.n_rows, self.sae.d_sae)
+        if self.parts:
+            rows, features, values = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+        else:
+            rows, features, values = np.empty(0, int), np.empty(0, int), np.empty(0, np.float32)
+        counts = np.maximum(self.n_tokens, 1)
+        if self.pool == "mean":
+            values = (values / counts[rows]).astype(np.float32)
+            matrix = sparse.coo_matrix((values, (rows, features)), shape=shape).tocsr()
+        else:
+            matrix = _max_csr(rows, features, values, shape)
+        residual = (self.residual / counts[:, None]).astype(np.float32)
+        return Encoded(matrix, residual, self.n_tokens, self.top_tokens)
+
+
+def _max_csr(
+    rows: NDArray[np.int64],
+    features: NDArray[np.int64],
+    values: NDArray[np.float32],
+    shape: tuple[int, int],
+) -> sparse.csr_matrix:
+    """Duplicates are reduced by their maximum, where `tocsr` would add them."""
+    keys = rows * shape[1] + features
+    order = np.argsort(keys, kind="stable")
+    unique, starts = np.unique(keys[order], return_index=True)
+    largest = np.maximum.reduceat(values[order], starts) if len(unique) else values
+    return sparse.csr_matrix((largest, (unique // shape[1], unique % shape[1])), shape=shape)

@@ -1,0 +1,162 @@
+"""The sparse autoencoder: read from sae-lens's disk format, encode to sparse activations.
+
+The arithmetic is sae-lens's own, restated for inference so that scoring need not import sae-lens
+(seconds) nor hold dense `[tokens, d_sae]` results; tests hold it against sae-lens's `encode`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from saefilter.errors import SaefilterError
+
+ARCHITECTURES = ("standard", "jumprelu", "topk")
+NORMALIZATIONS = ("none", "expected_average_only_in", "layer_norm", "constant_norm_rescale")
+LAYER_NORM_EPS = 1e-5  # sae-lens's
+
+
+class Activations(NamedTuple):
+    """The active features of some tokens, as triplets."""
+
+    token: Tensor
+    """Row of the input that is active, `[n_active]`."""
+    feature: Tensor
+    """Which feature, `[n_active]`."""
+    value: Tensor
+    """Its activation, > 0, `[n_active]`."""
+
+
+@dataclass(frozen=True)
+class Sae:
+    """One SAE's weights (fp32) and the choices of its configuration that change the numbers."""
+
+    architecture: str
+    w_enc: Tensor
+    """`[d_model, d_sae]`"""
+    b_enc: Tensor
+    """`[d_sae]`"""
+    w_dec: Tensor
+    """`[d_sae, d_model]`"""
+    b_dec: Tensor
+    """`[d_model]`"""
+    hook: str
+    model_name: str
+    fingerprint: str
+    """SHA-256 over `w_dec` in fp32; a toxic set belongs to exactly one."""
+    k: int = 0
+    """Active features per token (TopK)."""
+    threshold: Tensor | None = None
+    """`[d_sae]` (JumpReLU)."""
+    subtract_b_dec: bool = True
+    rescale_by_decoder_norm: bool = False
+    normalize: str = "none"
+
+    @property
+    def d_model(self) -> int:
+        return self.w_dec.shape[1]
+
+    @property
+    def d_sae(self) -> int:
+        return self.w_dec.shape[0]
+
+    def directions(self) -> NDArray[np.float32]:
+        """Unit-norm decoder directions, `[d_sae, d_model]`; a zero row stays zero."""
+        return unit_rows(self.w_dec.cpu().numpy())
+
+    def to(self, device: torch.device) -> Sae:
+        """The same SAE on a device."""
+        moved = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return Sae(**{**vars(self), **moved})
+
+    def pre_activations(self, residual: Tensor) -> Tensor:
+        """What the activation function sees, `[n_tokens, d_sae]`, of `[n_tokens, d_model]`."""
+        x = residual.to(self.w_enc.dtype)
+        if self.normalize == "layer_norm":
+            x = x - x.mean(dim=-1, keepdim=True)
+            x = x / (x.std(dim=-1, keepdim=True) + LAYER_NORM_EPS)
+        elif self.normalize == "constant_norm_rescale":
+            x = x * (self.d_model**0.5 / x.norm(dim=-1, keepdim=True))
+        if self.subtract_b_dec:
+            x = x - self.b_dec
+        pre = torch.addmm(self.b_enc, x, self.w_enc)
+        if self.rescale_by_decoder_norm:
+            pre = pre * self.w_dec.norm(dim=-1)
+        return pre
+
+    def encode(self, residual: Tensor) -> Activations:
+        """Active features of `residual`, `[n_tokens, d_model]`."""
+        pre = self.pre_activations(residual)
+        if self.architecture == "topk":
+            values, features = torch.topk(pre, self.k, dim=-1, sorted=False)
+            token, slot = (values > 0).nonzero(as_tuple=True)
+            return Activations(token, features[token, slot], values[token, slot])
+        floor = 0.0 if self.threshold is None else self.threshold.clamp(min=0)
+        token, feature = (pre > floor).nonzero(as_tuple=True)
+        return Activations(token, feature, pre[token, feature])
+
+
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to unit length; zero rows stay zero."""
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    unit: NDArray[np.float32] = (rows / np.maximum(norms, 1e-12)).astype(np.float32)
+    return unit
+
+
+def load_sae(folder: str | Path) -> Sae:
+    """Read an SAE in sae-lens's disk format: `cfg.json` and `sae_weights.safetensors`.
+
+    Raises SaefilterError when the folder is not one, or its architecture is not supported.
+    """
+    folder = Path(folder)
+    try:
+        config: dict[str, Any] = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+        weights = {
+            name: tensor.to(torch.float32)
+            for name, tensor in load_file(folder / "sae_weights.safetensors").items()
+        }
+    except (OSError, ValueError) as error:
+        raise SaefilterError(
+            f"not an SAE in sae-lens's format ({error})",
+            where=str(folder),
+            remedy="The folder must hold cfg.json and sae_weights.safetensors.",
+        ) from error
+    architecture = config.get("architecture", "standard")
+    normalize = config.get("normalize_activations") or "none"
+    for value, known, what in (
+        (architecture, ARCHITECTURES, "architecture"),
+        (normalize, NORMALIZATIONS, "normalize_activations"),
+    ):
+        if value not in known:
+            raise SaefilterError(
+                f"{what} {value!r} is not supported (supported: {', '.join(known)})",
+                where=str(folder / "cfg.json"),
+            )
+    w_dec = weights["W_dec"].contiguous()
+    metadata = config.get("metadata") or {}
+    return Sae(
+        architecture=architecture,
+        w_enc=weights["W_enc"].contiguous(),
+        b_enc=weights.get("b_enc", torch.zeros(w_dec.shape[0])),
+        w_dec=w_dec,
+        b_dec=weights["b_dec"],
+        hook=str(metadata.get("hook_name", "")),
+        model_name=str(metadata.get("model_name", "")),
+        fingerprint=hashlib.sha256(w_dec.numpy().tobytes()).hexdigest(),
+        k=int(config.get("k", 0)),
+        threshold=weights.get("threshold"),
+        subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),
+        rescale_by_decoder_norm=bool(config.get("rescale_acts_by_decoder_norm", False)),
+        normalize=normalize,
+    )

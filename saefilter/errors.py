@@ -1,0 +1,20 @@
+"""The one exception that a user's mistake, data or environment can raise."""
+
+from __future__ import annotations
+
+
+class SaefilterError(Exception):
+    """Something the user can put right: what is wrong, where, and what to do about it.
+
+    The command line prints it as one line and exits with code 2.
+    """
+
+    def __init__(self, problem: str, *, where: str | None = None, remedy: str | None = None):
+        self.problem = problem
+        self.where = where
+        self.remedy = remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.problem}" if self.where else self.problem
+        return f"{text}. {self.remedy}" if self.remedy else text

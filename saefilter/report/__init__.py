@@ -1,0 +1,1 @@
+"""What a filtering run did and why: the data of the report, and its faces."""

@@ -1,0 +1,134 @@
+"""The report's content. JSON is the truth; HTML and Markdown are drawn from this and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+REPORT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FeatureEvidence:
+    """One feature that brought a sample close, and the toxic feature it lies next to."""
+
+    feature: int
+    label: str
+    share: float
+    """Its part of the positive contributions to the sample's score, 0 to 1."""
+    toxic_feature: int
+    toxic_label: str
+    cosine: float
+    """Between the two decoder directions."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message as shown to a reader, cut to a readable length."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SampleView:
+    """One row, as far as a reader needs it. Its text is untrusted."""
+
+    row_id: int
+    line: int
+    distance: float
+    percentile: float | None
+    """Share of harmless reference samples that are farther away, 0 to 100."""
+    turns: list[Turn]
+    words: list[str]
+    """The words of the trained text that weigh most, strongest first."""
+    features: list[FeatureEvidence]
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class QuarantinedView:
+    """A row that could not be scored."""
+
+    row_id: int
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class FeatureTotal:
+    """A feature's part in the dropped rows beside the kept ones."""
+
+    feature: int
+    label: str
+    toxic_feature: int
+    toxic_label: str
+    cosine: float
+    dropped_share: float
+    """Share of dropped rows where it is among the top features."""
+    kept_share: float
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of scored rows by distance; `edges` has one more entry than the counts."""
+
+    edges: list[float]
+    kept: list[int]
+    dropped: list[int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the report says."""
+
+    version: str
+    """Of saefilter."""
+    created: str
+    """ISO 8601, UTC."""
+    input: str
+    """File name of the input."""
+    input_sha256: str
+    outputs: dict[str, str]
+    """`kept`, `dropped`, `quarantined` (when there are any) -> file name."""
+    counts: dict[str, int]
+    """`rows`, `kept`, `dropped`, `quarantined`, `truncated`, `duplicates`."""
+    selection: dict[str, Any]
+    """`strategy`, what was asked (`drop_frac`, `drop_count`, `min_distance`, `seed`) and the
+    `threshold` distance: the largest distance that was dropped."""
+    scoring: dict[str, Any]
+    """`preset`, `model`, `sae`, `hook`, `toxic_set`, `metric`, `pool`, `train_on`, `max_tokens`,
+    `dtype`, `device`, `seconds`, `tokens`, `tokens_per_second`."""
+    histogram: Histogram
+    flagged: dict[str, int]
+    """Rows closer than a share of the harmless reference: `{"95": n, "99": n, "99.9": n}`."""
+    reference_rows: int
+    """Harmless samples behind the percentiles; 0 when the toxic set has no calibration."""
+    dropped: list[SampleView]
+    """The closest dropped rows, closest first."""
+    borderline: list[SampleView]
+    """The closest rows that were kept."""
+    features: list[FeatureTotal]
+    quarantined: list[QuarantinedView]
+    """The first of them; `counts` has the total."""
+    quarantine_reasons: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+    """Warnings and caveats a reader must see."""
+    report_version: int = REPORT_VERSION
+
+    def to_json(self) -> str:
+        """The report as JSON text."""
+        return json.dumps(_finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity as null: they are not JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,170 @@
+"""Recognise what a row is: a conversation, a prompt with its completion, or plain text.
+
+Formats are told apart by their columns, in the order of FORMATS; each is a few lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from saefilter.rows.read import json_type
+
+TEXT = "text"
+"""Role of a row that is one plain text: all of it is trained on."""
+ASSISTANT = "assistant"
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": ASSISTANT,
+    "gpt": ASSISTANT,
+    "chatgpt": ASSISTANT,
+    "bot": ASSISTANT,
+    "model": ASSISTANT,
+    "function_call": ASSISTANT,
+    "tool": "tool",
+    "function": "tool",
+    "function_response": "tool",
+    "observation": "tool",
+}
+
+
+class RowProblem(Exception):
+    """Why a row cannot be scored, in words for its quarantine entry."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: who speaks, and what is said."""
+
+    role: str
+    """`system`, `user`, `assistant`, `tool`, or `text` for a plain text."""
+    content: str
+
+
+Conversation = tuple[Message, ...]
+
+
+def recognise(row: dict[str, Any]) -> Conversation:
+    """The row's conversation. Raises RowProblem when there is none, or nothing to train on."""
+    for columns, read in FORMATS:
+        if all(row.get(column) is not None for column in columns):
+            conversation = read(row)
+            break
+    else:
+        names = ", ".join(repr(name) for name in list(row)[:8])
+        raise RowProblem(
+            f"no known format: the columns are {names}; expected 'messages', 'conversations', "
+            "'prompt' and 'completion', 'instruction' and 'output', or 'text'"
+        )
+    trained = [message for message in conversation if message.role in (ASSISTANT, TEXT)]
+    if not trained:
+        raise RowProblem("no assistant turn, so there is nothing to train on")
+    if not any(message.content.strip() for message in trained):
+        raise RowProblem("the answer is empty" if trained[0].role != TEXT else "the text is empty")
+    return conversation
+
+
+def _messages(row: dict[str, Any]) -> Conversation:
+    return _turns("messages", row["messages"], "role", "content")
+
+
+def _sharegpt(row: dict[str, Any]) -> Conversation:
+    turns = _decoded("conversations", row["conversations"])
+    openai_style = bool(turns) and isinstance(turns[0], dict) and "role" in turns[0]
+    keys = ("role", "content") if openai_style else ("from", "value")
+    system = row.get("system")
+    head: Conversation = ()
+    if isinstance(system, str) and system.strip():
+        head = (Message("system", system),)
+    return head + _turns("conversations", turns, *keys)
+
+
+def _prompt_completion(row: dict[str, Any]) -> Conversation:
+    prompt, completion = row["prompt"], row["completion"]
+    if isinstance(prompt, (list, tuple)):
+        head = _turns("prompt", prompt, "role", "content")
+    else:
+        head = (Message("user", _string("prompt", prompt)),)
+    if isinstance(completion, (list, tuple)):
+        return head + _turns("completion", completion, "role", "content")
+    return (*head, Message(ASSISTANT, _string("completion", completion)))
+
+
+def _alpaca(row: dict[str, Any]) -> Conversation:
+    request = _string("instruction", row["instruction"])
+    if row.get("input"):
+        request = f"{request}\n\n{_string('input', row['input'])}"
+    messages = [Message("user", request), Message(ASSISTANT, _string("output", row["output"]))]
+    if row.get("system"):
+        messages.insert(0, Message("system", _string("system", row["system"])))
+    return tuple(messages)
+
+
+def _text(row: dict[str, Any]) -> Conversation:
+    return (Message(TEXT, _string("text", row["text"])),)
+
+
+FORMATS: tuple[tuple[tuple[str, ...], Callable[[dict[str, Any]], Conversation]], ...] = (
+    (("messages",), _messages),
+    (("conversations",), _sharegpt),
+    (("prompt", "completion"), _prompt_completion),
+    (("instruction", "output"), _alpaca),
+    (("text",), _text),
+)
+"""Columns that mark a format, and its reader; the first whose columns are all there is taken."""
+
+
+def _decoded(column: str, value: Any) -> list[Any]:
+    """A list of turns, also when a CSV cell or a string column holds it as JSON."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise RowProblem(f"'{column}' is a string that is not readable JSON: {error}") from None
+    if not isinstance(value, (list, tuple)):
+        raise RowProblem(f"'{column}' is {json_type(value)}; a list of turns was expected")
+    return list(value)
+
+
+def _turns(column: str, value: Any, role_key: str, content_key: str) -> Conversation:
+    messages = []
+    for number, turn in enumerate(_decoded(column, value), start=1):
+        where = f"turn {number} of '{column}'"
+        if not isinstance(turn, dict):
+            raise RowProblem(f"{where} is {json_type(turn)}; an object was expected")
+        role = turn.get(role_key)
+        if not isinstance(role, str) or role.lower() not in ROLES:
+            shown = json.dumps(role, default=str)[:40]
+            raise RowProblem(f"{where} has the unknown '{role_key}' {shown}")
+        content = _content(turn.get(content_key), f"'{content_key}' of {where}", turn)
+        messages.append(Message(ROLES[role.lower()], content))
+    if not messages:
+        raise RowProblem(f"'{column}' is an empty list")
+    return tuple(messages)
+
+
+def _content(value: Any, where: str, turn: dict[str, Any]) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)):  # parts, as in {"type": "text", "text": ...}
+        texts = []
+        for part in value:
+            text = part.get("text") if isinstance(part, dict) else part
+            if isinstance(text, str):
+                texts.append(text)
+        return "".join(texts)
+    if value is None and turn.get("tool_calls"):
+        return ""  # a turn that only calls a tool says nothing
+    raise RowProblem(f"{where} is {json_type(value)}; a string was expected")
+
+
+def _string(column: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise RowProblem(f"'{column}' is {json_type(value)}; a string was expected")
+    return value

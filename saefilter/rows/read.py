@@ -1,0 +1,285 @@
+"""Read a dataset file as a stream of rows, each with the line it came from.
+
+A row that cannot be read is still a row: it carries its error and goes to quarantine. Nothing here
+knows what a conversation is; see formats.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from saefilter.errors import SaefilterError
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+READ_BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the input, readable or not."""
+
+    index: int
+    """Position among the rows of the input, from 0; the `row_id` of every artifact."""
+    line: int
+    """Where a person finds it: line in a JSONL or CSV file, item or row number elsewhere; from 1."""
+    data: dict[str, Any] | None
+    """The row's columns; None when it could not be read."""
+    error: str | None = None
+    """Why it could not be read; None when it could."""
+    raw: bytes = b""
+    """The line as it stands in the file, without its line end (JSONL only)."""
+
+    def digest(self) -> str:
+        """A 64-bit hash of the row's content, as 16 hex digits; equal rows have equal digests."""
+        content = self.raw or json.dumps(
+            self.data, sort_keys=True, default=str, ensure_ascii=True
+        ).encode("ascii")
+        return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset file: JSONL, JSON array, CSV or Parquet, the text formats optionally gzipped."""
+
+    path: Path
+    kind: str
+    """`jsonl`, `json`, `csv` or `parquet`."""
+    gzipped: bool
+
+    @classmethod
+    def open(cls, path: str | Path) -> Source:
+        """Recognise a file by its suffix. Raises SaefilterError when it is missing or unknown."""
+        path = Path(path)
+        if path.is_dir():
+            raise SaefilterError(
+                f"{path} is a folder", remedy="Name one JSONL, JSON, CSV or Parquet file."
+            )
+        if not path.exists():
+            raise SaefilterError(f"there is no file {path}", remedy="Check the name and folder.")
+        suffixes = [suffix.lower() for suffix in path.suffixes]
+        gzipped = bool(suffixes) and suffixes[-1] == ".gz"
+        suffix = suffixes[-2] if gzipped and len(suffixes) > 1 else (suffixes or [""])[-1]
+        if suffix not in SUFFIXES or (gzipped and suffix == ".parquet"):
+            raise SaefilterError(
+                f"{path.name} is not a kind of file that can be read",
+                remedy="Use .jsonl, .ndjson, .json or .csv (each also with .gz), or .parquet.",
+            )
+        kind = "jsonl" if suffix == ".ndjson" else suffix[1:]
+        if kind == "json" and not _starts_with_bracket(path, gzipped):
+            kind = "jsonl"
+        return cls(path, kind, gzipped)
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its suffixes: `data.jsonl.gz` -> `data`."""
+        name = self.path.name[: -len(".gz")] if self.gzipped else self.path.name
+        return name.rpartition(".")[0] or name
+
+    def sha256(self) -> str:
+        """Hash of the file's bytes, as hex."""
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def rows(self) -> Iterator[Row]:
+        """All rows in order. Raises SaefilterError when the file as a whole cannot be read."""
+        readers = {"jsonl": _jsonl_rows, "json": _json_rows, "csv": _csv_rows}
+        if self.kind == "parquet":
+            yield from _parquet_rows(self.path)
+            return
+        with self.reading() as file:
+            yield from readers[self.kind](file, self.path)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[IO[bytes]]:
+        """The file's bytes, decompressed; what goes wrong becomes a SaefilterError."""
+        try:
+            with _open_bytes(self.path, self.gzipped) as file:
+                yield file
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise SaefilterError(
+                f"the gzip data is damaged ({error})",
+                where=str(self.path),
+                remedy="Download or compress the file again.",
+            ) from error
+        except OSError as error:
+            raise SaefilterError(
+                f"cannot be read ({error.strerror or error})", where=str(self.path)
+            ) from error
+
+    def count_rows(self) -> int:
+        """How many rows `rows()` will yield, counted without parsing where the format allows."""
+        if self.kind == "parquet":
+            return int(_parquet_file(self.path).metadata.num_rows)
+        if self.kind != "jsonl":
+            return sum(1 for _ in self.rows())
+        with self.reading() as file:
+            return sum(1 for _ in jsonl_lines(file, self.path))
+
+
+def _open_bytes(path: Path, gzipped: bool) -> IO[bytes]:
+    return gzip.open(path, "rb") if gzipped else open(path, "rb")  # type: ignore[return-value]
+
+
+def _starts_with_bracket(path: Path, gzipped: bool) -> bool:
+    try:
+        with _open_bytes(path, gzipped) as file:
+            return file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+    except (OSError, EOFError, zlib.error):
+        return False  # reported when the rows are read
+
+
+def parse_line(raw: bytes) -> tuple[dict[str, Any] | None, str | None]:
+    """One JSONL line as (row, None), or (None, why it is not a row)."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return None, f"not UTF-8 (byte {error.start + 1} of the line is 0x{raw[error.start]:02x})"
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        return None, "not readable JSON: nested too deeply"
+    except ValueError as error:
+        return None, f"not readable JSON: {error}"
+    return _check_row(value, may_have_surrogates=b"\\u" in raw)
+
+
+def _check_row(value: Any, may_have_surrogates: bool) -> tuple[dict[str, Any] | None, str | None]:
+    if not isinstance(value, dict):
+        return None, f"a JSON object was expected, this is {json_type(value)}"
+    if not value:
+        return None, "the row is empty"
+    if may_have_surrogates:
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            return None, "a text holds half of a surrogate pair, which is not valid Unicode"
+    return value, None
+
+
+def json_type(value: Any) -> str:
+    """What a value is, in the words of JSON, with its article."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return f"a {type(value).__name__}"
+
+
+def jsonl_lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, bytes]]:
+    """Line numbers, from 1, and the lines that are not blank, stripped."""
+    for line, raw in enumerate(file, start=1):
+        if line == 1:
+            if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                raise SaefilterError(
+                    "the file is UTF-16", where=str(path), remedy="Convert it to UTF-8."
+                )
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if raw := raw.strip(b" \t\r\n"):
+            yield line, raw
+
+
+def _jsonl_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
+    for index, (line, raw) in enumerate(jsonl_lines(file, path)):
+        data, error = parse_line(raw)
+        yield Row(index, line, data, error, raw)
+
+
+def _json_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
+    try:
+        items = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise SaefilterError(
+            f"not readable JSON: {error}", where=str(path), remedy="One JSON array is expected."
+        ) from error
+    for index, value in enumerate(items):
+        data, problem = _check_row(value, may_have_surrogates=True)
+        yield Row(index, index + 1, data, problem)
+
+
+def _csv_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
+    csv.field_size_limit(2**31 - 1)
+    # surrogateescape keeps undecodable bytes visible, so that only their row is quarantined
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    reader = csv.reader(text)
+    try:
+        header = next(reader)
+    except StopIteration:
+        return
+    if len(set(header)) < len(header):
+        raise SaefilterError(
+            "two columns have the same name", where=f"{path}:1", remedy="Rename one of them."
+        )
+    index = 0
+    while True:
+        first_line = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Row(index, first_line, None, f"not readable CSV: {error}")
+            index += 1
+            continue
+        if not fields:
+            continue
+        data = dict(zip(header, fields, strict=False))
+        problem = None
+        if len(fields) != len(header):
+            problem = f"{len(fields)} fields where the header has {len(header)}"
+        elif any("\udc80" <= char <= "\udcff" for field in fields for char in field):
+            problem = "not UTF-8"
+        raw = ",".join(fields).encode("utf-8", "surrogateescape") if problem else b""
+        yield Row(index, first_line, None if problem else data, problem, raw)
+        index += 1
+
+
+def _parquet_file(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise SaefilterError(
+            f"not a readable Parquet file ({str(error).splitlines()[0]})",
+            where=str(path),
+            remedy="Write or download the file again.",
+        ) from error
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow as pa
+
+    index = 0
+    try:
+        for batch in _parquet_file(path).iter_batches(batch_size=READ_BATCH_ROWS):
+            for data in batch.to_pylist():
+                yield Row(index, index + 1, data)
+                index += 1
+    except pa.ArrowException as error:
+        raise SaefilterError(
+            f"row {index + 1} or one soon after cannot be read ({str(error).splitlines()[0]})",
+            where=str(path),
+            remedy="Write or download the file again.",
+        ) from error

@@ -1,0 +1,156 @@
+"""Rows as an Arrow table, with the types the input has and no value changed.
+
+JSON has one column type per value, Arrow one per column. Where a file's rows disagree, the rows that
+differ from the majority are named, so that the caller can quarantine them; none is bent to fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as pa_json
+import pyarrow.parquet as pq
+
+from saefilter.errors import SaefilterError
+from saefilter.rows.read import Source, json_type, jsonl_lines, parse_line
+
+LONG_INTEGER = re.compile(rb"\d{16}")
+"""Beyond 2**53 Arrow's JSON reader may round an integer to a double without a word."""
+
+
+@dataclass(frozen=True)
+class InputTable:
+    """The wanted rows of an input, as they can be written."""
+
+    table: pa.Table
+    """One row per entry of `row_ids`."""
+    row_ids: list[int]
+    conflicts: dict[int, str]
+    """Rows left out: row id -> which column's type differs from the other rows'."""
+    lines: dict[int, bytes] | None = None
+    """JSONL only: the rows as they stand in the file, for writing JSONL back byte by byte."""
+
+
+def read_table(source: Source, wanted: list[int]) -> InputTable:
+    """The rows whose ids are in `wanted` (ascending), with the input's columns, order and types."""
+    if source.kind == "parquet":
+        return InputTable(pq.read_table(source.path).take(pa.array(wanted, pa.int64())), wanted, {})
+    keep = set(wanted)
+    if source.kind == "jsonl":
+        with source.reading() as file:
+            lines = {
+                index: raw
+                for index, (_line, raw) in enumerate(jsonl_lines(file, source.path))
+                if index in keep
+            }
+        table = _parsed_by_arrow(list(lines.values()))
+        if table is not None:
+            return InputTable(table, wanted, {}, lines)
+        rows = {index: parse_line(raw)[0] or {} for index, raw in lines.items()}
+        fitted, conflicts = _fit_columns(rows)
+        return InputTable(fitted, [i for i in wanted if i not in conflicts], conflicts, lines)
+    rows = {row.index: row.data or {} for row in source.rows() if row.index in keep}
+    fitted, conflicts = _fit_columns(rows)
+    return InputTable(fitted, [i for i in wanted if i not in conflicts], conflicts)
+
+
+def _parsed_by_arrow(lines: list[bytes]) -> pa.Table | None:
+    """The fast way, or None where it would change a value or cannot read the rows."""
+    if not lines or any(LONG_INTEGER.search(line) for line in lines):
+        return None
+    data = b"\n".join(lines)
+    # a block must hold the longest line whole
+    read_options = pa_json.ReadOptions(block_size=max(1 << 20, 2 * max(map(len, lines))))
+    try:
+        table = pa_json.read_json(pa.BufferReader(data), read_options=read_options)
+        schema = pa.schema([field.with_type(_untimed(field.type)) for field in table.schema])
+        if schema != table.schema:  # texts that look like dates must stay texts
+            table = pa_json.read_json(
+                pa.BufferReader(data),
+                read_options=read_options,
+                parse_options=pa_json.ParseOptions(explicit_schema=schema),
+            )
+    except (pa.ArrowException, UnicodeDecodeError):
+        return None
+    return table if table.num_rows == len(lines) else None
+
+
+def _untimed(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_untimed(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_untimed(field.type)) for field in kind])
+    return kind
+
+
+def _fit_columns(rows: dict[int, dict[str, Any]]) -> tuple[pa.Table, dict[int, str]]:
+    """A table of the rows that agree in their types, and the others with their reasons."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    conflicts: dict[int, str] = {}
+    for name in names:
+        for row_id, reason in _column_conflicts(name, {i: r.get(name) for i, r in rows.items()}):
+            conflicts.setdefault(row_id, reason)
+    fitting = [row for row_id, row in rows.items() if row_id not in conflicts]
+    arrays = [pa.array([row.get(name) for row in fitting]) for name in names]
+    return pa.table(dict(zip(names, arrays, strict=True))), conflicts
+
+
+def _column_conflicts(name: str, values: dict[int, Any]) -> Iterable[tuple[int, str]]:
+    if _fits(list(values.values())):
+        return
+    # Values of one inferred type stand or fall together: try the commonest types first.
+    types = {row_id: _inferred(value) for row_id, value in values.items()}
+    example = {types[row_id]: value for row_id, value in values.items()}
+    accepted: list[Any] = []
+    refused: set[str] = set()
+    for kind, _count in Counter(types.values()).most_common():
+        if kind != UNFIT and _fits([*accepted, example[kind]]):
+            accepted.append(example[kind])
+        else:
+            refused.add(kind)
+    usual = json_type(next((value for value in accepted if value is not None), None))
+    for row_id, value in values.items():
+        if types[row_id] in refused:
+            here = json_type(value)
+            detail = f"{here} where most rows have {usual}" if here != usual else (
+                f"{here} whose inner types differ from those of most rows"
+            )
+            yield row_id, f"column {name!r} is {detail}, which one table cannot hold"
+
+
+UNFIT = "unfit"
+
+
+def _inferred(value: Any) -> str:
+    try:
+        return str(pa.infer_type([value]))
+    except (pa.ArrowException, OverflowError, UnicodeError):
+        return UNFIT
+
+
+def _fits(values: list[Any]) -> bool:
+    try:
+        pa.array(values)
+    except (pa.ArrowException, OverflowError, UnicodeError):
+        return False
+    return True
+
+
+def write_parquet(table: pa.Table, path: Any, metadata: dict[bytes, bytes] | None = None) -> None:
+    """Write a table. Raises SaefilterError for types that Parquet does not have."""
+    if metadata:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    try:
+        pq.write_table(table, path, compression="zstd")
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise SaefilterError(
+            f"Parquet cannot hold this data ({str(error).splitlines()[0]})",
+            remedy="Write JSONL, which copies the lines as they are: -o NAME.jsonl",
+        ) from error

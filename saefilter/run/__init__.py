@@ -1,0 +1,1 @@
+"""Runs over a whole dataset: score it, filter it, and the files that carry the result."""

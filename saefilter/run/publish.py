@@ -1,0 +1,45 @@
+"""Write files so that a final name only ever shows a complete file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from saefilter.errors import SaefilterError
+
+
+def refuse_existing(paths: list[Path], *, overwrite: bool) -> None:
+    """Raise SaefilterError for the first path that is in the way."""
+    for path in paths:
+        if path.is_dir():
+            raise SaefilterError(f"{path} is a folder", remedy="Name a file with -o.")
+        if path.exists() and not overwrite:
+            raise SaefilterError(
+                f"{path} exists already", remedy="Use --overwrite, or another name with -o."
+            )
+        if not path.parent.is_dir():
+            raise SaefilterError(f"there is no folder {path.parent}", remedy="Create it first.")
+
+
+@contextmanager
+def publishing(paths: list[Path]) -> Iterator[list[Path]]:
+    """Temporary names beside `paths`; renamed to them when the block succeeds, removed when not.
+
+    Raises SaefilterError when the disk is full or not writable.
+    """
+    temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    try:
+        yield temporary
+        for source, target in zip(temporary, paths, strict=True):
+            os.replace(source, target)
+    except OSError as error:
+        raise SaefilterError(
+            f"cannot write {error.filename or paths[0]} ({error.strerror or error})",
+            remedy="Nothing was written under its final name; make room or choose another folder.",
+        ) from error
+    finally:
+        for path in temporary:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,153 @@
+"""The scores file: its schema, its provenance, reading it back. No torch here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from saefilter.errors import SaefilterError
+
+SCORES_VERSION = 1
+SUFFIX = ".scores.parquet"
+METADATA_KEY = b"saefilter"
+SCORED = "scored"
+QUARANTINED = "quarantined"
+
+TOP_FEATURE = pa.struct(
+    [
+        ("feature", pa.int32()),
+        ("label", pa.string()),
+        ("activation", pa.float32()),
+        ("share", pa.float32()),
+        ("toxic_feature", pa.int32()),
+        ("toxic_label", pa.string()),
+        ("cosine", pa.float32()),
+    ]
+)
+
+SCHEMA = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        ("line", pa.int64()),
+        ("row_hash", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("distance", pa.float64()),
+        ("proximity", pa.float64()),
+        ("percentile", pa.float64()),
+        ("n_tokens", pa.int32()),
+        ("n_trained", pa.int32()),
+        ("n_scored", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("top_features", pa.list_(TOP_FEATURE)),
+        ("top_words", pa.list_(pa.string())),
+    ]
+)
+"""One line per input row, in the input's order; quarantined rows have nulls and their reason."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a scores file; kept in its schema metadata."""
+
+    version: str
+    """Of saefilter."""
+    created: str
+    input_path: str
+    input_sha256: str
+    preset: str
+    model: str
+    sae: str
+    hook: str
+    sae_fingerprint: str
+    toxic_set: str
+    toxic_set_sha256: str
+    metric: str
+    pool: str
+    train_on: str
+    max_tokens: int
+    dtype: str
+    device: str
+    rows: int
+    scored: int
+    quarantined: int
+    truncated: int
+    duplicates: int
+    tokens: int
+    """Tokens the model read."""
+    seconds: float
+    reference_rows: int
+    note: str | None
+    """The preset's caveat."""
+    scores_version: int = SCORES_VERSION
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """As Parquet schema metadata."""
+        return {METADATA_KEY: json.dumps(asdict(self)).encode()}
+
+    def tokens_per_second(self) -> float:
+        """Throughput of the run that made the scores."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A scores file, opened: its provenance, and its columns on demand."""
+
+    path: Path
+    provenance: Provenance
+
+    @classmethod
+    def open(cls, path: str | Path) -> Scores:
+        """Raises SaefilterError when it is missing, damaged or not a scores file."""
+        path = Path(path)
+        if not path.exists():
+            raise SaefilterError(
+                f"there is no scores file {path}", remedy="Run: saefilter score DATA"
+            )
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except (pa.ArrowException, OSError) as error:
+            raise SaefilterError(
+                f"not a readable Parquet file ({str(error).splitlines()[0]})",
+                where=str(path),
+                remedy="Run saefilter score again with --overwrite.",
+            ) from error
+        if METADATA_KEY not in metadata:
+            raise SaefilterError("not a scores file of saefilter", where=str(path))
+        fields: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+        if fields.get("scores_version") != SCORES_VERSION:
+            raise SaefilterError(
+                f"scores of version {fields.get('scores_version')}; this saefilter reads "
+                f"{SCORES_VERSION}",
+                where=str(path),
+                remedy="Score the data again.",
+            )
+        return cls(path, Provenance(**fields))
+
+    def read(self, columns: list[str]) -> pa.Table:
+        """Some of its columns."""
+        try:
+            return pq.read_table(self.path, columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise SaefilterError(
+                f"cannot be read ({str(error).splitlines()[0]})",
+                where=str(self.path),
+                remedy="Run saefilter score again with --overwrite.",
+            ) from error
+
+
+def latest_scores(folder: Path) -> Path:
+    """The scores file in `folder` that was written last. Raises SaefilterError without one."""
+    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise SaefilterError(
+            "there are no scores in this folder",
+            remedy="Run: saefilter score DATA, or name the data: saefilter filter DATA --drop-frac 0.1",
+        )
+    return found[-1]

@@ -1,0 +1,1 @@
+"""Strategies: which of the scored rows to drop."""
