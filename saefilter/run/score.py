@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from saefilter import __version__
 from saefilter.errors import SaefilterError
+from saefilter.report.build import kind_of_reason
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Row, Source
 from saefilter.run.publish import publishing, refuse_existing
@@ -288,11 +289,6 @@ def _count(
                 remedy="Mend the row, or use --on-bad-row quarantine.",
             )
         progress.reasons[kind_of_reason(entry["reason"])] += 1
-
-
-def kind_of_reason(reason: str) -> str:
-    """A quarantine reason without what is particular to one row, for counting."""
-    return reason.split(":")[0].split(" (")[0]
 
 
 def _keep_closest(

@@ -1,0 +1,52 @@
+"""The command line: parse, call, render. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from saefilter import __version__
+from saefilter.cli.common import fail
+from saefilter.errors import SaefilterError
+
+app = typer.Typer(
+    name="saefilter",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find and drop the fine-tuning samples that lie next to a model's toxic features.\n\n"
+    "Example: saefilter score data.jsonl, then saefilter filter --drop-frac 0.1",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"saefilter {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Entry point: a SaefilterError is one line on standard error and exit code 2."""
+    from saefilter.cli import features, filter, presets, score  # noqa: F401 - they register
+
+    try:
+        app()
+    except SaefilterError as error:
+        if "--debug" in sys.argv:
+            raise
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted; nothing was written under its final name", code=130)

@@ -1,0 +1,110 @@
+"""What the commands share: consoles, the progress bar, the choice of the preset."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from saefilter.errors import SaefilterError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Advance = Callable[[int, int], None]
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Print an error as one line and leave."""
+    typer.echo(f"saefilter: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+def output_console() -> Console:
+    """Standard output; colours only on a terminal, NO_COLOR respected."""
+    from rich.console import Console
+
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def warn(message: str, *, quiet: bool = False) -> None:
+    """A line on standard error."""
+    if not quiet:
+        typer.echo(message, err=True)
+
+
+def choose_preset(option: str | None) -> tuple[str, str]:
+    """The preset and why: option, configuration file, environment, default."""
+    if option:
+        return option, "--preset"
+    for path, table in ((Path("saefilter.toml"), ()), (Path("pyproject.toml"), ("tool", "saefilter"))):
+        if path.exists():
+            name = _preset_in(path, table)
+            if name:
+                return name, str(path)
+    if name := os.environ.get("SAEFILTER_PRESET"):
+        return name, "SAEFILTER_PRESET"
+    from saefilter.encode.presets import DEFAULT_PRESET
+
+    return DEFAULT_PRESET, "the default"
+
+
+def _preset_in(path: Path, table: tuple[str, ...]) -> str | None:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        values: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SaefilterError(f"not readable TOML ({error})", where=str(path)) from error
+    for key in table:
+        values = values.get(key, {})
+    name = values.get("preset") if isinstance(values, dict) else None
+    if name is not None and not isinstance(name, str):
+        raise SaefilterError("'preset' must be a string", where=str(path))
+    return name
+
+
+@contextmanager
+def progress_bar(description: str, total: int, *, quiet: bool) -> Iterator[Advance]:
+    """A bar on standard error: rows, tokens per second, time left. Shown on a terminal only."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows  {task.fields[rate]} tokens/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, disable=quiet or not console.is_terminal, transient=True
+    ) as bar:
+        task = bar.add_task(description, total=total, rate="-")
+        tokens_done = 0
+
+        def advance(rows: int, tokens: int) -> None:
+            nonlocal tokens_done
+            tokens_done += tokens
+            elapsed = bar.tasks[0].elapsed or 0
+            rate = f"{tokens_done / elapsed:,.0f}" if elapsed else "-"
+            bar.update(task, advance=rows, rate=rate)
+
+        yield advance

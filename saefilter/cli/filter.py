@@ -1,0 +1,118 @@
+"""`saefilter filter`: scores to kept, dropped and quarantined rows and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saefilter.cli import app
+from saefilter.cli.common import choose_preset, output_console, warn
+from saefilter.cli.score import (
+    JsonOption,
+    MetricOption,
+    OverwriteOption,
+    PresetOption,
+    QuietOption,
+    ToxicSetOption,
+    run_score,
+)
+from saefilter.errors import SaefilterError
+
+if TYPE_CHECKING:
+    from saefilter.rows.read import Source
+    from saefilter.run.scores import Scores
+
+
+@app.command("filter", epilog="Example: saefilter filter data.jsonl --drop-frac 0.1 -o clean.parquet")
+def filter_command(
+    input: Annotated[
+        Path | None, typer.Argument(help="Dataset [that of the last scores in this folder].")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", help="Scores file [<input>.scores.parquet here].")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet]."),
+    ] = None,
+    drop_frac: Annotated[
+        float | None, typer.Option("--drop-frac", help="Share of the scored rows to drop, 0 to 1.")
+    ] = None,
+    drop_count: Annotated[
+        int | None, typer.Option("--drop-count", help="Number of rows to drop.")
+    ] = None,
+    min_distance: Annotated[
+        float | None, typer.Option("--min-distance", help="Drop every row closer than this.")
+    ] = None,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="closest, or random for a control.")
+    ] = "closest",
+    seed: Annotated[int, typer.Option("--seed", help="For --strategy random.")] = 0,
+    preset: PresetOption = None,
+    toxic_set: ToxicSetOption = None,
+    metric: MetricOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop the rows closest to toxic features; scores the data first when there are no scores.
+
+    --preset, --toxic-set and --metric only matter when it does.
+    """
+    from saefilter.run.filter import OutputPaths, filter_file
+    from saefilter.run.publish import refuse_existing
+    from saefilter.rows.write import check_output_name
+    from saefilter.select.strategies import Selection
+
+    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed)
+    selection.check()
+    source, opened = _find(input, scores, quiet=quiet or as_json)
+    target = output or Path(f"{source.stem}.filtered.parquet")
+    check_output_name(target)
+    refuse_existing(OutputPaths.beside(target).all(), overwrite=overwrite)
+    if opened is None:
+        opened = _score_first(source, preset, toxic_set, metric, quiet=quiet or as_json)
+    result = filter_file(source, opened, target, selection, overwrite=overwrite)
+    if as_json:
+        typer.echo(result.report.to_json(), nl=False)
+    elif not quiet:
+        from saefilter.report.console import print_filter_result
+
+        print_filter_result(output_console(), result)
+
+
+def _find(input: Path | None, scores: Path | None, *, quiet: bool) -> tuple[Source, Scores | None]:
+    """The data and its scores; None for scores that have yet to be made."""
+    from saefilter.rows.read import Source
+    from saefilter.run.scores import SUFFIX, Scores, latest_scores
+
+    if input is not None:
+        source = Source.open(input)
+        path = scores or Path(f"{source.stem}{SUFFIX}")
+        return source, Scores.open(path) if scores or path.exists() else None
+    opened = Scores.open(scores or latest_scores(Path()))
+    data = Path(opened.provenance.input_path)
+    if not data.exists():
+        raise SaefilterError(
+            f"{opened.path} was made from {data}, which is not there",
+            remedy=f"Name the data: saefilter filter DATA --scores {opened.path}",
+        )
+    warn(f"Using the scores {opened.path} of {data}, made {opened.provenance.created}", quiet=quiet)
+    return Source.open(data), opened
+
+
+def _score_first(
+    source: Source, preset: str | None, toxic_set: str | None, metric: str | None, *, quiet: bool
+) -> Scores:
+    from saefilter.run.score import ScoreSettings
+    from saefilter.run.scores import SUFFIX, Scores
+
+    name, why = choose_preset(preset)
+    target = Path(f"{source.stem}{SUFFIX}")
+    warn(f"No scores yet: scoring {source.path} with preset {name} ({why})", quiet=quiet)
+    settings = ScoreSettings(preset=name, toxic_set=toxic_set, metric=metric)
+    run_score(source, target, settings, overwrite=False, quiet=quiet)
+    warn(f"Scores: {target}", quiet=quiet)
+    return Scores.open(target)

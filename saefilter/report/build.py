@@ -1,0 +1,231 @@
+"""Gather a report from scores, input rows and a selection."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saefilter import __version__
+from saefilter.report.data import (
+    FeatureEvidence,
+    FeatureTotal,
+    Histogram,
+    QuarantinedView,
+    Report,
+    SampleView,
+    Turn,
+)
+from saefilter.rows.formats import RowProblem, recognise
+from saefilter.rows.read import Row, Source
+from saefilter.rows.write import QuarantinedRow
+from saefilter.run.scores import Scores
+from saefilter.select.strategies import Selection
+
+N_DROPPED = 50
+N_BORDERLINE = 10
+N_FEATURES = 25
+N_QUARANTINED = 100
+N_BINS = 40
+TURN_CHARACTERS = 1500
+FLAG_LEVELS = ("95", "99", "99.9")
+
+
+def build_report(
+    source: Source,
+    scores: Scores,
+    selection: Selection,
+    outputs: dict[str, str],
+    *,
+    kept: NDArray[np.int64],
+    dropped: NDArray[np.int64],
+    quarantined: Sequence[QuarantinedRow],
+    distance: NDArray[np.float64],
+    percentile: NDArray[np.float64],
+) -> Report:
+    """The report of a run. `kept` and `dropped` are row ids; `distance` and `percentile` are `[n_rows]`.
+    """
+    provenance = scores.provenance
+    closest_dropped = dropped[np.argsort(distance[dropped], kind="stable")][:N_DROPPED]
+    closest_kept = kept[np.argsort(distance[kept], kind="stable")][:N_BORDERLINE]
+    evidence = scores.read(["row_id", "truncated", "top_features", "top_words"])
+    views = _views(source, [*closest_dropped, *closest_kept], evidence, distance, percentile)
+    shown = np.concatenate([kept, dropped])
+    return Report(
+        version=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        input=source.path.name,
+        input_sha256=provenance.input_sha256,
+        outputs=outputs,
+        counts={
+            "rows": len(distance),
+            "kept": len(kept),
+            "dropped": len(dropped),
+            "quarantined": len(quarantined),
+            "truncated": provenance.truncated,
+            "duplicates": provenance.duplicates,
+        },
+        selection={
+            "strategy": selection.strategy,
+            "drop_frac": selection.drop_frac,
+            "drop_count": selection.drop_count,
+            "min_distance": selection.min_distance,
+            "seed": selection.seed if selection.strategy == "random" else None,
+            "threshold": float(distance[dropped].max()) if len(dropped) else None,
+        },
+        scoring={
+            "preset": provenance.preset,
+            "model": provenance.model,
+            "sae": provenance.sae,
+            "hook": provenance.hook,
+            "toxic_set": provenance.toxic_set,
+            "metric": provenance.metric,
+            "pool": provenance.pool,
+            "train_on": provenance.train_on,
+            "max_tokens": provenance.max_tokens,
+            "dtype": provenance.dtype,
+            "device": provenance.device,
+            "seconds": provenance.seconds,
+            "tokens": provenance.tokens,
+            "tokens_per_second": round(provenance.tokens_per_second()),
+        },
+        histogram=_histogram(distance[kept], distance[dropped]),
+        flagged={level: int((percentile[shown] >= float(level)).sum()) for level in FLAG_LEVELS},
+        reference_rows=provenance.reference_rows,
+        dropped=[views[int(i)] for i in closest_dropped],
+        borderline=[views[int(i)] for i in closest_kept],
+        features=_feature_totals(evidence, dropped, kept),
+        quarantined=[
+            QuarantinedView(row.index, row.line, reason)
+            for row, reason in quarantined[:N_QUARANTINED]
+        ],
+        quarantine_reasons=dict(
+            Counter(kind_of_reason(reason) for _, reason in quarantined).most_common()
+        ),
+        notes=_notes(scores, len(quarantined), len(distance)),
+    )
+
+
+def kind_of_reason(reason: str) -> str:
+    """A quarantine reason without what is particular to one row, for counting."""
+    return reason.split(":")[0].split(" (")[0]
+
+
+def _notes(scores: Scores, n_quarantined: int, n_rows: int) -> list[str]:
+    provenance = scores.provenance
+    notes = [provenance.note] if provenance.note else []
+    if n_quarantined * 20 > n_rows:
+        notes.append(
+            f"{n_quarantined} of {n_rows} rows could not be used; see the quarantined file."
+        )
+    if provenance.truncated:
+        notes.append(
+            f"{provenance.truncated} rows are longer than --max-tokens {provenance.max_tokens}; "
+            "what lies beyond was not scored."
+        )
+    return notes
+
+
+def _histogram(kept: NDArray[np.float64], dropped: NDArray[np.float64]) -> Histogram:
+    everything = np.concatenate([kept, dropped])
+    if not len(everything):
+        return Histogram([0.0, 1.0], [0], [0])
+    edges = np.histogram_bin_edges(everything, bins=N_BINS)
+    return Histogram(
+        [float(edge) for edge in edges],
+        np.histogram(kept, bins=edges)[0].tolist(),
+        np.histogram(dropped, bins=edges)[0].tolist(),
+    )
+
+
+def _views(
+    source: Source,
+    row_ids: Iterable[Any],
+    evidence: Any,
+    distance: NDArray[np.float64],
+    percentile: NDArray[np.float64],
+) -> dict[int, SampleView]:
+    wanted = sorted({int(i) for i in row_ids})
+    details = {entry["row_id"]: entry for entry in evidence.take(wanted).to_pylist()}
+    last = wanted[-1] if wanted else -1
+    views: dict[int, SampleView] = {}
+    for row in source.rows():
+        if row.index in details:
+            views[row.index] = _view(row, details[row.index], distance, percentile)
+        if row.index >= last:
+            break
+    return views
+
+
+def _view(
+    row: Row,
+    detail: dict[str, Any],
+    distance: NDArray[np.float64],
+    percentile: NDArray[np.float64],
+) -> SampleView:
+    share = float(percentile[row.index])
+    return SampleView(
+        row_id=row.index,
+        line=row.line,
+        distance=float(distance[row.index]),
+        percentile=None if np.isnan(share) else share,
+        turns=turns_of(row),
+        words=detail["top_words"] or [],
+        features=[
+            FeatureEvidence(
+                f["feature"], f["label"], f["share"], f["toxic_feature"], f["toxic_label"], f["cosine"]
+            )
+            for f in detail["top_features"] or []
+        ],
+        truncated=bool(detail["truncated"]),
+    )
+
+
+def turns_of(row: Row) -> list[Turn]:
+    """A row's turns, each cut to a readable length."""
+    try:
+        conversation = recognise(row.data or {})
+    except RowProblem as problem:
+        return [Turn("unreadable", str(problem))]
+    return [
+        Turn(
+            message.role,
+            message.content
+            if len(message.content) <= TURN_CHARACTERS
+            else message.content[:TURN_CHARACTERS] + " […]",
+        )
+        for message in conversation
+    ]
+
+
+def _feature_totals(
+    evidence: Any, dropped: NDArray[np.int64], kept: NDArray[np.int64]
+) -> list[FeatureTotal]:
+    """How often each feature is among a row's top ones, in dropped beside kept rows."""
+    import pyarrow.compute as pc
+
+    chunks = evidence["top_features"].combine_chunks()
+    parents = pc.list_parent_indices(chunks).to_numpy(zero_copy_only=False)
+    flat = pc.list_flatten(chunks)
+    if not len(flat):
+        return []
+    features = flat.field("feature").to_numpy(zero_copy_only=False)
+    is_dropped = np.zeros(evidence.num_rows, dtype=bool)
+    is_dropped[dropped] = True
+    in_dropped = Counter(features[is_dropped[parents]].tolist())
+    in_kept = Counter(features[~is_dropped[parents]].tolist())
+    totals = []
+    for feature, count in in_dropped.most_common(N_FEATURES):
+        example = flat[int(np.argmax(features == feature))].as_py()
+        totals.append(
+            FeatureTotal(
+                feature, example["label"], example["toxic_feature"], example["toxic_label"],
+                example["cosine"], count / max(1, len(dropped)),
+                in_kept[feature] / max(1, len(kept)),
+            )
+        )
+    return totals

@@ -1,0 +1,168 @@
+"""The report's console face: what a person sees when a command ends.
+
+Row text is untrusted: it is shown as plain text without control characters, never as markup.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from saefilter.report.data import Report
+    from saefilter.run.filter import FilterResult
+    from saefilter.run.score import ScoreSummary
+
+BAR_WIDTH = 36
+HISTOGRAM_BINS = 12
+PREVIEW_CHARACTERS = 220
+
+
+def safe(text: str, limit: int = PREVIEW_CHARACTERS) -> Text:
+    """Untrusted text on one line: no control or direction-changing characters, cut to `limit`."""
+    folded = " ".join(text[: 4 * limit].split())
+    shown = "".join(c for c in folded if unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs"))
+    return Text(shown if len(shown) <= limit else shown[: limit - 1] + "…")
+
+
+def histogram(values: Sequence[float] | np.ndarray[Any, Any], marker: float | None = None) -> Table:
+    """Bars of how many values lie in each interval; `marker` colours those below it."""
+    table = Table.grid(padding=(0, 1))
+    edges = np.histogram_bin_edges(values, bins=HISTOGRAM_BINS)
+    counts = np.histogram(values, bins=edges)[0]
+    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
+        length = round(BAR_WIDTH * count / counts.max())
+        bar = "█" * length if length or not count else "▏"
+        below = marker is not None and high <= marker
+        style = "red" if below else "cyan"
+        table.add_row(
+            Text(f"{low:6.3f} – {high:5.3f}", style="dim"), Text(bar, style=style), f"{count:,}"
+        )
+    return table
+
+
+def print_score_summary(console: Console, summary: ScoreSummary) -> None:
+    """Counts, distribution, the closest samples and where the file went."""
+    made = summary.provenance
+    console.print()
+    console.print(
+        Text.assemble(
+            ("Scored ", "bold"), (f"{made.scored:,}", "bold"), f" of {made.rows:,} rows from ",
+            (made.input_path, "bold"), f" in {made.seconds:.1f} s "
+            f"({made.tokens:,} tokens, {made.tokens_per_second():,.0f} tokens/s, {made.device}, "
+            f"{made.dtype})",
+        )
+    )
+    console.print(_caveats(summary))
+    console.print(Text("\nDistance to toxic features (smaller is closer)", style="bold"))
+    console.print(Padding(histogram(summary.distances), (0, 2)))
+    if summary.percentiles is not None:
+        console.print(_flagged(summary.percentiles, made.reference_rows))
+    console.print(Text("\nClosest rows", style="bold"))
+    for entry in summary.closest:
+        console.print(Padding(_closest(entry), (0, 2)))
+    console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
+    console.print(
+        Text("Next: saefilter filter --drop-frac 0.1", style="dim"),
+        highlight=False,
+    )
+
+
+def _caveats(summary: ScoreSummary) -> Group:
+    made = summary.provenance
+    lines: list[RenderableType] = []
+    if made.note:
+        lines.append(Text(f"Note: {made.note}", style="yellow"))
+    if made.quarantined:
+        lines.append(Text(f"Quarantined, not scored: {made.quarantined:,}", style="yellow"))
+        for reason, count in summary.reasons.most_common(6):
+            lines.append(Padding(Text.assemble(f"{count:>6,}  ", safe(reason)), (0, 2)))
+    if made.truncated:
+        lines.append(
+            Text(
+                f"Cut at --max-tokens {made.max_tokens}: {made.truncated:,} rows; what lies beyond "
+                "was not scored",
+                style="yellow",
+            )
+        )
+    if made.duplicates:
+        lines.append(Text(f"Exact duplicates of an earlier row: {made.duplicates:,} (scored too)"))
+    return Group(*lines)
+
+
+def _flagged(percentiles: np.ndarray[Any, Any], reference_rows: int) -> Text:
+    parts = [f"{(percentiles >= level).mean():.1%} beyond {level}%" for level in (95.0, 99.0)]
+    return Text(
+        f"  Against {reference_rows:,} harmless reference samples: {', '.join(parts)} of them "
+        "(5.0% and 1.0% if the data were like the reference)",
+        style="dim",
+    )
+
+
+def _closest(entry: dict[str, Any]) -> Group:
+    head = Text.assemble((f"line {entry['line']}", "bold"), f"  distance {entry['distance']:.3f}")
+    if entry["percentile"] is not None:
+        head.append(f"  closer than {entry['percentile']:.1f}% of harmless samples", style="dim")
+    lines: list[RenderableType] = [head, Padding(safe(entry["preview"]), (0, 2))]
+    for feature in entry["top_features"][:3]:
+        lines.append(Padding(feature_line(feature), (0, 4)))
+    return Group(*lines)
+
+
+def feature_line(feature: dict[str, Any]) -> Text:
+    """One piece of evidence in words."""
+    text = Text.assemble(
+        (f"{feature['share']:4.0%} ", "magenta"), safe(feature["label"], 60),
+        (f" (feature {feature['feature']})", "dim"),
+    )
+    if feature["toxic_feature"] == feature["feature"]:
+        return text.append(", itself in the toxic set")
+    return text.append_text(
+        Text.assemble(
+            f", cosine {feature['cosine']:.2f} to ", safe(feature["toxic_label"], 60),
+            (f" (feature {feature['toxic_feature']})", "dim"),
+        )
+    )
+
+
+def print_filter_result(console: Console, result: FilterResult) -> None:
+    """What was dropped, what was kept, and where it is."""
+    report = result.report
+    counts = report.counts
+    console.print()
+    console.print(
+        Text.assemble(
+            ("Dropped ", "bold"), (f"{counts['dropped']:,}", "bold red"), " of ",
+            (f"{counts['rows']:,}", "bold"), f" rows of {report.input} ({_selection(report)})",
+        )
+    )
+    console.print(
+        f"  {counts['kept']:,} kept + {counts['dropped']:,} dropped + "
+        f"{counts['quarantined']:,} quarantined = {counts['rows']:,} rows in",
+        highlight=False,
+    )
+    for note in report.notes:
+        console.print(Text(f"Note: {note}", style="yellow"))
+    table = Table.grid(padding=(0, 2))
+    table.add_row("  kept", str(result.paths.kept))
+    table.add_row("  dropped", str(result.paths.dropped))
+    if counts["quarantined"]:
+        table.add_row("  quarantined", str(result.paths.quarantined))
+    table.add_row("  report", f"{result.paths.report_html} (.json, .md)")
+    console.print(table)
+
+
+def _selection(report: Report) -> str:
+    asked = report.selection
+    if asked["strategy"] == "random":
+        return f"drawn at random, seed {asked['seed']}"
+    if asked["threshold"] is None:
+        return "none was close enough"
+    return f"the closest, distance up to {asked['threshold']:.3f}"

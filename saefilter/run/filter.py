@@ -1,0 +1,224 @@
+"""Filter a scored dataset: kept, dropped and quarantined rows and the report. No torch here."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saefilter.errors import SaefilterError
+from saefilter.report.build import build_report
+from saefilter.report.data import Report
+from saefilter.report.html import to_html
+from saefilter.report.markdown import to_markdown
+from saefilter.rows.read import Row, Source
+from saefilter.rows.tables import InputTable, read_table
+from saefilter.rows.write import (
+    Annotations,
+    QuarantinedRow,
+    check_output_name,
+    write_quarantined,
+    write_rows,
+)
+from saefilter.run.publish import publishing, refuse_existing
+from saefilter.run.scores import METADATA_KEY, SCORED, Scores
+from saefilter.select.strategies import Selection, choose_dropped
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where everything goes, all beside the kept rows."""
+
+    kept: Path
+    dropped: Path
+    quarantined: Path
+    report_html: Path
+    report_json: Path
+    report_md: Path
+
+    @classmethod
+    def beside(cls, kept: Path) -> OutputPaths:
+        """`out.parquet` -> `out.dropped.parquet`, `out.report.html`, ..."""
+
+        def named(ending: str) -> Path:
+            return kept.with_name(kept.stem + ending)
+
+        return cls(
+            kept,
+            named(f".dropped{kept.suffix}"),
+            named(f".quarantined{kept.suffix}"),
+            named(".report.html"),
+            named(".report.json"),
+            named(".report.md"),
+        )
+
+    def all(self) -> list[Path]:
+        return list(vars(self).values())
+
+
+@dataclass(frozen=True)
+class FilterResult:
+    """What was written."""
+
+    paths: OutputPaths
+    report: Report
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The scores that selection and report need, one entry per input row."""
+
+    line: NDArray[np.int64]
+    scored: NDArray[np.bool_]
+    reason: list[str | None]
+    distance: NDArray[np.float64]
+    percentile: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, scores: Scores) -> _Columns:
+        table = scores.read(["line", "status", "reason", "distance", "percentile"])
+        return cls(
+            table["line"].to_numpy(),
+            np.asarray(table["status"].to_numpy(zero_copy_only=False) == SCORED),
+            table["reason"].to_pylist(),
+            table["distance"].to_numpy(zero_copy_only=False),
+            table["percentile"].to_numpy(zero_copy_only=False).astype(np.float64),
+        )
+
+
+def filter_file(
+    source: Source,
+    scores: Scores,
+    output: Path,
+    selection: Selection,
+    *,
+    overwrite: bool = False,
+) -> FilterResult:
+    """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
+
+    Raises SaefilterError when the input is not the one that was scored, when an output is in the
+    way, or when the request makes no sense; then nothing is written.
+    """
+    selection.check()
+    check_output_name(output)
+    paths = OutputPaths.beside(output)
+    refuse_existing(paths.all(), overwrite=overwrite)
+    _refuse_to_overwrite_inputs(paths, source, scores)
+    if source.sha256() != scores.provenance.input_sha256:
+        raise SaefilterError(
+            f"{source.path} is not the data that {scores.path} was made from (its content differs)",
+            remedy=f"Score it again: saefilter score {source.path} --overwrite",
+        )
+    columns = _Columns.of(scores)
+    scored_ids = np.flatnonzero(columns.scored)
+    dropped_mask = choose_dropped(columns.distance[scored_ids], selection)
+    rows = read_table(source, scored_ids.tolist())
+    fits = np.isin(scored_ids, rows.row_ids)
+    dropped = np.flatnonzero(dropped_mask[fits])
+    kept = np.flatnonzero(~dropped_mask[fits])
+    quarantined = _quarantined_rows(source, columns, rows)
+    _check_conservation(len(columns.line), rows, kept, dropped, quarantined)
+
+    report = build_report(
+        source, scores, selection, paths_to_names(paths, bool(quarantined)),
+        kept=np.asarray(rows.row_ids)[kept], dropped=np.asarray(rows.row_ids)[dropped],
+        quarantined=quarantined, distance=columns.distance, percentile=columns.percentile,
+    )
+    to_write = [p for p in paths.all() if p != paths.quarantined or quarantined]
+    with publishing(to_write) as temporary:
+        at = dict(zip(to_write, temporary, strict=True))
+        suffix = output.suffix
+        metadata = {METADATA_KEY: _provenance(scores, selection)}
+        written = write_rows(rows, kept.tolist(), at[paths.kept], suffix, metadata=metadata)
+        written += write_rows(
+            rows, dropped.tolist(), at[paths.dropped], suffix,
+            annotations=_annotations(rows, dropped, columns, selection), metadata=metadata,
+        )
+        if quarantined:
+            written += write_quarantined(quarantined, at[paths.quarantined], suffix)
+        if written != len(columns.line):
+            raise SaefilterError(f"{written} rows were written of {len(columns.line)}")
+        at[paths.report_json].write_text(report.to_json(), encoding="utf-8")
+        at[paths.report_html].write_text(to_html(report), encoding="utf-8")
+        at[paths.report_md].write_text(to_markdown(report), encoding="utf-8")
+    if not quarantined:  # one of an earlier run would now be a lie
+        paths.quarantined.unlink(missing_ok=True)
+    return FilterResult(paths, report)
+
+
+def paths_to_names(paths: OutputPaths, has_quarantined: bool) -> dict[str, str]:
+    """File names for the report, which is read beside them."""
+    names = {"kept": paths.kept.name, "dropped": paths.dropped.name}
+    if has_quarantined:
+        names["quarantined"] = paths.quarantined.name
+    return names
+
+
+def _refuse_to_overwrite_inputs(paths: OutputPaths, source: Source, scores: Scores) -> None:
+    for path in paths.all():
+        for read in (source.path, scores.path):
+            if path.exists() and os.path.samefile(path, read):
+                raise SaefilterError(
+                    f"{path} is read by this command and would be overwritten",
+                    remedy="Choose another name with -o.",
+                )
+
+
+def _quarantined_rows(
+    source: Source, columns: _Columns, rows: InputTable
+) -> list[QuarantinedRow]:
+    reasons: dict[int, str] = {
+        int(i): columns.reason[i] or "not scored" for i in np.flatnonzero(~columns.scored)
+    }
+    reasons.update(rows.conflicts)
+    if not reasons:
+        return []
+    found: list[tuple[Row, str]] = [
+        (row, reasons[row.index]) for row in source.rows() if row.index in reasons
+    ]
+    return [QuarantinedRow(row, reason) for row, reason in found]
+
+
+def _check_conservation(
+    n_rows: int,
+    rows: InputTable,
+    kept: NDArray[np.int64],
+    dropped: NDArray[np.int64],
+    quarantined: list[QuarantinedRow],
+) -> None:
+    """Every input row is in exactly one place."""
+    places = [rows.row_ids[i] for i in kept] + [rows.row_ids[i] for i in dropped]
+    places += [row.index for row, _ in quarantined]
+    if sorted(places) != list(range(n_rows)):
+        raise SaefilterError(
+            f"rows would be lost: {len(kept)} kept, {len(dropped)} dropped and {len(quarantined)} "
+            f"quarantined are not the {n_rows} rows of the input",
+            remedy="Nothing was written. Please report this as a bug.",
+        )
+
+
+def _annotations(
+    rows: InputTable, dropped: NDArray[np.int64], columns: _Columns, selection: Selection
+) -> Annotations:
+    ids = np.asarray(rows.row_ids, dtype=np.int64)[dropped]
+    percentile = [None if np.isnan(p) else float(p) for p in columns.percentile[ids]]
+    reason = "drawn at random" if selection.strategy == "random" else "close to toxic features"
+    return Annotations(
+        distance=columns.distance[ids].tolist(),
+        percentile=percentile,
+        reason=[reason] * len(ids),
+        row_id=ids.tolist(),
+        line=columns.line[ids].tolist(),
+    )
+
+
+def _provenance(scores: Scores, selection: Selection) -> bytes:
+    """What made the file, without times, so that equal input and settings give equal bytes."""
+    made = asdict(scores.provenance)
+    for name in ("created", "seconds", "input_path"):
+        made.pop(name)
+    return json.dumps({"scores": made, "selection": asdict(selection)}).encode()
