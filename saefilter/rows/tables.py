@@ -130,7 +130,7 @@ UNFIT = "unfit"
 
 def _inferred(value: Any) -> str:
     try:
-        return str(pa.infer_type([value]))
+        return str(pa.array([value]).type)  # infer_type alone accepts integers that do not fit
     except (pa.ArrowException, OverflowError, UnicodeError):
         return UNFIT
 
