@@ -42,7 +42,10 @@ def choose_preset(option: str | None) -> tuple[str, str]:
     """The preset and why: option, configuration file, environment, default."""
     if option:
         return option, "--preset"
-    for path, table in ((Path("saefilter.toml"), ()), (Path("pyproject.toml"), ("tool", "saefilter"))):
+    for path, table in (
+        (Path("saefilter.toml"), ()),
+        (Path("pyproject.toml"), ("tool", "saefilter")),
+    ):
         if path.exists():
             name = _preset_in(path, table)
             if name:

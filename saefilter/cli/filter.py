@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from saefilter.run.scores import Scores
 
 
-@app.command("filter", epilog="Example: saefilter filter data.jsonl --drop-frac 0.1 -o clean.parquet")
+@app.command(
+    "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 0.1 -o clean.parquet"
+)
 def filter_command(
     input: Annotated[
         Path | None, typer.Argument(help="Dataset [that of the last scores in this folder].")
@@ -35,7 +37,9 @@ def filter_command(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet]."),
+        typer.Option(
+            "-o", "--output", help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet]."
+        ),
     ] = None,
     drop_frac: Annotated[
         float | None, typer.Option("--drop-frac", help="Share of the scored rows to drop, 0 to 1.")

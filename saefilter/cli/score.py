@@ -39,7 +39,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as J
 def score(
     input: Annotated[Path, typer.Argument(help="Dataset: JSONL, JSON, CSV (.gz) or Parquet.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Scores file [<input>.scores.parquet here].")
+        Path | None,
+        typer.Option("-o", "--output", help="Scores file [<input>.scores.parquet here]."),
     ] = None,
     preset: PresetOption = None,
     toxic_set: ToxicSetOption = None,
@@ -52,7 +53,8 @@ def score(
         typer.Option("--neighbours", min=1, help="Average this many nearest toxic features."),
     ] = None,
     train_on: Annotated[
-        str, typer.Option("--train-on", help="Tokens that are trained on: assistant, all, last-turn.")
+        str,
+        typer.Option("--train-on", help="Tokens that are trained on: assistant, all, last-turn."),
     ] = "assistant",
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", min=1, help="Cut rows here, as your trainer does.")
@@ -131,8 +133,6 @@ def summary_json(summary: ScoreSummary) -> dict[str, object]:
         "scores": str(summary.output),
         **asdict(summary.provenance),
         "quarantine_reasons": dict(summary.reasons),
-        "distance_quantiles": {
-            str(q): float(np.quantile(summary.distances, q)) for q in quantiles
-        },
+        "distance_quantiles": {str(q): float(np.quantile(summary.distances, q)) for q in quantiles},
         "closest": summary.closest,
     }

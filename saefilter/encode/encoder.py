@@ -5,7 +5,7 @@ Dense `[tokens, d_sae]` results never leave a chunk; what leaves a batch is spar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -101,20 +101,52 @@ class Encoder:
         if token_weights is not None:
             weights = torch.from_numpy(token_weights).to(self.device)
         pooled = _Pool(n_rows, self.sae, pool)
-        for batch in plan_batches([len(window.ids) for window in windows], batch_tokens):
-            chosen = [windows[position] for position in batch]
-            ids, attention, scored = pad(chosen, self.tokenizer.pad_token_id or 0)
-            residual = self.model.residual(ids, attention)
-            scored = scored.to(residual.device)
-            tokens = residual[scored].float()  # [n_scored, d_model], window after window
-            if not torch.isfinite(tokens).all():
-                raise SaefilterError(
-                    "the model gave values that are not finite", remedy="Try --dtype fp32."
-                )
-            pooled.add(chosen, tokens, weights)
+        for batch, tokens in self._residuals(windows, batch_tokens):
+            pooled.add(batch, tokens, weights)
             if advance is not None:
-                advance(int(attention.sum()))
+                advance(sum(len(window.ids) for window in batch))
         return pooled.result()
+
+    @torch.inference_mode()
+    def active_tokens(
+        self, windows: Sequence[Window], wanted: NDArray[np.bool_], batch_tokens: int
+    ) -> Iterator[tuple[Window, int, int, float]]:
+        """Where the `wanted` features, `[d_sae]`, fire: window, token in it, feature, activation."""
+        mask = torch.from_numpy(wanted).to(self.device)
+        for batch, tokens in self._residuals(windows, batch_tokens):
+            places = [(w, int(p)) for w in batch for p in np.flatnonzero(w.scored)]
+            for start in range(0, len(tokens), SAE_CHUNK_TOKENS):
+                active = self.sae.encode(tokens[start : start + SAE_CHUNK_TOKENS])
+                chosen = mask[active.feature]
+                for token, feature, value in zip(
+                    active.token[chosen].tolist(),
+                    active.feature[chosen].tolist(),
+                    active.value[chosen].tolist(),
+                    strict=True,
+                ):
+                    yield (*places[start + token], feature, value)
+
+    def _residuals(
+        self, windows: Sequence[Window], batch_tokens: int
+    ) -> Iterator[tuple[list[Window], torch.Tensor]]:
+        return residual_batches(self.model, windows, self.tokenizer.pad_token_id or 0, batch_tokens)
+
+
+def residual_batches(
+    model: TruncatedModel, windows: Sequence[Window], pad_id: int, batch_tokens: int
+) -> Iterator[tuple[list[Window], torch.Tensor]]:
+    """Batches of windows with the residuals of their scored tokens, `[n_scored, d_model]` fp32,
+    window after window. Raises SaefilterError when one is not finite."""
+    for positions in plan_batches([len(window.ids) for window in windows], batch_tokens):
+        batch = [windows[position] for position in positions]
+        ids, attention, scored = pad(batch, pad_id)
+        residual = model.residual(ids, attention)
+        tokens = residual[scored.to(residual.device)].float()
+        if not torch.isfinite(tokens).all():
+            raise SaefilterError(
+                "the model gave values that are not finite", remedy="Try --dtype fp32."
+            )
+        yield batch, tokens
 
 
 class _Pool:
@@ -181,7 +213,9 @@ class _Pool:
     def result(self) -> Encoded:
         shape = (self.n_rows, self.sae.d_sae)
         if self.parts:
-            rows, features, values = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+            rows, features, values = (
+                np.concatenate(column) for column in zip(*self.parts, strict=True)
+            )
         else:
             rows, features, values = np.empty(0, int), np.empty(0, int), np.empty(0, np.float32)
         counts = np.maximum(self.n_tokens, 1)

@@ -43,7 +43,9 @@ class TruncatedModel:
 
         handle = self.hook_module.register_forward_hook(keep)
         try:
-            self.model(input_ids=input_ids.to(self.device), attention_mask=attention_mask.to(self.device))
+            self.model(
+                input_ids=input_ids.to(self.device), attention_mask=attention_mask.to(self.device)
+            )
         finally:
             handle.remove()
         return captured[0]

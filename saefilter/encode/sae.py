@@ -76,7 +76,9 @@ class Sae:
     def to(self, device: torch.device) -> Sae:
         """The same SAE on a device."""
         moved = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
         }
         return Sae(**{**vars(self), **moved})
 

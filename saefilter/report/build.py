@@ -47,8 +47,7 @@ def build_report(
     distance: NDArray[np.float64],
     percentile: NDArray[np.float64],
 ) -> Report:
-    """The report of a run. `kept` and `dropped` are row ids; `distance` and `percentile` are `[n_rows]`.
-    """
+    """The report of a run. `kept` and `dropped` are row ids; `distance` and `percentile` are `[n_rows]`."""
     provenance = scores.provenance
     closest_dropped = dropped[np.argsort(distance[dropped], kind="stable")][:N_DROPPED]
     closest_kept = kept[np.argsort(distance[kept], kind="stable")][:N_BORDERLINE]
@@ -177,7 +176,12 @@ def _view(
         words=detail["top_words"] or [],
         features=[
             FeatureEvidence(
-                f["feature"], f["label"], f["share"], f["toxic_feature"], f["toxic_label"], f["cosine"]
+                f["feature"],
+                f["label"],
+                f["share"],
+                f["toxic_feature"],
+                f["toxic_label"],
+                f["cosine"],
             )
             for f in detail["top_features"] or []
         ],
@@ -223,8 +227,12 @@ def _feature_totals(
         example = flat[int(np.argmax(features == feature))].as_py()
         totals.append(
             FeatureTotal(
-                feature, example["label"], example["toxic_feature"], example["toxic_label"],
-                example["cosine"], count / max(1, len(dropped)),
+                feature,
+                example["label"],
+                example["toxic_feature"],
+                example["toxic_label"],
+                example["cosine"],
+                count / max(1, len(dropped)),
                 in_kept[feature] / max(1, len(kept)),
             )
         )

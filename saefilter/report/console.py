@@ -54,8 +54,11 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
     console.print()
     console.print(
         Text.assemble(
-            ("Scored ", "bold"), (f"{made.scored:,}", "bold"), f" of {made.rows:,} rows from ",
-            (made.input_path, "bold"), f" in {made.seconds:.1f} s "
+            ("Scored ", "bold"),
+            (f"{made.scored:,}", "bold"),
+            f" of {made.rows:,} rows from ",
+            (made.input_path, "bold"),
+            f" in {made.seconds:.1f} s "
             f"({made.tokens:,} tokens, {made.tokens_per_second():,.0f} tokens/s, {made.device}, "
             f"{made.dtype})",
         )
@@ -119,14 +122,16 @@ def _closest(entry: dict[str, Any]) -> Group:
 def feature_line(feature: dict[str, Any]) -> Text:
     """One piece of evidence in words."""
     text = Text.assemble(
-        (f"{feature['share']:4.0%} ", "magenta"), safe(feature["label"], 60),
+        (f"{feature['share']:4.0%} ", "magenta"),
+        safe(feature["label"], 60),
         (f" (feature {feature['feature']})", "dim"),
     )
     if feature["toxic_feature"] == feature["feature"]:
         return text.append(", itself in the toxic set")
     return text.append_text(
         Text.assemble(
-            f", cosine {feature['cosine']:.2f} to ", safe(feature["toxic_label"], 60),
+            f", cosine {feature['cosine']:.2f} to ",
+            safe(feature["toxic_label"], 60),
             (f" (feature {feature['toxic_feature']})", "dim"),
         )
     )
@@ -139,8 +144,11 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
     console.print()
     console.print(
         Text.assemble(
-            ("Dropped ", "bold"), (f"{counts['dropped']:,}", "bold red"), " of ",
-            (f"{counts['rows']:,}", "bold"), f" rows of {report.input} ({_selection(report)})",
+            ("Dropped ", "bold"),
+            (f"{counts['dropped']:,}", "bold red"),
+            " of ",
+            (f"{counts['rows']:,}", "bold"),
+            f" rows of {report.input} ({_selection(report)})",
         )
     )
     console.print(

@@ -120,7 +120,9 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON text."""
-        return json.dumps(_finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        return (
+            json.dumps(_finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        )
 
 
 def _finite(value: Any) -> Any:

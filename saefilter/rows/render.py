@@ -88,7 +88,9 @@ class PlainRenderer:
             segments.append(Segment(message.content, trained))
         return segments
 
-    def render(self, conversations: Sequence[Conversation]) -> tuple[list[RenderedRow], list[Window]]:
+    def render(
+        self, conversations: Sequence[Conversation]
+    ) -> tuple[list[RenderedRow], list[Window]]:
         """Tokenise some conversations at once; one RenderedRow each, and all their windows."""
         if not conversations:
             return [], []

@@ -2,25 +2,22 @@
 
 JSON has one column type per value, Arrow one per column. Where a file's rows disagree, the rows that
 differ from the majority are named, so that the caller can quarantine them; none is bent to fit.
+Python's json reads the rows: Arrow's own JSON reader turns `[null, false]` into `[false, false]`,
+texts that look like dates into times, and long integers into doubles.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source, json_type, jsonl_lines, parse_line
-
-LONG_INTEGER = re.compile(rb"\d{16}")
-"""Beyond 2**53 Arrow's JSON reader may round an integer to a double without a word."""
 
 
 @dataclass(frozen=True)
@@ -48,46 +45,12 @@ def read_table(source: Source, wanted: list[int]) -> InputTable:
                 for index, (_line, raw) in enumerate(jsonl_lines(file, source.path))
                 if index in keep
             }
-        table = _parsed_by_arrow(list(lines.values()))
-        if table is not None:
-            return InputTable(table, wanted, {}, lines)
         rows = {index: parse_line(raw)[0] or {} for index, raw in lines.items()}
         fitted, conflicts = _fit_columns(rows)
         return InputTable(fitted, [i for i in wanted if i not in conflicts], conflicts, lines)
     rows = {row.index: row.data or {} for row in source.rows() if row.index in keep}
     fitted, conflicts = _fit_columns(rows)
     return InputTable(fitted, [i for i in wanted if i not in conflicts], conflicts)
-
-
-def _parsed_by_arrow(lines: list[bytes]) -> pa.Table | None:
-    """The fast way, or None where it would change a value or cannot read the rows."""
-    if not lines or any(LONG_INTEGER.search(line) for line in lines):
-        return None
-    data = b"\n".join(lines)
-    # a block must hold the longest line whole
-    read_options = pa_json.ReadOptions(block_size=max(1 << 20, 2 * max(map(len, lines))))
-    try:
-        table = pa_json.read_json(pa.BufferReader(data), read_options=read_options)
-        schema = pa.schema([field.with_type(_untimed(field.type)) for field in table.schema])
-        if schema != table.schema:  # texts that look like dates must stay texts
-            table = pa_json.read_json(
-                pa.BufferReader(data),
-                read_options=read_options,
-                parse_options=pa_json.ParseOptions(explicit_schema=schema),
-            )
-    except (pa.ArrowException, UnicodeDecodeError):
-        return None
-    return table if table.num_rows == len(lines) else None
-
-
-def _untimed(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind):
-        return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_untimed(kind.value_type)))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_untimed(field.type)) for field in kind])
-    return kind
 
 
 def _fit_columns(rows: dict[int, dict[str, Any]]) -> tuple[pa.Table, dict[int, str]]:
@@ -99,6 +62,7 @@ def _fit_columns(rows: dict[int, dict[str, Any]]) -> tuple[pa.Table, dict[int, s
             conflicts.setdefault(row_id, reason)
     fitting = [row for row_id, row in rows.items() if row_id not in conflicts]
     arrays = [pa.array([row.get(name) for row in fitting]) for name in names]
+    # a column may hold nothing but nulls once its odd rows are gone; it keeps its name and place
     return pa.table(dict(zip(names, arrays, strict=True))), conflicts
 
 
@@ -119,8 +83,10 @@ def _column_conflicts(name: str, values: dict[int, Any]) -> Iterable[tuple[int, 
     for row_id, value in values.items():
         if types[row_id] in refused:
             here = json_type(value)
-            detail = f"{here} where most rows have {usual}" if here != usual else (
-                f"{here} whose inner types differ from those of most rows"
+            detail = (
+                f"{here} where most rows have {usual}"
+                if here != usual
+                else (f"{here} whose inner types differ from those of most rows")
             )
             yield row_id, f"column {name!r} is {detail}, which one table cannot hold"
 
@@ -137,10 +103,22 @@ def _inferred(value: Any) -> str:
 
 def _fits(values: list[Any]) -> bool:
     try:
-        pa.array(values)
+        array = pa.array(values)
     except (pa.ArrowException, OverflowError, UnicodeError):
         return False
-    return True
+    # pyarrow takes a boolean among numbers for 0 or 1; nothing else is changed without an error
+    if not any(word in str(array.type) for word in ("int", "double")):
+        return True
+    return all(_same(value, back) for value, back in zip(values, array.to_pylist(), strict=True))
+
+
+def _same(value: Any, back: Any) -> bool:
+    """Whether a value came back as it was; structs may gain null fields."""
+    if isinstance(value, dict):
+        return all(_same(value.get(key), item) for key, item in back.items())
+    if isinstance(value, list):
+        return all(_same(item, other) for item, other in zip(value, back, strict=True))
+    return isinstance(value, bool) == isinstance(back, bool)
 
 
 def write_parquet(table: pa.Table, path: Any, metadata: dict[bytes, bytes] | None = None) -> None:

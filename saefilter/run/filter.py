@@ -124,9 +124,15 @@ def filter_file(
     _check_conservation(len(columns.line), rows, kept, dropped, quarantined)
 
     report = build_report(
-        source, scores, selection, paths_to_names(paths, bool(quarantined)),
-        kept=np.asarray(rows.row_ids)[kept], dropped=np.asarray(rows.row_ids)[dropped],
-        quarantined=quarantined, distance=columns.distance, percentile=columns.percentile,
+        source,
+        scores,
+        selection,
+        paths_to_names(paths, bool(quarantined)),
+        kept=np.asarray(rows.row_ids)[kept],
+        dropped=np.asarray(rows.row_ids)[dropped],
+        quarantined=quarantined,
+        distance=columns.distance,
+        percentile=columns.percentile,
     )
     to_write = [p for p in paths.all() if p != paths.quarantined or quarantined]
     with publishing(to_write) as temporary:
@@ -135,8 +141,12 @@ def filter_file(
         metadata = {METADATA_KEY: _provenance(scores, selection)}
         written = write_rows(rows, kept.tolist(), at[paths.kept], suffix, metadata=metadata)
         written += write_rows(
-            rows, dropped.tolist(), at[paths.dropped], suffix,
-            annotations=_annotations(rows, dropped, columns, selection), metadata=metadata,
+            rows,
+            dropped.tolist(),
+            at[paths.dropped],
+            suffix,
+            annotations=_annotations(rows, dropped, columns, selection),
+            metadata=metadata,
         )
         if quarantined:
             written += write_quarantined(quarantined, at[paths.quarantined], suffix)
@@ -168,9 +178,7 @@ def _refuse_to_overwrite_inputs(paths: OutputPaths, source: Source, scores: Scor
                 )
 
 
-def _quarantined_rows(
-    source: Source, columns: _Columns, rows: InputTable
-) -> list[QuarantinedRow]:
+def _quarantined_rows(source: Source, columns: _Columns, rows: InputTable) -> list[QuarantinedRow]:
     reasons: dict[int, str] = {
         int(i): columns.reason[i] or "not scored" for i in np.flatnonzero(~columns.scored)
     }

@@ -21,6 +21,7 @@ from saefilter.errors import SaefilterError
 from saefilter.report.build import kind_of_reason
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Row, Source
+from saefilter.rows.words import word_evidence
 from saefilter.run.publish import publishing, refuse_existing
 from saefilter.run.scores import QUARANTINED, SCHEMA, SCORED, Provenance
 
@@ -117,7 +118,8 @@ def score_file(
                 raise SaefilterError(_nothing_scored(progress), where=str(source.path))
             if source.sha256() != input_sha256:
                 raise SaefilterError(
-                    "the file changed while it was scored", where=str(source.path),
+                    "the file changed while it was scored",
+                    where=str(source.path),
                     remedy="Score it again.",
                 )
             provenance = Provenance(
@@ -244,7 +246,7 @@ def _score_chunk(
             n_scored=row.n_scored,
             truncated=row.truncated,
             top_features=result.top_features(i),
-            top_words=whole_words(row.text, [(t.start, t.end) for t in encoded.top_tokens[i]]),
+            top_words=word_evidence(row.text, [(t.start, t.end) for t in encoded.top_tokens[i]]),
         )
         progress.truncated += row.truncated
         _keep_closest(progress.closest, float(result.proximity[i]), entry, row.text)
@@ -302,20 +304,6 @@ def _keep_closest(
         heapq.heappush(closest, item)
     else:
         heapq.heappushpop(closest, item)
-
-
-def whole_words(text: str, spans: list[tuple[int, int]]) -> list[str]:
-    """The words around some token spans, strongest first, each once."""
-    words: dict[str, None] = {}
-    for start, end in spans:
-        while start > 0 and text[start - 1].isalnum() and text[start].isalnum():
-            start -= 1
-        while end < len(text) and text[end].isalnum() and text[end - 1].isalnum():
-            end += 1
-        word = text[start:end].strip()
-        if any(char.isalnum() for char in word):
-            words[word.lower()] = None
-    return list(words)
 
 
 def _nothing_scored(progress: _Progress) -> str:

@@ -183,7 +183,9 @@ def _from_fields(fields: Any, where: str) -> ToxicSet:
         if feature.side not in SIDES:
             raise wrong(f"feature {feature.index} has the unknown side {feature.side!r}")
         if not feature.weight > 0:
-            raise wrong(f"feature {feature.index} has the weight {feature.weight}; above 0 is needed")
+            raise wrong(
+                f"feature {feature.index} has the weight {feature.weight}; above 0 is needed"
+            )
     if not toxic_set.side("toxic"):
         raise wrong("the set has no toxic feature")
     for name, values, length in (

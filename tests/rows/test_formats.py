@@ -15,11 +15,21 @@ U, A, S = "user", "assistant", "system"
     ("row", "expected"),
     [
         (
-            {"messages": [{"role": S, "content": "s"}, {"role": U, "content": "q"}, {"role": A, "content": "a"}]},
+            {
+                "messages": [
+                    {"role": S, "content": "s"},
+                    {"role": U, "content": "q"},
+                    {"role": A, "content": "a"},
+                ]
+            },
             [(S, "s"), (U, "q"), (A, "a")],
         ),
         (
-            {"messages": [{"role": A, "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]},
+            {
+                "messages": [
+                    {"role": A, "content": [{"type": "text", "text": "a"}, {"type": "image"}]}
+                ]
+            },
             [(A, "a")],
         ),
         ({"prompt": "q", "completion": "a"}, [(U, "q"), (A, "a")]),
@@ -41,7 +51,9 @@ U, A, S = "user", "assistant", "system"
             [(S, "s"), (A, "a")],
         ),
         (
-            {"conversations": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'},
+            {
+                "conversations": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'
+            },
             [(U, "q"), (A, "a")],
         ),
         ({"text": "t", "label": 1}, [("text", "t")]),
@@ -62,7 +74,10 @@ def test_formats(row: dict[str, Any], expected: list[tuple[str, str]]) -> None:
         ({"messages": []}, "empty list"),
         ({"messages": ["q"]}, "turn 1 of 'messages' is a string"),
         ({"messages": [{"role": "wizard", "content": "q"}]}, "unknown 'role' \"wizard\""),
-        ({"messages": [{"role": A, "content": 5}]}, "'content' of turn 1 of 'messages' is a number"),
+        (
+            {"messages": [{"role": A, "content": 5}]},
+            "'content' of turn 1 of 'messages' is a number",
+        ),
         ({"messages": [{"role": A, "content": None}]}, "is null; a string was expected"),
         ({"prompt": "q", "completion": "  \n"}, "the answer is empty"),
         ({"instruction": 3, "output": "o"}, "'instruction' is a number"),

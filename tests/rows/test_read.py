@@ -66,7 +66,12 @@ def test_all_formats_give_the_same_rows(tmp_path: Path, jsonl: Callable[..., Pat
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
     (tmp_path / "table.csv").write_text('text\n"one, two"\n"with ""quotes""\nand a line"\n')
     for name in (
-        "data.jsonl", "zipped.jsonl.gz", "array.json", "lines.json", "table.parquet", "table.csv",
+        "data.jsonl",
+        "zipped.jsonl.gz",
+        "array.json",
+        "lines.json",
+        "table.parquet",
+        "table.csv",
     ):
         source = Source.open(tmp_path / name)
         assert [row.data for row in source.rows()] == rows, name

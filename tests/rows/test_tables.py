@@ -82,13 +82,19 @@ def test_what_parquet_cannot_hold_is_an_error_with_the_remedy(
         write_parquet(table, tmp_path / "out.parquet")
 
 
-SCALARS = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5) | st.floats(
-    allow_nan=False, allow_infinity=False
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.text(max_size=5)
+    | st.floats(allow_nan=False, allow_infinity=False)
 )
 ROWS = st.lists(
     st.dictionaries(
         st.sampled_from("abc"),
-        SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(st.sampled_from("xy"), SCALARS, min_size=1),
+        SCALARS
+        | st.lists(SCALARS, max_size=2)
+        | st.dictionaries(st.sampled_from("xy"), SCALARS, min_size=1),
         min_size=1,
     ),
     min_size=1,
@@ -98,7 +104,9 @@ ROWS = st.lists(
 
 @given(ROWS)
 @settings(deadline=None, max_examples=200)
-def test_no_value_changes_and_no_row_is_lost(tmp_path_factory: Any, rows: list[dict[str, Any]]) -> None:
+def test_no_value_changes_and_no_row_is_lost(
+    tmp_path_factory: Any, rows: list[dict[str, Any]]
+) -> None:
     path = tmp_path_factory.mktemp("p") / "data.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     result = read(path, len(rows))

@@ -70,7 +70,9 @@ def preset_names() -> list[str]:
     """All presets, sorted."""
     folder = files("saefilter.encode.presets")
     return sorted(
-        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
+        entry.name.removesuffix(".toml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
     )
 
 

@@ -1,0 +1,201 @@
+"""Train the SAE of preset `minilm` with sae-lens, on any text, JSONL, CSV or Parquet files.
+
+    python examples/train_minilm_sae.py corpus/*.jsonl notes.txt -o my_sae
+
+1. Every row is rendered as saefilter renders it and read at the hook by saefilter's own truncated
+   model; all tokens but special ones count. The activations are kept as fp16 in --activations, so
+   that several widths and k can be tried on them.
+2. sae-lens's own trainer fits a TopK (or BatchTopK) SAE on them, shuffled.
+3. The SAE is saved in sae-lens's disk format, in half precision, with a card of what was measured on
+   tokens held out from training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from saefilter.encode.encoder import residual_batches
+from saefilter.encode.model import load_truncated_model
+from saefilter.encode.presets import load_preset
+from saefilter.rows.formats import Conversation, Message, RowProblem, recognise
+from saefilter.rows.read import Source
+from saefilter.rows.render import PlainRenderer, load_tokenizer
+
+HELD_OUT = 20_000
+"""Tokens that are never trained on, for the card."""
+PASSAGE_CHARACTERS = 1500
+
+
+def conversations(path: Path) -> Iterator[Conversation]:
+    """Rows of a dataset file, or passages of a text file."""
+    if path.suffix == ".txt":
+        passage = ""
+        for paragraph in path.read_text(encoding="utf-8", errors="replace").split("\n\n"):
+            passage += paragraph.strip() + "\n"
+            if len(passage) > PASSAGE_CHARACTERS:
+                yield (Message("text", passage),)
+                passage = ""
+        if passage.strip():
+            yield (Message("text", passage),)
+        return
+    for row in Source.open(path).rows():
+        try:
+            yield recognise(row.data or {})
+        except RowProblem:
+            continue
+
+
+def read_activations(files: list[Path], layers: int, max_tokens: int) -> np.ndarray:
+    """Residuals of all tokens at the hook, `[n_tokens, d_model]` fp16, shuffled."""
+    preset = load_preset("minilm")
+    tokenizer = load_tokenizer(preset.model_path())
+    model = load_truncated_model(preset.model_path(), layers)
+    renderer = PlainRenderer(tokenizer, context=preset.context, max_tokens=1 << 30, train_on="all")
+    parts: list[np.ndarray] = []
+    done = 0
+    started = time.perf_counter()
+    for path in files:
+        _, windows = renderer.render(list(conversations(path)))
+        rng = np.random.default_rng(0)
+        windows = [windows[i] for i in rng.permutation(len(windows))]
+        for start in range(0, len(windows), 2048):
+            chunk = windows[start : start + 2048]
+            for _batch, tokens in residual_batches(model, chunk, tokenizer.pad_token_id, 4096):
+                parts.append(tokens.cpu().numpy().astype(np.float16))
+                done += len(tokens)
+            rate = done / (time.perf_counter() - started)
+            print(f"  {path.name}: {done:,} tokens, {rate:,.0f} tokens/s", flush=True)
+            if done >= max_tokens:
+                break
+    activations = np.concatenate(parts)[:max_tokens]
+    return activations[np.random.default_rng(0).permutation(len(activations))]
+
+
+def batches(activations: np.ndarray, size: int) -> Iterator[torch.Tensor]:
+    """Endless batches; each pass starts at another offset, so that batches differ."""
+    n = len(activations) - HELD_OUT
+    offset = 0
+    while True:
+        for start in range(offset, n - size, size):
+            yield torch.from_numpy(activations[start : start + size].astype(np.float32))
+        offset = (offset + size // 3) % size
+
+
+def train(activations: np.ndarray, args: argparse.Namespace) -> torch.nn.Module:
+    """Fit with sae-lens's trainer."""
+    from sae_lens.config import SAETrainerConfig
+    from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
+    from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    torch.manual_seed(args.seed)
+    kinds = {
+        "topk": (TopKTrainingSAE, TopKTrainingSAEConfig),
+        "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig),
+    }
+    sae_class, config_class = kinds[args.architecture]
+    config = config_class(
+        d_in=activations.shape[1], d_sae=args.d_sae, k=args.k, decoder_init_norm=0.1
+    )
+    config.metadata.model_name = "sentence-transformers/all-MiniLM-L6-v2"
+    config.metadata.hook_name = f"blocks.{args.layers - 1}.hook_resid_post"
+    config.metadata.context_size = 512
+    sae = sae_class(config)
+    sae.b_dec.data = torch.from_numpy(activations[:HELD_OUT].astype(np.float32).mean(axis=0))
+    samples = int(args.passes * (len(activations) - HELD_OUT))
+    steps = samples // args.batch_size
+    trainer_config = SAETrainerConfig(
+        total_training_samples=samples,
+        train_batch_size_samples=args.batch_size,
+        lr=args.lr,
+        lr_warm_up_steps=100,
+        lr_decay_steps=steps // 4,
+        dead_feature_window=150,
+        feature_sampling_window=400,
+    )
+    SAETrainer(trainer_config, sae, batches(activations, args.batch_size)).fit()
+    return sae
+
+
+def save(sae: torch.nn.Module, folder: Path) -> None:
+    """sae-lens's disk format, decoder rows folded to unit norm, fp16."""
+    from safetensors.torch import load_file, save_file
+
+    sae.fold_W_dec_norm()
+    sae.save_inference_model(folder)
+    weights = load_file(folder / "sae_weights.safetensors")
+    save_file({name: t.half() for name, t in weights.items()}, folder / "sae_weights.safetensors")
+    config = json.loads((folder / "cfg.json").read_text())
+    config.update(dtype="float16", device="cpu")
+    (folder / "cfg.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+def measure(folder: Path, held_out: np.ndarray) -> dict[str, float]:
+    """What the card says, by sae-lens's own encode and decode of the saved SAE."""
+    from sae_lens import SAE
+
+    sae = SAE.load_from_disk(folder, dtype="float32")
+    x = torch.from_numpy(held_out.astype(np.float32))
+    with torch.no_grad():
+        activations = sae.encode(x)
+        rebuilt = sae.decode(activations)
+    active = activations > 0
+    return {
+        "explained_variance": float(1 - (x - rebuilt).pow(2).sum() / (x - x.mean(0)).pow(2).sum()),
+        "l0": float(active.sum(dim=1).float().mean()),
+        "silent_on_held_out": float((active.sum(dim=0) == 0).float().mean()),
+        "dense_features": int((active.float().mean(dim=0) > 0.1).sum()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=Path("minilm_sae"))
+    parser.add_argument("--activations", type=Path, help="keep them here, or reuse them from here")
+    parser.add_argument("--max-tokens", type=int, default=4_000_000)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--d-sae", type=int, default=4096)
+    parser.add_argument("--k", type=int, default=32)
+    parser.add_argument("--architecture", choices=["topk", "batchtopk"], default="topk")
+    parser.add_argument("--passes", type=float, default=2.0)
+    parser.add_argument("--batch-size", type=int, default=4096)
+    parser.add_argument("--lr", type=float, default=8e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    if args.activations and args.activations.exists():
+        activations = np.load(args.activations, mmap_mode="r")
+    else:
+        activations = read_activations(args.files, args.layers, args.max_tokens)
+        if args.activations:
+            np.save(args.activations, activations)
+    started = time.perf_counter()
+    sae = train(activations, args)
+    seconds = time.perf_counter() - started
+    save(sae, args.output)
+    card = {
+        "tokens": len(activations) - HELD_OUT,
+        "passes": args.passes,
+        "layers": args.layers,
+        "architecture": args.architecture,
+        "d_sae": args.d_sae,
+        "k": args.k,
+        "batch_size": args.batch_size,
+        "lr": args.lr,
+        "seconds": round(seconds),
+        **measure(args.output, np.asarray(activations[-HELD_OUT:])),
+    }
+    (args.output / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    print(json.dumps(card, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""`python -m saefilter`."""
+
+from saefilter.cli import main
+
+if __name__ == "__main__":
+    main()

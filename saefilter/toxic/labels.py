@@ -1,0 +1,69 @@
+"""Readable features: a label from the words a feature fires on, and snippets around them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from saefilter.encode.encoder import Encoder
+from saefilter.rows.render import RenderedRow, Window
+from saefilter.rows.words import snippet_around, surrounding_word
+
+LABEL_WORDS = 4
+SNIPPETS = 3
+
+
+@dataclass
+class _Seen:
+    """Where one feature fired."""
+
+    words: Counter[str] = field(default_factory=Counter)
+    best: list[tuple[float, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a feature fires on."""
+
+    label: str
+    snippets: tuple[str, ...]
+
+
+def describe_features(
+    encoder: Encoder,
+    rendered: Sequence[RenderedRow],
+    windows: Sequence[Window],
+    features: Sequence[int],
+    *,
+    batch_tokens: int = 8192,
+) -> dict[int, Described]:
+    """A label and snippets for each of `features`, from the texts given.
+
+    The label is the words with the largest summed activation; a snippet is the surrounding of one
+    of the strongest tokens. A feature that never fires on these texts is called "(silent here)".
+    """
+    wanted = np.zeros(encoder.sae.d_sae, dtype=bool)
+    wanted[list(features)] = True
+    seen: dict[int, _Seen] = defaultdict(_Seen)
+    for window, token, feature, value in encoder.active_tokens(windows, wanted, batch_tokens):
+        start, end = (int(edge) for edge in window.spans[token])
+        text = rendered[window.row].text
+        word = surrounding_word(text, start, end)
+        if not any(char.isalpha() for char in word):
+            continue
+        entry = seen[feature]
+        entry.words[word.lower()] += value
+        snippet = snippet_around(text, start, end)
+        if all(snippet != other for _, other in entry.best):
+            entry.best = sorted([*entry.best, (value, snippet)], reverse=True)[:SNIPPETS]
+    return {feature: _described(seen.get(feature)) for feature in features}
+
+
+def _described(entry: _Seen | None) -> Described:
+    if entry is None or not entry.words:
+        return Described("(silent here)", ())
+    words = [word for word, _ in entry.words.most_common(LABEL_WORDS)]
+    return Described(", ".join(words), tuple(snippet for _, snippet in entry.best))

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saefilter.errors import SaefilterError
+from saefilter.select.strategies import Selection, choose_dropped
+
+DISTANCES = st.lists(st.floats(-1, 2), min_size=1, max_size=50).map(np.array)
+
+
+@given(DISTANCES, st.floats(0, 1))
+def test_closest_drops_the_smallest_distances(distances: np.ndarray, share: float) -> None:
+    dropped = choose_dropped(distances, Selection(drop_frac=share))
+    assert abs(dropped.sum() - share * len(distances)) <= 0.5
+    if dropped.any() and not dropped.all():
+        assert distances[dropped].max() <= distances[~dropped].min()
+
+
+@given(DISTANCES, st.floats(-1, 2))
+def test_min_distance_drops_exactly_what_is_closer(distances: np.ndarray, limit: float) -> None:
+    dropped = choose_dropped(distances, Selection(min_distance=limit))
+    assert np.array_equal(dropped, distances < limit)
+
+
+def test_ten_percent_of_2000_is_200_and_ties_go_to_the_earlier_row() -> None:
+    dropped = choose_dropped(np.zeros(2000), Selection(drop_frac=0.1))
+    assert np.flatnonzero(dropped).tolist() == list(range(200))
+
+
+def test_random_is_seeded_and_ignores_distances() -> None:
+    distances = np.arange(100.0)
+    one, again, other = (
+        choose_dropped(distances, Selection("random", drop_count=10, seed=seed))
+        for seed in (1, 1, 2)
+    )
+    assert one.sum() == 10
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        (Selection(), "exactly one way"),
+        (Selection(drop_frac=0.1, drop_count=3), "exactly one way"),
+        (Selection(drop_frac=10), "not between 0 and 1"),
+        (Selection(drop_frac=float("nan")), "not between 0 and 1"),
+        (Selection(drop_count=-1), "negative"),
+        (Selection(drop_count=4), "more than the 3 scored rows"),
+        (Selection("nearest", drop_frac=0.1), "no strategy 'nearest'"),
+        (Selection("random", min_distance=0.3), "looks at no distances"),
+    ],
+)
+def test_nonsense_is_refused(selection: Selection, message: str) -> None:
+    with pytest.raises(SaefilterError, match=message):
+        choose_dropped(np.zeros(3), selection)

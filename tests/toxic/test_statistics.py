@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse, stats
+from sklearn.metrics import roc_auc_score
+
+from saefilter.toxic.statistics import discoveries, feature_statistics
+
+
+def random_features(
+    seed: int, n: int = 80, d_sae: int = 30
+) -> tuple[sparse.csr_matrix, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    dense = rng.exponential(size=(n, d_sae)) * (rng.random((n, d_sae)) < 0.3)
+    dense = np.round(dense, 1)  # ties
+    return sparse.csr_matrix(dense), rng.permutation(n) < n // 3
+
+
+@given(st.integers(0, 10_000))
+@settings(deadline=None, max_examples=20)
+def test_statistics_equal_those_of_scipy_and_sklearn(seed: int) -> None:
+    features, toxic = random_features(seed)
+    found = feature_statistics(features, toxic)
+    dense = features.toarray()
+    for feature in np.flatnonzero(dense.std(axis=0) > 0):
+        r, p = stats.pearsonr(dense[:, feature], toxic)
+        assert found.correlation[feature] == pytest.approx(r)
+        assert found.p_value[feature] == pytest.approx(p, abs=1e-12)
+        assert found.auroc[feature] == pytest.approx(roc_auc_score(toxic, dense[:, feature]))
+        one, two = dense[toxic, feature], dense[~toxic, feature]
+        smd = (one.mean() - two.mean()) / np.sqrt((one.var() + two.var()) / 2)
+        assert found.effect_size[feature] == pytest.approx(smd)
+        assert found.frequency[feature] == (dense[:, feature] > 0).mean()
+
+
+def test_silent_features_are_neutral() -> None:
+    features = sparse.csr_matrix((10, 3))
+    found = feature_statistics(features, np.arange(10) < 5)
+    assert np.all(found.auroc == 0.5)
+    assert np.all(found.p_value == 1)
+    assert np.all(found.effect_size == 0)
+
+
+def test_discoveries_are_benjamini_hochberg() -> None:
+    p_values = np.array([0.001, 0.012, 0.03, 0.6, 0.9])
+    assert discoveries(p_values, 0.05).tolist() == [True, True, True, False, False]
+    assert discoveries(np.array([0.04, 0.6, 0.7, 0.8]), 0.05).sum() == 0
