@@ -115,10 +115,13 @@ def train(activations: np.ndarray, args: argparse.Namespace) -> torch.nn.Module:
         total_training_samples=samples,
         train_batch_size_samples=args.batch_size,
         lr=args.lr,
+        lr_end=args.lr / 10,
         lr_warm_up_steps=100,
         lr_decay_steps=steps // 4,
-        dead_feature_window=150,
+        dead_feature_window=200,
         feature_sampling_window=400,
+        n_checkpoints=args.checkpoints,
+        checkpoint_path=str(args.output.with_name(args.output.name + "-checkpoints")),
     )
     SAETrainer(trainer_config, sae, batches(activations, args.batch_size)).fit()
     return sae
@@ -166,8 +169,9 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--architecture", choices=["topk", "batchtopk"], default="topk")
     parser.add_argument("--passes", type=float, default=2.0)
-    parser.add_argument("--batch-size", type=int, default=4096)
+    parser.add_argument("--batch-size", type=int, default=2048)
     parser.add_argument("--lr", type=float, default=8e-4)
+    parser.add_argument("--checkpoints", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 

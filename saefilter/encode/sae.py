@@ -71,7 +71,10 @@ class Sae:
 
     def directions(self) -> NDArray[np.float32]:
         """Unit-norm decoder directions, `[d_sae, d_model]`; a zero row stays zero."""
-        return unit_rows(self.w_dec.cpu().numpy())
+        rows = self.w_dec.cpu().numpy()
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        unit: NDArray[np.float32] = rows / np.maximum(norms, 1e-12)
+        return unit
 
     def to(self, device: torch.device) -> Sae:
         """The same SAE on a device."""
@@ -107,13 +110,6 @@ class Sae:
         floor = 0.0 if self.threshold is None else self.threshold.clamp(min=0)
         token, feature = (pre > floor).nonzero(as_tuple=True)
         return Activations(token, feature, pre[token, feature])
-
-
-def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to unit length; zero rows stay zero."""
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
-    unit: NDArray[np.float32] = (rows / np.maximum(norms, 1e-12)).astype(np.float32)
-    return unit
 
 
 def load_sae(folder: str | Path) -> Sae:

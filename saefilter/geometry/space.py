@@ -10,26 +10,33 @@ from numpy.typing import NDArray
 from saefilter.geometry.index import DirectionIndex, Neighbours
 from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
 
+Array = NDArray[np.float32]
+
+
+def unit_rows(rows: Array) -> Array:
+    """Rows scaled to unit length, `[n, d]`; zero rows stay zero."""
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    unit: Array = (rows / np.maximum(norms, 1e-12)).astype(np.float32)
+    return unit
+
 
 @dataclass(frozen=True)
 class Side:
-    """The toxic or the benign features of a set, and how near every feature of the SAE is to them."""
+    """Some features of a set, and how near every feature of the SAE is to them."""
 
     features: list[ToxicFeature]
     indices: NDArray[np.int64]
     """Which SAE features they are, `[n]`."""
-    weights: NDArray[np.float32]
+    weights: Array
     """`[n]`"""
-    directions: NDArray[np.float32]
+    directions: Array
     """Unit decoder directions, `[n, d_model]`."""
     nearest: Neighbours
-    """For each feature of the SAE, its nearest ones of this side, `[d_sae, k]`."""
+    """For each feature of the SAE, the nearest of these, `[d_sae, k]`."""
 
     @classmethod
-    def of(
-        cls, features: list[ToxicFeature], directions: NDArray[np.float32], neighbours: int
-    ) -> Side | None:
-        """None when the set has no feature of that side."""
+    def of(cls, features: list[ToxicFeature], directions: Array, neighbours: int) -> Side | None:
+        """None when there are no features."""
         if not features:
             return None
         indices = np.array([feature.index for feature in features], dtype=np.int64)
@@ -38,9 +45,22 @@ class Side:
         weights = np.array([feature.weight for feature in features], dtype=np.float32)
         return cls(features, indices, weights, own, nearest)
 
-    def proximity(self) -> NDArray[np.float32]:
-        """Mean cosine to the nearest ones, `[d_sae]`: the paper's proximity for one neighbour."""
+    def proximity(self) -> Array:
+        """Mean cosine to the nearest of them, `[d_sae]`: the paper's proximity for one neighbour."""
         return self.nearest.cosine.mean(axis=1)
+
+    def pull(self, threshold: float) -> Array:
+        """Weight of the nearest one, times how far the cosine to it exceeds `threshold`, `[d_sae]`.
+
+        1 times the weight for the feature itself, falling linearly to 0 at the threshold.
+        """
+        kernel = np.maximum(0, (self.nearest.cosine - threshold) / (1 - threshold))
+        return (kernel * self.weights[self.nearest.position]).mean(axis=1).astype(np.float32)
+
+    def centroid(self) -> Array:
+        """Unit mean of the directions, weighted by effect size, `[d_model]`."""
+        effects = np.array([abs(feature.effect_size) for feature in self.features], np.float32)
+        return unit_rows((effects @ self.directions)[None])[0]
 
 
 @dataclass(frozen=True)
@@ -48,21 +68,33 @@ class FeatureSpace:
     """All that a metric may read besides the sample."""
 
     toxic_set: ToxicSet
-    directions: NDArray[np.float32]
+    directions: Array
     """Unit decoder directions, `[d_sae, d_model]`."""
     toxic: Side
-    benign: Side | None
-    gain: NDArray[np.float32]
-    """1 over each feature's spread on the reference, `[d_sae]`; 0 where it was never active."""
+    """All toxic features of the set."""
+    weighted_toxic: Side | None
+    """Those with a weight above 0."""
+    weighted_benign: Side | None
+    gain: Array
+    """1 over each feature's spread on the contrast data, `[d_sae]`; 0 where there is none."""
 
     @classmethod
-    def of(
-        cls, toxic_set: ToxicSet, directions: NDArray[np.float32], neighbours: int = 1
-    ) -> FeatureSpace:
+    def of(cls, toxic_set: ToxicSet, directions: Array, neighbours: int = 1) -> FeatureSpace:
         """The space of an SAE with these unit decoder directions."""
-        toxic = Side.of(toxic_set.side("toxic"), directions, neighbours)
-        assert toxic is not None  # checked when the set was loaded
-        spread = np.asarray(toxic_set.scale, dtype=np.float32)
-        gain = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)
-        benign = Side.of(toxic_set.side("benign"), directions, neighbours)
-        return cls(toxic_set, directions, toxic, benign, gain)
+
+        def side(features: list[ToxicFeature]) -> Side | None:
+            return Side.of(features, directions, neighbours)
+
+        toxic, benign = toxic_set.side("toxic"), toxic_set.side("benign")
+        everything = side(toxic)
+        assert everything is not None  # a set without toxic features does not load
+        scale = np.asarray(toxic_set.scale, dtype=np.float32)
+        gain = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
+        return cls(
+            toxic_set,
+            directions,
+            everything,
+            side([feature for feature in toxic if feature.weight > 0]),
+            side([feature for feature in benign if feature.weight > 0]),
+            gain,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -27,7 +28,8 @@ class ToxicFeature:
     side: str
     """`toxic`, or `benign` for an anchor that pulls a score back."""
     weight: float
-    """How much it counts, > 0."""
+    """How much it counts in the weighted metrics, >= 0. 0: it belongs to the set, but says nothing
+    that the weighted features do not say already."""
     label: str
     """A few words for a person: what it fires on."""
     effect_size: float
@@ -79,15 +81,17 @@ class ToxicSet:
     """Contrast data: name, side, rows and hash of each."""
     features: list[ToxicFeature]
     scale: list[float]
-    """Spread of each feature's pooled activation on the reference, `[d_sae]`; activations are
-    divided by it. 0 for a feature never seen active, which then does not count."""
+    """Spread of each feature's pooled activation on the contrast data, `[d_sae]`; the weighted
+    metrics divide activations by it. A feature with 0 does not count."""
+    intercept: float
+    """Of the weighted metrics: what is added before the logistic function."""
     direction: list[float]
     """Unit vector of the toxic-minus-benign mean difference of the mean residual, `[d_model]`."""
     direction_mean: list[float]
     """Mean of the mean residual over the contrast, `[d_model]`."""
     calibration: Calibration | None = None
-    probe: dict[str, Any] | None = None
-    """A sparse linear probe: `{"intercept": b, "weights": {feature: w}}` on scaled activations."""
+    neighbour_labels: dict[str, str] = field(default_factory=dict)
+    """Labels of features outside the set that lie next to it, for explanations; by index."""
     history: list[str] = field(default_factory=list)
     created: str = ""
     schema: int = TOXIC_SET_VERSION
@@ -97,8 +101,9 @@ class ToxicSet:
         return [feature for feature in self.features if feature.side == side]
 
     def labels(self) -> dict[int, str]:
-        """Feature -> its label."""
-        return {feature.index: feature.label for feature in self.features}
+        """Feature -> its label, for the set's features and their neighbours."""
+        labels = {int(index): label for index, label in self.neighbour_labels.items()}
+        return labels | {feature.index: feature.label for feature in self.features}
 
     def check_sae(self, fingerprint: str, sae_name: str) -> None:
         """Raises SaefilterError when the set was made for another SAE."""

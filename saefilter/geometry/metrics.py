@@ -1,0 +1,203 @@
+"""The metrics: from pooled activations to one proximity per sample.
+
+Notation: `a` a sample's pooled activations; `â = a / spread`, each feature on its own scale (the
+toxic set's `scale`); `d` unit decoder directions; T and B the toxic and the benign features of the
+set with their weights `w`; `j(i)` the feature of T (or B) nearest to feature i, found by FAISS. A
+larger proximity is always closer to toxic. docs/metrics.md has the reasons, docs/quality.md figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.special import expit
+
+from saefilter.errors import SaefilterError
+from saefilter.geometry.index import DirectionIndex
+from saefilter.geometry.space import FeatureSpace, Side, unit_rows
+
+Array = NDArray[np.float32]
+KERNEL_THRESHOLD = 0.3
+"""Cosine below which two features count as unrelated in `contrast`. Random directions of MiniLM's
+384 dimensions are within 0.1; chosen on the tuning side of docs/quality.md, flat from 0.2 to 0.5."""
+TOP_FEATURES = 10
+"""How many of a sample's strongest features `top-features` reads."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a metric reads of some samples."""
+
+    features: sparse.csr_matrix
+    """Pooled activations, `[n, d_sae]`."""
+    residual: Array
+    """Mean residual over the scored tokens, `[n, d_model]`."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way to score."""
+
+    name: str
+    formula: str
+    proximity: Callable[[FeatureSpace, Sample], Array]
+    """One number per sample, `[n]`."""
+    push: Callable[[FeatureSpace], Array]
+    """What a unit of each feature's activation adds to the proximity, up to a factor that is the
+    same for all features of a sample, `[d_sae]`; explanations are made of it."""
+    needs_weights: bool = False
+    """Whether the set must have fitted weights on both sides."""
+
+
+def weighted_mean(features: sparse.csr_matrix, values: Array) -> Array:
+    """`sum_i a_i v_i / sum_i a_i` per row; 0 for a row without activations."""
+    total = np.asarray(features.sum(axis=1)).ravel()
+    mean: Array = np.asarray(features @ values).ravel() / np.maximum(total, 1e-12)
+    return mean
+
+
+def _logistic(space: FeatureSpace, sample: Sample, push: Array) -> Array:
+    """0.5 where the toxic and the benign side pull equally."""
+    odds = np.asarray(sample.features @ push).ravel() + space.toxic_set.intercept
+    return np.asarray(expit(odds))
+
+
+def contrast_push(space: FeatureSpace) -> Array:
+    """`s_i / spread_i` of the metric `contrast`, `[d_sae]`."""
+
+    def pull(side: Side | None) -> Array | float:
+        return 0.0 if side is None else side.pull(KERNEL_THRESHOLD)
+
+    push: Array = space.gain * (pull(space.weighted_toxic) - pull(space.weighted_benign))
+    return push
+
+
+def probe_push(space: FeatureSpace) -> Array:
+    """The set's own weights over spread, 0 for every other feature, `[d_sae]`."""
+    push = np.zeros(len(space.directions), dtype=np.float32)
+    for side, sign in ((space.weighted_toxic, 1), (space.weighted_benign, -1)):
+        if side is not None:
+            push[side.indices] = sign * side.weights
+    return push * space.gain
+
+
+def activation_push(space: FeatureSpace) -> Array:
+    """1 for the toxic features, `[d_sae]`."""
+    push = np.zeros(len(space.directions), dtype=np.float32)
+    push[space.toxic.indices] = 1
+    return push
+
+
+def nearest_push(space: FeatureSpace) -> Array:
+    """The paper's proximity of each feature, `[d_sae]`."""
+    return space.toxic.proximity()
+
+
+def _nearest(space: FeatureSpace, sample: Sample) -> Array:
+    return weighted_mean(sample.features, nearest_push(space))
+
+
+def _top_features(space: FeatureSpace, sample: Sample) -> Array:
+    strongest = sample.features.copy()
+    for start, end in zip(strongest.indptr[:-1], strongest.indptr[1:], strict=True):
+        values = strongest.data[start:end]
+        if len(values) > TOP_FEATURES:
+            values[values < np.partition(values, -TOP_FEATURES)[-TOP_FEATURES]] = 0
+    return weighted_mean(strongest, nearest_push(space))
+
+
+def _rebuilt(space: FeatureSpace, sample: Sample) -> Array:
+    """Unit vectors along `sum_i a_i d_i`, `[n, d_model]`."""
+    return unit_rows(np.asarray(sample.features @ space.directions, dtype=np.float32))
+
+
+def _reconstruction(space: FeatureSpace, sample: Sample) -> Array:
+    return DirectionIndex(space.toxic.directions).nearest(_rebuilt(space, sample)).cosine[:, 0]
+
+
+def _centroid(space: FeatureSpace, sample: Sample) -> Array:
+    return _rebuilt(space, sample) @ space.toxic.centroid()
+
+
+def _direction(space: FeatureSpace, sample: Sample) -> Array:
+    mean = np.asarray(space.toxic_set.direction_mean, dtype=np.float32)
+    return (sample.residual - mean) @ np.asarray(space.toxic_set.direction, dtype=np.float32)
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "contrast",
+            "logistic(b + sum_i â_i s_i), s_i = w_j(i) K(cos(d_i, d_j(i))) over T minus the same "
+            "over B, K(c) = max(0, (c - 0.3) / 0.7)",
+            lambda space, sample: _logistic(space, sample, contrast_push(space)),
+            contrast_push,
+            needs_weights=True,
+        ),
+        Metric(
+            "probe",
+            "logistic(b + sum_T w_j â_j - sum_B w_j â_j): the set's features alone, no neighbours",
+            lambda space, sample: _logistic(space, sample, probe_push(space)),
+            probe_push,
+            needs_weights=True,
+        ),
+        Metric("nearest", "sum_i a_i max_T cos(d_i, d_j) / sum_i a_i", _nearest, nearest_push),
+        Metric(
+            "top-features",
+            f"nearest over a sample's {TOP_FEATURES} strongest features",
+            _top_features,
+            nearest_push,
+        ),
+        Metric(
+            "reconstruction", "max_T cos(sum_i a_i d_i, d_j)", _reconstruction, nearest_push
+        ),
+        Metric(
+            "centroid",
+            "cos(sum_i a_i d_i, effect-weighted mean of T)",
+            _centroid,
+            lambda space: space.directions @ space.toxic.centroid(),
+        ),
+        Metric(
+            "activation",
+            "sum_T a_j: a control without geometry",
+            lambda space, sample: np.asarray(sample.features @ activation_push(space)).ravel(),
+            activation_push,
+        ),
+        Metric(
+            "direction",
+            "projection of the mean residual on the toxic-minus-benign mean difference: a control "
+            "without SAE",
+            _direction,
+            lambda space: space.directions @ np.asarray(space.toxic_set.direction, np.float32),
+        ),
+    )
+}
+DEFAULT_METRIC = "contrast"
+FALLBACK_METRIC = "nearest"
+"""For sets without fitted weights, such as lists made by hand."""
+
+
+def choose_metric(name: str | None, space: FeatureSpace) -> Metric:
+    """The metric of that name, or the best that the set allows.
+
+    Raises SaefilterError when there is none of that name, or the set lacks what it needs.
+    """
+    fitted = space.weighted_toxic is not None and space.weighted_benign is not None
+    if name is None:
+        return METRICS[DEFAULT_METRIC if fitted else FALLBACK_METRIC]
+    if name not in METRICS:
+        raise SaefilterError(
+            f"there is no metric {name!r}", remedy=f"Metrics: {', '.join(METRICS)}."
+        )
+    if METRICS[name].needs_weights and not fitted:
+        raise SaefilterError(
+            f"metric {name!r} needs weighted features on both sides, which the toxic set "
+            f"{space.toxic_set.name!r} does not have",
+            remedy=f"Use --metric {FALLBACK_METRIC}, or curate the set with benign data.",
+        )
+    return METRICS[name]

@@ -1,0 +1,141 @@
+"""The HTML report's drawings as inline SVG: the histogram of distances, and bars for shares.
+
+Widths are percentages and heights pixels, without a viewBox: the chart then fills a phone's width
+as well as a desk's while its text keeps its size. Only numbers of ours get in here, so there is
+nothing to escape. Colours come from the style sheet by class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from saefilter.report.data import Histogram
+from saefilter.report.wording import rows_of
+
+HEIGHT = 256
+PLOT_TOP, PLOT_BOTTOM = 30, 208
+"""Where the bars stand, in pixels from the chart's top."""
+
+
+def share_bar(share: float, kind: str) -> str:
+    """A share of 1 as a bar; the number stands beside it, so screen readers skip it."""
+    width = 100 * min(max(share, 0.0), 1.0) if math.isfinite(share) else 0.0
+    return (
+        '<svg class="bar" width="100%" height="6" aria-hidden="true">'
+        '<rect class="track" width="100%" height="6" rx="3"/>'
+        f'<rect class="{kind}" width="{width:.1f}%" height="6" rx="3"/></svg>'
+    )
+
+
+def histogram(counts: Histogram, threshold: float | None) -> str:
+    """Dropped and kept rows stacked by distance, with a line at the threshold if there is one."""
+    totals = [kept + dropped for kept, dropped in zip(counts.kept, counts.dropped, strict=True)]
+    low, high = counts.edges[0], counts.edges[-1]
+    if not any(totals) or not (math.isfinite(low) and math.isfinite(high) and low < high):
+        return '<p class="empty">No row was scored, so there is nothing to plot.</p>\n'
+    if threshold is not None and not low <= threshold <= high:
+        threshold = None
+    steps = [step for step in ticks(0, max(totals), 4) if step == int(step)]
+    axes = _Axes(low, high, (PLOT_BOTTOM - PLOT_TOP) / max(totals))
+    shapes = [*_grid(steps, axes), *_bars(counts, axes), *_labels(axes)]
+    if threshold is not None:
+        shapes += _threshold(threshold, axes)
+    text = (
+        f"{sum(counts.dropped):,} dropped and {sum(counts.kept):,} kept rows at distances from "
+        f"{low:.3f} to {high:.3f}; the fullest bar holds {rows_of(max(totals))}."
+    )
+    return (
+        f'<figure>\n{_legend(threshold)}<svg class="chart" width="100%" height="{HEIGHT}" '
+        'role="img" aria-labelledby="chart-title chart-text">\n'
+        '<title id="chart-title">Rows by their distance to toxic features</title>\n'
+        f'<desc id="chart-text">{text}</desc>\n' + "\n".join(shapes) + "\n</svg>\n</figure>\n"
+    )
+
+
+def ticks(low: float, high: float, wanted: int) -> list[float]:
+    """About `wanted` round numbers from `low` to `high`, which must be larger."""
+    rough = (high - low) / wanted
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """From distances to percent of the width, and from rows to pixels."""
+
+    low: float
+    high: float
+    pixels_per_row: float
+
+    def x(self, distance: float) -> float:
+        return 100 * (distance - self.low) / (self.high - self.low)
+
+
+def _grid(steps: list[float], axes: _Axes) -> Iterator[str]:
+    for step in steps:
+        y = PLOT_BOTTOM - step * axes.pixels_per_row
+        kind = "grid" if step else "axis"
+        yield f'<line class="{kind}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>'
+        yield f'<text x="-8" y="{y + 4:.1f}" text-anchor="end">{step:,.0f}</text>'
+    yield '<text class="name" x="-44" y="12">rows</text>'
+
+
+def _bars(counts: Histogram, axes: _Axes) -> Iterator[str]:
+    bins = zip(counts.edges[:-1], counts.edges[1:], counts.dropped, counts.kept, strict=True)
+    for low, high, dropped, kept in bins:
+        if not dropped and not kept:
+            continue
+        bars, top = "", float(PLOT_BOTTOM)
+        for kind, count in (("dropped", dropped), ("kept", kept)):
+            if count:
+                height = max(1.5, count * axes.pixels_per_row)  # one row must stay visible
+                top -= height
+                bars += (
+                    f'<rect class="{kind}" x="{axes.x(low):.2f}%" y="{top:.1f}" '
+                    f'width="{0.94 * (axes.x(high) - axes.x(low)):.2f}%" height="{height:.1f}"/>'
+                )
+        said = f"{low:.3f} to {high:.3f}: {dropped:,} dropped, {kept:,} kept"
+        yield f"<g><title>{said}</title>{bars}</g>"
+
+
+def _labels(axes: _Axes) -> Iterator[str]:
+    places = ticks(axes.low, axes.high, 7)
+    digits = max(0, -math.floor(math.log10(places[1] - places[0]) + 1e-9))
+    for place in places:
+        x = axes.x(place)
+        anchor = "start" if x < 4 else "end" if x > 96 else "middle"
+        yield (
+            f'<text x="{x:.2f}%" y="{PLOT_BOTTOM + 18}" text-anchor="{anchor}">'
+            f"{place:.{digits}f}</text>"
+        )
+    yield (
+        f'<text class="name" x="50%" y="{HEIGHT - 8}" text-anchor="middle">'
+        "distance to toxic features</text>"
+    )
+
+
+def _threshold(threshold: float, axes: _Axes) -> Iterator[str]:
+    x = axes.x(threshold)
+    anchor, shift = ("start", 6) if x < 50 else ("end", -6)
+    yield f'<line class="threshold" x1="{x:.2f}%" x2="{x:.2f}%" y1="6" y2="{PLOT_BOTTOM}"/>'
+    yield (
+        f'<text class="mark" x="{x:.2f}%" dx="{shift}" y="15" text-anchor="{anchor}">'
+        f"dropped up to {threshold:.3f}</text>"
+    )
+
+
+def _legend(threshold: float | None) -> str:
+    square = '<rect class="{}" width="12" height="12" rx="2"/>'
+    keys = [("dropped", square.format("dropped")), ("kept", square.format("kept"))]
+    if threshold is not None:
+        line = '<line class="threshold" x1="6" x2="6" y1="0" y2="12"/>'
+        keys.append(("threshold: the farthest dropped row", line))
+    items = "".join(
+        f'<li><svg width="12" height="12" aria-hidden="true">{shape}</svg> {text}</li>\n'
+        for text, shape in keys
+    )
+    return f'<ul class="legend">\n{items}</ul>\n'

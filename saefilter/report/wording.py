@@ -1,0 +1,211 @@
+"""The sentences and numbers that the report's faces share, so that both say the same thing.
+
+Nothing here knows of HTML or Markdown: what is returned is plain text, and what came from the data
+is untrusted until a face has escaped it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saefilter.report.data import Report
+
+ROUGH_BELOW = 10
+"""Reference samples; a share that rests on fewer is named as rough."""
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# Embeddings, overrides and isolates reorder what a reader sees, so they are shown, not obeyed.
+_REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+_SCORING_TERMS = {
+    "preset": "Preset",
+    "model": "Model",
+    "sae": "SAE",
+    "hook": "Read at",
+    "toxic_set": "Toxic set",
+    "metric": "Metric",
+    "pool": "Pooling over tokens",
+    "train_on": "Tokens scored",
+    "max_tokens": "Token limit per row",
+    "dtype": "Number type",
+    "device": "Device",
+    "tokens": "Tokens read",
+    "seconds": "Seconds",
+    "tokens_per_second": "Tokens per second",
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One count with what it means."""
+
+    key: str
+    name: str
+    count: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """How many scored rows are closer than `level` % of the harmless reference samples."""
+
+    level: float
+    count: int
+    share: float
+    expected_share: float
+    """By chance, if the rows were like the reference."""
+    expected_count: float
+
+
+def clean(text: str) -> str:
+    """Untrusted text without control characters; tabs and line ends stay, bidi controls show."""
+    text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return _REORDERING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+def rows_of(count: int) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+
+
+def decimal(value: float | None, digits: int) -> str:
+    """A number with fixed digits, or a dash: JSON has null for what is not finite."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """A share of 1 in percent. Only everything is 100%, and only nothing is 0%."""
+    value = share * 100
+    if not math.isfinite(value):
+        return "–"
+    if 0 < value < 0.01:
+        return "under 0.01%"
+    if value < 10:
+        return f"{value:.2g}%" if value > 0 else "0%"
+    if value < 90:
+        return f"{value:.0f}%"
+    return f"{math.floor(value * 10 + 1e-6) / 10:g}%"
+
+
+def few(count: float) -> str:
+    """An expected count, which need not be whole."""
+    return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
+
+
+def percentile_words(percentile: float | None) -> str:
+    """What a percentile says, or nothing when there is none."""
+    if percentile is None or not math.isfinite(percentile):
+        return ""
+    if percentile >= 100:
+        return "closer than every harmless reference sample"
+    if percentile <= 0:
+        return "not closer than any harmless reference sample"
+    return f"closer than {percent(percentile / 100)} of harmless reference samples"
+
+
+def headline(report: Report) -> str:
+    """The first sentence, up to the name of the input file."""
+    dropped, rows = report.counts["dropped"], report.counts["rows"]
+    if not rows:
+        return "No rows in"
+    count = f"{dropped:,}" if dropped else "none"
+    return f"Dropped {count} of the {rows_of(rows)} in"
+
+
+def lead(report: Report) -> str:
+    """Where the other rows went, and how the dropped ones were chosen."""
+    kept, quarantined = report.counts["kept"], report.counts["quarantined"]
+    if not report.counts["rows"]:
+        return "There was nothing to score, so nothing to drop."
+    places = f"{rows_of(kept)} kept"
+    if quarantined:
+        cause = "it" if quarantined == 1 else "they"
+        places += f", {quarantined:,} quarantined because {cause} could not be scored"
+    return f"{places}. {selection_words(report)}"
+
+
+def selection_words(report: Report) -> str:
+    """What was asked for and what it came to."""
+    asked, threshold = report.selection, report.selection.get("threshold")
+    if not report.counts["dropped"] or threshold is None:
+        return "No scored row met what was asked for."
+    if asked.get("strategy") == "random":
+        return (
+            f"The dropped rows were drawn at random (seed {asked.get('seed')}), whatever their "
+            "distance: a baseline to compare with."
+        )
+    if asked.get("drop_frac") is not None:
+        request = f"the {percent(asked['drop_frac'])} of scored rows closest to toxic features"
+    elif asked.get("drop_count") is not None:
+        request = f"the {asked['drop_count']:,} scored rows closest to toxic features"
+    else:
+        request = f"those closer than {decimal(asked.get('min_distance'), 3)} to toxic features"
+    return f"The dropped rows are {request}: distances up to {decimal(threshold, 3)}."
+
+
+def tiles(report: Report) -> list[Tile]:
+    """The counts worth showing, in the order of a reader's questions."""
+    counts, total = report.counts, max(1, report.counts["rows"])
+
+    def share(key: str) -> str:
+        return f"{percent(counts[key] / total)} of all rows"
+
+    found = [
+        Tile("rows", "Rows read", counts["rows"], "kept + dropped + quarantined"),
+        Tile("dropped", "Dropped", counts["dropped"], share("dropped")),
+        Tile("kept", "Kept", counts["kept"], share("kept")),
+        Tile("quarantined", "Quarantined", counts["quarantined"], "could not be scored"),
+        Tile("truncated", "Cut", counts["truncated"], "longer than the token limit"),
+        Tile("duplicates", "Duplicates", counts["duplicates"], "copies of an earlier row"),
+    ]
+    always = ("rows", "dropped", "kept", "quarantined")
+    return [tile for tile in found if tile.count or tile.key in always]
+
+
+def flagged(report: Report) -> list[Flagged]:
+    """Rows beyond each level of the reference, or nothing without a reference."""
+    scored = report.counts["kept"] + report.counts["dropped"]
+    if not report.reference_rows or not scored:
+        return []
+    result = []
+    for level, count in sorted(report.flagged.items(), key=lambda item: float(item[0])):
+        chance = (100 - float(level)) / 100
+        result.append(Flagged(float(level), count, count / scored, chance, chance * scored))
+    return result
+
+
+def rough_levels(report: Report) -> str:
+    """Which levels rest on so few reference samples that chance moves them, if any do."""
+    found = [(at.level, at.expected_share * report.reference_rows) for at in flagged(report)]
+    rough = [f"{few(n)} beyond {level:g}%" for level, n in found if n < ROUGH_BELOW]
+    return f"Rough: of the reference samples, only about {', '.join(rough)}." if rough else ""
+
+
+def made(report: Report) -> list[tuple[str, str]]:
+    """How the result came about, as terms and untrusted values; what is not known is left out."""
+    asked = report.selection
+    terms: list[tuple[str, Any]] = [("Input", report.input), ("Input SHA-256", report.input_sha256)]
+    terms += [(f"{key.capitalize()} rows", name) for key, name in report.outputs.items()]
+    terms += [(term, report.scoring.get(key)) for key, term in _SCORING_TERMS.items()]
+    terms += [
+        ("Harmless reference samples", report.reference_rows or "none"),
+        ("Strategy", asked.get("strategy")),
+        ("Share to drop", None if (frac := asked.get("drop_frac")) is None else percent(frac)),
+        ("Rows to drop", asked.get("drop_count")),
+        ("Smallest distance to keep", asked.get("min_distance")),
+        ("Seed", None if (seed := asked.get("seed")) is None else str(seed)),
+        ("Largest distance dropped", asked.get("threshold")),
+        ("Made by", f"saefilter {report.version}"),
+        ("Made at", report.created),
+    ]
+    return [(term, _value(value)) for term, value in terms if value is not None]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
