@@ -65,9 +65,9 @@ def filter_command(
 
     --preset, --toxic-set and --metric only matter when it does.
     """
+    from saefilter.rows.write import check_output_name
     from saefilter.run.filter import OutputPaths, filter_file
     from saefilter.run.publish import refuse_existing
-    from saefilter.rows.write import check_output_name
     from saefilter.select.strategies import Selection
 
     selection = Selection(strategy, drop_frac, drop_count, min_distance, seed)
@@ -110,7 +110,7 @@ def _find(input: Path | None, scores: Path | None, *, quiet: bool) -> tuple[Sour
 def _score_first(
     source: Source, preset: str | None, toxic_set: str | None, metric: str | None, *, quiet: bool
 ) -> Scores:
-    from saefilter.run.score import ScoreSettings
+    from saefilter.run.chunks import ScoreSettings
     from saefilter.run.scores import SUFFIX, Scores
 
     name, why = choose_preset(preset)

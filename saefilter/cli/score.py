@@ -14,7 +14,8 @@ from saefilter.cli.common import choose_preset, output_console, progress_bar, wa
 from saefilter.errors import SaefilterError
 
 if TYPE_CHECKING:
-    from saefilter.run.score import ScoreSettings, ScoreSummary
+    from saefilter.run.chunks import ScoreSettings
+    from saefilter.run.score import ScoreSummary
 
 PresetOption = Annotated[
     str | None,
@@ -73,7 +74,7 @@ def score(
 ) -> None:
     """Score every row of a dataset by its distance to toxic features."""
     from saefilter.rows.read import Source
-    from saefilter.run.score import ScoreSettings
+    from saefilter.run.chunks import ScoreSettings
     from saefilter.run.scores import SUFFIX
 
     source = Source.open(input)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,22 +101,17 @@ def load_truncated_model(
     return TruncatedModel(model, stacks[0][layers - 1], config.hidden_size, device)
 
 
-class _quiet_about_unused_weights(warnings.catch_warnings):  # noqa: N801 - reads as a verb
+@contextmanager
+def _quiet_about_unused_weights() -> Iterator[None]:
     """The checkpoint holds layers that are left out on purpose; do not report them as a fault."""
+    from transformers.utils import logging as hf_logging
 
-    def __enter__(self) -> Any:
-        from transformers.utils import logging as hf_logging
-
-        self._level = hf_logging.get_verbosity()
-        self._bars = hf_logging.is_progress_bar_enabled()
-        hf_logging.set_verbosity(logging.ERROR)
-        hf_logging.disable_progress_bar()
-        return super().__enter__()
-
-    def __exit__(self, *details: object) -> None:
-        from transformers.utils import logging as hf_logging
-
-        hf_logging.set_verbosity(self._level)
-        if self._bars:
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.ERROR)
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
             hf_logging.enable_progress_bar()
-        super().__exit__(*details)

@@ -153,9 +153,7 @@ METRICS = {
             _top_features,
             nearest_push,
         ),
-        Metric(
-            "reconstruction", "max_T cos(sum_i a_i d_i, d_j)", _reconstruction, nearest_push
-        ),
+        Metric("reconstruction", "max_T cos(sum_i a_i d_i, d_j)", _reconstruction, nearest_push),
         Metric(
             "centroid",
             "cos(sum_i a_i d_i, effect-weighted mean of T)",

@@ -69,9 +69,7 @@ class Scorer:
         contributions = features.multiply(self.token_weights[None, :]).tocsr()
         return Scored(proximity.astype(np.float64), contributions, self, features)
 
-    def percentile(
-        self, proximity: NDArray[np.float64], pool: str
-    ) -> NDArray[np.float64] | None:
+    def percentile(self, proximity: NDArray[np.float64], pool: str) -> NDArray[np.float64] | None:
         """Share of the harmless reference that is less close, 0 to 100; None without calibration."""
         if self.toxic_set.calibration is None:
             return None

@@ -47,7 +47,8 @@ class Side:
 
     def proximity(self) -> Array:
         """Mean cosine to the nearest of them, `[d_sae]`: the paper's proximity for one neighbour."""
-        return self.nearest.cosine.mean(axis=1)
+        mean: Array = self.nearest.cosine.mean(axis=1)
+        return mean
 
     def pull(self, threshold: float) -> Array:
         """Weight of the nearest one, times how far the cosine to it exceeds `threshold`, `[d_sae]`.
@@ -55,12 +56,14 @@ class Side:
         1 times the weight for the feature itself, falling linearly to 0 at the threshold.
         """
         kernel = np.maximum(0, (self.nearest.cosine - threshold) / (1 - threshold))
-        return (kernel * self.weights[self.nearest.position]).mean(axis=1).astype(np.float32)
+        pull: Array = (kernel * self.weights[self.nearest.position]).mean(axis=1).astype(np.float32)
+        return pull
 
     def centroid(self) -> Array:
         """Unit mean of the directions, weighted by effect size, `[d_model]`."""
         effects = np.array([abs(feature.effect_size) for feature in self.features], np.float32)
-        return unit_rows((effects @ self.directions)[None])[0]
+        centroid: Array = unit_rows((effects @ self.directions)[None])[0]
+        return centroid
 
 
 @dataclass(frozen=True)

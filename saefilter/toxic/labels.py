@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ SNIPPETS = 3
 class _Seen:
     """Where one feature fired."""
 
-    words: Counter[str] = field(default_factory=Counter)
+    words: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     best: list[tuple[float, str]] = field(default_factory=list)
 
 
@@ -65,5 +65,6 @@ def describe_features(
 def _described(entry: _Seen | None) -> Described:
     if entry is None or not entry.words:
         return Described("(silent here)", ())
-    words = [word for word, _ in entry.words.most_common(LABEL_WORDS)]
+    ranked = sorted(entry.words.items(), key=lambda item: (-item[1], item[0]))
+    words = [word for word, _ in ranked[:LABEL_WORDS]]
     return Described(", ".join(words), tuple(snippet for _, snippet in entry.best))

@@ -187,9 +187,9 @@ def _from_fields(fields: Any, where: str) -> ToxicSet:
             raise wrong(f"feature {feature.index} is outside 0..{toxic_set.d_sae - 1}")
         if feature.side not in SIDES:
             raise wrong(f"feature {feature.index} has the unknown side {feature.side!r}")
-        if not feature.weight > 0:
+        if not 0 <= feature.weight < math.inf:
             raise wrong(
-                f"feature {feature.index} has the weight {feature.weight}; above 0 is needed"
+                f"feature {feature.index} has the weight {feature.weight}; 0 or more is needed"
             )
     if not toxic_set.side("toxic"):
         raise wrong("the set has no toxic feature")

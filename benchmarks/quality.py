@@ -1,0 +1,226 @@
+"""The quality table: every metric on every labelled set, beside what a classifier can do.
+
+    python benchmarks/quality.py DATA_FOLDER [--write docs/quality.md]
+
+DATA_FOLDER holds em_answers, hatecheck, xstest and hh_harmless as .jsonl.gz (docs/quality.md says
+what they are). Features, weights, probes and classifiers see the training rows only; the table is
+of the test rows. Nothing was tuned on these: settings were chosen within the training rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from saefilter.encode.encoder import Encoder
+from saefilter.encode.presets import load_preset
+from saefilter.geometry.metrics import METRICS
+from saefilter.geometry.scorer import Scorer
+from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
+from saefilter.rows.read import Source
+from saefilter.toxic.curate import assemble, encode_conversations, joined
+from saefilter.toxic.select import Contrast, CurationOptions, feature_spread
+
+BOOTSTRAP = 500
+MARKER = "<!-- table: written by benchmarks/quality.py -->"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One labelled set, encoded."""
+
+    name: str
+    contrast: Contrast
+    train: NDArray[np.bool_]
+    texts: list[str]
+    question: NDArray[np.str_] | None
+    """Where results are to be judged within a group."""
+
+    def side(self, train: bool, source: int = 0) -> Contrast:
+        part = self.contrast.part(self.train if train else ~self.train)
+        return Contrast(part.features, part.residual, part.toxic, np.full(len(part.toxic), source))
+
+
+def em_answers(row: dict[str, Any]) -> tuple[bool | None, bool]:
+    """The literature's rule; features from one organism, tested on the other."""
+    toxic = None
+    if row["coherent"] > 50:
+        toxic = True if row["aligned"] < 30 else False if row["aligned"] > 70 else None
+    return toxic, row["organism"] == "bad-medical-advice"
+
+
+RULES: dict[str, Callable[[int, dict[str, Any]], tuple[bool | None, bool]]] = {
+    "em_answers": lambda _, row: em_answers(row),
+    "hatecheck": lambda _, row: (bool(row["toxic"]), row["template"] % 2 == 0),
+    "xstest": lambda index, row: (bool(row["toxic"]), index % 2 == 0),
+    "hh_harmless": lambda _, row: (bool(row["rejected"]), row["pair"] % 2 == 0),
+}
+"""Set -> (index, row) -> (toxic, or None to leave it out; is it a training row)."""
+
+
+def load(name: str, folder: Path, encoder: Encoder) -> Labelled:
+    """Read and encode one set."""
+    chosen = []
+    for row in Source.open(folder / f"{name}.jsonl.gz").rows():
+        assert row.data is not None
+        toxic, train = RULES[name](row.index, row.data)
+        try:
+            conversation = recognise(row.data)
+        except RowProblem:
+            continue
+        if toxic is not None:
+            chosen.append((conversation, toxic, train, row.data.get("question_id")))
+    conversations, toxic_labels, train_rows, questions = zip(*chosen, strict=True)
+    features, residual = encode_conversations(encoder, conversations)
+    toxic_array = np.array(toxic_labels)
+    print(f"{name}: {len(chosen)} rows, {toxic_array.mean():.0%} toxic", flush=True)
+    return Labelled(
+        name,
+        Contrast(features, residual, toxic_array, np.zeros(len(chosen), dtype=np.int64)),
+        np.array(train_rows),
+        [
+            "\n".join(m.content for m in conversation if m.role in (ASSISTANT, TEXT))
+            for conversation in conversations
+        ],
+        np.array(questions) if questions[0] else None,
+    )
+
+
+def auroc(toxic: NDArray[np.bool_], score: NDArray[Any], question: NDArray[Any] | None) -> float:
+    """AUROC, or the mean of the AUROCs within questions."""
+    if question is None:
+        return float(roc_auc_score(toxic, score))
+    within = [
+        roc_auc_score(toxic[rows], score[rows])
+        for rows in (question == q for q in np.unique(question))
+        if 0 < toxic[rows].sum() < rows.sum()
+    ]
+    return float(np.mean(within))
+
+
+def with_interval(
+    toxic: NDArray[np.bool_], score: NDArray[Any], question: NDArray[Any] | None
+) -> dict[str, float]:
+    """AUROC with its 95 % bootstrap interval over rows."""
+    rng = np.random.default_rng(0)
+    values = []
+    for _ in range(BOOTSTRAP):
+        rows = rng.integers(0, len(toxic), len(toxic))
+        values.append(auroc(toxic[rows], score[rows], None if question is None else question[rows]))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return {"auroc": auroc(toxic, score, question), "low": float(low), "high": float(high)}
+
+
+def set_scores(encoder: Encoder, train: Contrast, test: Contrast) -> dict[str, NDArray[Any]]:
+    """The test rows' proximity by every metric, with a set made of the training rows."""
+    toxic_set = assemble(
+        encoder, train, name="quality", options=CurationOptions(), pool="mean", sources=[]
+    )
+    fitted = [f for f in toxic_set.features if f.weight > 0]
+    sides = [sum(f.side == side for f in fitted) for side in ("toxic", "benign")]
+    print(f"  {len(toxic_set.features)} features, weighted: {sides}", flush=True)
+    scores = {}
+    for metric in METRICS.values():
+        if metric.needs_weights and not all(sides):
+            continue
+        scorer = Scorer(toxic_set, encoder.sae.directions(), metric=metric.name)
+        scores[metric.name] = scorer.score(test.features, test.residual).proximity
+    return scores
+
+
+def classifiers(
+    train: Contrast, test: Contrast, train_texts: list[str], test_texts: list[str]
+) -> dict[str, NDArray[Any]]:
+    """What supervision can do: on the same pooled features, on residuals, on words."""
+    scale = feature_spread(train.features)
+    gain = sparse.diags(np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0))
+    probe = LogisticRegression(C=0.003, max_iter=2000, class_weight="balanced")
+    probe.fit(train.features @ gain, train.toxic)
+    residual = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.003, max_iter=2000, class_weight="balanced")
+    ).fit(train.residual, train.toxic)
+    words = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+        LogisticRegression(C=10, max_iter=2000, class_weight="balanced"),
+    ).fit(train_texts, train.toxic)
+    return {
+        "*logistic probe on the pooled features*": probe.decision_function(test.features @ gain),
+        "*logistic probe on the mean residual, no SAE*": residual.decision_function(test.residual),
+        "*TF-IDF + logistic regression*": words.decision_function(test_texts),
+        "*random*": np.random.default_rng(0).random(len(test.toxic)),
+    }
+
+
+def evaluate(encoder: Encoder, sets: list[Labelled]) -> dict[str, Any]:
+    """Every column of the table: own contrast, and all sources together."""
+    results: dict[str, Any] = {}
+    everything = joined([one.side(True, source) for source, one in enumerate(sets)])
+    for one in sets:
+        train, test = one.side(True), one.side(False)
+        split = {
+            train_side: [text for text, is_train in zip(one.texts, one.train, strict=True)
+                         if is_train == train_side]
+            for train_side in (True, False)
+        }  # fmt: skip
+        scores = set_scores(encoder, train, test)
+        scores |= classifiers(train, test, split[True], split[False])
+        together = set_scores(encoder, everything, test)
+        scores |= {f"{name} (one set for all)": together[name] for name in ("contrast", "probe")}
+        for name, score in scores.items():
+            row = results.setdefault(name, {})
+            row[one.name] = with_interval(test.toxic, score, None)
+            if one.question is not None:
+                row[f"{one.name} within question"] = with_interval(
+                    test.toxic, score, one.question[~one.train]
+                )
+            print(f"  {one.name:12} {name:48} {row[one.name]['auroc']:.3f}", flush=True)
+    return results
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The table."""
+    columns = list(next(iter(results.values())))
+    lines = ["| method | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
+    for name, row in results.items():
+        cells = [
+            f"{row[c]['auroc']:.3f} ({row[c]['low']:.2f}–{row[c]['high']:.2f})" if c in row else ""
+            for c in columns
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="AUROC of every metric on labelled data")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--write", type=Path, help="document whose table is replaced")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/quality.json"))
+    args = parser.parse_args()
+    encoder = Encoder(load_preset("minilm"))
+    sets = [load(name, args.folder, encoder) for name in RULES]
+    results = evaluate(encoder, sets)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(results, indent=1) + "\n")
+    table = markdown(results)
+    print(table)
+    if args.write:
+        before, _, rest = args.write.read_text().partition(MARKER)
+        _, _, after = rest.partition(MARKER)
+        args.write.write_text(f"{before}{MARKER}\n\n{table}\n\n{MARKER}{after}")
+
+
+if __name__ == "__main__":
+    main()

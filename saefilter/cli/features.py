@@ -1,0 +1,120 @@
+"""`saefilter features`: make and read toxic sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saefilter.cli import app
+from saefilter.cli.common import choose_preset, output_console, progress_bar, warn
+from saefilter.cli.score import OverwriteOption, PresetOption, QuietOption
+from saefilter.errors import SaefilterError
+
+features = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Make and read toxic sets: curated lists of toxic features of one SAE.\n\n"
+    "Example: saefilter features show minilm",
+)
+app.add_typer(features, name="features")
+
+
+@features.command(
+    epilog="Example: saefilter features curate --toxic bad.jsonl --benign good.jsonl -o set.json"
+)
+def curate(
+    toxic: Annotated[
+        list[Path], typer.Option("--toxic", help="Toxic rows; repeat for several sources.")
+    ],
+    benign: Annotated[
+        list[Path], typer.Option("--benign", help="Benign rows, one file for each --toxic.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The set, a JSON file.")],
+    preset: PresetOption = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the set [file name].")] = None,
+    describe_with: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--describe-with", help="Make labels and snippets from these rows, not the contrast's."
+        ),
+    ] = None,
+    pool: Annotated[str, typer.Option("--pool", help="mean or max.")] = "mean",
+    train_on: Annotated[
+        str, typer.Option("--train-on", help="Tokens read: assistant, all, last-turn.")
+    ] = "assistant",
+    fdr: Annotated[
+        float, typer.Option("--fdr", min=0, max=1, help="False-discovery rate of the features.")
+    ] = 0.05,
+    top: Annotated[
+        int, typer.Option("--top", min=1, help="Features per side, besides the weighted ones.")
+    ] = 100,
+    penalty: Annotated[
+        float, typer.Option("--penalty", min=0, help="More gives fewer weighted features.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option("--seed", help="Of the split in halves.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")] = "auto",
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a toxic set from rows that are toxic and rows that are not.
+
+    Features are chosen on one half of the data and confirmed on the other.
+    """
+    from saefilter.rows.read import Source
+    from saefilter.run.publish import publishing, refuse_existing
+
+    if len(toxic) != len(benign):
+        raise SaefilterError(
+            f"{len(toxic)} --toxic and {len(benign)} --benign files",
+            remedy="Name one benign file for each toxic file.",
+        )
+    refuse_existing([output], overwrite=overwrite)
+    total = sum(Source.open(path).count_rows() for path in [*toxic, *benign])
+    chosen_preset, why = choose_preset(preset)
+    warn(f"Preset {chosen_preset} ({why})", quiet=quiet)
+
+    from saefilter.encode.encoder import Encoder
+    from saefilter.encode.presets import load_preset
+    from saefilter.toxic.curate import ContrastFiles
+    from saefilter.toxic.curate import curate as curate_set
+    from saefilter.toxic.select import CurationOptions
+
+    encoder = Encoder(load_preset(chosen_preset), device=device)
+    with progress_bar("Encoding", total, quiet=quiet) as advance:
+        toxic_set = curate_set(
+            encoder,
+            [ContrastFiles(a, b) for a, b in zip(toxic, benign, strict=True)],
+            name=name or output.stem,
+            options=CurationOptions(fdr=fdr, top=top, penalty=penalty, seed=seed),
+            pool=pool,
+            train_on=train_on,
+            describe_with=describe_with or (),
+            advance=advance,
+        )
+    with publishing([output]) as (temporary,):
+        temporary.write_text(toxic_set.to_json(), encoding="utf-8")
+    if not quiet:
+        from saefilter.report.console import print_toxic_set
+
+        print_toxic_set(output_console(), toxic_set, limit=10)
+        output_console().print(f"Written to {output}")
+
+
+@features.command(epilog="Example: saefilter features show minilm --limit 20")
+def show(
+    reference: Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Features shown per side.")] = 25,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the set as JSON.")] = False,
+) -> None:
+    """Show a toxic set: its features, how sure they are, where they come from."""
+    from saefilter.toxic.toxicset import load_toxic_set
+
+    toxic_set = load_toxic_set(reference)
+    if as_json:
+        typer.echo(toxic_set.to_json(), nl=False)
+        return
+    from saefilter.report.console import print_toxic_set
+
+    print_toxic_set(output_console(), toxic_set, limit=limit)

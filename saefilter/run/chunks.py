@@ -1,0 +1,145 @@
+"""Score one chunk of rows: rows in, entries of a scores file out. Knows nothing of files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from saefilter.errors import SaefilterError
+from saefilter.rows.formats import Conversation, RowProblem, recognise
+from saefilter.rows.read import Row
+from saefilter.rows.words import word_evidence
+from saefilter.run.scores import QUARANTINED, SCORED
+
+if TYPE_CHECKING:
+    from saefilter.encode.encoder import Encoder
+    from saefilter.geometry.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What a user chooses for a scoring run."""
+
+    preset: str
+    toxic_set: str | None = None
+    """File or name; None for the preset's own."""
+    metric: str | None = None
+    """None for the best that the toxic set allows."""
+    pool: str = "mean"
+    neighbours: int | None = None
+    train_on: str = "assistant"
+    max_tokens: int = 1024
+    batch_tokens: int = 8192
+    device: str = "auto"
+    dtype: str = "auto"
+    on_bad_row: str = "quarantine"
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A row's entry in the scores file, and its text for whoever shows it."""
+
+    entry: dict[str, Any]
+    text: str | None
+    """As rendered; None for a quarantined row."""
+
+
+class ChunkScorer:
+    """A loaded encoder and scorer with the settings that apply to every chunk."""
+
+    def __init__(self, encoder: Encoder, scorer: Scorer, settings: ScoreSettings):
+        self.encoder = encoder
+        self.scorer = scorer
+        self.settings = settings
+        self.renderer = encoder.renderer(max_tokens=settings.max_tokens, train_on=settings.train_on)
+
+    @classmethod
+    def load(cls, settings: ScoreSettings) -> ChunkScorer:
+        """Load preset and toxic set. Raises SaefilterError when they do not belong together."""
+        from saefilter.encode.encoder import Encoder
+        from saefilter.encode.presets import load_preset
+        from saefilter.geometry.scorer import Scorer
+        from saefilter.toxic.toxicset import load_toxic_set
+
+        preset = load_preset(settings.preset)
+        reference = settings.toxic_set or preset.toxic_set
+        if reference is None:
+            raise SaefilterError(
+                f"preset {preset.name} has no toxic set of its own",
+                remedy="Make one: saefilter features curate, and name it with --toxic-set.",
+            )
+        toxic_set = load_toxic_set(reference)
+        encoder = Encoder(preset, device=settings.device, dtype=settings.dtype)
+        toxic_set.check_sae(encoder.sae.fingerprint, f"that of preset {preset.name}")
+        scorer = Scorer(
+            toxic_set,
+            encoder.sae.directions(),
+            metric=settings.metric,
+            neighbours=settings.neighbours,
+        )
+        return cls(encoder, scorer, settings)
+
+    def score(
+        self, rows: Sequence[Row], advance: Callable[[int], None] | None = None
+    ) -> list[ScoredRow]:
+        """Score rows together, one result each, in order. `advance` is told the tokens done."""
+        found = [conversation_of(row) for row in rows]
+        conversations = [item for item in found if not isinstance(item, str)]
+        rendered, windows = self.renderer.render(conversations)
+        encoded = self.encoder.encode(
+            windows,
+            len(conversations),
+            pool=self.settings.pool,
+            batch_tokens=self.settings.batch_tokens,
+            token_weights=self.scorer.token_weights,
+            advance=advance,
+        )
+        result = self.scorer.score(encoded.features, encoded.residual)
+        percentile = self.scorer.percentile(result.proximity, self.settings.pool)
+        scored: list[ScoredRow] = []
+        number = 0  # among the rows that hold a conversation
+        for row, item in zip(rows, found, strict=True):
+            if isinstance(item, str):
+                scored.append(quarantined(row, item))
+                continue
+            i, text = number, rendered[number]
+            number += 1
+            if text.problem is not None:
+                scored.append(quarantined(row, text.problem))
+                continue
+            spans = [(token.start, token.end) for token in encoded.top_tokens[i]]
+            entry = {
+                **_identity(row),
+                "status": SCORED,
+                "distance": float(1.0 - result.proximity[i]),
+                "proximity": float(result.proximity[i]),
+                "percentile": None if percentile is None else float(percentile[i]),
+                "n_tokens": text.n_tokens,
+                "n_trained": text.n_trained,
+                "n_scored": text.n_scored,
+                "truncated": text.truncated,
+                "top_features": result.top_features(i),
+                "top_words": word_evidence(text.text, spans),
+            }
+            scored.append(ScoredRow(entry, text.text))
+        return scored
+
+
+def conversation_of(row: Row) -> Conversation | str:
+    """The row's conversation, or why there is none."""
+    if row.data is None:
+        return row.error or "unreadable"
+    try:
+        return recognise(row.data)
+    except RowProblem as problem:
+        return str(problem)
+
+
+def quarantined(row: Row, reason: str) -> ScoredRow:
+    """The entry of a row that cannot be scored."""
+    return ScoredRow({**_identity(row), "status": QUARANTINED, "reason": reason}, None)
+
+
+def _identity(row: Row) -> dict[str, Any]:
+    return {"row_id": row.index, "line": row.line, "row_hash": row.digest()}

@@ -1,0 +1,305 @@
+"""Curate a toxic set: contrast data in, a set with statistics, weights, labels and calibration out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from saefilter.encode.encoder import DEFAULT_BATCH_TOKENS, Encoder
+from saefilter.errors import SaefilterError
+from saefilter.geometry.metrics import METRICS, Sample
+from saefilter.geometry.scorer import Scorer
+from saefilter.geometry.space import FeatureSpace
+from saefilter.rows.formats import Conversation, RowProblem, recognise
+from saefilter.rows.read import Source
+from saefilter.toxic.labels import describe_features
+from saefilter.toxic.select import (
+    Chosen,
+    Contrast,
+    CurationOptions,
+    choose_features,
+    mean_difference,
+)
+from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
+
+LEVELS = (*(i / 200 for i in range(200)), 0.9975, 0.999, 1.0)
+"""Of the calibration's quantiles; finer at the toxic end, where gates look."""
+MIN_ROWS = 10
+"""Fewer usable rows than this on a side cannot be split and tested."""
+LABELLED_NEIGHBOURS = 400
+"""Features outside the set that get a label, those it pushes most."""
+CURATION_MAX_TOKENS = 1024
+CHUNK_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class ContrastFiles:
+    """One source of contrast: rows that are toxic and rows that are not."""
+
+    toxic: Path
+    benign: Path
+
+
+def curate(
+    encoder: Encoder,
+    files: Sequence[ContrastFiles],
+    *,
+    name: str,
+    options: CurationOptions,
+    pool: str = "mean",
+    train_on: str = "assistant",
+    describe_with: Sequence[Path] = (),
+    advance: Callable[[int, int], None] | None = None,
+) -> ToxicSet:
+    """A toxic set for the encoder's SAE from contrast files.
+
+    Labels and snippets are made from `describe_with`, so that a set can be shared without the text
+    it was made from; by default from the contrast files. Raises SaefilterError when a file cannot be
+    used or no feature is confirmed.
+    """
+    parts: list[Contrast] = []
+    sources: list[dict[str, Any]] = []
+    for number, pair in enumerate(files):
+        for path, toxic in ((pair.toxic, True), (pair.benign, False)):
+            part = encode_contrast(encoder, path, toxic, number, pool, train_on, advance)
+            parts.append(part)
+            sources.append(
+                {
+                    "name": path.name,
+                    "side": "toxic" if toxic else "benign",
+                    "rows": len(part.toxic),
+                    "sha256": Source.open(path).sha256(),
+                }
+            )
+    toxic_set = assemble(
+        encoder, joined(parts), name=name, options=options, pool=pool, sources=sources
+    )
+    texts = list(describe_with) or [path for pair in files for path in (pair.toxic, pair.benign)]
+    return with_labels(toxic_set, encoder, [c for path in texts for c in usable_rows(path)])
+
+
+def usable_rows(path: Path) -> list[Conversation]:
+    """The conversations of a file; rows without one are left out."""
+    found = []
+    for row in Source.open(path).rows():
+        try:
+            found.append(recognise(row.data or {}))
+        except RowProblem:
+            continue
+    return found
+
+
+def encode_contrast(
+    encoder: Encoder,
+    path: Path,
+    toxic: bool,
+    source: int,
+    pool: str,
+    train_on: str,
+    advance: Callable[[int, int], None] | None = None,
+) -> Contrast:
+    """One side of one source, encoded. Raises SaefilterError when it has too few usable rows."""
+    conversations = usable_rows(path)
+    part = encode_conversations(encoder, conversations, pool, train_on, advance)
+    usable = np.asarray(part[0].sum(axis=1)).ravel() > 0
+    if usable.sum() < MIN_ROWS:
+        raise SaefilterError(
+            f"only {usable.sum()} usable rows; at least {MIN_ROWS} are needed", where=str(path)
+        )
+    n = int(usable.sum())
+    return Contrast(
+        part[0][usable], part[1][usable], np.full(n, toxic), np.full(n, source, dtype=np.int64)
+    )
+
+
+def encode_conversations(
+    encoder: Encoder,
+    conversations: Sequence[Conversation],
+    pool: str = "mean",
+    train_on: str = "assistant",
+    advance: Callable[[int, int], None] | None = None,
+) -> tuple[sparse.csr_matrix, NDArray[np.float32]]:
+    """Pooled activations `[n, d_sae]` and mean residuals `[n, d_model]`."""
+    renderer = encoder.renderer(max_tokens=CURATION_MAX_TOKENS, train_on=train_on)
+    features, residuals = [], []
+    for start in range(0, len(conversations), CHUNK_ROWS):
+        chunk = conversations[start : start + CHUNK_ROWS]
+        _rows, windows = renderer.render(chunk)
+        encoded = encoder.encode(windows, len(chunk), pool=pool)
+        features.append(encoded.features)
+        residuals.append(encoded.residual)
+        if advance is not None:
+            advance(len(chunk), sum(len(window.ids) for window in windows))
+    if not features:
+        return sparse.csr_matrix((0, encoder.sae.d_sae)), np.zeros((0, encoder.sae.d_model), "f4")
+    return sparse.vstack(features).tocsr(), np.concatenate(residuals)
+
+
+def joined(parts: Sequence[Contrast]) -> Contrast:
+    """Several parts as one."""
+    return Contrast(
+        sparse.vstack([part.features for part in parts]).tocsr(),
+        np.concatenate([part.residual for part in parts]),
+        np.concatenate([part.toxic for part in parts]),
+        np.concatenate([part.source for part in parts]),
+    )
+
+
+def assemble(
+    encoder: Encoder,
+    contrast: Contrast,
+    *,
+    name: str,
+    options: CurationOptions,
+    pool: str,
+    sources: list[dict[str, Any]],
+) -> ToxicSet:
+    """A set from encoded contrast data; labels are yet to come. Raises SaefilterError when no toxic
+    feature is confirmed."""
+    chosen = choose_features(contrast, options)
+    if not (chosen.signs > 0).any():
+        raise SaefilterError(
+            f"no feature separates toxic from benign rows at a false-discovery rate of "
+            f"{options.fdr:.0%}",
+            remedy="Use more rows, clearer contrast, or a larger --fdr.",
+        )
+    toxic_set = _as_set(encoder, contrast, chosen, name, options, pool, sources)
+    return replace(toxic_set, calibration=_calibrate(encoder, contrast, toxic_set, options, pool))
+
+
+def _as_set(
+    encoder: Encoder,
+    contrast: Contrast,
+    chosen: Chosen,
+    name: str,
+    options: CurationOptions,
+    pool: str,
+    sources: list[dict[str, Any]],
+) -> ToxicSet:
+    statistics = chosen.statistics
+    features = [
+        ToxicFeature(
+            index=int(index),
+            side="toxic" if sign > 0 else "benign",
+            weight=_short(weight),
+            label=f"feature {index}",
+            effect_size=_short(statistics.effect_size[index]),
+            auroc=_short(statistics.auroc[index]),
+            p_value=float(f"{chosen.p_value[index]:.2e}"),
+            source=name,
+        )
+        for index, sign, weight in zip(chosen.indices, chosen.signs, chosen.weights, strict=True)
+    ]
+    features.sort(key=lambda f: (f.side != "toxic", -f.weight, -abs(f.effect_size)))
+    direction, middle = mean_difference(contrast)
+    sae = encoder.sae
+    return ToxicSet(
+        name=name,
+        model=encoder.preset.model,
+        sae=encoder.preset.sae,
+        hook=encoder.preset.hook,
+        d_model=sae.d_model,
+        d_sae=sae.d_sae,
+        fingerprint=sae.fingerprint,
+        pool=pool,
+        method={"name": "screen, confirm, signed sparse weights", **asdict(options)},
+        sources=sources,
+        features=features,
+        scale=[_short(value) for value in chosen.scale],
+        intercept=_short(chosen.intercept),
+        direction=[_short(value) for value in direction],
+        direction_mean=[_short(value) for value in middle],
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _calibrate(
+    encoder: Encoder, contrast: Contrast, toxic_set: ToxicSet, options: CurationOptions, pool: str
+) -> Calibration:
+    """Quantiles of the benign rows' proximity, each scored with weights fitted on the other half:
+    the weights know the rows they were fitted on."""
+    directions = encoder.sae.directions()
+    found: dict[str, list[NDArray[np.float32]]] = {}
+    first, second = contrast.halves(options.seed)
+    for fitting, scoring in ((first, second), (second, first)):
+        refitted = _refitted(toxic_set, contrast.part(fitting), options)
+        space = FeatureSpace.of(refitted, directions)
+        benign = contrast.part(scoring & ~contrast.toxic)
+        sample = Sample(benign.features, benign.residual)
+        for metric in METRICS.values():
+            if metric.needs_weights and (
+                space.weighted_toxic is None or space.weighted_benign is None
+            ):
+                continue
+            found.setdefault(f"{metric.name}/{pool}", []).append(metric.proximity(space, sample))
+    return Calibration(
+        rows=int((~contrast.toxic).sum()),
+        levels=LEVELS,
+        quantiles={
+            key: tuple(_short(q) for q in np.quantile(np.concatenate(values), LEVELS))
+            for key, values in found.items()
+            if len(values) == 2
+        },
+    )
+
+
+def _refitted(toxic_set: ToxicSet, contrast: Contrast, options: CurationOptions) -> ToxicSet:
+    """The same features with weights from these rows alone."""
+    from saefilter.toxic.weights import balanced_weights, fit_signed_weights
+
+    indices = np.array([feature.index for feature in toxic_set.features])
+    signs = np.array([1.0 if feature.side == "toxic" else -1.0 for feature in toxic_set.features])
+    scale = np.asarray(toxic_set.scale)
+    gain = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
+    fit = fit_signed_weights(
+        contrast.features.multiply(gain[None, :]).tocsr()[:, indices],
+        contrast.toxic,
+        signs,
+        balanced_weights(contrast.source, contrast.toxic),
+        options.penalty,
+    )
+    features = [
+        replace(feature, weight=float(weight))
+        for feature, weight in zip(toxic_set.features, fit.weights, strict=True)
+    ]
+    return replace(toxic_set, features=features, intercept=fit.intercept)
+
+
+def with_labels(
+    toxic_set: ToxicSet, encoder: Encoder, conversations: Sequence[Conversation]
+) -> ToxicSet:
+    """The set with labels and snippets of its features, and labels of the features next to them."""
+    renderer = encoder.renderer(max_tokens=CURATION_MAX_TOKENS, train_on="assistant")
+    rendered, windows = renderer.render(conversations)
+    push = Scorer(toxic_set, encoder.sae.directions()).token_weights
+    own = [feature.index for feature in toxic_set.features]
+    near = [int(i) for i in np.argsort(-push)[:LABELLED_NEIGHBOURS] if push[i] > 0]
+    described = describe_features(
+        encoder, rendered, windows, own + near, batch_tokens=DEFAULT_BATCH_TOKENS
+    )
+    return replace(
+        toxic_set,
+        features=[
+            replace(
+                feature,
+                label=described[feature.index].label,
+                snippets=described[feature.index].snippets,
+            )
+            for feature in toxic_set.features
+        ],
+        neighbour_labels={
+            str(index): described[index].label for index in sorted(set(near) - set(own))
+        },
+    )
+
+
+def _short(value: float) -> float:
+    """Six significant digits: enough for scores to 1e-5, a third of the file."""
+    return float(f"{value:.6g}")
