@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.stats import rankdata
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import load_preset
+from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import METRICS
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
@@ -35,6 +36,10 @@ from saefilter.toxic.curate import assemble, encode_conversations, joined
 from saefilter.toxic.select import Contrast, CurationOptions, feature_spread
 
 BOOTSTRAP = 500
+OPTIONS = CurationOptions(screen_p=0.1, fdr=0.9)
+"""Lenient, so that small and noisy sets have features to work with; the penalty does the rest."""
+STRICT = CurationOptions()
+"""The default of `features curate`."""
 MARKER = "<!-- table: written by benchmarks/quality.py -->"
 
 
@@ -84,7 +89,9 @@ def load(name: str, folder: Path, encoder: Encoder) -> Labelled:
         if toxic is not None:
             chosen.append((conversation, toxic, train, row.data.get("question_id")))
     conversations, toxic_labels, train_rows, questions = zip(*chosen, strict=True)
-    features, residual = encode_conversations(encoder, conversations)
+    # in hh_harmless only the last answer was judged; the turns before it stand on both sides
+    train_on = "last-turn" if name == "hh_harmless" else "assistant"
+    features, residual = encode_conversations(encoder, conversations, train_on=train_on)
     toxic_array = np.array(toxic_labels)
     print(f"{name}: {len(chosen)} rows, {toxic_array.mean():.0%} toxic", flush=True)
     return Labelled(
@@ -102,9 +109,11 @@ def load(name: str, folder: Path, encoder: Encoder) -> Labelled:
 def auroc(toxic: NDArray[np.bool_], score: NDArray[Any], question: NDArray[Any] | None) -> float:
     """AUROC, or the mean of the AUROCs within questions."""
     if question is None:
-        return float(roc_auc_score(toxic, score))
+        n_toxic = int(toxic.sum())
+        ranks = rankdata(score)[toxic].sum() - n_toxic * (n_toxic + 1) / 2
+        return float(ranks / (n_toxic * (len(toxic) - n_toxic)))
     within = [
-        roc_auc_score(toxic[rows], score[rows])
+        auroc(toxic[rows], score[rows], None)
         for rows in (question == q for q in np.unique(question))
         if 0 < toxic[rows].sum() < rows.sum()
     ]
@@ -124,11 +133,11 @@ def with_interval(
     return {"auroc": auroc(toxic, score, question), "low": float(low), "high": float(high)}
 
 
-def set_scores(encoder: Encoder, train: Contrast, test: Contrast) -> dict[str, NDArray[Any]]:
+def set_scores(
+    encoder: Encoder, train: Contrast, test: Contrast, options: CurationOptions = OPTIONS
+) -> dict[str, NDArray[Any]]:
     """The test rows' proximity by every metric, with a set made of the training rows."""
-    toxic_set = assemble(
-        encoder, train, name="quality", options=CurationOptions(), pool="mean", sources=[]
-    )
+    toxic_set = assemble(encoder, train, name="quality", options=options, pool="mean", sources=[])
     fitted = [f for f in toxic_set.features if f.weight > 0]
     sides = [sum(f.side == side for f in fitted) for side in ("toxic", "benign")]
     print(f"  {len(toxic_set.features)} features, weighted: {sides}", flush=True)
@@ -141,17 +150,22 @@ def set_scores(encoder: Encoder, train: Contrast, test: Contrast) -> dict[str, N
     return scores
 
 
+def best_logistic() -> LogisticRegressionCV:
+    """Logistic regression with its penalty chosen by cross-validation on the training rows."""
+    return LogisticRegressionCV(
+        Cs=np.logspace(-4, -1, 4), cv=4, scoring="roc_auc", class_weight="balanced", max_iter=1000
+    )
+
+
 def classifiers(
     train: Contrast, test: Contrast, train_texts: list[str], test_texts: list[str]
 ) -> dict[str, NDArray[Any]]:
     """What supervision can do: on the same pooled features, on residuals, on words."""
     scale = feature_spread(train.features)
     gain = sparse.diags(np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0))
-    probe = LogisticRegression(C=0.003, max_iter=2000, class_weight="balanced")
+    probe = best_logistic()
     probe.fit(train.features @ gain, train.toxic)
-    residual = make_pipeline(
-        StandardScaler(), LogisticRegression(C=0.003, max_iter=2000, class_weight="balanced")
-    ).fit(train.residual, train.toxic)
+    residual = make_pipeline(StandardScaler(), best_logistic()).fit(train.residual, train.toxic)
     words = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
         LogisticRegression(C=10, max_iter=2000, class_weight="balanced"),
@@ -177,8 +191,14 @@ def evaluate(encoder: Encoder, sets: list[Labelled]) -> dict[str, Any]:
         }  # fmt: skip
         scores = set_scores(encoder, train, test)
         scores |= classifiers(train, test, split[True], split[False])
-        together = set_scores(encoder, everything, test)
-        scores |= {f"{name} (one set for all)": together[name] for name in ("contrast", "probe")}
+        try:
+            strict = set_scores(encoder, train, test, STRICT)
+        except SaefilterError:
+            strict = {}  # nothing is confirmed
+        if "contrast" in strict:
+            scores["contrast, features confirmed at 5 %"] = strict["contrast"]
+        joint = set_scores(encoder, everything, test, STRICT)
+        scores["contrast, one set for all four"] = joint["contrast"]
         for name, score in scores.items():
             row = results.setdefault(name, {})
             row[one.name] = with_interval(test.toxic, score, None)

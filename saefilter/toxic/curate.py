@@ -26,6 +26,7 @@ from saefilter.toxic.select import (
     CurationOptions,
     choose_features,
     mean_difference,
+    weigh,
 )
 from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
 
@@ -183,19 +184,19 @@ def _as_set(
     pool: str,
     sources: list[dict[str, Any]],
 ) -> ToxicSet:
-    statistics = chosen.statistics
+    names = [entry["name"] for entry in sources if entry["side"] == "toxic"] or [name]
     features = [
         ToxicFeature(
-            index=int(index),
-            side="toxic" if sign > 0 else "benign",
-            weight=_short(weight),
-            label=f"feature {index}",
-            effect_size=_short(statistics.effect_size[index]),
-            auroc=_short(statistics.auroc[index]),
-            p_value=float(f"{chosen.p_value[index]:.2e}"),
-            source=name,
+            index=int(chosen.indices[i]),
+            side="toxic" if chosen.signs[i] > 0 else "benign",
+            weight=_short(chosen.weights[i]),
+            label=f"feature {chosen.indices[i]}",
+            effect_size=_short(chosen.effect_size[i]),
+            auroc=_short(chosen.auroc[i]),
+            p_value=float(f"{chosen.p_value[i]:.2e}"),
+            source=names[int(chosen.source[i])] if int(chosen.source[i]) < len(names) else name,
         )
-        for index, sign, weight in zip(chosen.indices, chosen.signs, chosen.weights, strict=True)
+        for i in range(len(chosen.indices))
     ]
     features.sort(key=lambda f: (f.side != "toxic", -f.weight, -abs(f.effect_size)))
     direction, middle = mean_difference(contrast)
@@ -234,11 +235,9 @@ def _calibrate(
         benign = contrast.part(scoring & ~contrast.toxic)
         sample = Sample(benign.features, benign.residual)
         for metric in METRICS.values():
-            if metric.needs_weights and (
-                space.weighted_toxic is None or space.weighted_benign is None
-            ):
-                continue
-            found.setdefault(f"{metric.name}/{pool}", []).append(metric.proximity(space, sample))
+            if not metric.needs_weights or (space.weighted_toxic and space.weighted_benign):
+                key = f"{metric.name}/{pool}"
+                found.setdefault(key, []).append(metric.proximity(space, sample))
     return Calibration(
         rows=int((~contrast.toxic).sum()),
         levels=LEVELS,
@@ -251,25 +250,17 @@ def _calibrate(
 
 
 def _refitted(toxic_set: ToxicSet, contrast: Contrast, options: CurationOptions) -> ToxicSet:
-    """The same features with weights from these rows alone."""
-    from saefilter.toxic.weights import balanced_weights, fit_signed_weights
-
-    indices = np.array([feature.index for feature in toxic_set.features])
-    signs = np.array([1.0 if feature.side == "toxic" else -1.0 for feature in toxic_set.features])
+    """The same features with the weights that these rows alone give them."""
     scale = np.asarray(toxic_set.scale)
-    gain = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
-    fit = fit_signed_weights(
-        contrast.features.multiply(gain[None, :]).tocsr()[:, indices],
-        contrast.toxic,
-        signs,
-        balanced_weights(contrast.source, contrast.toxic),
-        options.penalty,
-    )
+    signs = np.zeros(len(scale))
+    for feature in toxic_set.features:
+        signs[feature.index] = 1.0 if feature.side == "toxic" else -1.0
+    weights, intercept = weigh(contrast, signs, scale, options.penalty)
     features = [
-        replace(feature, weight=float(weight))
-        for feature, weight in zip(toxic_set.features, fit.weights, strict=True)
+        replace(feature, weight=float(abs(weights[feature.index])))
+        for feature in toxic_set.features
     ]
-    return replace(toxic_set, features=features, intercept=fit.intercept)
+    return replace(toxic_set, features=features, intercept=intercept)
 
 
 def with_labels(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import sparse
 
 from saefilter.toxic.statistics import (
     FeatureStatistics,
@@ -75,86 +75,152 @@ class CurationOptions:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What came out."""
+    """The features of a set, `[n]` each but for `scale`."""
 
     indices: NDArray[np.int64]
-    """Confirmed features, `[n]`."""
     signs: Floats
-    """+1 toxic, -1 benign, `[n]`."""
+    """+1 toxic, -1 benign."""
     weights: Floats
-    """`[n]`"""
+    """0 or more."""
+    effect_size: Floats
+    auroc: Floats
+    p_value: Floats
+    """On the half that confirmed it, the smaller where both did."""
+    source: NDArray[np.int64]
+    """The source it is from, the strongest where several confirm it."""
     intercept: float
     scale: Floats
     """Spread of every feature, `[d_sae]`."""
+
+
+@dataclass(frozen=True)
+class _FromSource:
+    """What one source says, `[d_sae]` each."""
+
+    label: int
+    weights: Floats
+    """Signed."""
+    listed: NDArray[np.bool_]
+    """Confirmed, and weighted or among the strongest."""
     statistics: FeatureStatistics
-    """Of every feature on all samples, sources averaged, `[d_sae]`."""
     p_value: Floats
-    """On the half that confirmed it, the smaller where both did, `[d_sae]`."""
 
 
 def choose_features(contrast: Contrast, options: CurationOptions) -> Chosen:
-    """Screen, confirm and weigh. `indices` is empty when nothing is confirmed."""
-    confirmed_p = np.ones(contrast.features.shape[1])
+    """Screen, confirm and weigh, each source by itself; `indices` is empty when nothing is confirmed.
+
+    The weights of several sources are added, each source scaled to the same spread of scores: one
+    fit over all rows would let the differences between sources pass for toxicity.
+    """
+    scale = feature_spread(contrast.features)
+    scaled = scale_features(contrast.features, scale)
+    found = []
+    for label in np.unique(contrast.source):
+        rows = contrast.source == label
+        found.append(_from_source(contrast.part(rows), scaled[rows], int(label), options))
+    merged: Floats = np.sum([one.weights for one in found], axis=0)
+    total, intercept = _calibrated(merged, scaled, contrast)
+    listed = np.flatnonzero(np.any([one.listed for one in found], axis=0))
+    strength = np.array(
+        [np.where(one.listed, np.abs(one.statistics.correlation), -1) for one in found]
+    )
+    strongest = strength.argmax(axis=0)[listed]
+
+    def of_strongest(values: list[Floats]) -> Floats:
+        picked: Floats = np.array(values)[strongest, listed]
+        return picked
+
+    correlation = of_strongest([one.statistics.correlation for one in found])
+    weights = total[listed]
+    return Chosen(
+        indices=listed,
+        signs=np.where(weights != 0, np.sign(weights), np.sign(correlation)),
+        weights=np.abs(weights),
+        effect_size=of_strongest([one.statistics.effect_size for one in found]),
+        auroc=of_strongest([one.statistics.auroc for one in found]),
+        p_value=of_strongest([one.p_value for one in found]),
+        source=np.array([one.label for one in found])[strongest],
+        intercept=intercept,
+        scale=scale,
+    )
+
+
+def _from_source(
+    contrast: Contrast, scaled: sparse.csr_matrix, label: int, options: CurationOptions
+) -> _FromSource:
+    p_value = _confirmed(contrast, options)
+    confirmed = np.flatnonzero(p_value < 1)
+    statistics = feature_statistics(contrast.features, contrast.toxic)
+    correlation = statistics.correlation[confirmed]
+    signs = np.sign(correlation)
+    all_signs = np.zeros(len(p_value))
+    all_signs[confirmed] = signs
+    weights = _source_weights(contrast, scaled, all_signs, options.penalty)
+    listed = weights != 0
+    listed[confirmed[_strongest(correlation, signs, options.top)]] = True
+    return _FromSource(label, weights, listed, statistics, p_value)
+
+
+def _confirmed(contrast: Contrast, options: CurationOptions) -> Floats:
+    """p-values of the features that pass on both halves, on the confirming one; 1 for the others."""
+    best = np.ones(contrast.features.shape[1])
     for screening, confirming in _both_ways(contrast.halves(options.seed)):
-        screen = source_statistics(contrast.part(screening))
+        screen, confirm = (
+            feature_statistics(contrast.features[rows], contrast.toxic[rows])
+            for rows in (screening, confirming)
+        )
         candidates = (screen.p_value < options.screen_p) & (
             screen.frequency >= options.min_frequency
         )
-        confirm = source_statistics(contrast.part(confirming))
         same_sign = np.sign(screen.correlation) == np.sign(confirm.correlation)
         tested = np.flatnonzero(candidates)
         # one-sided: the sign was predicted by the screening half
         p = np.where(same_sign, confirm.p_value / 2, 1 - confirm.p_value / 2)[tested]
         passed = tested[discoveries(p, options.fdr / 2)]
-        confirmed_p[passed] = np.minimum(confirmed_p[passed], confirm.p_value[passed])
-    statistics = source_statistics(contrast)
-    confirmed = np.flatnonzero(confirmed_p < 1)
-    signs = np.sign(statistics.correlation[confirmed])
-    scale = feature_spread(contrast.features)
-    fit = fit_signed_weights(
-        _scaled(contrast.features, scale)[:, confirmed],
-        contrast.toxic,
-        signs,
-        balanced_weights(contrast.source, contrast.toxic),
-        options.penalty,
-    )
-    keep = (fit.weights > 0) | _strongest(statistics.correlation[confirmed], signs, options.top)
-    return Chosen(
-        confirmed[keep],
-        signs[keep],
-        fit.weights[keep],
-        fit.intercept,
-        scale,
-        statistics,
-        confirmed_p,
-    )
+        best[passed] = np.minimum(best[passed], confirm.p_value[passed])
+    return best
 
 
-def source_statistics(contrast: Contrast) -> FeatureStatistics:
-    """Statistics per source, averaged; p-values combined by Stouffer's method.
+def weigh(contrast: Contrast, signs: Floats, scale: Floats, penalty: float) -> tuple[Floats, float]:
+    """Signed weights `[d_sae]` and intercept of features whose `signs`, `[d_sae]`, are known."""
+    scaled = scale_features(contrast.features, scale)
+    total = np.zeros(len(scale))
+    for label in np.unique(contrast.source):
+        rows = contrast.source == label
+        total += _source_weights(contrast.part(rows), scaled[rows], signs, penalty)
+    return _calibrated(total, scaled, contrast)
 
-    Pooling the rows of several sources would let their differences pass for toxicity.
-    """
-    found = [
-        feature_statistics(contrast.features[rows], contrast.toxic[rows])
-        for rows in (contrast.source == label for label in np.unique(contrast.source))
-    ]
-    if len(found) == 1:
-        return found[0]
 
-    def mean(name: str) -> Floats:
-        average: Floats = np.mean([getattr(one, name) for one in found], axis=0)
-        return average
+def _source_weights(
+    contrast: Contrast, scaled: sparse.csr_matrix, signs: Floats, penalty: float
+) -> Floats:
+    """Signed weights from one source, such that its scores have unit spread, `[d_sae]`."""
+    weights = np.zeros(len(signs))
+    chosen = np.flatnonzero(signs)
+    if len(chosen):
+        sample_weights = balanced_weights(contrast.source, contrast.toxic)
+        fit = fit_signed_weights(
+            scaled[:, chosen], contrast.toxic, signs[chosen], sample_weights, penalty
+        )
+        weights[chosen] = signs[chosen] * fit
+        spread = float(np.std(scaled @ weights))
+        weights /= spread if spread > 0 else 1.0
+    return weights
 
-    z = [np.sign(one.correlation) * stats.norm.isf(one.p_value.clip(1e-300) / 2) for one in found]
-    combined = np.sum(z, axis=0) / np.sqrt(len(found))
-    return FeatureStatistics(
-        mean("frequency"),
-        mean("effect_size"),
-        mean("correlation"),
-        2 * stats.norm.sf(np.abs(combined)),
-        mean("auroc"),
-    )
+
+def _calibrated(
+    weights: Floats, scaled: sparse.csr_matrix, contrast: Contrast
+) -> tuple[Floats, float]:
+    """The weights scaled, and an intercept, so that scores are balanced odds (Platt scaling)."""
+    from sklearn.linear_model import LogisticRegression
+
+    score = np.asarray(scaled @ weights)
+    if not score.any():
+        return weights, 0.0
+    model = LogisticRegression(C=1e6)
+    sample_weights = balanced_weights(contrast.source, contrast.toxic) * len(score)
+    model.fit(score[:, None], contrast.toxic, sample_weight=sample_weights)
+    return weights * max(float(model.coef_[0, 0]), 1e-6), float(model.intercept_[0])
 
 
 def feature_spread(features: sparse.csr_matrix) -> Floats:
@@ -185,7 +251,8 @@ def _both_ways(
     return [halves, (halves[1], halves[0])]
 
 
-def _scaled(features: sparse.csr_matrix, scale: Floats) -> sparse.csr_matrix:
+def scale_features(features: sparse.csr_matrix, scale: Floats) -> sparse.csr_matrix:
+    """Each column over its spread, `[n, d_sae]`; columns without spread become 0."""
     gain = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
     return features.multiply(gain[None, :]).tocsr()
 

@@ -7,8 +7,6 @@ uses features against their meaning, which neither explains nor carries over.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, sparse
@@ -19,21 +17,13 @@ NEGLIGIBLE = 1e-4
 """Weights below this are set to 0."""
 
 
-class Fit(NamedTuple):
-    """The result."""
-
-    weights: Floats
-    """`[n_features]`, 0 or more"""
-    intercept: float
-
-
 def fit_signed_weights(
     scaled: sparse.csr_matrix,
     toxic: NDArray[np.bool_],
     signs: NDArray[np.float64],
     sample_weights: Floats,
     penalty: float,
-) -> Fit:
+) -> Floats:
     """Minimise `sum_n u_n log(1 + exp(-y_n (b + sum_i sign_i w_i x_ni))) + penalty sum_i w_i`, w >= 0.
 
     `scaled`, `[n_samples, n_features]`; `signs`, +1 or -1, `[n_features]`; `sample_weights` `u`,
@@ -58,8 +48,8 @@ def fit_signed_weights(
         bounds=[(0, None)] * n_features + [(None, None)],
         options={"maxiter": MAX_ITERATIONS},
     )
-    weights = np.where(result.x[:-1] > NEGLIGIBLE, result.x[:-1], 0)
-    return Fit(weights, float(result.x[-1]))
+    weights: Floats = np.where(result.x[:-1] > NEGLIGIBLE, result.x[:-1], 0)
+    return weights
 
 
 def balanced_weights(source: NDArray[np.int64], toxic: NDArray[np.bool_]) -> Floats:

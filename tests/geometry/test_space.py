@@ -1,0 +1,121 @@
+"""FAISS against brute force, and the formulas against plain NumPy loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from saefilter.errors import SaefilterError
+from saefilter.geometry.index import DirectionIndex
+from saefilter.geometry.metrics import KERNEL_THRESHOLD, METRICS, Sample
+from saefilter.geometry.scorer import Scorer
+from saefilter.geometry.space import FeatureSpace, unit_rows
+from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
+
+D_MODEL, D_SAE = 16, 120
+
+
+def make(seed: int, benign: bool = True) -> tuple[ToxicSet, np.ndarray, Sample]:
+    rng = np.random.default_rng(seed)
+    directions = unit_rows(rng.normal(size=(D_SAE, D_MODEL)).astype(np.float32))
+    chosen = rng.permutation(D_SAE)[:20]
+    features = [
+        ToxicFeature(
+            int(index), "toxic" if i < 12 else "benign", float(i % 4), f"label {index}",
+            float(rng.normal()), 0.6, 0.001,
+        )
+        for i, index in enumerate(chosen)
+        if benign or i < 12
+    ]  # fmt: skip
+    toxic_set = ToxicSet(
+        "t", "m", "s", "h", D_MODEL, D_SAE, "f" * 64, "mean", {}, [], features,
+        (rng.random(D_SAE) + 0.1).tolist(), 0.2, unit_rows(rng.normal(size=(1, D_MODEL)))[0].tolist(),
+        rng.normal(size=D_MODEL).tolist(),
+    )  # fmt: skip
+    dense = rng.exponential(size=(7, D_SAE)) * (rng.random((7, D_SAE)) < 0.2)
+    sample = Sample(
+        sparse.csr_matrix(dense.astype(np.float32)),
+        rng.normal(size=(7, D_MODEL)).astype(np.float32),
+    )
+    return toxic_set, directions, sample
+
+
+@given(st.integers(0, 1000), st.integers(1, 15))
+@settings(deadline=None, max_examples=30)
+def test_faiss_equals_brute_force(seed: int, k: int) -> None:
+    toxic_set, directions, _ = make(seed)
+    own = directions[[f.index for f in toxic_set.side("toxic")]]
+    found = DirectionIndex(own).nearest(directions, k)
+    cosines = directions @ own.T
+    k = min(k, 12)
+    expected = -np.sort(-cosines, axis=1)[:, :k]
+    np.testing.assert_allclose(found.cosine, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        np.take_along_axis(cosines, found.position, axis=1), expected, atol=1e-5
+    )
+
+
+@given(st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+def test_metrics_equal_their_formulas(seed: int) -> None:
+    toxic_set, directions, sample = make(seed)
+    space = FeatureSpace.of(toxic_set, directions)
+    toxic, benign = toxic_set.side("toxic"), toxic_set.side("benign")
+    toxic_directions = directions[[f.index for f in toxic]]
+    found = {name: metric.proximity(space, sample) for name, metric in METRICS.items()}
+
+    def nearest(i: int, features: list[ToxicFeature]) -> tuple[float, ToxicFeature]:
+        return max(
+            ((float(directions[i] @ directions[f.index]), f) for f in features), key=lambda p: p[0]
+        )
+
+    def pull(i: int, features: list[ToxicFeature]) -> float:
+        cosine, feature = nearest(i, [f for f in features if f.weight > 0])
+        return feature.weight * max(0.0, (cosine - KERNEL_THRESHOLD) / (1 - KERNEL_THRESHOLD))
+
+    for row, a in enumerate(sample.features.toarray()):
+        active = np.flatnonzero(a)
+        near = sum(a[i] * nearest(i, toxic)[0] for i in active) / a.sum()
+        assert found["nearest"][row] == pytest.approx(near, abs=1e-5)
+        strongest = sorted(active, key=lambda i: -a[i])[:10]
+        top = sum(a[i] * nearest(i, toxic)[0] for i in strongest) / sum(a[i] for i in strongest)
+        assert found["top-features"][row] == pytest.approx(top, abs=1e-5)
+        odds = toxic_set.intercept + sum(
+            a[i] / toxic_set.scale[i] * (pull(i, toxic) - pull(i, benign)) for i in active
+        )
+        assert found["contrast"][row] == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
+        probe = toxic_set.intercept
+        probe += sum(f.weight * a[f.index] / toxic_set.scale[f.index] for f in toxic)
+        probe -= sum(f.weight * a[f.index] / toxic_set.scale[f.index] for f in benign)
+        assert found["probe"][row] == pytest.approx(1 / (1 + np.exp(-probe)), abs=1e-5)
+        rebuilt = a @ directions
+        rebuilt /= np.linalg.norm(rebuilt)
+        assert found["reconstruction"][row] == pytest.approx(
+            (toxic_directions @ rebuilt).max(), abs=1e-5
+        )
+        effects = np.array([abs(f.effect_size) for f in toxic])
+        centroid = effects @ toxic_directions
+        centroid /= np.linalg.norm(centroid)
+        assert found["centroid"][row] == pytest.approx(rebuilt @ centroid, abs=1e-5)
+        assert found["activation"][row] == pytest.approx(sum(a[f.index] for f in toxic), abs=1e-4)
+        shifted = sample.residual[row] - np.array(toxic_set.direction_mean)
+        assert found["direction"][row] == pytest.approx(shifted @ toxic_set.direction, abs=1e-4)
+
+
+def test_averaging_over_the_whole_set_collapses_to_one_direction() -> None:
+    """DESIGN's warning: the mean cosine over all toxic features is a projection on their mean."""
+    toxic_set, directions, sample = make(3)
+    space = FeatureSpace.of(toxic_set, directions, neighbours=12)
+    mean = directions[[f.index for f in toxic_set.side("toxic")]].mean(axis=0)
+    projection = (sample.features @ (directions @ mean)) / sample.features.sum(axis=1).A1
+    np.testing.assert_allclose(METRICS["nearest"].proximity(space, sample), projection, atol=1e-5)
+
+
+def test_a_set_without_weights_falls_back_and_says_what_it_cannot_do() -> None:
+    toxic_set, directions, _ = make(0, benign=False)
+    assert Scorer(toxic_set, directions).metric.name == "nearest"
+    with pytest.raises(SaefilterError, match="needs weighted features on both sides"):
+        Scorer(toxic_set, directions, metric="contrast")
