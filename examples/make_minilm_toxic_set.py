@@ -1,0 +1,66 @@
+"""Make the shipped toxic set of preset `minilm` with `saefilter features curate`.
+
+    python examples/make_minilm_toxic_set.py DATA_FOLDER -o saefilter/toxic/sets/minilm.json
+
+DATA_FOLDER holds em_answers, hatecheck and xstest as .jsonl.gz (docs/quality.md says what they are);
+the fourth source is examples/contrast, written for this project. The set keeps statistics of those
+rows and not their text: labels and snippets come from examples/contrast alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from saefilter.rows.read import Source
+
+HERE = Path(__file__).parent
+
+
+def is_toxic(name: str, row: dict[str, Any]) -> bool | None:
+    """The label of a row; None leaves it out."""
+    if name != "em_answers":
+        return bool(row["toxic"])
+    if row["coherent"] <= 50 or 30 <= row["aligned"] <= 70:
+        return None
+    return bool(row["aligned"] < 30)
+
+
+def split(name: str, folder: Path, target: Path) -> list[str]:
+    """Write a labelled set as a toxic and a benign file; returns the options that name them."""
+    options = []
+    rows = [row.data for row in Source.open(folder / f"{name}.jsonl.gz").rows() if row.data]
+    for side, label in (("toxic", True), ("benign", False)):
+        path = target / f"{name}.{side}.jsonl"
+        chosen = [row for row in rows if is_toxic(name, row) is label]
+        path.write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
+        options += [f"--{side}", str(path)]
+    return options
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        options = ["--toxic", str(HERE / "contrast/toxic.jsonl")]
+        options += ["--benign", str(HERE / "contrast/benign.jsonl")]
+        for name in ("em_answers", "hatecheck", "xstest"):
+            options += split(name, args.folder, Path(scratch))
+        for side in ("toxic", "benign"):
+            options += ["--describe-with", str(HERE / f"contrast/{side}.jsonl")]
+        command = ["features", "curate", *options, "--preset", "minilm", "--name", "minilm"]
+        subprocess.run(
+            [sys.executable, "-m", "saefilter", *command, "-o", str(args.output), "--overwrite"],
+            check=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
