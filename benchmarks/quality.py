@@ -36,8 +36,9 @@ from saefilter.toxic.curate import assemble, encode_conversations, joined
 from saefilter.toxic.select import Contrast, CurationOptions, feature_spread
 
 BOOTSTRAP = 500
-OPTIONS = CurationOptions(screen_p=0.1, fdr=0.9)
-"""Lenient, so that small and noisy sets have features to work with; the penalty does the rest."""
+OPTIONS = CurationOptions(screen_p=0.1, fdr=0.5)
+"""Lenient, so that small and noisy sets have features to work with; the penalty does the rest.
+The shipped set is made with the same."""
 STRICT = CurationOptions()
 """The default of `features curate`."""
 MARKER = "<!-- table: written by benchmarks/quality.py -->"
@@ -197,7 +198,7 @@ def evaluate(encoder: Encoder, sets: list[Labelled]) -> dict[str, Any]:
             strict = {}  # nothing is confirmed
         if "contrast" in strict:
             scores["contrast, features confirmed at 5 %"] = strict["contrast"]
-        joint = set_scores(encoder, everything, test, STRICT)
+        joint = set_scores(encoder, everything, test)
         scores["contrast, one set for all four"] = joint["contrast"]
         for name, score in scores.items():
             row = results.setdefault(name, {})

@@ -55,6 +55,8 @@ def main() -> None:
             options += split(name, args.folder, Path(scratch))
         for side in ("toxic", "benign"):
             options += ["--describe-with", str(HERE / f"contrast/{side}.jsonl")]
+        # lenient, since 180 pairs confirm few features; the penalty chooses among them
+        options += ["--screen-p", "0.1", "--fdr", "0.5"]
         command = ["features", "curate", *options, "--preset", "minilm", "--name", "minilm"]
         subprocess.run(
             [sys.executable, "-m", "saefilter", *command, "-o", str(args.output), "--overwrite"],

@@ -29,7 +29,7 @@ def output_console() -> Console:
     """Standard output; colours only on a terminal, NO_COLOR respected."""
     from rich.console import Console
 
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
 def warn(message: str, *, quiet: bool = False) -> None:

@@ -47,12 +47,16 @@ def curate(
     fdr: Annotated[
         float, typer.Option("--fdr", min=0, max=1, help="False-discovery rate of the features.")
     ] = 0.05,
+    screen_p: Annotated[
+        float,
+        typer.Option("--screen-p", min=0, max=1, help="p-value that makes a feature a candidate."),
+    ] = 0.01,
     top: Annotated[
         int, typer.Option("--top", min=1, help="Features per side, besides the weighted ones.")
     ] = 100,
     penalty: Annotated[
         float, typer.Option("--penalty", min=0, help="More gives fewer weighted features.")
-    ] = 0.01,
+    ] = 0.005,
     seed: Annotated[int, typer.Option("--seed", help="Of the split in halves.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")] = "auto",
     overwrite: OverwriteOption = False,
@@ -87,7 +91,9 @@ def curate(
             encoder,
             [ContrastFiles(a, b) for a, b in zip(toxic, benign, strict=True)],
             name=name or output.stem,
-            options=CurationOptions(fdr=fdr, top=top, penalty=penalty, seed=seed),
+            options=CurationOptions(
+                fdr=fdr, screen_p=screen_p, top=top, penalty=penalty, seed=seed
+            ),
             pool=pool,
             train_on=train_on,
             describe_with=describe_with or (),

@@ -114,7 +114,8 @@ def _closest(entry: dict[str, Any]) -> Group:
     head = Text.assemble((f"line {entry['line']}", "bold"), f"  distance {entry['distance']:.3f}")
     if entry["percentile"] is not None:
         head.append(f"  closer than {entry['percentile']:.1f}% of harmless samples", style="dim")
-    lines: list[RenderableType] = [head, Padding(safe(entry["preview"]), (0, 2))]
+    shown = safe(entry["preview"].replace("\n\n", " → "))
+    lines: list[RenderableType] = [head, Padding(shown, (0, 2))]
     for feature in entry["top_features"][:3]:
         lines.append(Padding(feature_line(feature), (0, 4)))
     return Group(*lines)

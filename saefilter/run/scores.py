@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a scores file; kept in its schema metadata."""
+    """What made a scores file; kept in its key-value metadata."""
 
     version: str
     """Of saefilter."""
@@ -87,7 +87,7 @@ class Provenance:
     scores_version: int = SCORES_VERSION
 
     def to_metadata(self) -> dict[bytes, bytes]:
-        """As Parquet schema metadata."""
+        """As Parquet key-value metadata."""
         return {METADATA_KEY: json.dumps(asdict(self)).encode()}
 
     def tokens_per_second(self) -> float:
@@ -111,7 +111,7 @@ class Scores:
                 f"there is no scores file {path}", remedy="Run: saefilter score DATA"
             )
         try:
-            metadata = pq.read_schema(path).metadata or {}
+            metadata = pq.read_metadata(path).metadata or {}
         except (pa.ArrowException, OSError) as error:
             raise SaefilterError(
                 f"not a readable Parquet file ({str(error).splitlines()[0]})",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +15,9 @@ from saefilter.rows.render import RenderedRow, Window
 from saefilter.rows.words import snippet_around, surrounding_word
 
 LABEL_WORDS = 4
+RARITY_POWER = 2
+"""How strongly frequent words are held back in labels."""
+WORD = re.compile(r"[^\W_]+")
 SNIPPETS = 3
 
 
@@ -42,8 +47,8 @@ def describe_features(
 ) -> dict[int, Described]:
     """A label and snippets for each of `features`, from the texts given.
 
-    The label is the words with the largest summed activation; a snippet is the surrounding of one
-    of the strongest tokens. A feature that never fires on these texts is called "(silent here)".
+    The label is the words that fire most beyond what their frequency explains (activation times
+    inverse frequency, as in TF-IDF); a snippet is the surrounding of one of the strongest tokens. A feature that never fires on these texts is called "(silent here)".
     """
     wanted = np.zeros(encoder.sae.d_sae, dtype=bool)
     wanted[list(features)] = True
@@ -59,12 +64,20 @@ def describe_features(
         snippet = snippet_around(text, start, end)
         if all(snippet != other for _, other in entry.best):
             entry.best = sorted([*entry.best, (value, snippet)], reverse=True)[:SNIPPETS]
-    return {feature: _described(seen.get(feature)) for feature in features}
+    counts = Counter(word for row in rendered for word in WORD.findall(row.text.lower()))
+    total = max(1, sum(counts.values()))
+    rarity = {word: math.log(total / count) for word, count in counts.items()}
+    return {feature: _described(seen.get(feature), rarity) for feature in features}
 
 
-def _described(entry: _Seen | None) -> Described:
+def _described(entry: _Seen | None, rarity: dict[str, float]) -> Described:
     if entry is None or not entry.words:
         return Described("(silent here)", ())
-    ranked = sorted(entry.words.items(), key=lambda item: (-item[1], item[0]))
+    rarest = max(rarity.values(), default=1.0)
+    score = {
+        word: value * (rarity.get(word, rarest) / rarest) ** RARITY_POWER
+        for word, value in entry.words.items()
+    }
+    ranked = sorted(score.items(), key=lambda item: (-item[1], item[0]))
     words = [word for word, _ in ranked[:LABEL_WORDS]]
     return Described(", ".join(words), tuple(snippet for _, snippet in entry.best))

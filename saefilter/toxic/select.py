@@ -67,7 +67,7 @@ class CurationOptions:
     """Features active in a smaller share of samples are not considered."""
     top: int = 100
     """Confirmed features listed per side, besides those with a weight."""
-    penalty: float = 0.01
+    penalty: float = 0.005
     """L1 penalty of the weights; more gives fewer features."""
     seed: int = 0
     """Of the split in halves."""
