@@ -1,0 +1,175 @@
+"""Filtering, over scores that are written here and not computed: no model is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import chat
+
+from saefilter.errors import SaefilterError
+from saefilter.rows.read import Source
+from saefilter.run.chunks import conversation_of
+from saefilter.run.filter import filter_file
+from saefilter.run.scores import METADATA_KEY, SCHEMA, Provenance, Scores
+from saefilter.select.strategies import Selection
+
+EVIDENCE = {
+    "feature": 3, "label": "risk", "activation": 1.0, "share": 0.5,
+    "toxic_feature": 7, "toxic_label": "reckless", "cosine": 0.6,
+}  # fmt: skip
+
+
+def write_scores(source: Source, path: Path) -> Scores:
+    """Scores whose distance is a fixed function of the row's number."""
+    entries: list[dict[str, Any]] = []
+    for row in source.rows():
+        entry: dict[str, Any] = {"row_id": row.index, "line": row.line, "row_hash": row.digest()}
+        conversation = conversation_of(row)
+        if isinstance(conversation, str):
+            entry |= {"status": "quarantined", "reason": conversation}
+        else:
+            distance = (row.index * 37 % 101) / 101
+            entry |= {
+                "status": "scored", "distance": distance, "proximity": 1 - distance,
+                "percentile": 100 * (1 - distance), "n_tokens": 5, "n_trained": 3, "n_scored": 3,
+                "truncated": False, "top_features": [EVIDENCE], "top_words": ["word"],
+            }  # fmt: skip
+        entries.append(entry)
+    scored = sum(entry["status"] == "scored" for entry in entries)
+    made = Provenance(
+        "0", "2026-01-01", str(source.path), source.sha256(), "minilm", "m", "s", "h", "f", "t", "t",
+        "contrast", "mean", "assistant", 1024, "fp32", "cpu", len(entries), scored,
+        len(entries) - scored, 0, 0, 100, 1.0, 50, "a note",
+    )  # fmt: skip
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        writer.write_table(pa.Table.from_pylist(entries, schema=SCHEMA))
+        writer.add_key_value_metadata(made.to_metadata())
+    return Scores.open(path)
+
+
+ROWS = [{**chat(f"question {i}", f"answer {i}"), "id": i, "tag": "2024-01-01"} for i in range(40)]
+
+
+def run(source: Source, tmp_path: Path, name: str = "out.parquet", **asked: Any) -> Any:
+    scores = write_scores(source, tmp_path / "s.parquet")
+    return filter_file(source, scores, tmp_path / name, Selection(**asked))
+
+
+def test_kept_and_dropped_are_the_input_in_order(
+    jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = Source.open(jsonl(ROWS))
+    result = run(source, tmp_path, drop_frac=0.25)
+    kept = pq.read_table(tmp_path / "out.parquet")
+    dropped = pq.read_table(tmp_path / "out.dropped.parquet")
+    assert kept.column_names == ["messages", "id", "tag"]
+    assert (kept.num_rows, dropped.num_rows) == (30, 10)
+    assert kept["id"].to_pylist() == sorted(kept["id"].to_pylist())
+    ids = set(dropped["id"].to_pylist())
+    assert kept.to_pylist() == [row for row in ROWS if row["id"] not in ids]
+    assert dropped.drop_columns(
+        [n for n in dropped.column_names if "saefilter" in n]
+    ).to_pylist() == [row for row in ROWS if row["id"] in ids]
+    distances = np.array([(i * 37 % 101) / 101 for i in range(40)])
+    assert ids == set(np.argsort(distances)[:10].tolist())
+    assert dropped["saefilter_reason"].to_pylist() == ["close to toxic features"] * 10
+    assert dropped["saefilter_line"].to_pylist() == [i + 1 for i in sorted(ids)]
+    assert not (tmp_path / "out.quarantined.parquet").exists()
+    assert result.report.counts["kept"] == 30
+    report = json.loads((tmp_path / "out.report.json").read_text())
+    assert [view["row_id"] for view in report["dropped"]] == np.argsort(distances)[:10].tolist()
+    assert "<!DOCTYPE html>" in (tmp_path / "out.report.html").read_text()
+    assert "saefilter" in (tmp_path / "out.report.md").read_text()
+
+
+def test_quarantined_rows_can_be_put_back(jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    bad = [b'{"broken', b'{"text": "caf\xe9"}']
+    source = Source.open(
+        jsonl([*ROWS[:3], *bad, {**ROWS[5], "id": "five"}, {"text": ""}, *ROWS[6:9]])
+    )
+    result = run(source, tmp_path, drop_count=2)
+    table = pq.read_table(tmp_path / "out.quarantined.parquet").to_pylist()
+    assert [row["saefilter_line"] for row in table] == [4, 5, 6, 7]
+    assert table[0]["saefilter_text"] == '{"broken'
+    assert bytes.fromhex(table[1]["saefilter_bytes_hex"]) == bad[1]
+    assert table[0]["saefilter_bytes_hex"] is None
+    assert "column 'id' is a string where most rows have a number" in table[2]["saefilter_reason"]
+    assert table[3]["saefilter_reason"] == "the text is empty"
+    counts = result.report.counts
+    assert (counts["kept"], counts["dropped"], counts["quarantined"], counts["rows"]) == (
+        4,
+        2,
+        4,
+        10,
+    )
+
+
+def test_jsonl_lines_are_copied_byte_by_byte(jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    lines = [b'{"text":"a",  "n": 1e2 }', b'{"text": "b\\u00e9", "n": 2}', b'{"n":3, "text":"c"}']
+    run(Source.open(jsonl(lines)), tmp_path, "out.jsonl", drop_count=1)
+    written = (tmp_path / "out.jsonl").read_bytes().splitlines()
+    assert written == lines[1:]
+    dropped = json.loads((tmp_path / "out.dropped.jsonl").read_bytes())
+    assert dropped["text"] == "a"
+    assert dropped["saefilter_distance"] == 0
+
+
+def test_same_input_and_settings_give_the_same_bytes(
+    jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = Source.open(jsonl(ROWS))
+    scores = write_scores(source, tmp_path / "s.parquet")
+    written = []
+    for name in ("one", "two"):
+        filter_file(source, scores, tmp_path / f"{name}.parquet", Selection(drop_frac=0.5))
+        written.append((tmp_path / f"{name}.parquet").read_bytes())
+    assert written[0] == written[1]
+    metadata = pq.read_schema(tmp_path / "one.parquet").metadata
+    assert json.loads(metadata[METADATA_KEY])["selection"]["drop_frac"] == 0.5
+
+
+def test_a_changed_input_is_refused_and_nothing_is_written(
+    jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = Source.open(jsonl(ROWS))
+    scores = write_scores(source, tmp_path / "s.parquet")
+    source.path.write_bytes(source.path.read_bytes().replace(b"answer 3", b"answer 4", 1))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SaefilterError, match="its content differs"):
+        filter_file(source, scores, tmp_path / "out.parquet", Selection(drop_frac=0.1))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_outputs_in_the_way_are_refused_and_inputs_never_overwritten(
+    jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = Source.open(jsonl(ROWS))
+    scores = write_scores(source, tmp_path / "s.parquet")
+    (tmp_path / "out.report.md").write_text("mine")
+    some = Selection(drop_frac=0.1)
+    with pytest.raises(SaefilterError, match=r"out.report.md exists already. Use --overwrite"):
+        filter_file(source, scores, tmp_path / "out.parquet", some)
+    filter_file(source, scores, tmp_path / "out.parquet", some, overwrite=True)
+    with pytest.raises(SaefilterError, match="is read by this command"):
+        filter_file(source, scores, tmp_path / "data.jsonl", some, overwrite=True)
+    with pytest.raises(SaefilterError, match=r"End it in .parquet or .jsonl"):
+        filter_file(source, scores, tmp_path / "out.csv", some)
+    assert source.sha256() == scores.provenance.input_sha256
+
+
+@pytest.mark.parametrize("content", [b"not parquet", b""])
+def test_damaged_scores_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "s.parquet"
+    path.write_bytes(content)
+    with pytest.raises(SaefilterError, match="not a readable Parquet file"):
+        Scores.open(path)
+    pq.write_table(pa.table({"a": [1]}), path)
+    with pytest.raises(SaefilterError, match="not a scores file"):
+        Scores.open(path)
