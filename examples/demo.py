@@ -6,13 +6,14 @@ It types the same commands that a user would and reads their outputs back.
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-HERE = Path(__file__).parent
+HERE = Path(os.path.relpath(Path(__file__).parent))
 OUT = Path("demo-output")
 
 

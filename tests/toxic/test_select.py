@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from saefilter.toxic.select import Contrast, CurationOptions, choose_features, scale_features
+from saefilter.toxic.weights import balanced_weights, fit_signed_weights
+
+D_SAE = 300
+
+
+def planted(seed: int, n: int = 600, sources: int = 1) -> Contrast:
+    """Noise, with features 0-4 more active in toxic samples and 5-9 in benign ones."""
+    rng = np.random.default_rng(seed)
+    toxic = rng.random(n) < 0.4
+    dense = rng.exponential(size=(n, D_SAE)) * (rng.random((n, D_SAE)) < 0.3)
+    dense[:, :5] += toxic[:, None] * rng.exponential(size=(n, 5)) * 0.8
+    dense[:, 5:10] += ~toxic[:, None] * rng.exponential(size=(n, 5)) * 0.8
+    return Contrast(
+        sparse.csr_matrix(dense.astype(np.float32)),
+        rng.normal(size=(n, 8)).astype(np.float32),
+        toxic,
+        rng.integers(0, sources, n),
+    )
+
+
+@pytest.mark.parametrize("sources", [1, 3])
+def test_planted_features_are_found_on_their_side(sources: int) -> None:
+    chosen = choose_features(planted(0, n=1500, sources=sources), CurationOptions())
+    sides = dict(zip(chosen.indices.tolist(), chosen.signs.tolist(), strict=True))
+    assert set(range(10)) <= set(sides)
+    assert all(sides[i] == (1 if i < 5 else -1) for i in range(10))
+    assert len(sides) <= 14
+    strongest = chosen.indices[np.argsort(-chosen.weights)[:10]]
+    assert set(strongest.tolist()) == set(range(10))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_shuffled_labels_confirm_nothing_at_five_percent(seed: int) -> None:
+    contrast = planted(seed)
+    shuffled = np.random.default_rng(seed).permutation(contrast.toxic)
+    chosen = choose_features(
+        Contrast(contrast.features, contrast.residual, shuffled, contrast.source), CurationOptions()
+    )
+    assert len(chosen.indices) == 0
+
+
+def test_differences_between_sources_do_not_pass_for_toxicity() -> None:
+    """A feature that marks the source with more toxic rows says nothing within either source."""
+    one, two = planted(1, n=900), planted(2, n=900)
+    toxic = np.random.default_rng(0).random(900) < 0.9
+    mark = sparse.csr_matrix((np.ones(900, "f4"), (np.arange(900), np.full(900, 20))), (900, D_SAE))
+    marked = (one.features + 5 * mark).tocsr()
+    both = Contrast(
+        sparse.vstack([marked, two.features]).tocsr(),
+        np.concatenate([one.residual, two.residual]),
+        np.concatenate([toxic, two.toxic]),
+        np.repeat([0, 1], 900),
+    )
+    assert 20 not in choose_features(both, CurationOptions()).indices
+
+
+def test_weights_keep_their_signs_and_solve_the_convex_problem() -> None:
+    contrast = planted(3)
+    scaled = scale_features(contrast.features, np.full(D_SAE, 0.5))[:, :40]
+    signs = np.where(np.arange(40) < 5, 1.0, -1.0)
+    sample_weights = balanced_weights(contrast.source, contrast.toxic)
+    assert sample_weights.sum() == pytest.approx(1)
+    assert sample_weights[contrast.toxic].sum() == pytest.approx(0.5)
+    weights = fit_signed_weights(scaled, contrast.toxic, signs, sample_weights, 0.005)
+    assert (weights >= 0).all()
+    assert (weights[:10] > 0).all()
+    fewer = fit_signed_weights(scaled, contrast.toxic, signs, sample_weights, 0.05)
+    assert (fewer > 0).sum() < (weights > 0).sum()
+    none = fit_signed_weights(scaled, contrast.toxic, signs, sample_weights, 10.0)
+    assert not none.any()
