@@ -56,7 +56,10 @@ def curate(
     ] = 100,
     penalty: Annotated[
         float, typer.Option("--penalty", min=0, help="More gives fewer weighted features.")
-    ] = 0.005,
+    ] = 0.003,
+    ridge: Annotated[
+        float, typer.Option("--ridge", min=0, help="More spreads weight over like features.")
+    ] = 0.03,
     seed: Annotated[int, typer.Option("--seed", help="Of the split in halves.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")] = "auto",
     overwrite: OverwriteOption = False,
@@ -92,7 +95,7 @@ def curate(
             [ContrastFiles(a, b) for a, b in zip(toxic, benign, strict=True)],
             name=name or output.stem,
             options=CurationOptions(
-                fdr=fdr, screen_p=screen_p, top=top, penalty=penalty, seed=seed
+                fdr=fdr, screen_p=screen_p, top=top, penalty=penalty, ridge=ridge, seed=seed
             ),
             pool=pool,
             train_on=train_on,

@@ -210,7 +210,7 @@ def _as_set(
         d_sae=sae.d_sae,
         fingerprint=sae.fingerprint,
         pool=pool,
-        method={"name": "screen, confirm, signed sparse weights", **asdict(options)},
+        method={"name": "screen, confirm, signed elastic-net weights", **asdict(options)},
         sources=sources,
         features=features,
         scale=[_short(value) for value in chosen.scale],
@@ -255,7 +255,7 @@ def _refitted(toxic_set: ToxicSet, contrast: Contrast, options: CurationOptions)
     signs = np.zeros(len(scale))
     for feature in toxic_set.features:
         signs[feature.index] = 1.0 if feature.side == "toxic" else -1.0
-    weights, intercept = weigh(contrast, signs, scale, options.penalty)
+    weights, intercept = weigh(contrast, signs, scale, options)
     features = [
         replace(feature, weight=float(abs(weights[feature.index])))
         for feature in toxic_set.features

@@ -67,8 +67,10 @@ class CurationOptions:
     """Features active in a smaller share of samples are not considered."""
     top: int = 100
     """Confirmed features listed per side, besides those with a weight."""
-    penalty: float = 0.005
+    penalty: float = 0.003
     """L1 penalty of the weights; more gives fewer features."""
+    ridge: float = 0.03
+    """L2 penalty of the weights; more spreads them over features that fire together."""
     seed: int = 0
     """Of the split in halves."""
 
@@ -155,7 +157,7 @@ def _from_source(
     signs = np.sign(correlation)
     all_signs = np.zeros(len(p_value))
     all_signs[confirmed] = signs
-    weights = _source_weights(contrast, scaled, all_signs, options.penalty)
+    weights = _source_weights(contrast, scaled, all_signs, options)
     listed = weights != 0
     listed[confirmed[_strongest(correlation, signs, options.top)]] = True
     return _FromSource(label, weights, listed, statistics, p_value)
@@ -181,18 +183,20 @@ def _confirmed(contrast: Contrast, options: CurationOptions) -> Floats:
     return best
 
 
-def weigh(contrast: Contrast, signs: Floats, scale: Floats, penalty: float) -> tuple[Floats, float]:
+def weigh(
+    contrast: Contrast, signs: Floats, scale: Floats, options: CurationOptions
+) -> tuple[Floats, float]:
     """Signed weights `[d_sae]` and intercept of features whose `signs`, `[d_sae]`, are known."""
     scaled = scale_features(contrast.features, scale)
     total = np.zeros(len(scale))
     for label in np.unique(contrast.source):
         rows = contrast.source == label
-        total += _source_weights(contrast.part(rows), scaled[rows], signs, penalty)
+        total += _source_weights(contrast.part(rows), scaled[rows], signs, options)
     return _calibrated(total, scaled, contrast)
 
 
 def _source_weights(
-    contrast: Contrast, scaled: sparse.csr_matrix, signs: Floats, penalty: float
+    contrast: Contrast, scaled: sparse.csr_matrix, signs: Floats, options: CurationOptions
 ) -> Floats:
     """Signed weights from one source, such that its scores have unit spread, `[d_sae]`."""
     weights = np.zeros(len(signs))
@@ -200,7 +204,12 @@ def _source_weights(
     if len(chosen):
         sample_weights = balanced_weights(contrast.source, contrast.toxic)
         fit = fit_signed_weights(
-            scaled[:, chosen], contrast.toxic, signs[chosen], sample_weights, penalty
+            scaled[:, chosen],
+            contrast.toxic,
+            signs[chosen],
+            sample_weights,
+            options.penalty,
+            options.ridge,
         )
         weights[chosen] = signs[chosen] * fit
         spread = float(np.std(scaled @ weights))

@@ -1,4 +1,4 @@
-"""Weights for a toxic set: a sparse logistic fit in which every feature keeps its own sign.
+"""Weights for a toxic set: an elastic-net logistic fit in which every feature keeps its own sign.
 
 A feature that is by itself more active in toxic samples may only add, one that is more active in
 benign samples may only subtract. An unconstrained probe scores a little higher on its own data, but
@@ -23,8 +23,10 @@ def fit_signed_weights(
     signs: NDArray[np.float64],
     sample_weights: Floats,
     penalty: float,
+    ridge: float,
 ) -> Floats:
-    """Minimise `sum_n u_n log(1 + exp(-y_n (b + sum_i sign_i w_i x_ni))) + penalty sum_i w_i`, w >= 0.
+    """Minimise `sum_n u_n log(1 + exp(-y_n (b + sum_i sign_i w_i x_ni)))
+    + penalty sum_i w_i + ridge / 2 sum_i w_i^2` over w >= 0 and b.
 
     `scaled`, `[n_samples, n_features]`; `signs`, +1 or -1, `[n_features]`; `sample_weights` `u`,
     `[n_samples]`, summing to 1. The L1 penalty is linear for w >= 0, so that the problem is smooth
@@ -35,9 +37,11 @@ def fit_signed_weights(
 
     def loss_and_gradient(parameters: Floats) -> tuple[float, Floats]:
         margin = target * (signed @ parameters[:-1] + parameters[-1])
-        loss = sample_weights @ np.logaddexp(0, -margin) + penalty * parameters[:-1].sum()
+        weights = parameters[:-1]
+        loss = sample_weights @ np.logaddexp(0, -margin)
+        loss += penalty * weights.sum() + ridge / 2 * (weights @ weights)
         slope = -target * sample_weights / (1 + np.exp(np.minimum(margin, 500)))
-        return float(loss), np.append(signed.T @ slope + penalty, slope.sum())
+        return float(loss), np.append(signed.T @ slope + penalty + ridge * weights, slope.sum())
 
     n_features = scaled.shape[1]
     result = optimize.minimize(
