@@ -36,9 +36,9 @@ from saefilter.toxic.curate import assemble, encode_conversations, joined
 from saefilter.toxic.select import Contrast, CurationOptions, feature_spread
 
 BOOTSTRAP = 500
-OPTIONS = CurationOptions(screen_p=0.1, fdr=0.5)
+OPTIONS = CurationOptions(screen_p=0.1, fdr=0.9)
 """Lenient, so that small and noisy sets have features to work with; the penalty does the rest.
-The shipped set is made with the same."""
+The shipped set is made at a rate of 0.5."""
 STRICT = CurationOptions()
 """The default of `features curate`."""
 MARKER = "<!-- table: written by benchmarks/quality.py -->"
