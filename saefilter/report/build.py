@@ -150,14 +150,10 @@ def _views(
 ) -> dict[int, SampleView]:
     wanted = sorted({int(i) for i in row_ids})
     details = {entry["row_id"]: entry for entry in evidence.take(wanted).to_pylist()}
-    last = wanted[-1] if wanted else -1
-    views: dict[int, SampleView] = {}
-    for row in source.rows():
-        if row.index in details:
-            views[row.index] = _view(row, details[row.index], distance, percentile)
-        if row.index >= last:
-            break
-    return views
+    return {
+        row.index: _view(row, details[row.index], distance, percentile)
+        for row in source.rows(details)
+    }
 
 
 def _view(

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -93,14 +93,21 @@ class Source:
                 digest.update(block)
         return digest.hexdigest()
 
-    def rows(self) -> Iterator[Row]:
-        """All rows in order. Raises SaefilterError when the file as a whole cannot be read."""
-        readers = {"jsonl": _jsonl_rows, "json": _json_rows, "csv": _csv_rows}
-        if self.kind == "parquet":
-            yield from _parquet_rows(self.path)
-            return
-        with self.reading() as file:
-            yield from readers[self.kind](file, self.path)
+    def rows(self, wanted: Collection[int] | None = None) -> Iterator[Row]:
+        """Rows in order, all or those whose ids are `wanted`.
+
+        Lines that are not wanted are not parsed. Raises SaefilterError when the file as a whole
+        cannot be read.
+        """
+        if self.kind == "jsonl":
+            with self.reading() as file:
+                yield from _jsonl_rows(file, self.path, wanted)
+        elif self.kind == "parquet":
+            yield from _chosen(_parquet_rows(self.path), wanted)
+        else:
+            reader = _json_rows if self.kind == "json" else _csv_rows
+            with self.reading() as file:
+                yield from _chosen(reader(file, self.path), wanted)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[IO[bytes]]:
@@ -199,10 +206,17 @@ def jsonl_lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, bytes]]:
             yield line, raw
 
 
-def _jsonl_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
+def _jsonl_rows(
+    file: IO[bytes], path: Path, wanted: Collection[int] | None = None
+) -> Iterator[Row]:
     for index, (line, raw) in enumerate(jsonl_lines(file, path)):
-        data, error = parse_line(raw)
-        yield Row(index, line, data, error, raw)
+        if wanted is None or index in wanted:
+            data, error = parse_line(raw)
+            yield Row(index, line, data, error, raw)
+
+
+def _chosen(rows: Iterator[Row], wanted: Collection[int] | None) -> Iterator[Row]:
+    return rows if wanted is None else (row for row in rows if row.index in wanted)
 
 
 def _json_rows(file: IO[bytes], path: Path) -> Iterator[Row]:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
@@ -15,7 +17,7 @@ from saefilter.report.build import build_report
 from saefilter.report.data import Report
 from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
 from saefilter.rows.tables import InputTable, read_table
 from saefilter.rows.write import (
     Annotations,
@@ -74,7 +76,7 @@ class _Columns:
 
     line: NDArray[np.int64]
     scored: NDArray[np.bool_]
-    reason: list[str | None]
+    reason: pa.ChunkedArray
     distance: NDArray[np.float64]
     percentile: NDArray[np.float64]
 
@@ -83,8 +85,8 @@ class _Columns:
         table = scores.read(["line", "status", "reason", "distance", "percentile"])
         return cls(
             table["line"].to_numpy(),
-            np.asarray(table["status"].to_numpy(zero_copy_only=False) == SCORED),
-            table["reason"].to_pylist(),
+            pc.equal(table["status"], SCORED).to_numpy(),
+            table["reason"],
             table["distance"].to_numpy(zero_copy_only=False),
             table["percentile"].to_numpy(zero_copy_only=False).astype(np.float64),
         )
@@ -180,15 +182,13 @@ def _refuse_to_overwrite_inputs(paths: OutputPaths, source: Source, scores: Scor
 
 def _quarantined_rows(source: Source, columns: _Columns, rows: InputTable) -> list[QuarantinedRow]:
     reasons: dict[int, str] = {
-        int(i): columns.reason[i] or "not scored" for i in np.flatnonzero(~columns.scored)
+        int(i): columns.reason[int(i)].as_py() or "not scored"
+        for i in np.flatnonzero(~columns.scored)
     }
     reasons.update(rows.conflicts)
     if not reasons:
         return []
-    found: list[tuple[Row, str]] = [
-        (row, reasons[row.index]) for row in source.rows() if row.index in reasons
-    ]
-    return [QuarantinedRow(row, reason) for row, reason in found]
+    return [QuarantinedRow(row, reasons[row.index]) for row in source.rows(reasons)]
 
 
 def _check_conservation(

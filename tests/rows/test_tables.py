@@ -50,6 +50,13 @@ def test_a_row_of_another_type_is_named_not_bent(jsonl: Callable[..., Path]) -> 
     assert "column 'id' is a string where most rows have a number" in result.conflicts[2]
 
 
+def test_a_long_integer_among_floats_is_named_not_rounded(jsonl: Callable[..., Path]) -> None:
+    rows = [{"x": 0.5}, {"x": 1.5}, {"x": 9007199254740993}, {"x": 3}, {"x": 2.5}]
+    result = read(jsonl(rows), 5)
+    assert result.row_ids == [0, 1, 4]
+    assert set(result.conflicts) == {2, 3}
+
+
 def test_nested_conflicts_are_named(jsonl: Callable[..., Path]) -> None:
     rows = [{"m": [{"c": "a"}]}, {"m": [{"c": "b", "extra": 1}]}, {"m": [{"c": ["parts"]}]}]
     result = read(jsonl(rows), 3)
