@@ -17,12 +17,23 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Advance = Callable[[int, int], None]
+POOLS = ("mean", "max")
+TRAIN_ON = ("assistant", "all", "last-turn")
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
     """Print an error as one line and leave."""
     typer.echo(f"saefilter: {' '.join(message.split())}", err=True)
     sys.exit(code)
+
+
+def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
+    """The value, if it is one of the choices. Raises SaefilterError."""
+    if value not in choices:
+        raise SaefilterError(
+            f"{option} {value!r} is not known", remedy=f"Choose one of: {', '.join(choices)}."
+        )
+    return value
 
 
 def output_console() -> Console:

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from saefilter.cli import app
-from saefilter.cli.common import choose_preset, output_console, progress_bar, warn
+from saefilter.cli.common import (
+    POOLS,
+    TRAIN_ON,
+    choose_preset,
+    one_of,
+    output_console,
+    progress_bar,
+    warn,
+)
 from saefilter.cli.score import OverwriteOption, PresetOption, QuietOption
 from saefilter.errors import SaefilterError
 
@@ -77,6 +85,8 @@ def curate(
             f"{len(toxic)} --toxic and {len(benign)} --benign files",
             remedy="Name one benign file for each toxic file.",
         )
+    one_of("--pool", pool, POOLS)
+    one_of("--train-on", train_on, TRAIN_ON)
     refuse_existing([output], overwrite=overwrite)
     total = sum(Source.open(path).count_rows() for path in [*toxic, *benign])
     chosen_preset, why = choose_preset(preset)

@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saefilter.cli import app
-from saefilter.cli.common import choose_preset, output_console, progress_bar, warn
-from saefilter.errors import SaefilterError
+from saefilter.cli.common import (
+    POOLS,
+    TRAIN_ON,
+    choose_preset,
+    one_of,
+    output_console,
+    progress_bar,
+    warn,
+)
 
 if TYPE_CHECKING:
+    from saefilter.rows.read import Source
     from saefilter.run.chunks import ScoreSettings
     from saefilter.run.score import ScoreSummary
 
@@ -83,14 +91,14 @@ def score(
         preset=name,
         toxic_set=toxic_set,
         metric=metric,
-        pool=_one_of("--pool", pool, ("mean", "max")),
+        pool=one_of("--pool", pool, POOLS),
         neighbours=neighbours,
-        train_on=_one_of("--train-on", train_on, ("assistant", "all", "last-turn")),
+        train_on=one_of("--train-on", train_on, TRAIN_ON),
         max_tokens=max_tokens,
         batch_tokens=batch_tokens,
         device=device,
-        dtype=_one_of("--dtype", dtype, ("auto", "fp32", "bf16", "fp16")),
-        on_bad_row=_one_of("--on-bad-row", on_bad_row, ("quarantine", "error")),
+        dtype=one_of("--dtype", dtype, ("auto", "fp32", "bf16", "fp16")),
+        on_bad_row=one_of("--on-bad-row", on_bad_row, ("quarantine", "error")),
     )
     target = output or Path(f"{source.stem}{SUFFIX}")
     warn(f"Preset {name} ({why})", quiet=quiet or as_json)
@@ -104,25 +112,15 @@ def score(
 
 
 def run_score(
-    source: object, target: Path, settings: ScoreSettings, *, overwrite: bool, quiet: bool
+    source: Source, target: Path, settings: ScoreSettings, *, overwrite: bool, quiet: bool
 ) -> ScoreSummary:
     """Score with a progress bar."""
-    from saefilter.rows.read import Source
     from saefilter.run.publish import refuse_existing
     from saefilter.run.score import score_file
 
-    assert isinstance(source, Source)
     refuse_existing([target], overwrite=overwrite)  # before any work
     with progress_bar("Scoring", source.count_rows(), quiet=quiet) as advance:
         return score_file(source, target, settings, overwrite=overwrite, advance=advance)
-
-
-def _one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise SaefilterError(
-            f"{option} {value!r} is not known", remedy=f"Choose one of: {', '.join(choices)}."
-        )
-    return value
 
 
 def summary_json(summary: ScoreSummary) -> dict[str, object]:

@@ -21,7 +21,6 @@ from saefilter.encode.sae import Sae, load_sae
 from saefilter.errors import SaefilterError
 from saefilter.rows.render import PlainRenderer, Window, load_tokenizer
 
-POOLS = ("mean", "max")
 DEFAULT_BATCH_TOKENS = 8192
 SAE_CHUNK_TOKENS = 2048
 TOP_TOKENS = 5

@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem
-
-TRAIN_ON = ("assistant", "all", "last-turn")
+from saefilter.rows.formats import ASSISTANT, TEXT, Conversation
 
 
 class Segment(NamedTuple):
@@ -157,6 +155,3 @@ def load_tokenizer(path: str) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(path, use_fast=True, split_special_tokens=True)
-
-
-__all__ = ["TRAIN_ON", "PlainRenderer", "RenderedRow", "RowProblem", "Window", "load_tokenizer"]
