@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.stats import rankdata
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
@@ -32,8 +31,10 @@ from saefilter.geometry.metrics import METRICS
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
 from saefilter.rows.read import Source
+from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.curate import assemble, encode_conversations, joined
-from saefilter.toxic.select import Contrast, CurationOptions, feature_spread
+from saefilter.toxic.select import CurationOptions, feature_spread
+from saefilter.toxic.statistics import auroc as pooled_auroc
 
 BOOTSTRAP = 500
 OPTIONS = CurationOptions(screen_p=0.1, fdr=0.9)
@@ -110,9 +111,7 @@ def load(name: str, folder: Path, encoder: Encoder) -> Labelled:
 def auroc(toxic: NDArray[np.bool_], score: NDArray[Any], question: NDArray[Any] | None) -> float:
     """AUROC, or the mean of the AUROCs within questions."""
     if question is None:
-        n_toxic = int(toxic.sum())
-        ranks = rankdata(score)[toxic].sum() - n_toxic * (n_toxic + 1) / 2
-        return float(ranks / (n_toxic * (len(toxic) - n_toxic)))
+        return pooled_auroc(toxic, score)
     within = [
         auroc(toxic[rows], score[rows], None)
         for rows in (question == q for q in np.unique(question))

@@ -63,11 +63,13 @@ def curate(
         int, typer.Option("--top", min=1, help="Features per side, besides the weighted ones.")
     ] = 100,
     penalty: Annotated[
-        float, typer.Option("--penalty", min=0, help="More gives fewer weighted features.")
-    ] = 0.003,
-    ridge: Annotated[
-        float, typer.Option("--ridge", min=0, help="More spreads weight over like features.")
-    ] = 0.03,
+        tuple[float, float] | None,
+        typer.Option(
+            "--penalty",
+            help="L1 and L2 penalty of the weights: L1 gives fewer features, L2 spreads weight over "
+            "like ones [chosen by cross-validation].",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split in halves.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")] = "auto",
     overwrite: OverwriteOption = False,
@@ -85,6 +87,8 @@ def curate(
             f"{len(toxic)} --toxic and {len(benign)} --benign files",
             remedy="Name one benign file for each toxic file.",
         )
+    if penalty is not None and min(penalty) < 0:
+        raise SaefilterError("--penalty is negative", remedy="Give two numbers of 0 or more.")
     one_of("--pool", pool, POOLS)
     one_of("--train-on", train_on, TRAIN_ON)
     refuse_existing([output], overwrite=overwrite)
@@ -97,6 +101,7 @@ def curate(
     from saefilter.toxic.curate import ContrastFiles
     from saefilter.toxic.curate import curate as curate_set
     from saefilter.toxic.select import CurationOptions
+    from saefilter.toxic.weights import Penalty
 
     encoder = Encoder(load_preset(chosen_preset), device=device)
     with progress_bar("Encoding", total, quiet=quiet) as advance:
@@ -105,7 +110,11 @@ def curate(
             [ContrastFiles(a, b) for a, b in zip(toxic, benign, strict=True)],
             name=name or output.stem,
             options=CurationOptions(
-                fdr=fdr, screen_p=screen_p, top=top, penalty=penalty, ridge=ridge, seed=seed
+                fdr=fdr,
+                screen_p=screen_p,
+                top=top,
+                penalty=None if penalty is None else Penalty(*penalty),
+                seed=seed,
             ),
             pool=pool,
             train_on=train_on,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,16 +19,18 @@ from saefilter.geometry.scorer import Scorer
 from saefilter.geometry.space import FeatureSpace
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Source
+from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.labels import describe_features
 from saefilter.toxic.select import (
     Chosen,
-    Contrast,
     CurationOptions,
     choose_features,
+    choose_penalties,
     mean_difference,
     weigh,
 )
 from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
+from saefilter.toxic.weights import Penalty
 
 LEVELS = (*(i / 200 for i in range(200)), 0.9975, 0.999, 1.0)
 """Of the calibration's quantiles; finer at the toxic end, where gates look."""
@@ -164,15 +166,24 @@ def assemble(
 ) -> ToxicSet:
     """A set from encoded contrast data; labels are yet to come. Raises SaefilterError when no toxic
     feature is confirmed."""
-    chosen = choose_features(contrast, options)
+    penalties = choose_penalties(contrast, options)
+    chosen = choose_features(contrast, options, penalties)
     if not (chosen.signs > 0).any():
         raise SaefilterError(
             f"no feature separates toxic from benign rows at a false-discovery rate of "
             f"{options.fdr:.0%}",
             remedy="Use more rows, clearer contrast, or a larger --fdr.",
         )
-    toxic_set = _as_set(encoder, contrast, chosen, name, options, pool, sources)
-    return replace(toxic_set, calibration=_calibrate(encoder, contrast, toxic_set, options, pool))
+    method = {
+        "name": "screen, confirm, signed elastic-net weights",
+        **asdict(options),
+        "penalty": [penalty._asdict() for _, penalty in sorted(penalties.items())],
+    }
+    toxic_set = _as_set(encoder, contrast, chosen, name, method, pool, sources)
+    halves = contrast.halves(options.seed)
+    return replace(
+        toxic_set, calibration=_calibrate(encoder, contrast, toxic_set, penalties, halves)
+    )
 
 
 def _as_set(
@@ -180,7 +191,7 @@ def _as_set(
     contrast: Contrast,
     chosen: Chosen,
     name: str,
-    options: CurationOptions,
+    method: dict[str, Any],
     pool: str,
     sources: list[dict[str, Any]],
 ) -> ToxicSet:
@@ -210,7 +221,7 @@ def _as_set(
         d_sae=sae.d_sae,
         fingerprint=sae.fingerprint,
         pool=pool,
-        method={"name": "screen, confirm, signed elastic-net weights", **asdict(options)},
+        method=method,
         sources=sources,
         features=features,
         scale=[_short(value) for value in chosen.scale],
@@ -222,21 +233,24 @@ def _as_set(
 
 
 def _calibrate(
-    encoder: Encoder, contrast: Contrast, toxic_set: ToxicSet, options: CurationOptions, pool: str
+    encoder: Encoder,
+    contrast: Contrast,
+    toxic_set: ToxicSet,
+    penalties: Mapping[int, Penalty],
+    halves: tuple[NDArray[np.bool_], NDArray[np.bool_]],
 ) -> Calibration:
     """Quantiles of the benign rows' proximity, each scored with weights fitted on the other half:
     the weights know the rows they were fitted on."""
     directions = encoder.sae.directions()
     found: dict[str, list[NDArray[np.float32]]] = {}
-    first, second = contrast.halves(options.seed)
-    for fitting, scoring in ((first, second), (second, first)):
-        refitted = _refitted(toxic_set, contrast.part(fitting), options)
+    for fitting, scoring in (halves, halves[::-1]):
+        refitted = _refitted(toxic_set, contrast.part(fitting), penalties)
         space = FeatureSpace.of(refitted, directions)
         benign = contrast.part(scoring & ~contrast.toxic)
         sample = Sample(benign.features, benign.residual)
         for metric in METRICS.values():
             if not metric.needs_weights or (space.weighted_toxic and space.weighted_benign):
-                key = f"{metric.name}/{pool}"
+                key = f"{metric.name}/{toxic_set.pool}"
                 found.setdefault(key, []).append(metric.proximity(space, sample))
     return Calibration(
         rows=int((~contrast.toxic).sum()),
@@ -249,13 +263,15 @@ def _calibrate(
     )
 
 
-def _refitted(toxic_set: ToxicSet, contrast: Contrast, options: CurationOptions) -> ToxicSet:
+def _refitted(
+    toxic_set: ToxicSet, contrast: Contrast, penalties: Mapping[int, Penalty]
+) -> ToxicSet:
     """The same features with the weights that these rows alone give them."""
     scale = np.asarray(toxic_set.scale)
     signs = np.zeros(len(scale))
     for feature in toxic_set.features:
         signs[feature.index] = 1.0 if feature.side == "toxic" else -1.0
-    weights, intercept = weigh(contrast, signs, scale, options)
+    weights, intercept = weigh(contrast, signs, scale, penalties)
     features = [
         replace(feature, weight=float(abs(weights[feature.index])))
         for feature in toxic_set.features

@@ -6,53 +6,36 @@ the rate holds for the union.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.statistics import (
     FeatureStatistics,
+    auroc,
     discoveries,
     feature_statistics,
     mean_and_variance,
 )
-from saefilter.toxic.weights import balanced_weights, fit_signed_weights
+from saefilter.toxic.weights import Penalty, balanced_weights, fit_signed_weights
 
 Floats = NDArray[np.float64]
 SCALE_FLOOR = 0.25
 """Part of the median spread added to every feature's own, so that rare features do not explode."""
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """Encoded contrast data, possibly of several sources."""
-
-    features: sparse.csr_matrix
-    """Pooled activations, `[n_samples, d_sae]`."""
-    residual: NDArray[np.float32]
-    """Mean residuals, `[n_samples, d_model]`."""
-    toxic: NDArray[np.bool_]
-    """`[n_samples]`"""
-    source: NDArray[np.int64]
-    """Which source each sample is from, `[n_samples]`."""
-
-    def part(self, chosen: NDArray[np.bool_]) -> Contrast:
-        """Some of the samples."""
-        return Contrast(
-            self.features[chosen], self.residual[chosen], self.toxic[chosen], self.source[chosen]
-        )
-
-    def halves(self, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """A random half of every source and label, and the rest."""
-        rng = np.random.default_rng(seed)
-        first = np.zeros(len(self.toxic), dtype=bool)
-        for label in np.unique(self.source):
-            for side in (True, False):
-                members = np.flatnonzero((self.source == label) & (self.toxic == side))
-                first[rng.permutation(members)[: len(members) // 2]] = True
-        return first, ~first
+FOLDS = 4
+PENALTIES = (
+    Penalty(0.01, 0.0),
+    Penalty(0.005, 0.01),
+    Penalty(0.003, 0.03),
+    Penalty(0.001, 0.1),
+    Penalty(0.0, 0.3),
+    Penalty(0.0, 1.0),
+)
+"""From few features to all of them, in the order of preference when they rank alike."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +50,8 @@ class CurationOptions:
     """Features active in a smaller share of samples are not considered."""
     top: int = 100
     """Confirmed features listed per side, besides those with a weight."""
-    penalty: float = 0.003
-    """L1 penalty of the weights; more gives fewer features."""
-    ridge: float = 0.03
-    """L2 penalty of the weights; more spreads them over features that fire together."""
+    penalty: Penalty | None = None
+    """Of the weights; None chooses it for each source by cross-validation."""
     seed: int = 0
     """Of the split in halves."""
 
@@ -108,7 +89,37 @@ class _FromSource:
     p_value: Floats
 
 
-def choose_features(contrast: Contrast, options: CurationOptions) -> Chosen:
+def choose_penalties(contrast: Contrast, options: CurationOptions) -> dict[int, Penalty]:
+    """For each source, the penalty whose weights rank left-out rows best (AUROC, 4 folds).
+
+    Few strong features want a sparse fit, many weak ones a dense fit; which it is, the data say.
+    """
+    labels = [int(label) for label in np.unique(contrast.source)]
+    if options.penalty is not None:
+        return dict.fromkeys(labels, options.penalty)
+    return {
+        label: _best_penalty(contrast.part(contrast.source == label), options) for label in labels
+    }
+
+
+def _best_penalty(contrast: Contrast, options: CurationOptions) -> Penalty:
+    fold = contrast.folds(FOLDS)
+    total = np.zeros(len(PENALTIES))
+    for left_out in range(FOLDS):
+        fitting, testing = contrast.part(fold != left_out), contrast.part(fold == left_out)
+        scale = feature_spread(fitting.features)
+        scaled = scale_features(fitting.features, scale)
+        signs = _signs(fitting, _confirmed(fitting, options))
+        test = scale_features(testing.features, scale)
+        for number, penalty in enumerate(PENALTIES):
+            weights = _source_weights(fitting, scaled, signs, penalty)
+            total[number] += auroc(testing.toxic, test @ weights)
+    return PENALTIES[int(total.argmax())]
+
+
+def choose_features(
+    contrast: Contrast, options: CurationOptions, penalties: Mapping[int, Penalty]
+) -> Chosen:
     """Screen, confirm and weigh, each source by itself; `indices` is empty when nothing is confirmed.
 
     The weights of several sources are added, each source scaled to the same spread of scores: one
@@ -119,7 +130,8 @@ def choose_features(contrast: Contrast, options: CurationOptions) -> Chosen:
     found = []
     for label in np.unique(contrast.source):
         rows = contrast.source == label
-        found.append(_from_source(contrast.part(rows), scaled[rows], int(label), options))
+        part = contrast.part(rows)
+        found.append(_from_source(part, scaled[rows], int(label), options, penalties[int(label)]))
     merged: Floats = np.sum([one.weights for one in found], axis=0)
     total, intercept = _calibrated(merged, scaled, contrast)
     listed = np.flatnonzero(np.any([one.listed for one in found], axis=0))
@@ -148,19 +160,28 @@ def choose_features(contrast: Contrast, options: CurationOptions) -> Chosen:
 
 
 def _from_source(
-    contrast: Contrast, scaled: sparse.csr_matrix, label: int, options: CurationOptions
+    contrast: Contrast,
+    scaled: sparse.csr_matrix,
+    label: int,
+    options: CurationOptions,
+    penalty: Penalty,
 ) -> _FromSource:
     p_value = _confirmed(contrast, options)
     confirmed = np.flatnonzero(p_value < 1)
     statistics = feature_statistics(contrast.features, contrast.toxic)
     correlation = statistics.correlation[confirmed]
-    signs = np.sign(correlation)
-    all_signs = np.zeros(len(p_value))
-    all_signs[confirmed] = signs
-    weights = _source_weights(contrast, scaled, all_signs, options)
+    signs = np.zeros(len(p_value))
+    signs[confirmed] = np.sign(correlation)
+    weights = _source_weights(contrast, scaled, signs, penalty)
     listed = weights != 0
-    listed[confirmed[_strongest(correlation, signs, options.top)]] = True
+    listed[confirmed[_strongest(correlation, options.top)]] = True
     return _FromSource(label, weights, listed, statistics, p_value)
+
+
+def _signs(contrast: Contrast, p_value: Floats) -> Floats:
+    """Side of every confirmed feature, +1 or -1, and 0 for the others, `[d_sae]`."""
+    correlation = feature_statistics(contrast.features, contrast.toxic).correlation
+    return np.where(p_value < 1, np.sign(correlation), 0.0)
 
 
 def _confirmed(contrast: Contrast, options: CurationOptions) -> Floats:
@@ -184,19 +205,20 @@ def _confirmed(contrast: Contrast, options: CurationOptions) -> Floats:
 
 
 def weigh(
-    contrast: Contrast, signs: Floats, scale: Floats, options: CurationOptions
+    contrast: Contrast, signs: Floats, scale: Floats, penalties: Mapping[int, Penalty]
 ) -> tuple[Floats, float]:
     """Signed weights `[d_sae]` and intercept of features whose `signs`, `[d_sae]`, are known."""
     scaled = scale_features(contrast.features, scale)
     total = np.zeros(len(scale))
     for label in np.unique(contrast.source):
         rows = contrast.source == label
-        total += _source_weights(contrast.part(rows), scaled[rows], signs, options)
+        penalty = penalties[int(label)]
+        total += _source_weights(contrast.part(rows), scaled[rows], signs, penalty)
     return _calibrated(total, scaled, contrast)
 
 
 def _source_weights(
-    contrast: Contrast, scaled: sparse.csr_matrix, signs: Floats, options: CurationOptions
+    contrast: Contrast, scaled: sparse.csr_matrix, signs: Floats, penalty: Penalty
 ) -> Floats:
     """Signed weights from one source, such that its scores have unit spread, `[d_sae]`."""
     weights = np.zeros(len(signs))
@@ -208,8 +230,7 @@ def _source_weights(
             contrast.toxic,
             signs[chosen],
             sample_weights,
-            options.penalty,
-            options.ridge,
+            penalty,
         )
         weights[chosen] = signs[chosen] * fit
         spread = float(np.std(scaled @ weights))
@@ -266,10 +287,10 @@ def scale_features(features: sparse.csr_matrix, scale: Floats) -> sparse.csr_mat
     return features.multiply(gain[None, :]).tocsr()
 
 
-def _strongest(correlation: Floats, signs: Floats, top: int) -> NDArray[np.bool_]:
+def _strongest(correlation: Floats, top: int) -> NDArray[np.bool_]:
     """The `top` of each side by correlation."""
-    keep = np.zeros(len(signs), dtype=bool)
+    keep = np.zeros(len(correlation), dtype=bool)
     for sign in (1, -1):
-        side = np.flatnonzero(signs == sign)
+        side = np.flatnonzero(np.sign(correlation) == sign)
         keep[side[np.argsort(-np.abs(correlation[side]), kind="stable")[:top]]] = True
     return keep

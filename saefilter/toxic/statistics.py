@@ -6,6 +6,7 @@ Everything works on sparse matrices: at no time is there a dense `[n_samples, d_
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,24 +70,51 @@ def mean_and_variance(features: sparse.csr_matrix) -> tuple[Floats, Floats]:
 
 def column_auroc(features: sparse.csr_matrix, toxic: NDArray[np.bool_]) -> Floats:
     """AUROC of each non-negative column, `[d_sae]`; one without activations has 0.5."""
-    columns = features.tocsc()
     n_toxic = int(toxic.sum())
     n_benign = len(toxic) - n_toxic
-    result = np.full(columns.shape[1], 0.5)
     if not n_toxic or not n_benign:
-        return result
-    for feature in np.flatnonzero(np.diff(columns.indptr)):
-        entries = slice(columns.indptr[feature], columns.indptr[feature + 1])
-        is_toxic = toxic[columns.indices[entries]]
-        active_toxic = int(is_toxic.sum())
-        active_benign = len(is_toxic) - active_toxic
-        ranks = stats.rankdata(columns.data[entries])
-        above = ranks[is_toxic].sum() - active_toxic * (active_toxic + 1) / 2
-        # active beats silent; two silent samples tie
-        above += active_toxic * (n_benign - active_benign)
-        above += (n_toxic - active_toxic) * (n_benign - active_benign) / 2
-        result[feature] = above / (n_toxic * n_benign)
-    return result
+        return np.full(features.shape[1], 0.5)
+    entries = features.tocoo()
+    is_toxic = toxic[entries.row]
+    ranks = _ranks_within(entries.col, entries.data)
+
+    def per_column(weights: NDArray[Any]) -> Floats:
+        counts = np.bincount(entries.col, weights, minlength=features.shape[1])
+        return counts.astype(np.float64)
+
+    active_toxic = per_column(is_toxic)
+    active_benign = per_column(~is_toxic)
+    above = per_column(ranks * is_toxic) - active_toxic * (active_toxic + 1) / 2
+    # active beats silent; two silent samples tie
+    above += active_toxic * (n_benign - active_benign)
+    above += (n_toxic - active_toxic) * (n_benign - active_benign) / 2
+    return np.asarray(above / (n_toxic * n_benign))
+
+
+def _ranks_within(group: NDArray[np.int32], values: NDArray[Any]) -> Floats:
+    """Rank of each value within its group, from 1; equal ones share their mean rank."""
+    order = np.lexsort((values, group))
+    group, values = group[order], values[order]
+    position = np.arange(len(order))
+    new_group = np.diff(group, prepend=-1) != 0
+    new_value = new_group | (np.diff(values, prepend=np.nan) != 0)
+    first = position[new_value]
+    last = np.append(first[1:], len(order)) - 1
+    start = position[new_group][np.cumsum(new_group) - 1]
+    shared = ((first + last) / 2)[np.cumsum(new_value) - 1] - start + 1
+    ranks = np.empty(len(order))
+    ranks[order] = shared
+    return ranks
+
+
+def auroc(toxic: NDArray[np.bool_], score: NDArray[Any]) -> float:
+    """Chance that a toxic sample's score exceeds a benign one's; ties count half."""
+    n_toxic = int(toxic.sum())
+    n_benign = len(toxic) - n_toxic
+    if not n_toxic or not n_benign:
+        return 0.5
+    above = stats.rankdata(score)[toxic].sum() - n_toxic * (n_toxic + 1) / 2
+    return float(above / (n_toxic * n_benign))
 
 
 def discoveries(p_values: Floats, fdr: float) -> NDArray[np.bool_]:

@@ -7,6 +7,8 @@ uses features against their meaning, which neither explains nor carries over.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, sparse
@@ -17,16 +19,24 @@ NEGLIGIBLE = 1e-4
 """Weights below this are set to 0."""
 
 
+class Penalty(NamedTuple):
+    """Of an elastic net."""
+
+    l1: float
+    """More gives fewer features."""
+    l2: float
+    """More spreads weight over features that fire together."""
+
+
 def fit_signed_weights(
     scaled: sparse.csr_matrix,
     toxic: NDArray[np.bool_],
     signs: NDArray[np.float64],
     sample_weights: Floats,
-    penalty: float,
-    ridge: float,
+    penalty: Penalty,
 ) -> Floats:
     """Minimise `sum_n u_n log(1 + exp(-y_n (b + sum_i sign_i w_i x_ni)))
-    + penalty sum_i w_i + ridge / 2 sum_i w_i^2` over w >= 0 and b.
+    + l1 sum_i w_i + l2 / 2 sum_i w_i^2` over w >= 0 and b.
 
     `scaled`, `[n_samples, n_features]`; `signs`, +1 or -1, `[n_features]`; `sample_weights` `u`,
     `[n_samples]`, summing to 1. The L1 penalty is linear for w >= 0, so that the problem is smooth
@@ -39,9 +49,10 @@ def fit_signed_weights(
         margin = target * (signed @ parameters[:-1] + parameters[-1])
         weights = parameters[:-1]
         loss = sample_weights @ np.logaddexp(0, -margin)
-        loss += penalty * weights.sum() + ridge / 2 * (weights @ weights)
+        loss += penalty.l1 * weights.sum() + penalty.l2 / 2 * (weights @ weights)
         slope = -target * sample_weights / (1 + np.exp(np.minimum(margin, 500)))
-        return float(loss), np.append(signed.T @ slope + penalty + ridge * weights, slope.sum())
+        gradient = signed.T @ slope + penalty.l1 + penalty.l2 * weights
+        return float(loss), np.append(gradient, slope.sum())
 
     n_features = scaled.shape[1]
     result = optimize.minimize(

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from saefilter.toxic.select import Contrast, CurationOptions, choose_features, scale_features
-from saefilter.toxic.weights import balanced_weights, fit_signed_weights
+from saefilter.toxic.contrast import Contrast
+from saefilter.toxic.select import (
+    Chosen,
+    CurationOptions,
+    choose_features,
+    choose_penalties,
+    scale_features,
+)
+from saefilter.toxic.weights import Penalty, balanced_weights, fit_signed_weights
 
 D_SAE = 300
 
@@ -25,9 +32,14 @@ def planted(seed: int, n: int = 600, sources: int = 1) -> Contrast:
     )
 
 
+def chosen_from(contrast: Contrast) -> Chosen:
+    options = CurationOptions(penalty=Penalty(0.003, 0.03))
+    return choose_features(contrast, options, choose_penalties(contrast, options))
+
+
 @pytest.mark.parametrize("sources", [1, 3])
 def test_planted_features_are_found_on_their_side(sources: int) -> None:
-    chosen = choose_features(planted(0, n=1500, sources=sources), CurationOptions())
+    chosen = chosen_from(planted(0, n=1500, sources=sources))
     sides = dict(zip(chosen.indices.tolist(), chosen.signs.tolist(), strict=True))
     assert set(range(10)) <= set(sides)
     assert all(sides[i] == (1 if i < 5 else -1) for i in range(10))
@@ -40,9 +52,7 @@ def test_planted_features_are_found_on_their_side(sources: int) -> None:
 def test_shuffled_labels_confirm_nothing_at_five_percent(seed: int) -> None:
     contrast = planted(seed)
     shuffled = np.random.default_rng(seed).permutation(contrast.toxic)
-    chosen = choose_features(
-        Contrast(contrast.features, contrast.residual, shuffled, contrast.source), CurationOptions()
-    )
+    chosen = chosen_from(Contrast(contrast.features, contrast.residual, shuffled, contrast.source))
     assert len(chosen.indices) == 0
 
 
@@ -58,7 +68,7 @@ def test_differences_between_sources_do_not_pass_for_toxicity() -> None:
         np.concatenate([toxic, two.toxic]),
         np.repeat([0, 1], 900),
     )
-    assert 20 not in choose_features(both, CurationOptions()).indices
+    assert 20 not in chosen_from(both).indices
 
 
 def test_weights_keep_their_signs_and_solve_the_convex_problem() -> None:
@@ -68,10 +78,39 @@ def test_weights_keep_their_signs_and_solve_the_convex_problem() -> None:
     sample_weights = balanced_weights(contrast.source, contrast.toxic)
     assert sample_weights.sum() == pytest.approx(1)
     assert sample_weights[contrast.toxic].sum() == pytest.approx(0.5)
-    weights = fit_signed_weights(scaled, contrast.toxic, signs, sample_weights, 0.005, 0.01)
+    weights = fit_signed_weights(
+        scaled, contrast.toxic, signs, sample_weights, Penalty(0.005, 0.01)
+    )
     assert (weights >= 0).all()
     assert (weights[:10] > 0).all()
-    fewer = fit_signed_weights(scaled, contrast.toxic, signs, sample_weights, 0.05, 0.01)
+    fewer = fit_signed_weights(scaled, contrast.toxic, signs, sample_weights, Penalty(0.05, 0.01))
     assert (fewer > 0).sum() < (weights > 0).sum()
-    none = fit_signed_weights(scaled, contrast.toxic, signs, sample_weights, 10.0, 0.01)
+    none = fit_signed_weights(scaled, contrast.toxic, signs, sample_weights, Penalty(10.0, 0.01))
     assert not none.any()
+
+
+def test_many_copies_of_one_weak_feature_want_a_sparse_fit_and_many_weak_ones_a_dense_fit() -> None:
+    rng = np.random.default_rng(0)
+    n = 800
+    toxic = rng.random(n) < 0.5
+    copied = rng.exponential(size=(n, 1)) + 0.7 * toxic[:, None]
+    strong = rng.exponential(size=(n, 4)) + 0.7 * toxic[:, None]
+    weak = rng.exponential(size=(n, 200)) * (1 + 0.2 * toxic[:, None])
+
+    def penalty(*columns: np.ndarray) -> Penalty:
+        features = sparse.csr_matrix(np.hstack(columns).astype("f4"))
+        contrast = Contrast(features, np.zeros((n, 8), "f4"), toxic, np.zeros(n, dtype=np.int64))
+        return choose_penalties(contrast, CurationOptions(screen_p=0.1, fdr=0.9))[0]
+
+    sparse_one = penalty(np.repeat(copied, 200, axis=1), strong)
+    assert penalty(weak).l2 > sparse_one.l2
+    assert sparse_one.l1 > 0
+
+
+def test_folds_keep_neighbours_together_and_labels_even() -> None:
+    contrast = planted(0, n=800)
+    fold = contrast.folds(4)
+    for side in (True, False):
+        counts = np.bincount(fold[contrast.toxic == side], minlength=4)
+        assert counts.min() > 0.9 * counts.max()
+        assert (np.diff(fold[contrast.toxic == side]) == 0).mean() > 0.85
