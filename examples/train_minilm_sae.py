@@ -26,7 +26,7 @@ from saefilter.encode.model import load_truncated_model
 from saefilter.encode.presets import load_preset
 from saefilter.rows.formats import Conversation, Message, RowProblem, recognise
 from saefilter.rows.read import Source
-from saefilter.rows.render import PlainRenderer, load_tokenizer
+from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
 
 HELD_OUT = 20_000
 """Tokens that are never trained on, for the card."""
@@ -55,9 +55,12 @@ def conversations(path: Path) -> Iterator[Conversation]:
 def read_activations(files: list[Path], layers: int, max_tokens: int) -> np.ndarray:
     """Residuals of all tokens at the hook, `[n_tokens, d_model]` fp16, shuffled."""
     preset = load_preset("minilm")
+    assert preset.context is not None
     tokenizer = load_tokenizer(preset.model_path())
     model = load_truncated_model(preset.model_path(), layers)
-    renderer = PlainRenderer(tokenizer, context=preset.context, max_tokens=1 << 30, train_on="all")
+    renderer = PlainRenderer(
+        tokenizer, context=preset.context, options=RenderOptions(1 << 30, "all")
+    )
     parts: list[np.ndarray] = []
     done = 0
     started = time.perf_counter()

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# before anything imports huggingface_hub: a cache of the tests' own, and no network
+SCRATCH = tempfile.mkdtemp(prefix="saefilter-tests-")
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
+os.environ["HF_HOME"] = f"{SCRATCH}/huggingface"
+os.environ["SAEFILTER_CACHE"] = f"{SCRATCH}/saefilter"
+os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("NO_COLOR", "1")
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import json  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
-import pytest
+import pytest  # noqa: E402
 
 
 @pytest.fixture

@@ -15,13 +15,24 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from saefilter.encode.batches import pad, plan_batches
-from saefilter.encode.model import TruncatedModel, choose_device, load_truncated_model
+from saefilter.encode.belong import agreed_hook, check_d_model, foreign_sae
+from saefilter.encode.model import (
+    TruncatedModel,
+    load_config,
+    load_truncated_model,
+    truncated_config,
+)
+from saefilter.encode.placement import count_parameters, place
 from saefilter.encode.presets import Preset
-from saefilter.encode.sae import Sae, load_sae
+from saefilter.encode.sae import Sae, hook_layers, load_sae
+from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError
-from saefilter.rows.render import PlainRenderer, Window, load_tokenizer
+from saefilter.rows.chat import ChatRenderer
+from saefilter.rows.render import PlainRenderer, RenderOptions, Window, load_tokenizer
 
 DEFAULT_BATCH_TOKENS = 8192
+DEFAULT_CONTEXT = 2048
+"""Where a configuration does not name the model's limit."""
 SAE_CHUNK_TOKENS = 2048
 TOP_TOKENS = 5
 """Tokens remembered per row as evidence."""
@@ -50,34 +61,94 @@ class Encoded:
     """Per row, the tokens with the largest weighted activation; empty without `token_weights`."""
 
 
+L0_TOLERANCE = 3.0
+"""Measured over expected L0 beyond this, either way, means a wrong activation function or hook."""
+
+
 class Encoder:
-    """A loaded preset: tokenizer, truncated model and SAE on one device."""
+    """A loaded preset: tokenizer, truncated model and SAE on one device.
 
-    def __init__(self, preset: Preset, *, device: str = "auto", dtype: str = "auto"):
+    Raises SaefilterError when they do not belong together, before any weight of the model is read.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        device_map: str | None = None,
+        quantize: str = "none",
+    ):
         self.preset = preset
-        self.device = choose_device(device)
-        self.dtype = preset.dtype if dtype == "auto" else dtype
+        sae = load_sae(find_sae(preset.sae))
+        self.hook = agreed_hook(preset, sae)
+        layers = hook_layers(self.hook)
         path = preset.model_path()
-        self.tokenizer = load_tokenizer(path)
-        self.model: TruncatedModel = load_truncated_model(
-            path, preset.layers, dtype=self.dtype, device=self.device
+        config = truncated_config(load_config(path, preset.revision), layers, preset.model)
+        check_d_model(preset, sae.d_model, config.hidden_size)
+        self.placement = place(
+            count_parameters(config),
+            sae.n_bytes,
+            device=device,
+            dtype=preset.dtype if dtype == "auto" else dtype,
+            device_map=device_map,
         )
-        self.sae: Sae = load_sae(preset.sae_path()).to(self.device)
-        if self.sae.d_model != self.model.d_model:
-            raise SaefilterError(
-                f"the SAE reads vectors of {self.sae.d_model} and {preset.model} has d_model "
-                f"{self.model.d_model}",
-                remedy="Use the SAE that was trained on this model.",
-            )
-        if self.sae.hook and self.sae.hook != preset.hook:
-            raise SaefilterError(
-                f"the SAE was trained at {self.sae.hook} and the preset reads {preset.hook}"
-            )
+        self.dtype = self.placement.dtype
+        self.device = self.placement.device
+        self.context: int = preset.context or int(
+            getattr(config, "max_position_embeddings", DEFAULT_CONTEXT)
+        )
+        self.tokenizer = load_tokenizer(path, preset.revision)
+        self.model: TruncatedModel = load_truncated_model(
+            path,
+            layers,
+            revision=preset.revision,
+            dtype=self.dtype,
+            device=self.device,
+            device_map=self.placement.device_map,
+            quantize=quantize,
+        )
+        self.sae: Sae = sae.to(self.device)
+        self.warnings = foreign_sae(preset, sae)
+        self._n_active = self._n_encoded = 0
 
-    def renderer(self, *, max_tokens: int, train_on: str) -> PlainRenderer:
-        """The renderer that goes with this model."""
-        return PlainRenderer(
-            self.tokenizer, context=self.preset.context, max_tokens=max_tokens, train_on=train_on
+    def renderer(
+        self, options: RenderOptions | None = None, rendering: str = "auto"
+    ) -> PlainRenderer:
+        """The renderer that goes with this model. Raises SaefilterError when it has no template."""
+        if rendering == "auto":
+            rendering = self.preset.rendering
+        if rendering == "auto":
+            rendering = "chat" if self.tokenizer.chat_template else "plain"
+        if rendering == "chat" and not self.tokenizer.chat_template:
+            raise SaefilterError(
+                f"the tokenizer of {self.preset.model} has no chat template",
+                remedy="Use --rendering plain.",
+            )
+        kind = ChatRenderer if rendering == "chat" else PlainRenderer
+        return kind(
+            self.tokenizer,
+            context=self.context,
+            options=options,
+            prepend_bos=bool(self.sae.prepend_bos),
+        )
+
+    def l0(self) -> float:
+        """Active features per token, over all that has been encoded."""
+        return self._n_active / max(1, self._n_encoded)
+
+    def l0_warning(self) -> str | None:
+        """What is suspicious about the measured L0; None when nothing is."""
+        expected = self.sae.expected_l0
+        if not expected or not self._n_encoded:
+            return None
+        ratio = self.l0() / expected
+        if 1 / L0_TOLERANCE <= ratio <= L0_TOLERANCE:
+            return None
+        return (
+            f"{self.l0():,.0f} features fire per token and the SAE's configuration says "
+            f"{expected:,.0f}: a wrong activation function, hook or model"
         )
 
     @torch.inference_mode()
@@ -104,6 +175,8 @@ class Encoder:
             pooled.add(batch, tokens, weights)
             if advance is not None:
                 advance(sum(len(window.ids) for window in batch))
+        self._n_active += pooled.n_active
+        self._n_encoded += int(pooled.n_tokens.sum())
         return pooled.result()
 
     @torch.inference_mode()
@@ -158,6 +231,7 @@ class _Pool:
         self.parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
         self.residual = np.zeros((n_rows, sae.d_model), dtype=np.float32)
         self.n_tokens = np.zeros(n_rows, dtype=np.int64)
+        self.n_active = 0
         self.top_tokens: list[list[TokenScore]] = [[] for _ in range(n_rows)]
 
     def add(
@@ -172,6 +246,7 @@ class _Pool:
         for start in range(0, len(tokens), SAE_CHUNK_TOKENS):
             chunk = slice(start, start + SAE_CHUNK_TOKENS)
             active = self.sae.encode(tokens[chunk])
+            self.n_active += len(active.value)
             where = owner[chunk][active.token] * self.sae.d_sae + active.feature
             if self.pool == "mean":
                 dense.view(-1).index_add_(0, where, active.value)

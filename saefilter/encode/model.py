@@ -1,11 +1,13 @@
-"""The model up to the hook: only the layers that are read are built and loaded.
+"""The model up to the hook: only the layers that are read are built, loaded and kept.
 
-Any Hugging Face architecture whose configuration has `num_hidden_layers` and whose layers are one
-`ModuleList` works through the same few lines.
+One mechanism for every architecture: the configuration is cut to the layers before the hook, its
+Hugging Face class is loaded from those layers' tensors, and what the class has after its stack of
+layers (a final norm, a pooler) is taken out.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 from collections.abc import Iterator
@@ -16,9 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saefilter.encode.checkpoint import hub_errors, truncated_checkpoint
 from saefilter.errors import SaefilterError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+QUANTIZATIONS = ("none", "8bit", "4bit")
+# a multimodal checkpoint names its text side so; the text class does not
+TEXT_SIDE = {r"^(model\.)?language_model\.(model\.)?": ""}
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,12 @@ class TruncatedModel:
     """The layer whose output is the residual stream at the hook."""
     d_model: int
     device: torch.device
+    """Where inputs go; with a device map the hook may be on another."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters in memory."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     @torch.inference_mode()
     def residual(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -52,53 +64,142 @@ class TruncatedModel:
         return captured[0]
 
 
-def choose_device(device: str) -> torch.device:
-    """`auto` takes a GPU when there is one. Raises SaefilterError for one that is not there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise SaefilterError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]})",
-            remedy="Use --device auto or --device cpu.",
-        ) from error
-    return chosen
+def load_config(model: str, revision: str | None = None) -> Any:
+    """The model's Hugging Face configuration. Raises SaefilterError when it cannot be had."""
+    from transformers import AutoConfig
+
+    with hub_errors(model):
+        try:
+            return AutoConfig.from_pretrained(model, revision=revision)
+        except (OSError, ValueError) as error:
+            if (
+                isinstance(error.__cause__, Exception)
+                and "huggingface_hub" in type(error.__cause__).__module__
+            ):
+                raise error.__cause__ from error
+            raise SaefilterError(
+                f"the model {model} cannot be loaded ({str(error).splitlines()[0]})",
+                remedy="Check the name, or download it first.",
+            ) from error
+
+
+def truncated_config(config: Any, layers: int, model: str) -> Any:
+    """The configuration of the text side with its first `layers` layers.
+
+    Raises SaefilterError when it has fewer.
+    """
+    text = copy.deepcopy(config.get_text_config())
+    available = text.num_hidden_layers
+    if not 1 <= layers <= available:
+        raise SaefilterError(f"the hook is after layer {layers} and {model} has {available} layers")
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    text.num_hidden_layers = layers
+    if hasattr(text, "use_cache"):
+        text.use_cache = False
+    if text is not config and getattr(config, "quantization_config", None) is not None:
+        text.quantization_config = config.quantization_config
+    return text
 
 
 def load_truncated_model(
-    path: str, layers: int, *, dtype: str = "fp32", device: torch.device | None = None
+    model: str,
+    layers: int,
+    *,
+    revision: str | None = None,
+    dtype: str = "fp32",
+    device: torch.device | None = None,
+    device_map: str | None = None,
+    quantize: str = "none",
 ) -> TruncatedModel:
-    """Load the first `layers` layers of the model at `path` (a folder or hub id).
+    """Load the first `layers` layers of a model (a folder or a hub id).
 
-    Raises SaefilterError when the model cannot be found or has fewer layers.
+    `device_map` is accelerate's (`auto` spreads over all cards); `quantize` is `8bit` or `4bit`, by
+    bitsandbytes. Raises SaefilterError when the model cannot be found or has fewer layers.
     """
-    from transformers import AutoConfig, AutoModel
-
     device = device or torch.device("cpu")
-    try:
-        config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise SaefilterError(
-            f"the model {path} cannot be loaded ({str(error).splitlines()[0]})",
-            remedy="Check the name, or download it first.",
-        ) from error
-    available = config.num_hidden_layers
-    if not 1 <= layers <= available:
-        raise SaefilterError(f"the hook is after layer {layers} and {path} has {available} layers")
-    config.num_hidden_layers = layers
-    model_class = AutoModel._model_mapping[type(config)]
+    whole = load_config(model, revision)
+    config = truncated_config(whole, layers, model)
+    model_class = _class_of(config, model)
+    options: dict[str, Any] = {"dtype": DTYPES[dtype], "config": config, "use_safetensors": True}
     # the pooler of BERT-like models comes after the hook
-    parameters = inspect.signature(model_class.__init__).parameters
-    options = {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
-    with _quiet_about_unused_weights():
-        model = model_class.from_pretrained(path, config=config, dtype=DTYPES[dtype], **options)
-    model.to(device).eval()
-    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
-    if not stacks:
-        raise SaefilterError(f"the layers of {type(model).__name__} were not found")
-    return TruncatedModel(model, stacks[0][layers - 1], config.hidden_size, device)
+    if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
+        options["add_pooling_layer"] = False
+    text_only = type(config) is not type(whole)
+    if text_only:
+        options["key_mapping"] = TEXT_SIDE
+    if quantize != "none":
+        options["quantization_config"] = _quantization(quantize)
+    if device_map or device.type != "cpu" or quantize != "none":
+        options["device_map"] = device_map or {"": device}
+    with (
+        _quiet_about_unused_weights(),
+        truncated_checkpoint(model, revision, layers, text_only=text_only) as folder,
+        _load_errors(model),
+    ):
+        loaded, info = model_class.from_pretrained(folder, output_loading_info=True, **options)
+    missing = sorted(name for name in info["missing_keys"] if "rotary" not in name)
+    if missing:
+        raise SaefilterError(
+            f"the checkpoint of {model} lacks {len(missing)} tensors, the first {missing[0]}",
+            remedy="Download the model again.",
+        )
+    stack = _layer_stack(loaded, layers)
+    hidden: int = config.hidden_size
+    where = next(loaded.parameters()).device
+    return TruncatedModel(loaded.eval(), stack[layers - 1], hidden, where)
+
+
+def _class_of(config: Any, model: str) -> Any:
+    from transformers import AutoModel
+
+    try:
+        return AutoModel._model_mapping[type(config)]
+    except KeyError:
+        raise SaefilterError(
+            f"{model} is a {type(config).__name__}, which transformers has no text model for"
+        ) from None
+
+
+def _layer_stack(model: nn.Module, layers: int) -> nn.ModuleList:
+    """The stack of layers; modules with weights that come after it are taken out of the model."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == layers:
+            parent = model.get_submodule(name.rpartition(".")[0])
+            siblings = list(parent.named_children())
+            position = [child is module for _, child in siblings].index(True)
+            for later, child in siblings[position + 1 :]:
+                if any(True for _ in child.parameters()):
+                    setattr(parent, later, nn.Identity())
+            return module
+    raise SaefilterError(f"the layers of {type(model).__name__} were not found")
+
+
+def _quantization(quantize: str) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise SaefilterError(
+            f"--quantize {quantize} needs bitsandbytes", remedy="Run: pip install bitsandbytes"
+        ) from None
+    if quantize == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+@contextmanager
+def _load_errors(model: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, OSError, ImportError) as error:
+        raise SaefilterError(
+            f"the weights of {model} cannot be loaded ({str(error).splitlines()[0]})",
+            remedy="If a file is damaged, download the model again.",
+        ) from error
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from saefilter.errors import SaefilterError
 
-ARCHITECTURES = ("standard", "jumprelu", "topk")
+ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
 NORMALIZATIONS = ("none", "expected_average_only_in", "layer_norm", "constant_norm_rescale")
 LAYER_NORM_EPS = 1e-5  # sae-lens's
 
@@ -57,9 +58,20 @@ class Sae:
     """Active features per token (TopK)."""
     threshold: Tensor | None = None
     """`[d_sae]` (JumpReLU)."""
+    r_mag: Tensor | None = None
+    """Log of the magnitude path's scale, `[d_sae]` (gated)."""
+    b_mag: Tensor | None = None
+    """Bias of the magnitude path, `[d_sae]` (gated); `b_enc` is the gate's."""
     subtract_b_dec: bool = True
     rescale_by_decoder_norm: bool = False
     normalize: str = "none"
+    center_input: bool = False
+    """Trained on residuals whose mean over d_model was removed (TransformerLens's
+    `center_writing_weights`)."""
+    prepend_bos: bool | None = None
+    """Whether its training texts began with BOS; None when it does not say."""
+    stated_l0: float | None = None
+    """Active features per token that its makers report."""
 
     @property
     def d_model(self) -> int:
@@ -76,6 +88,16 @@ class Sae:
         unit: NDArray[np.float32] = rows / np.maximum(norms, 1e-12)
         return unit
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of its weights."""
+        return sum(t.numel() * t.itemsize for t in vars(self).values() if isinstance(t, Tensor))
+
+    @property
+    def expected_l0(self) -> float | None:
+        """Active features per token that its configuration leads one to expect."""
+        return float(self.k) if self.architecture == "topk" else self.stated_l0
+
     def to(self, device: torch.device) -> Sae:
         """The same SAE on a device."""
         moved = {
@@ -88,6 +110,8 @@ class Sae:
     def pre_activations(self, residual: Tensor) -> Tensor:
         """What the activation function sees, `[n_tokens, d_sae]`, of `[n_tokens, d_model]`."""
         x = residual.to(self.w_enc.dtype)
+        if self.center_input:
+            x = x - x.mean(dim=-1, keepdim=True)
         if self.normalize == "layer_norm":
             x = x - x.mean(dim=-1, keepdim=True)
             x = x / (x.std(dim=-1, keepdim=True) + LAYER_NORM_EPS)
@@ -103,6 +127,11 @@ class Sae:
     def encode(self, residual: Tensor) -> Activations:
         """Active features of `residual`, `[n_tokens, d_model]`."""
         pre = self.pre_activations(residual)
+        if self.r_mag is not None and self.b_mag is not None:
+            gated = pre > 0
+            pre = (pre - self.b_enc) * self.r_mag.exp() + self.b_mag
+            token, feature = (gated & (pre > 0)).nonzero(as_tuple=True)
+            return Activations(token, feature, pre[token, feature])
         if self.architecture == "topk":
             values, features = torch.topk(pre, self.k, dim=-1, sorted=False)
             token, slot = (values > 0).nonzero(as_tuple=True)
@@ -131,6 +160,7 @@ def load_sae(folder: str | Path) -> Sae:
             remedy="The folder must hold cfg.json and sae_weights.safetensors.",
         ) from error
     architecture = config.get("architecture", "standard")
+    refuse_transcoder(architecture, str(folder))
     normalize = config.get("normalize_activations") or "none"
     for value, known, what in (
         (architecture, ARCHITECTURES, "architecture"),
@@ -146,15 +176,60 @@ def load_sae(folder: str | Path) -> Sae:
     return Sae(
         architecture=architecture,
         w_enc=weights["W_enc"].contiguous(),
-        b_enc=weights.get("b_enc", torch.zeros(w_dec.shape[0])),
+        b_enc=weights.get("b_gate", weights.get("b_enc", torch.zeros(w_dec.shape[0]))),
         w_dec=w_dec,
         b_dec=weights["b_dec"],
-        hook=str(metadata.get("hook_name", "")),
-        model_name=str(metadata.get("model_name", "")),
+        hook=str(metadata.get("hook_name") or ""),
+        model_name=str(metadata.get("model_name") or ""),
         fingerprint=hashlib.sha256(w_dec.numpy().tobytes()).hexdigest(),
         k=int(config.get("k", 0)),
         threshold=weights.get("threshold"),
         subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),
         rescale_by_decoder_norm=bool(config.get("rescale_acts_by_decoder_norm", False)),
         normalize=normalize,
+        r_mag=weights.get("r_mag"),
+        b_mag=weights.get("b_mag"),
+        center_input=bool(
+            (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights")
+        ),
+        prepend_bos=metadata.get("prepend_bos"),
+        stated_l0=(config.get("saefilter") or {}).get("expected_l0"),
     )
+
+
+HOOKS = (
+    (re.compile(r"blocks\.(\d+)\.hook_resid_post"), 1),
+    (re.compile(r"blocks\.(\d+)\.hook_resid_pre"), 0),
+    (re.compile(r"(?:model\.|transformer\.|gpt_neox\.)?(?:layers|h)\.(\d+)(?:\.output)?"), 1),
+)
+
+
+def hook_layers(hook: str) -> int:
+    """How many layers come before a hook, in TransformerLens's or Hugging Face's words.
+
+    Raises SaefilterError for one that is not on the residual stream, or before the first layer.
+    """
+    for pattern, offset in HOOKS:
+        if found := pattern.fullmatch(hook):
+            if layers := int(found.group(1)) + offset:
+                return layers
+            raise SaefilterError(
+                f"the SAE reads {hook}, the embeddings, where no layer has read any context yet",
+                remedy="Use an SAE of a middle layer.",
+            )
+    raise SaefilterError(
+        f"the SAE reads {hook or 'a place it does not name'}, which is not the residual stream "
+        "between two layers",
+        remedy="Use an SAE of the residual stream (hook_resid_post or hook_resid_pre).",
+    )
+
+
+def refuse_transcoder(architecture: str, where: str) -> None:
+    """Raises SaefilterError for a transcoder."""
+    if "transcoder" in architecture:
+        raise SaefilterError(
+            f"{architecture} is not supported: a transcoder reads one place of the model and writes "
+            "another, so its decoder directions are not directions of what it reads",
+            where=where,
+            remedy="Use an SAE of the residual stream.",
+        )

@@ -6,8 +6,8 @@ Formats are told apart by their columns, in the order of FORMATS; each is a few 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from saefilter.rows.read import json_type
@@ -15,6 +15,10 @@ from saefilter.rows.read import json_type
 TEXT = "text"
 """Role of a row that is one plain text: all of it is trained on."""
 ASSISTANT = "assistant"
+TOOLS = "tools"
+"""Role of an entry that is no turn: the tools offered, in its `fields`."""
+CARRIED = ("tool_calls", "tool_call_id", "name", "thinking", "reasoning_content")
+"""Fields of a turn that chat templates read, besides role and content."""
 
 ROLES = {
     "system": "system",
@@ -43,8 +47,13 @@ class Message:
     """One turn: who speaks, and what is said."""
 
     role: str
-    """`system`, `user`, `assistant`, `tool`, or `text` for a plain text."""
+    """`system`, `user`, `assistant`, `tool`, `tools`, or `text` for a plain text."""
     content: str
+    train: bool | None = None
+    """Whether the row itself says that this turn is trained on (axolotl's `train`, OpenAI's
+    `weight`); None when it does not say."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What else a chat template may read: tool calls, names, reasoning."""
 
 
 Conversation = tuple[Message, ...]
@@ -65,8 +74,12 @@ def recognise(row: dict[str, Any]) -> Conversation:
     trained = [message for message in conversation if message.role in (ASSISTANT, TEXT)]
     if not trained:
         raise RowProblem("no assistant turn, so there is nothing to train on")
-    if not any(message.content.strip() for message in trained):
+    if not any(message.content.strip() or message.fields.get("tool_calls") for message in trained):
         raise RowProblem("the answer is empty" if trained[0].role != TEXT else "the text is empty")
+    tools = row.get("tools")
+    if isinstance(tools, (list, tuple)) and tools and trained[0].role != TEXT:
+        offered = Message(TOOLS, json.dumps(tools, default=str), fields={"tools": list(tools)})
+        return (offered, *conversation)
     return conversation
 
 
@@ -143,10 +156,22 @@ def _turns(column: str, value: Any, role_key: str, content_key: str) -> Conversa
             shown = json.dumps(role, default=str)[:40]
             raise RowProblem(f"{where} has the unknown '{role_key}' {shown}")
         content = _content(turn.get(content_key), f"'{content_key}' of {where}", turn)
-        messages.append(Message(ROLES[role.lower()], content))
+        fields = {name: turn[name] for name in CARRIED if turn.get(name)}
+        messages.append(Message(ROLES[role.lower()], content, _own_mark(turn), fields))
     if not messages:
         raise RowProblem(f"'{column}' is an empty list")
     return tuple(messages)
+
+
+def _own_mark(turn: dict[str, Any]) -> bool | None:
+    """What the turn says of being trained on."""
+    for name in ("train", "training"):
+        if isinstance(turn.get(name), bool):
+            return bool(turn[name])
+    weight = turn.get("weight")
+    if isinstance(weight, (int, float)) and not isinstance(weight, bool):
+        return weight > 0
+    return None
 
 
 def _content(value: Any, where: str, turn: dict[str, Any]) -> str:

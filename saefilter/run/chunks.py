@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Row
+from saefilter.rows.render import RenderOptions
 from saefilter.rows.words import word_evidence
 from saefilter.run.scores import QUARANTINED, SCORED
 
 if TYPE_CHECKING:
     from saefilter.encode.encoder import Encoder
+    from saefilter.encode.presets import Preset
     from saefilter.geometry.scorer import Scorer
 
 
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
 class ScoreSettings:
     """What a user chooses for a scoring run."""
 
-    preset: str
+    preset: str | None = None
+    """A preset's name; None with `model` and `sae`."""
+    model: str | None = None
+    sae: str | None = None
+    revision: str | None = None
+    """Of the model on the hub."""
     toxic_set: str | None = None
     """File or name; None for the preset's own."""
     metric: str | None = None
@@ -33,6 +40,10 @@ class ScoreSettings:
     batch_tokens: int = 8192
     device: str = "auto"
     dtype: str = "auto"
+    device_map: str | None = None
+    quantize: str = "none"
+    rendering: str = "auto"
+    truncation_side: str = "right"
     on_bad_row: str = "quarantine"
 
 
@@ -52,17 +63,17 @@ class ChunkScorer:
         self.encoder = encoder
         self.scorer = scorer
         self.settings = settings
-        self.renderer = encoder.renderer(max_tokens=settings.max_tokens, train_on=settings.train_on)
+        options = RenderOptions(settings.max_tokens, settings.train_on, settings.truncation_side)
+        self.renderer = encoder.renderer(options, settings.rendering)
 
     @classmethod
     def load(cls, settings: ScoreSettings) -> ChunkScorer:
         """Load preset and toxic set. Raises SaefilterError when they do not belong together."""
         from saefilter.encode.encoder import Encoder
-        from saefilter.encode.presets import load_preset
         from saefilter.geometry.scorer import Scorer
         from saefilter.toxic.toxicset import load_toxic_set
 
-        preset = load_preset(settings.preset)
+        preset = chosen_preset(settings)
         reference = settings.toxic_set or preset.toxic_set
         if reference is None:
             raise SaefilterError(
@@ -70,7 +81,13 @@ class ChunkScorer:
                 remedy="Make one: saefilter features curate, and name it with --toxic-set.",
             )
         toxic_set = load_toxic_set(reference)
-        encoder = Encoder(preset, device=settings.device, dtype=settings.dtype)
+        encoder = Encoder(
+            preset,
+            device=settings.device,
+            dtype=settings.dtype,
+            device_map=settings.device_map,
+            quantize=settings.quantize,
+        )
         toxic_set.check_sae(encoder.sae.fingerprint, f"that of preset {preset.name}")
         scorer = Scorer(
             toxic_set,
@@ -124,6 +141,20 @@ class ChunkScorer:
             }
             scored.append(ScoredRow(entry, text.text))
         return scored
+
+
+def chosen_preset(settings: ScoreSettings) -> Preset:
+    """The named preset, or the pair of model and SAE. Raises SaefilterError."""
+    from saefilter.encode.presets import load_preset, pair
+
+    if settings.model and settings.sae:
+        return pair(settings.model, settings.sae, settings.revision)
+    if settings.model or settings.sae or settings.preset is None:
+        raise SaefilterError(
+            "--model and --sae go together", remedy="Give both, or a --preset instead."
+        )
+    preset = load_preset(settings.preset)
+    return replace(preset, revision=settings.revision) if settings.revision else preset
 
 
 def conversation_of(row: Row) -> Conversation | str:

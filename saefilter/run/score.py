@@ -173,7 +173,7 @@ def _provenance(
         preset=encoder.preset.name,
         model=encoder.preset.model,
         sae=encoder.preset.sae,
-        hook=encoder.preset.hook,
+        hook=encoder.hook,
         sae_fingerprint=encoder.sae.fingerprint,
         toxic_set=toxic_set.name,
         toxic_set_sha256=toxic_set.sha256(),

@@ -19,6 +19,7 @@ from saefilter.geometry.scorer import Scorer
 from saefilter.geometry.space import FeatureSpace
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Source
+from saefilter.rows.render import RenderOptions
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.labels import describe_features
 from saefilter.toxic.select import (
@@ -130,7 +131,7 @@ def encode_conversations(
     advance: Callable[[int, int], None] | None = None,
 ) -> tuple[sparse.csr_matrix, NDArray[np.float32]]:
     """Pooled activations `[n, d_sae]` and mean residuals `[n, d_model]`."""
-    renderer = encoder.renderer(max_tokens=CURATION_MAX_TOKENS, train_on=train_on)
+    renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS, train_on))
     features, residuals = [], []
     for start in range(0, len(conversations), CHUNK_ROWS):
         chunk = conversations[start : start + CHUNK_ROWS]
@@ -216,7 +217,7 @@ def _as_set(
         name=name,
         model=encoder.preset.model,
         sae=encoder.preset.sae,
-        hook=encoder.preset.hook,
+        hook=encoder.hook,
         d_model=sae.d_model,
         d_sae=sae.d_sae,
         fingerprint=sae.fingerprint,
@@ -283,7 +284,7 @@ def with_labels(
     toxic_set: ToxicSet, encoder: Encoder, conversations: Sequence[Conversation]
 ) -> ToxicSet:
     """The set with labels and snippets of its features, and labels of the features next to them."""
-    renderer = encoder.renderer(max_tokens=CURATION_MAX_TOKENS, train_on="assistant")
+    renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS))
     rendered, windows = renderer.render(conversations)
     push = Scorer(toxic_set, encoder.sae.directions()).token_weights
     own = [feature.index for feature in toxic_set.features]

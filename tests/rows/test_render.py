@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saefilter.encode.presets import load_preset
 from saefilter.rows.formats import Message, recognise
-from saefilter.rows.render import PlainRenderer, load_tokenizer
+from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
 
 TOKENIZER = load_tokenizer(load_preset("minilm").model_path())
 
@@ -19,7 +19,7 @@ TOKENIZER = load_tokenizer(load_preset("minilm").model_path())
 def renderer(
     context: int = 512, max_tokens: int = 1024, train_on: str = "assistant"
 ) -> PlainRenderer:
-    return PlainRenderer(TOKENIZER, context=context, max_tokens=max_tokens, train_on=train_on)
+    return PlainRenderer(TOKENIZER, context=context, options=RenderOptions(max_tokens, train_on))
 
 
 def scored_text(conversation: tuple[Message, ...], **options: Any) -> str:

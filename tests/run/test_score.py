@@ -15,6 +15,7 @@ from conftest import chat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import KERNEL_THRESHOLD
 from saefilter.rows.read import Row, Source
@@ -68,12 +69,12 @@ def test_a_distance_recomputed_by_hand_with_sae_lens_and_numpy(scorer: ChunkScor
     preset = scorer.encoder.preset
     tokenizer = AutoTokenizer.from_pretrained(preset.model_path())
     model = AutoModel.from_pretrained(preset.model_path()).eval()
-    sae = SAE.load_from_disk(preset.sae_path(), dtype="float32")
+    sae = SAE.load_from_disk(find_sae(preset.sae), dtype="float32")
     text = f"{question}\n\n{answer}"
     encoded = tokenizer(text, return_offsets_mapping=True, return_tensors="pt")
     spans = encoded.pop("offset_mapping")[0].tolist()
     with torch.no_grad():
-        hidden = model(**encoded, output_hidden_states=True).hidden_states[preset.layers][0]
+        hidden = model(**encoded, output_hidden_states=True).hidden_states[4][0]
         trained = [i for i, (a, b) in enumerate(spans) if a > len(question) and b > a]
         pooled = sae.encode(hidden[trained]).mean(dim=0).numpy()
 

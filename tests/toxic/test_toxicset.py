@@ -10,6 +10,7 @@ import pytest
 
 from saefilter.encode.presets import load_preset
 from saefilter.encode.sae import load_sae
+from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError
 from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet, load_toxic_set
 
@@ -81,7 +82,7 @@ def test_percentiles_follow_the_quantiles() -> None:
 
 def test_the_shipped_set_belongs_to_the_shipped_sae_and_carries_no_foreign_text() -> None:
     preset = load_preset("minilm")
-    sae = load_sae(preset.sae_path())
+    sae = load_sae(find_sae(preset.sae))
     toxic_set = load_toxic_set("minilm")
     toxic_set.check_sae(sae.fingerprint, "minilm")
     assert (toxic_set.d_model, toxic_set.d_sae, toxic_set.hook) == (

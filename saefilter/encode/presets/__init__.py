@@ -1,12 +1,14 @@
-"""Presets: a named model with its SAE, hook and default toxic set, one TOML file each."""
+"""Presets: a model with its SAE, hook and rendering under one name, all in table.toml."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from saefilter.errors import SaefilterError
 
@@ -16,35 +18,52 @@ else:
     import tomli as tomllib
 
 DEFAULT_PRESET = "minilm"
+RENDERINGS = ("auto", "chat", "plain")
+PROXY_NOTE = (
+    "{name} is a proxy: it screens text by meaning. The geometry of the model you are about to train "
+    "is what the method is about; that needs a preset of that model."
+)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What `--preset NAME` stands for."""
+    """What `--preset NAME` stands for, or a pair of `--model` and `--sae`."""
 
     name: str
     summary: str
     model: str
     """Hugging Face id or folder, or `package:MODULE/FOLDER` for weights inside a Python package."""
     sae: str
-    """Folder in sae-lens's disk format, or `shipped:NAME` for one inside this package."""
-    layers: int
-    """The hook is the output of this many layers (`blocks.{layers-1}.hook_resid_post`)."""
-    context: int
-    """Tokens the model can read at once, special tokens included."""
-    rendering: str = "plain"
-    dtype: str = "fp32"
+    """What `encode.sae_source.find_sae` takes."""
+    hook: str | None = None
+    """Where the SAE reads, in TransformerLens's words; None for what the SAE itself says."""
+    revision: str | None = None
+    """Of the model on the hub; None for its newest."""
+    context: int | None = None
+    """Tokens read at once, special tokens included; None for what the model's configuration says."""
+    rendering: str = "auto"
+    """`chat`: the model's own template; `plain`: turns joined by blank lines; `auto`: chat where
+    the tokenizer has a template."""
+    dtype: str = "auto"
+    d_model: int | None = None
+    d_sae: int | None = None
+    millions_to_hook: int | None = None
+    """Parameters up to the hook, in millions."""
+    millions: int | None = None
+    """Parameters of the whole text model, in millions."""
+    gated: bool = False
+    """Whether the hub asks for a licence to be accepted first."""
     toxic_set: str | None = None
     """Name of the shipped toxic set that goes with it."""
     extra: str | None = None
     """The pip extra that brings the weights."""
-    note: str | None = None
-    """What a user must know before trusting its scores; printed with them."""
+    proxy: bool = False
+    """Whether it stands in for the model that will be trained."""
 
     @property
-    def hook(self) -> str:
-        """The hook in TransformerLens's words."""
-        return f"blocks.{self.layers - 1}.hook_resid_post"
+    def note(self) -> str | None:
+        """What a user must know before trusting its scores; printed with them."""
+        return PROXY_NOTE.format(name=self.name) if self.proxy else None
 
     def model_path(self) -> str:
         """What Hugging Face's loaders are given. Raises SaefilterError without the extra."""
@@ -59,28 +78,31 @@ class Preset:
             )
         return str(Path(spec.origin).parent / folder)
 
-    def sae_path(self) -> str:
-        """The SAE's folder."""
-        if self.sae.startswith("shipped:"):
-            return str(Path(str(files("saefilter.encode") / self.sae.removeprefix("shipped:"))))
-        return self.sae
+
+@cache
+def _table() -> dict[str, dict[str, Any]]:
+    text = (files("saefilter.encode.presets") / "table.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
 
 def preset_names() -> list[str]:
-    """All presets, sorted."""
-    folder = files("saefilter.encode.presets")
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".toml")
-    )
+    """All presets, the default first, then in the order of the table."""
+    return list(_table())
 
 
 def load_preset(name: str) -> Preset:
     """The preset of that name. Raises SaefilterError when there is none."""
-    if name not in preset_names():
+    if name not in _table():
+        near = [known for known in preset_names() if name.split("-")[0] in known]
         raise SaefilterError(
-            f"there is no preset {name!r}", remedy=f"Presets: {', '.join(preset_names())}."
+            f"there is no preset {name!r}",
+            remedy=f"{'Near it: ' + ', '.join(near) + '. ' if near else ''}"
+            "`saefilter presets` lists them; any other pair goes by --model and --sae.",
         )
-    text = (files("saefilter.encode.presets") / f"{name}.toml").read_text(encoding="utf-8")
-    return Preset(**tomllib.loads(text))
+    return Preset(name=name, **_table()[name])
+
+
+def pair(model: str, sae: str, revision: str | None = None) -> Preset:
+    """A preset of any model and SAE."""
+    name = f"{model} with {sae}"
+    return Preset(name=name, summary=name, model=model, sae=sae, revision=revision)

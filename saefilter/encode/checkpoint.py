@@ -1,0 +1,156 @@
+"""Find a model's files, and of its weights only those that hold the layers up to the hook.
+
+Hugging Face's loaders read (and download) every shard of a checkpoint. They are given a folder of
+links instead, with an index that names the wanted tensors alone: the loading code runs unchanged,
+and shards that hold nothing but later layers are neither read nor downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from saefilter.errors import SaefilterError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks)\.(\d+)\.")
+"""The number of the layer that a tensor belongs to, in every naming that transformers uses."""
+LANGUAGE_MODEL = re.compile(r"(?:^|\.)language_model\.")
+AFTER_THE_HOOK = re.compile(r"(?:^|\.)(?:lm_head|cls|embed_out|mtp)\.")
+
+
+def wanted_tensors(names: list[str], layers: int, *, text_only: bool) -> list[str]:
+    """Names of the tensors up to the hook.
+
+    `text_only` leaves out the vision side of a multimodal checkpoint.
+    """
+    if text_only and any(LANGUAGE_MODEL.search(name) for name in names):
+        names = [name for name in names if LANGUAGE_MODEL.search(name)]
+    wanted = []
+    for name in names:
+        layer = LAYER.search(name)
+        if not AFTER_THE_HOOK.search(name) and (layer is None or int(layer.group(1)) < layers):
+            wanted.append(name)
+    return wanted
+
+
+@contextmanager
+def truncated_checkpoint(
+    model: str, revision: str | None, layers: int, *, text_only: bool
+) -> Iterator[Path]:
+    """A folder from which Hugging Face loads the weights up to the hook.
+
+    It holds links, and is gone afterwards. Raises SaefilterError when a file is missing.
+    """
+    index_path = find_file(model, INDEX, revision)
+    with tempfile.TemporaryDirectory(prefix="saefilter-") as name:
+        folder = Path(name)
+        if index_path is None:
+            weights = find_file(model, SINGLE, revision)
+            if weights is None:
+                raise SaefilterError(
+                    f"the model {model} has no weights in safetensors",
+                    remedy="Checkpoints that are pickles are not loaded; convert it: "
+                    "AutoModel.from_pretrained(...).save_pretrained(FOLDER).",
+                )
+            (folder / SINGLE).symlink_to(weights.resolve())
+        else:
+            index = _read_index(index_path)
+            wanted = wanted_tensors(list(index["weight_map"]), layers, text_only=text_only)
+            weight_map = {tensor: index["weight_map"][tensor] for tensor in wanted}
+            for shard in sorted(set(weight_map.values())):
+                path = find_file(model, shard, revision)
+                if path is None:
+                    raise SaefilterError(
+                        f"the model {model} lacks the shard {shard}",
+                        remedy="Download the model again.",
+                    )
+                (folder / shard).symlink_to(path.resolve())
+            index = {"metadata": index.get("metadata", {}), "weight_map": weight_map}
+            (folder / INDEX).write_text(json.dumps(index))
+        yield folder
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        index["weight_map"].items()
+    except (ValueError, KeyError, AttributeError) as error:
+        raise SaefilterError(
+            f"not a checkpoint index ({error})", where=str(path), remedy="Download it again."
+        ) from error
+    return index
+
+
+def find_file(model: str, name: str, revision: str | None = None) -> Path | None:
+    """A file of a local folder or of a hub repository, downloaded if need be; None if it has none.
+
+    Raises SaefilterError when the repository cannot be used, with what to do about it.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        path = folder / name
+        return path if path.exists() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    with hub_errors(model):
+        try:
+            return Path(hf_hub_download(model, name, revision=revision))
+        except LocalEntryNotFoundError:
+            if not _cached(model, revision):
+                raise
+            return None  # offline, and the repository is in the cache without this file
+        except EntryNotFoundError:
+            return None
+
+
+def _cached(model: str, revision: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)
+
+
+@contextmanager
+def hub_errors(model: str) -> Iterator[None]:
+    """Turn what can go wrong with a hub repository into one line that says what to do."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except GatedRepoError as error:
+        raise SaefilterError(
+            f"the model {model} is gated and you have no access",
+            remedy=f"Accept its terms at https://huggingface.co/{model}, then run `hf auth login` "
+            "or set HF_TOKEN.",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise SaefilterError(
+            f"there is no model {model} on the hub, or it is private",
+            remedy="Check the name; for a private one run `hf auth login` or set HF_TOKEN.",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise SaefilterError(f"the model {model} has no such revision") from error
+    except HFValidationError as error:
+        raise SaefilterError(
+            f"{model} is neither a folder nor the name of a model on the hub",
+            remedy="Names look like org/name.",
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise SaefilterError(
+            f"the model {model} is not on this machine and the hub cannot be reached",
+            remedy=f"Download it where there is a network: hf download {model}",
+        ) from error

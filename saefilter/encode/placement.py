@@ -1,0 +1,104 @@
+"""Where the model goes and in which precision, with the reason for every choice made unasked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from saefilter.encode.model import DTYPES
+from saefilter.errors import SaefilterError
+
+GIB = 1 << 30
+HEADROOM = 1.15
+"""Activations and buffers beside the weights."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Choices for loading a model."""
+
+    device: torch.device
+    dtype: str
+    """`fp32`, `bf16` or `fp16`."""
+    device_map: str | None
+    reasons: tuple[str, ...]
+    """One line for each choice that was left to us."""
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` takes a GPU when there is one. Raises SaefilterError for one that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise SaefilterError(
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]})",
+            remedy="Use --device auto or --device cpu.",
+        ) from error
+    return chosen
+
+
+def place(
+    n_parameters: int, sae_bytes: int, *, device: str, dtype: str, device_map: str | None
+) -> Placement:
+    """Choose device, precision and device map for a model of `n_parameters` up to the hook.
+
+    Raises SaefilterError for a device that cannot be used.
+    """
+    chosen = choose_device(device)
+    reasons = []
+    if device == "auto":
+        why = "no GPU was found" if chosen.type == "cpu" else torch.cuda.get_device_name(chosen)
+        reasons.append(f"device {chosen}: {why}")
+    free = free_memory(chosen)
+    if dtype == "auto":
+        dtype, why = _auto_dtype(n_parameters, sae_bytes, chosen, free)
+        reasons.append(f"dtype {dtype}: {why}")
+    need = weight_bytes(n_parameters, dtype) * HEADROOM + sae_bytes
+    several = chosen.type == "cuda" and torch.cuda.device_count() > 1
+    if device_map is None and device == "auto" and several and need > free:
+        device_map = "auto"
+        reasons.append(
+            f"device map auto: {need / GIB:.1f} GiB are needed and one card has {free / GIB:.1f}"
+        )
+    return Placement(chosen, dtype, device_map, tuple(reasons))
+
+
+def _auto_dtype(
+    n_parameters: int, sae_bytes: int, device: torch.device, free: int
+) -> tuple[str, str]:
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported():
+            return "bf16", "the GPU computes in it, and it has fp32's range"
+        return "fp32", "the GPU has no bf16, and fp16 overflows in some models"
+    need = weight_bytes(n_parameters, "fp32") * HEADROOM + sae_bytes
+    if need > free:
+        return "bf16", f"fp32 needs {need / GIB:.1f} GiB and {free / GIB:.1f} are free"
+    return "fp32", "exact, and there is memory for it"
+
+
+def weight_bytes(n_parameters: int, dtype: str) -> int:
+    """Bytes of the weights."""
+    return n_parameters * DTYPES[dtype].itemsize
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on the device now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def count_parameters(config: Any) -> int:
+    """Parameters of a configuration's model before any weight is loaded (built without memory)."""
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        model = AutoModel._model_mapping[type(config)](config)
+    return sum(parameter.numel() for parameter in model.parameters())

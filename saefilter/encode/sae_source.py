@@ -1,0 +1,173 @@
+"""Find an SAE: a folder, one shipped with saefilter, or a release that sae-lens knows.
+
+What sae-lens loads (any of its formats) is kept in a cache in its own disk format, as safetensors:
+later runs import neither sae-lens nor read a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from saefilter.encode.checkpoint import hub_errors
+from saefilter.encode.sae import hook_layers, refuse_transcoder
+from saefilter.errors import SaefilterError
+
+CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+SPARSIFY_WEIGHTS = "sae.safetensors"
+
+
+def cache_folder() -> Path:
+    """Where converted SAEs are kept: `SAEFILTER_CACHE`, or a folder in the user's cache."""
+    if chosen := os.environ.get("SAEFILTER_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saefilter"
+
+
+def find_sae(reference: str) -> Path:
+    """The folder of an SAE in sae-lens's disk format, converted first if need be.
+
+    `reference` is `shipped:NAME`, a folder, or `RELEASE/SAE_ID` where RELEASE is a name of
+    sae-lens's registry or a hub repository (`org/repo`). Raises SaefilterError when there is none.
+    """
+    if reference.startswith("shipped:"):
+        return Path(str(files("saefilter.encode") / reference.removeprefix("shipped:")))
+    folder = Path(reference)
+    if folder.is_dir():
+        if (folder / CONFIG).exists() and (folder / WEIGHTS).exists():
+            return folder
+        if (folder / CONFIG).exists() and (folder / SPARSIFY_WEIGHTS).exists():
+            return _converted(f"sparsify:{folder.resolve()}", folder=folder)
+        raise SaefilterError(
+            "not an SAE that can be read",
+            where=str(folder),
+            remedy=f"The folder must hold {CONFIG} and {WEIGHTS} (sae-lens) or {SPARSIFY_WEIGHTS} "
+            "(sparsify); other formats load by release and id.",
+        )
+    cached = _cache_entry(reference)
+    if (cached / CONFIG).exists():
+        return cached
+    return _converted(reference)
+
+
+def split_reference(reference: str, releases: dict[str, Any]) -> tuple[str, str]:
+    """Release and SAE id. Raises SaefilterError with what there is."""
+    first, _, rest = reference.partition("/")
+    if first in releases:
+        ids = releases[first].saes_map
+        if rest in ids:
+            return first, rest
+        near = [name for name in ids if rest and rest in name] or list(ids)
+        raise SaefilterError(
+            f"the release {first} has no SAE {rest!r}",
+            remedy=f"It has {len(ids)}, for example {', '.join(near[:3])}.",
+        )
+    parts = reference.split("/")
+    if len(parts) >= 3:
+        return "/".join(parts[:2]), "/".join(parts[2:])
+    raise SaefilterError(
+        f"there is no SAE {reference!r}: neither a folder nor RELEASE/SAE_ID",
+        remedy="For example gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical.",
+    )
+
+
+def _cache_entry(reference: str) -> Path:
+    plain = "".join(char if char.isalnum() or char in "-._" else "-" for char in reference)[-80:]
+    digest = hashlib.sha256(reference.encode()).hexdigest()[:12]
+    return cache_folder() / "saes" / f"{plain.strip('-.')}-{digest}"
+
+
+def _converted(reference: str, folder: Path | None = None) -> Path:
+    """Load through sae-lens, keep in the cache; another process may do the same at the same time."""
+    target = _cache_entry(reference)
+    if (target / CONFIG).exists() and folder is None:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as name:
+        scratch = Path(name) / "sae"
+        expected_l0 = _convert(reference, folder, scratch)
+        config = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))
+        config["saefilter"] = {"reference": reference, "expected_l0": expected_l0}
+        (scratch / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not (target / CONFIG).exists():
+                raise
+    return target
+
+
+def _convert(reference: str, folder: Path | None, target: Path) -> float | None:
+    """Save the SAE in sae-lens's disk format; returns the L0 that the registry states for it."""
+    with _sae_lens_errors(reference), _no_pickled_code():
+        from sae_lens import SAE
+        from sae_lens.loading.pretrained_sae_loaders import (
+            load_sae_config_from_huggingface,
+            sparsify_disk_loader,
+        )
+        from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+        if folder is not None:
+            sae = SAE.load_from_disk(folder, dtype="float32", converter=sparsify_disk_loader)
+            _save(sae, target)
+            return None
+        releases = get_pretrained_saes_directory()
+        release, sae_id = split_reference(reference, releases)
+        config = load_sae_config_from_huggingface(release, sae_id)
+        refuse_transcoder(config["architecture"], reference)  # before the weights are downloaded
+        hook_layers(config.get("hook_name") or (config.get("metadata") or {}).get("hook_name", ""))
+        sae = SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
+        _save(sae, target)
+        known = releases[release].expected_l0.get(sae_id) if release in releases else None
+        return None if known is None else float(known)
+
+
+def _save(sae: Any, target: Path) -> None:
+    for parameter in sae.parameters():
+        parameter.data = parameter.data.contiguous()  # loaders transpose; safetensors wants rows
+    sae.save_model(target)
+
+
+@contextmanager
+def _no_pickled_code() -> Iterator[None]:
+    """Pickled checkpoints load as plain tensors only, whatever the environment says."""
+    name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+    before = os.environ.pop(name, None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # sae-lens's advice on how to load its model
+            yield
+    finally:
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextmanager
+def _sae_lens_errors(reference: str) -> Iterator[None]:
+    import pickle
+
+    with hub_errors(reference):
+        try:
+            yield
+        except pickle.UnpicklingError as error:
+            raise SaefilterError(
+                f"the SAE {reference} is a pickle that holds more than tensors; it was not loaded",
+                remedy="Loading it could run code. Use a safetensors version, or tell its owner.",
+            ) from error
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise SaefilterError(
+                f"sae-lens cannot load the SAE {reference} ({str(error).splitlines()[0]})",
+                remedy="Check release and id: https://decoderesearch.github.io/SAELens/latest/"
+                "pretrained_saes/",
+            ) from error
