@@ -181,3 +181,31 @@ def with_mxfp4_experts(model: PreTrainedModel, folder: Path) -> dict[str, torch.
     write_json(folder / "config.json", config)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return numbers
+
+
+TEMPLATE_TOKENS: dict[str, dict[str, str]] = {
+    "gemma-2": {
+        "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
+        "extra": "<start_of_turn> <end_of_turn>",
+    },
+    "gemma-3": {
+        "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
+        "extra": "<start_of_turn> <end_of_turn>",
+    },
+    "llama-3.1": {
+        "bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>",
+        "extra": "<|start_header_id|> <|end_header_id|> <|eom_id|>",
+    },
+    "qwen2.5": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "extra": "<|im_start|>"},
+    "qwen3": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "extra": "<|im_start|>"},
+    "gpt-oss": {
+        "bos_token": "<|startoftext|>", "eos_token": "<|return|>", "pad_token": "<|endoftext|>",
+        "extra": "<|start|> <|end|> <|message|> <|channel|>",
+    },
+}  # fmt: skip
+
+
+def chat_tokenizer(family: str) -> Any:
+    """A tokenizer with the family's special tokens and a template of its structure."""
+    template = (Path(__file__).parent / "templates" / f"{family}.jinja").read_text()
+    return small_tokenizer(template, **TEMPLATE_TOKENS[family])

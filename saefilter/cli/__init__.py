@@ -38,10 +38,14 @@ def root(
     """Options before the command."""
 
 
+def commands() -> None:
+    """Register the commands."""
+    from saefilter.cli import features, filter, presets, score, tokens  # noqa: F401 - they register
+
+
 def main() -> None:
     """Entry point: a SaefilterError is one line on standard error and exit code 2."""
-    from saefilter.cli import features, filter, presets, score  # noqa: F401 - they register
-
+    commands()
     try:
         app()
     except SaefilterError as error:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Advance = Callable[[int, int], None]
-POOLS = ("mean", "max")
-TRAIN_ON = ("assistant", "all", "last-turn")
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -49,8 +47,18 @@ def warn(message: str, *, quiet: bool = False) -> None:
         typer.echo(message, err=True)
 
 
-def choose_preset(option: str | None) -> tuple[str, str]:
-    """The preset and why: option, configuration file, environment, default."""
+def choose_preset(
+    option: str | None, model: str | None = None, sae: str | None = None
+) -> tuple[str | None, str]:
+    """The preset and why: option, configuration file, environment, default; None for a pair of
+    model and SAE."""
+    if model or sae:
+        if option:
+            raise SaefilterError(
+                "--preset and --model or --sae exclude each other",
+                remedy="Give a preset, or a model with its SAE.",
+            )
+        return None, "--model and --sae"
     if option:
         return option, "--preset"
     for path, table in (

@@ -8,16 +8,8 @@ from typing import Annotated
 import typer
 
 from saefilter.cli import app
-from saefilter.cli.common import (
-    POOLS,
-    TRAIN_ON,
-    choose_preset,
-    one_of,
-    output_console,
-    progress_bar,
-    warn,
-)
-from saefilter.cli.score import OverwriteOption, PresetOption, QuietOption
+from saefilter.cli import options as opt
+from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
 from saefilter.errors import SaefilterError
 
 features = typer.Typer(
@@ -40,7 +32,10 @@ def curate(
         list[Path], typer.Option("--benign", help="Benign rows, one file for each --toxic.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The set, a JSON file.")],
-    preset: PresetOption = None,
+    preset: opt.PresetOption = None,
+    model: opt.ModelOption = None,
+    sae: opt.SaeOption = None,
+    revision: opt.RevisionOption = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the set [file name].")] = None,
     describe_with: Annotated[
         list[Path] | None,
@@ -48,10 +43,9 @@ def curate(
             "--describe-with", help="Make labels and snippets from these rows, not the contrast's."
         ),
     ] = None,
-    pool: Annotated[str, typer.Option("--pool", help="mean or max.")] = "mean",
-    train_on: Annotated[
-        str, typer.Option("--train-on", help="Tokens read: assistant, all, last-turn.")
-    ] = "assistant",
+    pool: opt.PoolOption = "mean",
+    train_on: opt.TrainOnOption = "assistant",
+    rendering: opt.RenderingOption = "auto",
     fdr: Annotated[
         float, typer.Option("--fdr", min=0, max=1, help="False-discovery rate of the features.")
     ] = 0.05,
@@ -71,9 +65,10 @@ def curate(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split in halves.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")] = "auto",
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
+    device: opt.DeviceOption = "auto",
+    dtype: opt.DtypeOption = "auto",
+    overwrite: opt.OverwriteOption = False,
+    quiet: opt.QuietOption = False,
 ) -> None:
     """Make a toxic set from rows that are toxic and rows that are not.
 
@@ -89,21 +84,25 @@ def curate(
         )
     if penalty is not None and min(penalty) < 0:
         raise SaefilterError("--penalty is negative", remedy="Give two numbers of 0 or more.")
-    one_of("--pool", pool, POOLS)
-    one_of("--train-on", train_on, TRAIN_ON)
+    one_of("--pool", pool, opt.POOLS)
+    one_of("--train-on", train_on, opt.TRAIN_ON)
+    one_of("--dtype", dtype, opt.DTYPES)
+    one_of("--rendering", rendering, opt.RENDERINGS)
     refuse_existing([output], overwrite=overwrite)
     total = sum(Source.open(path).count_rows() for path in [*toxic, *benign])
-    chosen_preset, why = choose_preset(preset)
-    warn(f"Preset {chosen_preset} ({why})", quiet=quiet)
+    chosen, why = choose_preset(preset, model, sae)
+    warn(f"Preset {chosen} ({why})" if chosen else f"{model} with {sae}", quiet=quiet)
 
     from saefilter.encode.encoder import Encoder
-    from saefilter.encode.presets import load_preset
+    from saefilter.encode.presets import resolve
     from saefilter.toxic.curate import ContrastFiles
     from saefilter.toxic.curate import curate as curate_set
     from saefilter.toxic.select import CurationOptions
     from saefilter.toxic.weights import Penalty
 
-    encoder = Encoder(load_preset(chosen_preset), device=device)
+    encoder = Encoder(resolve(chosen, model, sae, revision), device=device, dtype=dtype)
+    for line in (*encoder.placement.reasons, *(f"Warning: {text}" for text in encoder.warnings)):
+        warn(line, quiet=quiet)
     with progress_bar("Encoding", total, quiet=quiet) as advance:
         toxic_set = curate_set(
             encoder,
@@ -118,6 +117,7 @@ def curate(
             ),
             pool=pool,
             train_on=train_on,
+            rendering=rendering,
             describe_with=describe_with or (),
             advance=advance,
         )

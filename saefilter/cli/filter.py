@@ -8,20 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saefilter.cli import app
+from saefilter.cli import options as opt
 from saefilter.cli.common import choose_preset, output_console, warn
-from saefilter.cli.score import (
-    JsonOption,
-    MetricOption,
-    OverwriteOption,
-    PresetOption,
-    QuietOption,
-    ToxicSetOption,
-    run_score,
-)
+from saefilter.cli.score import run_score
 from saefilter.errors import SaefilterError
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
+    from saefilter.run.chunks import ScoreSettings
     from saefilter.run.scores import Scores
 
 
@@ -54,18 +48,21 @@ def filter_command(
         str, typer.Option("--strategy", help="closest, or random for a control.")
     ] = "closest",
     seed: Annotated[int, typer.Option("--seed", help="For --strategy random.")] = 0,
-    preset: PresetOption = None,
-    toxic_set: ToxicSetOption = None,
-    metric: MetricOption = None,
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
+    preset: opt.PresetOption = None,
+    model: opt.ModelOption = None,
+    sae: opt.SaeOption = None,
+    toxic_set: opt.ToxicSetOption = None,
+    metric: opt.MetricOption = None,
+    overwrite: opt.OverwriteOption = False,
+    quiet: opt.QuietOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Drop the rows closest to toxic features; scores the data first when there are no scores.
 
-    --preset, --toxic-set and --metric only matter when it does.
+    --preset, --model, --sae, --toxic-set and --metric only matter when it does.
     """
     from saefilter.rows.write import check_output_name
+    from saefilter.run.chunks import ScoreSettings
     from saefilter.run.filter import OutputPaths, filter_file
     from saefilter.run.publish import refuse_existing
     from saefilter.select.strategies import Selection
@@ -77,7 +74,12 @@ def filter_command(
     check_output_name(target)
     refuse_existing(OutputPaths.beside(target).all(), overwrite=overwrite)
     if opened is None:
-        opened = _score_first(source, preset, toxic_set, metric, quiet=quiet or as_json)
+        name, why = choose_preset(preset, model, sae)
+        settings = ScoreSettings(
+            preset=name, model=model, sae=sae, toxic_set=toxic_set, metric=metric
+        )
+        what = f"preset {name} ({why})" if name else f"{model} and {sae}"
+        opened = _score_first(source, settings, what, quiet=quiet or as_json)
     result = filter_file(source, opened, target, selection, overwrite=overwrite)
     if as_json:
         typer.echo(result.report.to_json(), nl=False)
@@ -107,16 +109,11 @@ def _find(input: Path | None, scores: Path | None, *, quiet: bool) -> tuple[Sour
     return Source.open(data), opened
 
 
-def _score_first(
-    source: Source, preset: str | None, toxic_set: str | None, metric: str | None, *, quiet: bool
-) -> Scores:
-    from saefilter.run.chunks import ScoreSettings
+def _score_first(source: Source, settings: ScoreSettings, what: str, *, quiet: bool) -> Scores:
     from saefilter.run.scores import SUFFIX, Scores
 
-    name, why = choose_preset(preset)
     target = Path(f"{source.stem}{SUFFIX}")
-    warn(f"No scores yet: scoring {source.path} with preset {name} ({why})", quiet=quiet)
-    settings = ScoreSettings(preset=name, toxic_set=toxic_set, metric=metric)
+    warn(f"No scores yet: scoring {source.path} with {what}", quiet=quiet)
     run_score(source, target, settings, overwrite=False, quiet=quiet)
     warn(f"Scores: {target}", quiet=quiet)
     return Scores.open(target)

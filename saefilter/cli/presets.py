@@ -1,16 +1,149 @@
-"""`saefilter presets`: what can be used."""
+"""`saefilter presets` and `saefilter doctor`: what can be used, and will it work."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from saefilter.cli import app
+from saefilter.cli import options as opt
+from saefilter.cli.common import choose_preset, one_of
+from saefilter.errors import SaefilterError
+
+if TYPE_CHECKING:
+    from saefilter.encode.preflight import DataEstimate, Preflight
+    from saefilter.rows.render import RenderOptions
+
+presets = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="List the presets: a model, its SAE and where it is read, under one name.\n\n"
+    "Example: saefilter presets",
+)
+app.add_typer(presets, name="presets")
+
+SAMPLE_ROWS = 200
+"""Rows that are tokenised to estimate a dataset."""
+MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
-@app.command(epilog="Example: saefilter presets")
-def presets() -> None:
-    """List the presets: a model, its SAE and its default toxic set under one name."""
+@presets.callback()
+def list_presets(context: typer.Context) -> None:
+    """Without a command: the list."""
+    if context.invoked_subcommand is not None:
+        return
     from saefilter.encode.presets import load_preset, preset_names
 
+    width = max(len(name) for name in preset_names())
     for name in preset_names():
-        typer.echo(f"{name:12} {load_preset(name).summary}")
+        preset = load_preset(name)
+        size = f"{preset.millions_to_hook * 2 / 1000:5.1f} GB" if preset.millions_to_hook else ""
+        typer.echo(f"{name:{width}}  {size:8}  {preset.summary}")
+    typer.echo(
+        "\nThe size is that of the weights up to the hook in bf16. Any other pair goes by --model and "
+        "--sae.\n`saefilter doctor --preset NAME` says whether one will work here."
+    )
+
+
+@presets.command(epilog="Example: saefilter presets show gemma-2-2b")
+def show(
+    name: Annotated[str, typer.Argument(help="Name of the preset.")],
+    as_json: opt.JsonOption = False,
+) -> None:
+    """Show everything a preset stands for."""
+    from saefilter.encode.presets import load_preset
+
+    preset = load_preset(name)
+    if as_json:
+        typer.echo(json.dumps(asdict(preset), indent=2))
+        return
+    lines = {
+        "model": preset.model + (" (gated: accept its terms on the hub)" if preset.gated else ""),
+        "revision": preset.revision or "newest; the one used is kept with the scores",
+        "SAE": preset.sae,
+        "hook": preset.hook,
+        "d_model, d_sae": f"{preset.d_model}, {preset.d_sae or 'as the SAE says'}",
+        "rendering": f"{preset.rendering}; one BOS where the model has one",
+        "context": f"{preset.context} tokens; longer rows are read in windows",
+        "dtype": f"{preset.dtype}" + (" (bf16 on a GPU)" if preset.dtype == "auto" else ""),
+        "toxic set": preset.toxic_set or "none ships; make one with `saefilter features curate`",
+    }
+    if preset.millions and preset.millions_to_hook:
+        lines["weights up to the hook"] = (
+            f"{preset.millions_to_hook * 2 / 1000:.1f} GB in bf16, of {preset.millions * 2 / 1000:.1f} "
+            "in the whole model"
+        )
+    typer.echo(f"{name}: {preset.summary}")
+    for label, value in lines.items():
+        typer.echo(f"  {label:24}{value}")
+
+
+@app.command(epilog="Example: saefilter doctor --preset gemma-2-2b data.jsonl")
+def doctor(
+    input: Annotated[Path | None, typer.Argument(help="Dataset to estimate the time for.")] = None,
+    preset: opt.PresetOption = None,
+    model: opt.ModelOption = None,
+    sae: opt.SaeOption = None,
+    revision: opt.RevisionOption = None,
+    max_tokens: opt.MaxTokensOption = 1024,
+    device: opt.DeviceOption = "auto",
+    dtype: opt.DtypeOption = "auto",
+    as_json: opt.JsonOption = False,
+) -> None:
+    """Say in seconds whether a preset will work here, before any weights load."""
+    from saefilter.encode.preflight import preflight
+    from saefilter.encode.presets import resolve
+    from saefilter.rows.render import RenderOptions
+
+    one_of("--dtype", dtype, opt.DTYPES)
+    name, why = choose_preset(preset, model, sae)
+    found = preflight(resolve(name, model, sae, revision), device=device, dtype=dtype)
+    cost = None
+    if input is not None and not found.failed:
+        cost = _estimate(found, input, RenderOptions(max_tokens=max_tokens))
+    if as_json:
+        summary = {
+            "preset": found.preset.name,
+            "checks": [asdict(check) for check in found.checks],
+            "data": None if cost is None else asdict(cost),
+        }
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        _print(found, f"{name} ({why})" if name else found.preset.name, cost)
+    if found.failed:
+        raise typer.Exit(2)
+
+
+def _estimate(found: Preflight, path: Path, options: RenderOptions) -> DataEstimate:
+    from saefilter.encode.preflight import estimate
+    from saefilter.rows.read import Source
+    from saefilter.run.chunks import conversation_of
+
+    source = Source.open(path)
+    total = source.count_rows()
+    every = max(1, total // SAMPLE_ROWS)
+    items = [conversation_of(row) for row in source.rows(set(range(0, total, every)))]
+    sample = [item for item in items if not isinstance(item, str)]
+    if not sample:
+        raise SaefilterError(f"no row can be scored; the first: {items[0]}", where=str(path))
+    return estimate(found, round(total * len(sample) / len(items)), sample, options)
+
+
+def _print(found: Preflight, title: str, cost: DataEstimate | None) -> None:
+    typer.echo(f"Preset {title}")
+    for check in found.checks:
+        typer.echo(f"  {MARKS[check.status]}  {check.name:10} {check.says}")
+        if check.remedy and check.status != "ok":
+            typer.echo(f"        {'':10} {check.remedy}")
+    if found.placement is not None:
+        for reason in found.placement.reasons:
+            typer.echo(f"        {reason}")
+    if cost is not None:
+        minutes = cost.seconds / 60
+        time = f"{cost.seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
+        typer.echo(f"  data  {cost.rows:,} rows, about {cost.tokens:,} tokens: about {time} here")
+    typer.echo("It will not work as it is." if found.failed else "Ready.")

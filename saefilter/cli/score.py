@@ -10,38 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saefilter.cli import app
-from saefilter.cli.common import (
-    POOLS,
-    TRAIN_ON,
-    choose_preset,
-    one_of,
-    output_console,
-    progress_bar,
-    warn,
-)
+from saefilter.cli import options as opt
+from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
     from saefilter.run.chunks import ScoreSettings
     from saefilter.run.score import ScoreSummary
-
-PresetOption = Annotated[
-    str | None,
-    typer.Option("--preset", help="Model and SAE to read with; see `saefilter presets`."),
-]
-ToxicSetOption = Annotated[
-    str | None,
-    typer.Option("--toxic-set", help="Toxic set: a JSON file or a shipped name [preset's own]."),
-]
-MetricOption = Annotated[
-    str | None,
-    typer.Option("--metric", help="How closeness is measured; docs/metrics.md [contrast]."),
-]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace outputs that exist already.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
 
 @app.command(epilog="Example: saefilter score data.jsonl -o data.scores.parquet")
@@ -51,34 +26,34 @@ def score(
         Path | None,
         typer.Option("-o", "--output", help="Scores file [<input>.scores.parquet here]."),
     ] = None,
-    preset: PresetOption = None,
-    toxic_set: ToxicSetOption = None,
-    metric: MetricOption = None,
-    pool: Annotated[
-        str, typer.Option("--pool", help="Pool activations over trained tokens: mean or max.")
-    ] = "mean",
+    preset: opt.PresetOption = None,
+    model: opt.ModelOption = None,
+    sae: opt.SaeOption = None,
+    revision: opt.RevisionOption = None,
+    toxic_set: opt.ToxicSetOption = None,
+    metric: opt.MetricOption = None,
+    pool: opt.PoolOption = "mean",
     neighbours: Annotated[
         int | None,
         typer.Option("--neighbours", min=1, help="Average this many nearest toxic features."),
     ] = None,
-    train_on: Annotated[
-        str,
-        typer.Option("--train-on", help="Tokens that are trained on: assistant, all, last-turn."),
-    ] = "assistant",
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", min=1, help="Cut rows here, as your trainer does.")
-    ] = 1024,
+    train_on: opt.TrainOnOption = "assistant",
+    max_tokens: opt.MaxTokensOption = 1024,
+    truncation_side: opt.TruncationOption = "right",
+    rendering: opt.RenderingOption = "auto",
     batch_tokens: Annotated[
         int, typer.Option("--batch-tokens", min=1, help="Padded tokens per batch.")
     ] = 8192,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: opt.DeviceOption = "auto",
+    dtype: opt.DtypeOption = "auto",
+    device_map: opt.DeviceMapOption = None,
+    quantize: opt.QuantizeOption = "none",
     on_bad_row: Annotated[
         str, typer.Option("--on-bad-row", help="quarantine (set aside and go on) or error.")
     ] = "quarantine",
-    overwrite: OverwriteOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
+    overwrite: opt.OverwriteOption = False,
+    quiet: opt.QuietOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Score every row of a dataset by its distance to toxic features."""
     from saefilter.rows.read import Source
@@ -86,22 +61,29 @@ def score(
     from saefilter.run.scores import SUFFIX
 
     source = Source.open(input)
-    name, why = choose_preset(preset)
+    name, why = choose_preset(preset, model, sae)
     settings = ScoreSettings(
         preset=name,
+        model=model,
+        sae=sae,
+        revision=revision,
         toxic_set=toxic_set,
         metric=metric,
-        pool=one_of("--pool", pool, POOLS),
+        pool=one_of("--pool", pool, opt.POOLS),
         neighbours=neighbours,
-        train_on=one_of("--train-on", train_on, TRAIN_ON),
+        train_on=one_of("--train-on", train_on, opt.TRAIN_ON),
         max_tokens=max_tokens,
         batch_tokens=batch_tokens,
         device=device,
-        dtype=one_of("--dtype", dtype, ("auto", "fp32", "bf16", "fp16")),
+        dtype=one_of("--dtype", dtype, opt.DTYPES),
+        device_map=device_map,
+        quantize=one_of("--quantize", quantize, opt.QUANTIZATIONS),
+        rendering=one_of("--rendering", rendering, opt.RENDERINGS),
+        truncation_side=one_of("--truncation-side", truncation_side, opt.SIDES),
         on_bad_row=one_of("--on-bad-row", on_bad_row, ("quarantine", "error")),
     )
     target = output or Path(f"{source.stem}{SUFFIX}")
-    warn(f"Preset {name} ({why})", quiet=quiet or as_json)
+    warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=quiet or as_json)
     summary = run_score(source, target, settings, overwrite=overwrite, quiet=quiet or as_json)
     if as_json:
         typer.echo(json.dumps(summary_json(summary), ensure_ascii=False, indent=2))
@@ -114,13 +96,24 @@ def score(
 def run_score(
     source: Source, target: Path, settings: ScoreSettings, *, overwrite: bool, quiet: bool
 ) -> ScoreSummary:
-    """Score with a progress bar."""
+    """Score with a progress bar; says why device and dtype were chosen, and what looks wrong."""
+    from saefilter.run.chunks import ChunkScorer
     from saefilter.run.publish import refuse_existing
     from saefilter.run.score import score_file
 
     refuse_existing([target], overwrite=overwrite)  # before any work
-    with progress_bar("Scoring", source.count_rows(), quiet=quiet) as advance:
-        return score_file(source, target, settings, overwrite=overwrite, advance=advance)
+    total = source.count_rows()
+    scorer = ChunkScorer.load(settings)
+    encoder = scorer.encoder
+    for line in (*encoder.placement.reasons, *(f"Warning: {text}" for text in encoder.warnings)):
+        warn(line, quiet=quiet)
+    with progress_bar("Scoring", total, quiet=quiet) as advance:
+        summary = score_file(
+            source, target, settings, overwrite=overwrite, chunk_scorer=scorer, advance=advance
+        )
+    if suspicious := encoder.l0_warning():
+        warn(f"Warning: {suspicious}", quiet=quiet)
+    return summary
 
 
 def summary_json(summary: ScoreSummary) -> dict[str, object]:

@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,41 @@ def truncated_checkpoint(
         yield folder
 
 
+@dataclass(frozen=True)
+class ShardPlan:
+    """Which weight files a truncated model needs."""
+
+    needed: tuple[str, ...]
+    total: int
+    """Weight files of the whole model."""
+    missing: tuple[str, ...]
+    """Needed files that are not on this machine."""
+
+
+def plan_shards(model: str, revision: str | None, layers: int, *, text_only: bool) -> ShardPlan:
+    """Find out without downloading weights. Raises SaefilterError when the model has none."""
+    index_path = find_file(model, INDEX, revision)
+    if index_path is None:
+        names, total = {SINGLE}, 1
+    else:
+        weight_map = _read_index(index_path)["weight_map"]
+        wanted = wanted_tensors(list(weight_map), layers, text_only=text_only)
+        names = {weight_map[tensor] for tensor in wanted}
+        total = len(set(weight_map.values()))
+    missing = [name for name in sorted(names) if not on_this_machine(model, name, revision)]
+    return ShardPlan(tuple(sorted(names)), total, tuple(missing))
+
+
+def on_this_machine(model: str, name: str, revision: str | None = None) -> bool:
+    """Whether a file of the model is in its folder or in the hub's cache."""
+    folder = Path(model)
+    if folder.is_dir():
+        return (folder / name).exists()
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(model, name, revision=revision), str)
+
+
 def _read_index(path: Path) -> dict[str, Any]:
     try:
         index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -104,17 +140,11 @@ def find_file(model: str, name: str, revision: str | None = None) -> Path | None
         try:
             return Path(hf_hub_download(model, name, revision=revision))
         except LocalEntryNotFoundError:
-            if not _cached(model, revision):
+            if not on_this_machine(model, "config.json", revision):
                 raise
             return None  # offline, and the repository is in the cache without this file
         except EntryNotFoundError:
             return None
-
-
-def _cached(model: str, revision: str | None) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)
 
 
 @contextmanager

@@ -22,12 +22,12 @@ from saefilter.encode.model import (
     load_truncated_model,
     truncated_config,
 )
-from saefilter.encode.placement import count_parameters, place
+from saefilter.encode.placement import model_size, place
 from saefilter.encode.presets import Preset
+from saefilter.encode.rendering import build_renderer
 from saefilter.encode.sae import Sae, hook_layers, load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError
-from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.render import PlainRenderer, RenderOptions, Window, load_tokenizer
 
 DEFAULT_BATCH_TOKENS = 8192
@@ -88,7 +88,7 @@ class Encoder:
         config = truncated_config(load_config(path, preset.revision), layers, preset.model)
         check_d_model(preset, sae.d_model, config.hidden_size)
         self.placement = place(
-            count_parameters(config),
+            model_size(config).parameters,
             sae.n_bytes,
             device=device,
             dtype=preset.dtype if dtype == "auto" else dtype,
@@ -117,21 +117,13 @@ class Encoder:
         self, options: RenderOptions | None = None, rendering: str = "auto"
     ) -> PlainRenderer:
         """The renderer that goes with this model. Raises SaefilterError when it has no template."""
-        if rendering == "auto":
-            rendering = self.preset.rendering
-        if rendering == "auto":
-            rendering = "chat" if self.tokenizer.chat_template else "plain"
-        if rendering == "chat" and not self.tokenizer.chat_template:
-            raise SaefilterError(
-                f"the tokenizer of {self.preset.model} has no chat template",
-                remedy="Use --rendering plain.",
-            )
-        kind = ChatRenderer if rendering == "chat" else PlainRenderer
-        return kind(
+        return build_renderer(
             self.tokenizer,
+            self.preset,
             context=self.context,
-            options=options,
             prepend_bos=bool(self.sae.prepend_bos),
+            options=options,
+            rendering=rendering,
         )
 
     def l0(self) -> float:

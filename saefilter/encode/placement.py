@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from saefilter.encode.model import DTYPES
 from saefilter.errors import SaefilterError
@@ -95,10 +96,28 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def count_parameters(config: Any) -> int:
-    """Parameters of a configuration's model before any weight is loaded (built without memory)."""
+@dataclass(frozen=True)
+class Size:
+    """Of a model, known before any weight is loaded."""
+
+    parameters: int
+    per_token: int
+    """Parameters that a token is multiplied with: without embeddings, and of a mixture of experts
+    only as many as are chosen."""
+
+
+def model_size(config: Any) -> Size:
+    """Size of a configuration's model (built without memory)."""
     from transformers import AutoModel
 
     with torch.device("meta"):
         model = AutoModel._model_mapping[type(config)](config)
-    return sum(parameter.numel() for parameter in model.parameters())
+    looked_up = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    chosen = (getattr(config, "num_experts_per_tok", None) or 1) / experts if experts else 1.0
+    total = per_token = 0
+    for name, parameter in model.named_parameters():
+        total += parameter.numel()
+        if id(parameter) not in looked_up:
+            per_token += round(parameter.numel() * (chosen if ".experts." in name else 1.0))
+    return Size(total, per_token)

@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,54 @@ def find_sae(reference: str) -> Path:
     if (cached / CONFIG).exists():
         return cached
     return _converted(reference)
+
+
+@dataclass(frozen=True)
+class SaeFacts:
+    """What an SAE's configuration says, read without its weights."""
+
+    architecture: str
+    d_model: int
+    d_sae: int
+    hook: str
+    model_name: str
+    prepend_bos: bool
+    local: bool
+    """Whether its weights are on this machine in a form that loads at once."""
+
+
+def peek_sae(reference: str) -> SaeFacts:
+    """An SAE's configuration; of a release that is not converted yet, only that is downloaded.
+
+    Raises SaefilterError when there is no such SAE, or it cannot be used.
+    """
+    folder = Path(reference)
+    local = (
+        reference.startswith("shipped:")
+        or folder.is_dir()
+        or (_cache_entry(reference) / CONFIG).exists()
+    )
+    if local:
+        path = find_sae(reference) / CONFIG
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        with _sae_lens_errors(reference), _shapes_from_cached_files():
+            from sae_lens.loading.pretrained_sae_loaders import load_sae_config_from_huggingface
+            from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+            release, sae_id = split_reference(reference, get_pretrained_saes_directory())
+            config = load_sae_config_from_huggingface(release, sae_id)
+    metadata = {**config, **(config.get("metadata") or {})}
+    refuse_transcoder(config.get("architecture", "standard"), reference)
+    return SaeFacts(
+        architecture=config.get("architecture", "standard"),
+        d_model=int(config["d_in"]),
+        d_sae=int(config["d_sae"]),
+        hook=str(metadata.get("hook_name") or ""),
+        model_name=str(metadata.get("model_name") or ""),
+        prepend_bos=bool(metadata.get("prepend_bos")),
+        local=local,
+    )
 
 
 def split_reference(reference: str, releases: dict[str, Any]) -> tuple[str, str]:
@@ -110,12 +159,9 @@ def _converted(reference: str, folder: Path | None = None) -> Path:
 
 def _convert(reference: str, folder: Path | None, target: Path) -> float | None:
     """Save the SAE in sae-lens's disk format; returns the L0 that the registry states for it."""
-    with _sae_lens_errors(reference), _no_pickled_code():
+    with _sae_lens_errors(reference), _no_pickled_code(), _shapes_from_cached_files():
         from sae_lens import SAE
-        from sae_lens.loading.pretrained_sae_loaders import (
-            load_sae_config_from_huggingface,
-            sparsify_disk_loader,
-        )
+        from sae_lens.loading.pretrained_sae_loaders import sparsify_disk_loader
         from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
         if folder is not None:
@@ -124,9 +170,7 @@ def _convert(reference: str, folder: Path | None, target: Path) -> float | None:
             return None
         releases = get_pretrained_saes_directory()
         release, sae_id = split_reference(reference, releases)
-        config = load_sae_config_from_huggingface(release, sae_id)
-        refuse_transcoder(config["architecture"], reference)  # before the weights are downloaded
-        hook_layers(config.get("hook_name") or (config.get("metadata") or {}).get("hook_name", ""))
+        hook_layers(peek_sae(reference).hook)  # refused before its weights are downloaded
         sae = SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
         _save(sae, target)
         known = releases[release].expected_l0.get(sae_id) if release in releases else None
@@ -151,6 +195,31 @@ def _no_pickled_code() -> Iterator[None]:
     finally:
         if before is not None:
             os.environ[name] = before
+
+
+@contextmanager
+def _shapes_from_cached_files() -> Iterator[None]:
+    """sae-lens asks the hub for the shapes in a safetensors file even when the file is on this
+    machine; a cached one answers for itself, so that no network is needed."""
+    from huggingface_hub import try_to_load_from_cache
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+    from safetensors import safe_open
+
+    ask_the_hub = loaders.get_safetensors_tensor_shapes
+
+    def shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
+        path = try_to_load_from_cache(repo_id, filename)
+        if not isinstance(path, str):
+            found: dict[str, list[int]] = ask_the_hub(repo_id, filename)
+            return found
+        with safe_open(path, framework="pt") as file:
+            return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+    loaders.get_safetensors_tensor_shapes = shapes
+    try:
+        yield
+    finally:
+        loaders.get_safetensors_tensor_shapes = ask_the_hub
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Templates say nothing of masks, or leave them empty. So each message's content is replaced by a mark,
 the template is rendered, and the marks show which text is whose. The result is compared with what the
 template makes of the real contents; where a template changes a content (cuts reasoning out, writes
-tool calls) the turn is found by rendering the conversation up to it instead.
+tool calls) only that turn is marked, and what stands in its place is what is trained on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from saefilter.rows.render import (
     trained_messages,
 )
 
-FIXED_DATE = "2025-01-01"
+FIXED_DATE = "{%- macro strftime_now(format) -%}2025-01-01{%- endmacro -%}"
 """What templates that print today's date are told: scores must not change overnight."""
 SENTINEL = "\ue000{}\ue001"
 """Private-use characters around the message's number; rows that hold them are told apart."""
@@ -43,6 +43,8 @@ class ChatRenderer(PlainRenderer):
     ):
         super().__init__(tokenizer, context=context, options=options, prepend_bos=prepend_bos)
         self.bos: int | None = tokenizer.bos_token_id
+        self.wants_bos = prepend_bos
+        self.writes_bos = False
         self.special_texts = [
             entry.content for entry in tokenizer.added_tokens_decoder.values() if entry.special
         ]
@@ -81,19 +83,20 @@ class ChatRenderer(PlainRenderer):
                 composed = _composed(skeleton, messages, marks, strip) if skeleton else []
                 if composed and "".join(segment.text for segment in composed) == real:
                     return composed
-        return self._by_prefixes(messages, tools, marks, real)
+        return self._around(messages, tools, marks, real)
 
     def _rendered(
         self, messages: Sequence[Message], tools: Sequence[Message], *, prompt: bool = False
     ) -> str:
+        offered = tools[0].fields["tools"] if tools else None
         dicts = [{"role": m.role, "content": m.content, **m.fields} for m in messages]
         try:
             text: str = self.tokenizer.apply_chat_template(
                 dicts,
-                tools=tools[0].fields["tools"] if tools else None,
+                tools=offered,
+                chat_template=FIXED_DATE + self.tokenizer.get_chat_template(tools=offered),
                 tokenize=False,
                 add_generation_prompt=prompt,
-                strftime_now=lambda _format: FIXED_DATE,
             )
         except (TemplateError, TypeError, KeyError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -118,22 +121,23 @@ class ChatRenderer(PlainRenderer):
             self.skeletons[roles] = [*parts, rest] if whole else None
         return self.skeletons[roles]
 
-    def _by_prefixes(
+    def _around(
         self, messages: list[Message], tools: Sequence[Message], marks: list[bool], real: str
     ) -> list[Segment]:
-        """Find each trained turn as what the rendering gains by it."""
+        """Find each trained turn as what lies between the text before its content and after it."""
         segments: list[Segment] = []
         done = 0
         for i, trained in enumerate(marks):
             if not trained:
                 continue
-            start = _common(real, self._rendered(messages[:i], tools, prompt=True) if i else "")
-            upto = self._rendered(messages[: i + 1], tools)
-            marked = Message(messages[i].role, SENTINEL.format(i))
-            ended = self._rendered([*messages[:i], marked], tools)
-            tail = ended.rpartition(SENTINEL.format(i))[2]
-            end = _common(real, upto.removesuffix(tail) if tail else upto)
-            if start < done or end < start:
+            mark = SENTINEL.format(i)
+            marked = [*messages[:i], Message(messages[i].role, mark), *messages[i + 1 :]]
+            before, found, after = self._rendered(marked, tools).partition(mark)
+            if not real.startswith(before):  # the template puts something before this content
+                before = self._rendered(messages[:i], tools, prompt=True) if i else ""
+            start, end = len(before), len(real) - len(after)
+            placed = found and real.startswith(before) and real.endswith(after)
+            if not placed or not done <= start <= end:
                 raise RowProblem("the chat template's text cannot be matched with the row's turns")
             segments.append(Segment(real[done:start], False, template=True))
             segments.append(Segment(real[start:end], True, template=True))
@@ -160,11 +164,11 @@ class ChatRenderer(PlainRenderer):
                 found[number] = tokens
         for number in kinds["apart"]:
             found[number] = self._apart(rows[number])
-        tokenised = [tokens for tokens in found if tokens is not None]
-        for tokens, segments in zip(tokenised, rows, strict=True):
-            if any(segment.template for segment in segments):
-                self._refuse_double_bos(tokens)
-        return tokenised
+        return [
+            self._without_bos(tokens) if number not in kinds["plain"] else tokens
+            for number, tokens in enumerate(found)
+            if tokens is not None
+        ]
 
     def _looks_special(self, segment: Segment) -> bool:
         return not segment.template and any(text in segment.text for text in self.special_texts)
@@ -177,20 +181,25 @@ class ChatRenderer(PlainRenderer):
             offset += len(segment.text)
         return Tokens(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _refuse_double_bos(self, tokens: Tokens) -> None:
-        if self.bos is not None and (tokens.ids[:2] == self.bos).sum() == 2:
+    def _without_bos(self, tokens: Tokens) -> Tokens:
+        """Without the BOS that most templates write: every window gets its own."""
+        if self.bos is None or not len(tokens.ids) or tokens.ids[0] != self.bos:
+            return tokens
+        self.writes_bos = True
+        if len(tokens.ids) > 1 and tokens.ids[1] == self.bos:
             raise SaefilterError(
                 "the chat template begins with two BOS tokens, which no model was trained on",
                 remedy="Remove bos_token from the template, or use --rendering plain.",
             )
+        return Tokens(tokens.ids[1:], tokens.spans[1:], tokens.special[1:])
 
     def surroundings(self, tokens: Tokens) -> tuple[list[int], list[int]]:
-        """One BOS, which most templates write themselves; nothing after."""
+        """One BOS before, where the template writes one or the SAE was trained so; nothing after."""
         if not tokens.special.any():
             return super().surroundings(tokens)
-        if self.bos is not None and len(tokens.ids) and tokens.ids[0] == self.bos:
-            return [], []
-        return [token for token in self.prefix if token == self.bos], []
+        if self.bos is not None and (self.writes_bos or self.wants_bos):
+            return [self.bos], []
+        return [], []
 
 
 def _composed(
@@ -202,10 +211,3 @@ def _composed(
         content = message.content.strip() if strip else message.content
         segments += [Segment(before, False, template=True), Segment(content, trained)]
     return [*segments, Segment(skeleton[-1], False, template=True)]
-
-
-def _common(text: str, prefix: str) -> int:
-    """Length of the prefix. Raises RowProblem when the text does not begin with it."""
-    if not text.startswith(prefix):
-        raise RowProblem("the chat template's text cannot be matched with the row's turns")
-    return len(prefix)

@@ -157,11 +157,11 @@ class PlainRenderer:
             truncation=False,
             verbose=False,
         )
-        special_ids = _special_ids(self.tokenizer)
+        control = special_ids(self.tokenizer)
         found = []
         for ids, spans in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
             id_array = np.asarray(ids, dtype=np.int64)
-            special = np.isin(id_array, special_ids) & (not split_special_tokens)
+            special = np.isin(id_array, control) & (not split_special_tokens)
             found.append(
                 Tokens(id_array, np.asarray(spans, dtype=np.int32).reshape(-1, 2), special)
             )
@@ -178,9 +178,11 @@ class PlainRenderer:
         text = "".join(segment.text for segment in segments)
         trained = ~tokens.special & _overlaps(_char_mask(segments), tokens.spans)
         prefix, suffix = self.surroundings(tokens)
-        kept = slice(0, self.options.max_tokens)
+        # trainers count the BOS; CLS and SEP belong to models that nobody trains so
+        limit = max(0, self.options.max_tokens - prefix.count(self.tokenizer.bos_token_id))
+        kept = slice(0, limit)
         if self.options.truncation_side == "left":
-            kept = slice(max(0, len(tokens.ids) - self.options.max_tokens), None)
+            kept = slice(max(0, len(tokens.ids) - limit), None)
         ids, spans, scored = tokens.ids[kept], tokens.spans[kept], trained[kept]
         n_trained, n_scored = int(trained.sum()), int(scored.sum())
         row = RenderedRow(
@@ -244,7 +246,7 @@ def _surroundings(tokenizer: Any) -> tuple[list[int], list[int]]:
     return ids[: content[0]], ids[content[-1] + 1 :]
 
 
-def _special_ids(tokenizer: Any) -> list[int]:
+def special_ids(tokenizer: Any) -> list[int]:
     """Ids of control tokens: the named ones, and the added ones that are marked as special."""
     added = [token for token, entry in tokenizer.added_tokens_decoder.items() if entry.special]
     return sorted({*tokenizer.all_special_ids, *added})

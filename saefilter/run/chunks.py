@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from saefilter.errors import SaefilterError
@@ -15,7 +15,6 @@ from saefilter.run.scores import QUARANTINED, SCORED
 
 if TYPE_CHECKING:
     from saefilter.encode.encoder import Encoder
-    from saefilter.encode.presets import Preset
     from saefilter.geometry.scorer import Scorer
 
 
@@ -70,10 +69,11 @@ class ChunkScorer:
     def load(cls, settings: ScoreSettings) -> ChunkScorer:
         """Load preset and toxic set. Raises SaefilterError when they do not belong together."""
         from saefilter.encode.encoder import Encoder
+        from saefilter.encode.presets import resolve
         from saefilter.geometry.scorer import Scorer
         from saefilter.toxic.toxicset import load_toxic_set
 
-        preset = chosen_preset(settings)
+        preset = resolve(settings.preset, settings.model, settings.sae, settings.revision)
         reference = settings.toxic_set or preset.toxic_set
         if reference is None:
             raise SaefilterError(
@@ -141,20 +141,6 @@ class ChunkScorer:
             }
             scored.append(ScoredRow(entry, text.text))
         return scored
-
-
-def chosen_preset(settings: ScoreSettings) -> Preset:
-    """The named preset, or the pair of model and SAE. Raises SaefilterError."""
-    from saefilter.encode.presets import load_preset, pair
-
-    if settings.model and settings.sae:
-        return pair(settings.model, settings.sae, settings.revision)
-    if settings.model or settings.sae or settings.preset is None:
-        raise SaefilterError(
-            "--model and --sae go together", remedy="Give both, or a --preset instead."
-        )
-    preset = load_preset(settings.preset)
-    return replace(preset, revision=settings.revision) if settings.revision else preset
 
 
 def conversation_of(row: Row) -> Conversation | str:

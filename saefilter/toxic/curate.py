@@ -59,6 +59,7 @@ def curate(
     options: CurationOptions,
     pool: str = "mean",
     train_on: str = "assistant",
+    rendering: str = "auto",
     describe_with: Sequence[Path] = (),
     advance: Callable[[int, int], None] | None = None,
 ) -> ToxicSet:
@@ -72,7 +73,7 @@ def curate(
     sources: list[dict[str, Any]] = []
     for number, pair in enumerate(files):
         for path, toxic in ((pair.toxic, True), (pair.benign, False)):
-            part = encode_contrast(encoder, path, toxic, number, pool, train_on, advance)
+            part = encode_contrast(encoder, path, toxic, number, pool, train_on, rendering, advance)
             parts.append(part)
             sources.append(
                 {
@@ -86,7 +87,8 @@ def curate(
         encoder, joined(parts), name=name, options=options, pool=pool, sources=sources
     )
     texts = list(describe_with) or [path for pair in files for path in (pair.toxic, pair.benign)]
-    return with_labels(toxic_set, encoder, [c for path in texts for c in usable_rows(path)])
+    conversations = [c for path in texts for c in usable_rows(path)]
+    return with_labels(toxic_set, encoder, conversations, rendering)
 
 
 def usable_rows(path: Path) -> list[Conversation]:
@@ -107,11 +109,12 @@ def encode_contrast(
     source: int,
     pool: str,
     train_on: str,
+    rendering: str,
     advance: Callable[[int, int], None] | None = None,
 ) -> Contrast:
     """One side of one source, encoded. Raises SaefilterError when it has too few usable rows."""
     conversations = usable_rows(path)
-    part = encode_conversations(encoder, conversations, pool, train_on, advance)
+    part = encode_conversations(encoder, conversations, pool, train_on, rendering, advance)
     usable = np.asarray(part[0].sum(axis=1)).ravel() > 0
     if usable.sum() < MIN_ROWS:
         raise SaefilterError(
@@ -128,10 +131,11 @@ def encode_conversations(
     conversations: Sequence[Conversation],
     pool: str = "mean",
     train_on: str = "assistant",
+    rendering: str = "auto",
     advance: Callable[[int, int], None] | None = None,
 ) -> tuple[sparse.csr_matrix, NDArray[np.float32]]:
     """Pooled activations `[n, d_sae]` and mean residuals `[n, d_model]`."""
-    renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS, train_on))
+    renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS, train_on), rendering)
     features, residuals = [], []
     for start in range(0, len(conversations), CHUNK_ROWS):
         chunk = conversations[start : start + CHUNK_ROWS]
@@ -281,10 +285,13 @@ def _refitted(
 
 
 def with_labels(
-    toxic_set: ToxicSet, encoder: Encoder, conversations: Sequence[Conversation]
+    toxic_set: ToxicSet,
+    encoder: Encoder,
+    conversations: Sequence[Conversation],
+    rendering: str = "auto",
 ) -> ToxicSet:
     """The set with labels and snippets of its features, and labels of the features next to them."""
-    renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS))
+    renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS), rendering)
     rendered, windows = renderer.render(conversations)
     push = Scorer(toxic_set, encoder.sae.directions()).token_weights
     own = [feature.index for feature in toxic_set.features]

@@ -22,7 +22,7 @@ from checkpoints import (
 from transformers import AutoModel
 
 from saefilter.encode.model import load_truncated_model
-from saefilter.encode.placement import choose_device, count_parameters
+from saefilter.encode.placement import choose_device, model_size
 from saefilter.errors import SaefilterError
 
 FAMILIES = configs()
@@ -133,7 +133,13 @@ def test_the_last_layer_is_read_before_the_final_norm(tmp_path: Path) -> None:
 
 def test_parameters_are_counted_without_loading_them(tmp_path: Path) -> None:
     model = random_model(FAMILIES["qwen3"])
-    assert count_parameters(FAMILIES["qwen3"]) == size(model)
+    found = model_size(FAMILIES["qwen3"])
+    assert found.parameters == size(model)
+    assert found.per_token == size(model) - size(model.embed_tokens)
+    experts = random_model(FAMILIES["gpt_oss"])
+    within = sum(size(layer.mlp.experts) for layer in experts.layers)
+    rest = size(experts) - size(experts.embed_tokens) - within
+    assert model_size(FAMILIES["gpt_oss"]).per_token == rest + within / 2  # two experts of four
 
 
 def test_errors(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ D_MODEL, D_SAE = 24, 96
 
 def write_sae(folder: Path, architecture: str, **config: object) -> Path:
     """An SAE with random weights, written by sae-lens itself."""
+    from sae_lens.saes.gated_sae import GatedSAE, GatedSAEConfig
     from sae_lens.saes.jumprelu_sae import JumpReLUSAE, JumpReLUSAEConfig
     from sae_lens.saes.standard_sae import StandardSAE, StandardSAEConfig
     from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
@@ -24,6 +25,7 @@ def write_sae(folder: Path, architecture: str, **config: object) -> Path:
         "standard": (StandardSAE, StandardSAEConfig),
         "topk": (TopKSAE, TopKSAEConfig),
         "jumprelu": (JumpReLUSAE, JumpReLUSAEConfig),
+        "gated": (GatedSAE, GatedSAEConfig),
     }
     sae_class, config_class = kinds[architecture]
     sae = sae_class(config_class(d_in=D_MODEL, d_sae=D_SAE, **config))
@@ -44,6 +46,7 @@ def write_sae(folder: Path, architecture: str, **config: object) -> Path:
         ("topk", {"k": 7}),
         ("topk", {"k": 7, "rescale_acts_by_decoder_norm": True, "apply_b_dec_to_input": False}),
         ("jumprelu", {}),
+        ("gated", {}),
     ],
 )
 def test_encode_equals_sae_lens(
@@ -84,9 +87,13 @@ def test_directions_are_unit_rows(tmp_path: Path) -> None:
 def test_an_unknown_architecture_and_a_missing_file_are_errors(tmp_path: Path) -> None:
     folder = write_sae(tmp_path / "sae", "topk", k=3)
     config = json.loads((folder / "cfg.json").read_text())
-    (folder / "cfg.json").write_text(json.dumps({**config, "architecture": "transcoder"}))
-    with pytest.raises(SaefilterError, match="architecture 'transcoder' is not supported"):
-        load_sae(folder)
+    for name, message in (
+        ("temporal", "'temporal' is not supp"),
+        ("transcoder", "reads one place"),
+    ):
+        (folder / "cfg.json").write_text(json.dumps({**config, "architecture": name}))
+        with pytest.raises(SaefilterError, match=message):
+            load_sae(folder)
     (folder / "sae_weights.safetensors").unlink()
     with pytest.raises(SaefilterError, match="not an SAE in sae-lens's format"):
         load_sae(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -102,7 +102,16 @@ def load_preset(name: str) -> Preset:
     return Preset(name=name, **_table()[name])
 
 
-def pair(model: str, sae: str, revision: str | None = None) -> Preset:
-    """A preset of any model and SAE."""
-    name = f"{model} with {sae}"
-    return Preset(name=name, summary=name, model=model, sae=sae, revision=revision)
+def resolve(
+    name: str | None, model: str | None, sae: str | None, revision: str | None = None
+) -> Preset:
+    """The named preset, or the pair of a model and an SAE. Raises SaefilterError."""
+    if model and sae:
+        label = f"{model} with {sae}"
+        return Preset(name=label, summary=label, model=model, sae=sae, revision=revision)
+    if model or sae or name is None:
+        raise SaefilterError(
+            "--model and --sae go together", remedy="Give both, or a --preset instead."
+        )
+    preset = load_preset(name)
+    return replace(preset, revision=revision) if revision else preset

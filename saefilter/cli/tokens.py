@@ -1,0 +1,147 @@
+"""`saefilter tokens`: a row as the model sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saefilter.cli import app
+from saefilter.cli import options as opt
+from saefilter.cli.common import choose_preset, one_of, output_console, warn
+from saefilter.errors import SaefilterError
+
+if TYPE_CHECKING:
+    from saefilter.rows.render import RenderedRow, Window
+
+STYLES = {"scored": "bold black on green", "context": "dim", "special": "magenta"}
+
+
+@app.command(epilog="Example: saefilter tokens data.jsonl --row 3 --preset gemma-2-2b")
+def tokens(
+    input: Annotated[Path, typer.Argument(help="Dataset.")],
+    row: Annotated[int, typer.Option("--row", min=0, help="Which row, from 0.")] = 0,
+    preset: opt.PresetOption = None,
+    model: opt.ModelOption = None,
+    sae: opt.SaeOption = None,
+    revision: opt.RevisionOption = None,
+    train_on: opt.TrainOnOption = "assistant",
+    max_tokens: opt.MaxTokensOption = 1024,
+    truncation_side: opt.TruncationOption = "right",
+    rendering: opt.RenderingOption = "auto",
+    as_json: opt.JsonOption = False,
+) -> None:
+    """Show one row token by token: which are scored, which are context, which the template's.
+
+    Only the tokenizer is loaded.
+    """
+    from saefilter.encode.presets import resolve
+    from saefilter.encode.rendering import build_renderer
+    from saefilter.encode.sae_source import peek_sae
+    from saefilter.rows.read import Source
+    from saefilter.rows.render import RenderOptions, load_tokenizer
+    from saefilter.run.chunks import conversation_of
+
+    options = RenderOptions(
+        max_tokens,
+        one_of("--train-on", train_on, opt.TRAIN_ON),
+        one_of("--truncation-side", truncation_side, opt.SIDES),
+    )
+    one_of("--rendering", rendering, opt.RENDERINGS)
+    source = Source.open(input)
+    name, why = choose_preset(preset, model, sae)
+    warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=as_json)
+    chosen = resolve(name, model, sae, revision)
+    wanted = next(source.rows({row}), None)
+    if wanted is None:
+        raise SaefilterError(
+            f"there is no row {row}", where=str(input), remedy=f"It has {source.count_rows()}."
+        )
+    conversation = conversation_of(wanted)
+    if isinstance(conversation, str):
+        raise SaefilterError(conversation, where=f"{input}:{wanted.line}")
+    tokenizer = load_tokenizer(chosen.model_path(), chosen.revision)
+    renderer = build_renderer(
+        tokenizer,
+        chosen,
+        context=chosen.context or 1 << 20,
+        prepend_bos=peek_sae(chosen.sae).prepend_bos,
+        options=options,
+        rendering=rendering,
+    )
+    (rendered,), windows = renderer.render([conversation])
+    if rendered.problem:
+        raise SaefilterError(rendered.problem, where=f"{input}:{wanted.line}")
+    if as_json:
+        typer.echo(json.dumps(_as_json(rendered, windows, tokenizer), ensure_ascii=False, indent=1))
+    else:
+        _print(rendered, windows, tokenizer)
+
+
+def _kind(window: Window, position: int, special: set[int]) -> str:
+    if window.scored[position]:
+        return "scored"
+    return "special" if int(window.ids[position]) in special else "context"
+
+
+def _special(tokenizer: object) -> set[int]:
+    from saefilter.rows.render import special_ids
+
+    return set(special_ids(tokenizer))
+
+
+def _as_json(rendered: RenderedRow, windows: list[Window], tokenizer: object) -> dict[str, object]:
+    special = _special(tokenizer)
+    return {
+        "n_tokens": rendered.n_tokens,
+        "n_trained": rendered.n_trained,
+        "n_scored": rendered.n_scored,
+        "windows": [
+            [
+                {
+                    "id": int(token),
+                    "text": tokenizer.decode([int(token)]),  # type: ignore[attr-defined]
+                    "kind": _kind(window, i, special),
+                }
+                for i, token in enumerate(window.ids)
+            ]
+            for window in windows
+        ],
+    }
+
+
+def _print(rendered: RenderedRow, windows: list[Window], tokenizer: object) -> None:
+    from rich.text import Text
+
+    console, special = output_console(), _special(tokenizer)
+    coloured = console.is_terminal and not console.no_color
+    for number, window in enumerate(windows):
+        if len(windows) > 1:
+            console.print(f"window {number + 1} of {len(windows)}")
+        line = Text()
+        for i, token in enumerate(window.ids):
+            kind = _kind(window, i, special)
+            shown = _visible(tokenizer.decode([int(token)]))  # type: ignore[attr-defined]
+            if coloured:
+                line.append(shown, STYLES[kind])
+                line.append("\u2009")
+            else:
+                line.append({"scored": f"[{shown}]", "special": f"<{shown}>"}.get(kind, shown))
+                line.append(" ")
+        console.print(line, soft_wrap=True)
+    cut = " (the rest is cut)" if rendered.truncated else ""
+    legend = "" if coloured else " Marked: [scored] and <special> tokens."
+    typer.echo(
+        f"{rendered.n_scored} scored of {rendered.n_trained} trained tokens{cut}, "
+        f"{rendered.n_tokens} in the row.{legend}"
+    )
+
+
+def _visible(text: str) -> str:
+    """Control characters as symbols, so that none reaches the terminal."""
+    return "".join(
+        {"\n": "⏎", "\t": "⇥", " ": "␣"}.get(char, char if char.isprintable() else "�")
+        for char in text
+    )

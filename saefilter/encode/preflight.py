@@ -1,0 +1,217 @@
+"""Will it work? Everything that can be known in seconds, before any weight is loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from saefilter.encode.belong import check_d_model
+from saefilter.encode.checkpoint import plan_shards
+from saefilter.encode.model import DTYPES, load_config, truncated_config
+from saefilter.encode.placement import (
+    GIB,
+    HEADROOM,
+    Placement,
+    Size,
+    free_memory,
+    model_size,
+    place,
+    weight_bytes,
+)
+from saefilter.encode.presets import Preset
+from saefilter.encode.rendering import build_renderer
+from saefilter.encode.sae import hook_layers
+from saefilter.encode.sae_source import SaeFacts, peek_sae
+from saefilter.errors import SaefilterError
+from saefilter.rows.formats import Conversation
+from saefilter.rows.render import RenderOptions, load_tokenizer
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+MATRIX = 1024
+"""Side of the matrices that measure the device's arithmetic."""
+SECONDS_MEASURED = 0.3
+EFFICIENCY = 0.5
+"""Share of the measured matrix-product rate that a whole run is expected to reach."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question and its answer."""
+
+    name: str
+    status: str
+    """`ok`, `warn` or `fail`."""
+    says: str
+    remedy: str | None = None
+
+
+@dataclass
+class Preflight:
+    """Answers so far, and what later questions need of earlier ones."""
+
+    preset: Preset
+    checks: list[Check] = field(default_factory=list)
+    config: Any = None
+    layers: int = 0
+    text_only: bool = False
+    sae: SaeFacts | None = None
+    placement: Placement | None = None
+    size: Size | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it will not work."""
+        return any(check.status == FAIL for check in self.checks)
+
+    def ask(self, name: str, question: Callable[[], tuple[str, str, str | None]]) -> None:
+        """Put a question; an error is the answer `fail`."""
+        try:
+            status, says, remedy = question()
+        except SaefilterError as error:
+            status, says, remedy = FAIL, error.problem, error.remedy
+        self.checks.append(Check(name, status, says, remedy))
+
+
+def preflight(preset: Preset, *, device: str = "auto", dtype: str = "auto") -> Preflight:
+    """All checks of a preset, or of a pair of model and SAE."""
+    found = Preflight(preset)
+    found.ask("SAE", lambda: _sae(found))
+    found.ask("model", lambda: _model(found))
+    if found.config is not None and found.layers:
+        found.ask("hook", lambda: _hook(found))
+    if found.size is not None:
+        found.ask("weights", lambda: _weights(found))
+        found.ask("memory", lambda: _memory(found, device, dtype))
+    if found.config is not None:
+        found.ask("tokenizer", lambda: _tokenizer(found))
+    return found
+
+
+def _sae(found: Preflight) -> tuple[str, str, str | None]:
+    preset = found.preset
+    facts = peek_sae(preset.sae)
+    found.sae = facts
+    found.layers = hook_layers(preset.hook or facts.hook)
+    where = "on this machine" if facts.local else "to be downloaded and converted once"
+    says = f"{facts.architecture}, {facts.d_sae:,} features, reads {facts.hook}; {where}"
+    return OK, says, None
+
+
+def _model(found: Preflight) -> tuple[str, str, str | None]:
+    preset = found.preset
+    config = load_config(preset.model_path(), preset.revision)
+    text = config.get_text_config()
+    found.config = config
+    found.text_only = text is not config
+    says = f"{type(text).__name__.removesuffix('Config')}, {text.num_hidden_layers} layers"
+    if found.sae is not None:
+        check_d_model(preset, found.sae.d_model, text.hidden_size)
+        says += f", d_model {text.hidden_size} as the SAE expects"
+    if preset.gated:
+        from huggingface_hub import get_token
+
+        says += "; gated, a token is present" if get_token() else "; gated"
+    return OK, says, None
+
+
+def _hook(found: Preflight) -> tuple[str, str, str | None]:
+    truncated = truncated_config(found.config, found.layers, found.preset.model)
+    found.size = model_size(truncated)
+    total = found.config.get_text_config().num_hidden_layers
+    return OK, f"after layer {found.layers} of {total}; the rest is not loaded", None
+
+
+def _weights(found: Preflight) -> tuple[str, str, str | None]:
+    preset = found.preset
+    plan = plan_shards(
+        preset.model_path(), preset.revision, found.layers, text_only=found.text_only
+    )
+    says = f"{len(plan.needed)} of {plan.total} files needed"
+    if not plan.missing:
+        return OK, f"{says}, all on this machine", None
+    if Path(preset.model).is_dir():
+        return FAIL, f"{says}, missing: {', '.join(plan.missing)}", "Download the model again."
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        return FAIL, f"{says}, {len(plan.missing)} not on this machine", "Unset HF_HUB_OFFLINE."
+    return WARN, f"{says}, {len(plan.missing)} to be downloaded", None
+
+
+def _memory(found: Preflight, device: str, dtype: str) -> tuple[str, str, str | None]:
+    preset, sae = found.preset, found.sae
+    assert found.size is not None
+    sae_bytes = 0 if sae is None else 2 * 4 * sae.d_model * sae.d_sae
+    placement = place(
+        found.size.parameters,
+        sae_bytes,
+        device=device,
+        dtype=preset.dtype if dtype == "auto" else dtype,
+        device_map=None,
+    )
+    found.placement = placement
+    weights = weight_bytes(found.size.parameters, placement.dtype)
+    need, free = weights * HEADROOM + sae_bytes, free_memory(placement.device)
+    says = (
+        f"{found.size.parameters / 1e6:,.0f} M parameters in {placement.dtype} and the SAE: "
+        f"{need / GIB:.1f} GiB of {free / GIB:.1f} free on {placement.device}"
+    )
+    if need <= free or placement.device_map:
+        return OK, says, None
+    return FAIL, says, "Use --dtype bf16, --device-map auto, --quantize 8bit, or a smaller preset."
+
+
+def _tokenizer(found: Preflight) -> tuple[str, str, str | None]:
+    preset = found.preset
+    tokenizer = load_tokenizer(preset.model_path(), preset.revision)
+    renderer = build_renderer(tokenizer, preset, context=2048, prepend_bos=True)
+    kind = "the chat template" if type(renderer).__name__ == "ChatRenderer" else "plain"
+    return OK, f"fast; rows are rendered by {kind}", None
+
+
+@dataclass(frozen=True)
+class DataEstimate:
+    """What a dataset will cost."""
+
+    rows: int
+    tokens: int
+    seconds: float
+    """Of scoring, from the device's measured arithmetic."""
+
+
+def estimate(
+    found: Preflight, rows: int, sample: list[Conversation], options: RenderOptions
+) -> DataEstimate:
+    """Tokens and time for `rows` rows, of which `sample` are some."""
+    preset, placement = found.preset, found.placement
+    assert placement is not None
+    assert found.sae is not None
+    assert found.size is not None
+    tokenizer = load_tokenizer(preset.model_path(), preset.revision)
+    context = preset.context or 2048
+    renderer = build_renderer(
+        tokenizer, preset, context=context, prepend_bos=found.sae.prepend_bos, options=options
+    )
+    rendered, windows = renderer.render(sample)
+    per_row = sum(len(window.ids) for window in windows) / max(1, len(rendered))
+    scored = sum(int(window.scored.sum()) for window in windows) / max(1, len(rendered))
+    tokens = round(per_row * rows)
+    work = 2 * found.size.per_token * tokens
+    work += round(2 * found.sae.d_model * found.sae.d_sae * scored * rows)
+    rate = arithmetic_rate(placement.device, placement.dtype) * EFFICIENCY
+    return DataEstimate(rows, tokens, work / rate)
+
+
+def arithmetic_rate(device: torch.device, dtype: str) -> float:
+    """Measured floating-point operations per second of a matrix product."""
+    a = torch.randn(MATRIX, MATRIX, device=device).to(DTYPES[dtype])
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < SECONDS_MEASURED or done < 2:
+        (a @ a).sum().item()  # waits for the device
+        done += 1
+    return done * 2 * MATRIX**3 / (time.perf_counter() - started)

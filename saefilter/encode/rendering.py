@@ -1,0 +1,36 @@
+"""Which renderer goes with a preset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saefilter.encode.presets import Preset
+from saefilter.errors import SaefilterError
+from saefilter.rows.chat import ChatRenderer
+from saefilter.rows.render import PlainRenderer, RenderOptions
+
+
+def build_renderer(
+    tokenizer: Any,
+    preset: Preset,
+    *,
+    context: int,
+    prepend_bos: bool,
+    options: RenderOptions | None = None,
+    rendering: str = "auto",
+) -> PlainRenderer:
+    """The renderer asked for, else the preset's, else the chat template where there is one.
+
+    Raises SaefilterError when there is none.
+    """
+    if rendering == "auto":
+        rendering = preset.rendering
+    if rendering == "auto":
+        rendering = "chat" if tokenizer.chat_template else "plain"
+    if rendering == "chat" and not tokenizer.chat_template:
+        raise SaefilterError(
+            f"the tokenizer of {preset.model} has no chat template",
+            remedy="Use --rendering plain.",
+        )
+    kind = ChatRenderer if rendering == "chat" else PlainRenderer
+    return kind(tokenizer, context=context, options=options, prepend_bos=prepend_bos)

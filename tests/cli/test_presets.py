@@ -1,0 +1,171 @@
+"""Every preset from end to end, on tiny random checkpoints and SAE files in the hub's cache."""
+
+from __future__ import annotations
+
+import json
+import random as rng
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import sae_files
+import transformers as hf
+from checkpoints import chat_tokenizer, into_cache, save_model, small_tokenizer
+from conftest import chat
+from typer.testing import CliRunner
+
+from saefilter.cli import app, commands
+from saefilter.encode.presets import load_preset, preset_names
+from saefilter.run.scores import Scores
+
+commands()
+TINY = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 32}
+BOS = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
+
+
+def decoder(config_class: Any, layers: int, d_model: int = 32, **more: Any) -> Any:
+    return config_class(hidden_size=d_model, num_hidden_layers=layers, **TINY, **more)
+
+
+def gemma3(layers: int) -> Any:
+    vision = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "intermediate_size": 32, "image_size": 16, "patch_size": 8}  # fmt: skip
+    text = decoder(hf.Gemma3TextConfig, layers).to_dict()
+    return hf.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+
+
+PRESETS: list[Any] = [
+    ("gemma-2-2b", lambda: decoder(hf.Gemma2Config, 15, 2304), hf.Gemma2ForCausalLM, None,
+     sae_files.gemma_scope, {}),
+    ("llama-3.1-8b", lambda: decoder(hf.LlamaConfig, 18), hf.LlamaForCausalLM, None,
+     sae_files.llama_scope, {}),
+    ("llama-3.1-8b-instruct", lambda: decoder(hf.LlamaConfig, 18), hf.LlamaForCausalLM,
+     "llama-3.1", sae_files.dictionary_learning,
+     {"layer": 15, "model": "meta-llama/Llama-3.1-8B-Instruct"}),
+    ("gpt-oss-20b",
+     lambda: decoder(hf.GptOssConfig, 14, num_local_experts=4, num_experts_per_tok=2),
+     hf.GptOssForCausalLM, "gpt-oss", sae_files.dictionary_learning,
+     {"layer": 11, "model": "openai/gpt-oss-20b"}),
+    ("qwen2.5-7b-instruct", lambda: decoder(hf.Qwen2Config, 18), hf.Qwen2ForCausalLM, "qwen2.5",
+     sae_files.dictionary_learning, {"layer": 15, "model": "Qwen/Qwen2.5-7B-Instruct"}),
+    ("gemma-3-4b-it", lambda: gemma3(20), hf.Gemma3ForConditionalGeneration, "gemma-3",
+     sae_files.gemma_scope_2, {"model": "gemma-v3-4b-it", "layer": 17}),
+    ("qwen3-1.7b", lambda: decoder(hf.Qwen3Config, 16, 2048), hf.Qwen3ForCausalLM, None,
+     sae_files.qwen_scope, {}),
+    pytest.param(
+        "llama-3.1-8b-instruct-goodfire", lambda: decoder(hf.LlamaConfig, 21, 4096),
+        hf.LlamaForCausalLM, "llama-3.1", sae_files.goodfire, {}, marks=pytest.mark.slow),
+]  # fmt: skip
+
+
+def install(tmp_path: Path, name: str, config: Any, model_class: Any, family: str | None,
+            write: Any, options: dict[str, Any]) -> None:  # fmt: skip
+    """Put a preset's model and SAE into the cache, under their own names."""
+    preset = load_preset(name)
+    tokenizer = chat_tokenizer(family) if family else small_tokenizer(**BOS)
+    save_model(config, tmp_path / "model", tokenizer, model_class=model_class)
+    into_cache(tmp_path / "model", preset.model)
+    release, _, sae_id = preset.sae.partition("/")
+    sae_files.cached_sae(tmp_path / "sae", release, sae_id, write, **options)
+
+
+def contrast(alphabet: str, n: int, seed: int) -> list[dict[str, Any]]:
+    """Rows whose answers are words over an alphabet."""
+    draw = rng.Random(seed)
+    return [
+        chat("Say something.", " ".join("".join(draw.choices(alphabet, k=5)) for _ in range(6)))
+        for _ in range(n)
+    ]
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize(("name", "config", "model_class", "family", "write", "options"), PRESETS)
+def test_curate_score_and_filter(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    jsonl: Callable[..., Path],
+    name: str,
+    config: Callable[[], Any],
+    model_class: Any,
+    family: str | None,
+    write: Any,
+    options: dict[str, Any],
+) -> None:
+    install(tmp_path, name, config(), model_class, family, write, options)
+    monkeypatch.chdir(tmp_path)
+    toxic = jsonl(contrast("vwxyz", 40, 1), "toxic.jsonl")
+    benign = jsonl(contrast("abcde", 40, 2), "benign.jsonl")
+    mixed = jsonl([*contrast("abcde", 16, 3), *contrast("vwxyz", 4, 4)], "data.jsonl")
+    said = run("doctor", "--preset", name, mixed)
+    assert "Ready." in said
+    run("features", "curate", "--toxic", toxic, "--benign", benign, "--preset", name, "-o",
+        "set.json", "--device", "cpu")  # fmt: skip
+    said = run("score", "data.jsonl", "--preset", name, "--toxic-set", "set.json")
+    assert "Preset " + name in said
+    assert "device cpu: no GPU was found" in said or "cuda" in said
+    scores = pq.read_table("data.scores.parquet")
+    distance = scores["distance"].to_numpy()
+    assert sorted(distance.argsort()[:4]) == [16, 17, 18, 19]
+    made = Scores.open(Path("data.scores.parquet")).provenance
+    assert (made.model, made.hook) == (load_preset(name).model, load_preset(name).hook)
+    run("filter", "--drop-count", 4)
+    assert pq.read_table("data.filtered.parquet").num_rows == 16
+    dropped = pq.read_table("data.filtered.dropped.parquet")
+    assert dropped["saefilter_row_id"].to_pylist() == [16, 17, 18, 19]
+
+
+def test_every_preset_is_in_the_registry_and_where_it_says() -> None:
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    releases = get_pretrained_saes_directory()
+    for name in preset_names():
+        preset = load_preset(name)
+        if preset.sae.startswith("shipped:"):
+            continue
+        release, _, sae_id = preset.sae.partition("/")
+        assert sae_id in releases[release].saes_map, name
+        theirs = releases[release].model.rsplit("/", 1)[-1].lower()
+        assert theirs == preset.model.rsplit("/", 1)[-1].lower(), name
+        number = "".join(c if c.isdigit() else " " for c in sae_id).split()[0]
+        assert preset.hook == f"blocks.{number}.hook_resid_post", name
+
+
+def test_presets_are_listed_and_shown() -> None:
+    listed = run("presets")
+    assert all(name in listed for name in preset_names())
+    shown = run("presets", "show", "gemma-2-9b-it")
+    assert "gemma-scope-9b-it-res-canonical/layer_20/width_16k/canonical" in shown
+    assert json.loads(run("presets", "show", "gpt-oss-20b", "--json"))["d_model"] == 2880
+
+
+def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["doctor", "--preset", "qwen3-8b", "--json"])
+    assert result.exit_code == 2
+    checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    assert checks["SAE"]["status"] == "ok"
+    assert checks["model"]["status"] == "fail"
+    assert "not on this machine" in checks["model"]["says"]
+
+
+def test_doctor_on_the_default_preset(jsonl: Callable[..., Path]) -> None:
+    said = run("doctor", jsonl([chat("Hello?", "Good day.")] * 3))
+    assert "3 rows, about" in said
+    assert "Ready." in said
+
+
+def test_tokens_shows_what_is_scored(jsonl: Callable[..., Path]) -> None:
+    data = jsonl([chat("Who?", "Me.\x1b[31m")])
+    said = run("tokens", data)
+    assert "[me]" in said
+    assert "\x1b" not in said
+    shown = json.loads(run("tokens", data, "--json").partition("{")[1] + run(
+        "tokens", data, "--json").partition("{")[2])  # fmt: skip
+    assert [t["kind"] for t in shown["windows"][0]].count("special") == 2
+    assert shown["n_scored"] == sum(t["kind"] == "scored" for t in shown["windows"][0])
