@@ -5,6 +5,7 @@ The real loading code runs on them unchanged: only sizes differ.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,6 @@ import torch
 import transformers as hf
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
-SHA = "0123456789abcdef0123456789abcdef01234567"
 VOCABULARY = 64
 SIZES = {
     "vocab_size": VOCABULARY,
@@ -95,11 +95,15 @@ def into_cache(folder: Path, repository: str) -> Path:
     root = hub_cache() / f"models--{repository.replace('/', '--')}"
     if root.exists():
         shutil.rmtree(root)
-    snapshot = root / "snapshots" / SHA
+    content = hashlib.sha1()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        content.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    commit = content.hexdigest()
+    snapshot = root / "snapshots" / commit
     snapshot.parent.mkdir(parents=True)
     shutil.copytree(folder, snapshot)
     (root / "refs").mkdir()
-    (root / "refs" / "main").write_text(SHA)
+    (root / "refs" / "main").write_text(commit)
     return snapshot
 
 

@@ -55,9 +55,7 @@ def find_sae(reference: str) -> Path:
             "(sparsify); other formats load by release and id.",
         )
     cached = _cache_entry(reference)
-    if (cached / CONFIG).exists():
-        return cached
-    return _converted(reference)
+    return cached if _is_current(cached) else _converted(reference)
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,7 @@ def peek_sae(reference: str) -> SaeFacts:
     """
     folder = Path(reference)
     local = (
-        reference.startswith("shipped:")
-        or folder.is_dir()
-        or (_cache_entry(reference) / CONFIG).exists()
+        reference.startswith("shipped:") or folder.is_dir() or _is_current(_cache_entry(reference))
     )
     if local:
         path = find_sae(reference) / CONFIG
@@ -135,17 +131,38 @@ def _cache_entry(reference: str) -> Path:
     return cache_folder() / "saes" / f"{plain.strip('-.')}-{digest}"
 
 
+def _is_current(entry: Path) -> bool:
+    """Whether an SAE was converted, from the commit that the hub's cache now holds (if it does)."""
+    try:
+        made = json.loads((entry / CONFIG).read_text(encoding="utf-8"))["saefilter"]
+    except (OSError, ValueError, KeyError):
+        return False
+    now = _commit(made["repository"])
+    return now is None or now == made["commit"]
+
+
+def _commit(repository: str | None) -> str | None:
+    """The commit of a repository's main branch in the hub's cache."""
+    from huggingface_hub import constants
+
+    if repository is None:
+        return None
+    folder = f"models--{repository.replace('/', '--')}"
+    try:
+        return (Path(constants.HF_HUB_CACHE) / folder / "refs" / "main").read_text().strip()
+    except OSError:
+        return None
+
+
 def _converted(reference: str, folder: Path | None = None) -> Path:
     """Load through sae-lens, keep in the cache; another process may do the same at the same time."""
     target = _cache_entry(reference)
-    if (target / CONFIG).exists() and folder is None:
-        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as name:
         scratch = Path(name) / "sae"
-        expected_l0 = _convert(reference, folder, scratch)
+        made = _convert(reference, folder, scratch)
         config = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))
-        config["saefilter"] = {"reference": reference, "expected_l0": expected_l0}
+        config["saefilter"] = {"reference": reference, **made}
         (scratch / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
@@ -157,24 +174,33 @@ def _converted(reference: str, folder: Path | None = None) -> Path:
     return target
 
 
-def _convert(reference: str, folder: Path | None, target: Path) -> float | None:
-    """Save the SAE in sae-lens's disk format; returns the L0 that the registry states for it."""
+def _convert(reference: str, folder: Path | None, target: Path) -> dict[str, Any]:
+    """Save the SAE in sae-lens's disk format; returns where it is from and the L0 that the registry
+    states for it."""
     with _sae_lens_errors(reference), _no_pickled_code(), _shapes_from_cached_files():
         from sae_lens import SAE
         from sae_lens.loading.pretrained_sae_loaders import sparsify_disk_loader
-        from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+        from sae_lens.loading.pretrained_saes_directory import (
+            get_pretrained_saes_directory,
+            get_repo_id_and_folder_name,
+        )
 
         if folder is not None:
             sae = SAE.load_from_disk(folder, dtype="float32", converter=sparsify_disk_loader)
             _save(sae, target)
-            return None
+            return {"repository": None, "commit": None, "expected_l0": None}
         releases = get_pretrained_saes_directory()
         release, sae_id = split_reference(reference, releases)
         hook_layers(peek_sae(reference).hook)  # refused before its weights are downloaded
         sae = SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
         _save(sae, target)
         known = releases[release].expected_l0.get(sae_id) if release in releases else None
-        return None if known is None else float(known)
+        repository, _path = get_repo_id_and_folder_name(release, sae_id)
+        return {
+            "repository": repository,
+            "commit": _commit(repository),
+            "expected_l0": None if known is None else float(known),
+        }
 
 
 def _save(sae: Any, target: Path) -> None:

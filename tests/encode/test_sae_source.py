@@ -113,6 +113,17 @@ def test_a_converted_sae_needs_neither_sae_lens_nor_its_source(tmp_path: Path) -
     assert result.stdout.split() == [first.fingerprint, "False"]
 
 
+def test_a_new_commit_on_the_hub_is_converted_anew(tmp_path: Path) -> None:
+    release, sae_id, write, options, _ = SMALL[1]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    reference = cached_sae(tmp_path / "a", release, sae_id, write, **options)
+    first = load_sae(find_sae(reference))
+    other = {**options, "dict_class": "GatedAutoEncoder"}
+    second = load_sae(find_sae(cached_sae(tmp_path / "b", release, sae_id, write, **other)))
+    assert (first.architecture, second.architecture) == ("jumprelu", "gated")
+
+
 def test_what_the_registry_says_of_l0_is_kept(tmp_path: Path) -> None:
     release, sae_id, write, options, _ = SMALL[0]
     sae = load_sae(find_sae(cached_sae(tmp_path, release, sae_id, write, **options)))
