@@ -113,6 +113,16 @@ def on_this_machine(model: str, name: str, revision: str | None = None) -> bool:
     return isinstance(try_to_load_from_cache(model, name, revision=revision), str)
 
 
+def commit_of(model: str, revision: str | None = None) -> str | None:
+    """The commit of a hub model whose configuration is in the cache; None for a folder."""
+    if Path(model).is_dir():
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(model, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else None
+
+
 def _read_index(path: Path) -> dict[str, Any]:
     try:
         index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from saefilter.encode.batches import pad, plan_batches
 from saefilter.encode.belong import agreed_hook, check_d_model, foreign_sae
+from saefilter.encode.checkpoint import commit_of
 from saefilter.encode.model import (
     TruncatedModel,
     load_config,
@@ -86,6 +87,7 @@ class Encoder:
         layers = hook_layers(self.hook)
         path = preset.model_path()
         config = truncated_config(load_config(path, preset.revision), layers, preset.model)
+        self.revision = commit_of(path, preset.revision)
         check_d_model(preset, sae.d_model, config.hidden_size)
         self.placement = place(
             model_size(config).parameters,
@@ -125,6 +127,11 @@ class Encoder:
             options=options,
             rendering=rendering,
         )
+
+    def all_warnings(self) -> list[str]:
+        """What is doubtful about this pair, as sentences; the L0 counts once rows are encoded."""
+        found = [*self.warnings, self.l0_warning()]
+        return [f"{text[0].upper()}{text[1:]}." for text in found if text]
 
     def l0(self) -> float:
         """Active features per token, over all that has been encoded."""

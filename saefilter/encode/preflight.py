@@ -170,8 +170,8 @@ def _tokenizer(found: Preflight) -> tuple[str, str, str | None]:
     preset = found.preset
     tokenizer = load_tokenizer(preset.model_path(), preset.revision)
     renderer = build_renderer(tokenizer, preset, context=2048, prepend_bos=True)
-    kind = "the chat template" if type(renderer).__name__ == "ChatRenderer" else "plain"
-    return OK, f"fast; rows are rendered by {kind}", None
+    how = "by the chat template" if renderer.name == "chat" else "as plain text"
+    return OK, f"fast; rows are rendered {how}", None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ SENTINEL = "\ue000{}\ue001"
 class ChatRenderer(PlainRenderer):
     """The model's chat template; rows that are plain text are rendered without it."""
 
+    name = "chat"
+
     def __init__(
         self,
         tokenizer: Any,

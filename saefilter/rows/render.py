@@ -90,6 +90,8 @@ class PlainRenderer:
     `prepend_bos` asks for one BOS before each row where the tokenizer has one but adds none.
     """
 
+    name = "plain"
+
     def __init__(
         self,
         tokenizer: Any,

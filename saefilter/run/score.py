@@ -191,5 +191,10 @@ def _provenance(
         tokens=tally.tokens,
         seconds=round(seconds, 3),
         reference_rows=scorer.scorer.reference_rows(settings.pool),
-        note=encoder.preset.note,
+        note=" ".join(filter(None, [encoder.preset.note, *encoder.all_warnings()])) or None,
+        revision=encoder.revision,
+        rendering=scorer.renderer.name,
+        truncation_side=settings.truncation_side,
+        quantize=settings.quantize,
+        l0=round(encoder.l0(), 2),
     )

@@ -83,7 +83,14 @@ class Provenance:
     seconds: float
     reference_rows: int
     note: str | None
-    """The preset's caveat."""
+    """The preset's caveat, and warnings of the run."""
+    revision: str | None = None
+    """Commit of the model, where it came from the hub."""
+    rendering: str = "plain"
+    truncation_side: str = "right"
+    quantize: str = "none"
+    l0: float = 0.0
+    """Features active per scored token, measured."""
     scores_version: int = SCORES_VERSION
 
     def to_metadata(self) -> dict[bytes, bytes]:

@@ -220,6 +220,7 @@ def _as_set(
     return ToxicSet(
         name=name,
         model=encoder.preset.model,
+        revision=encoder.revision,
         sae=encoder.preset.sae,
         hook=encoder.hook,
         d_model=sae.d_model,

@@ -93,6 +93,8 @@ class ToxicSet:
     neighbour_labels: dict[str, str] = field(default_factory=dict)
     """Labels of features outside the set that lie next to it, for explanations; by index."""
     history: list[str] = field(default_factory=list)
+    revision: str | None = None
+    """Commit of the model, where it came from the hub."""
     created: str = ""
     schema: int = TOXIC_SET_VERSION
 
