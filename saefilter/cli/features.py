@@ -26,10 +26,10 @@ app.add_typer(features, name="features")
 )
 def curate(
     toxic: Annotated[
-        list[Path], typer.Option("--toxic", help="Toxic rows; repeat for several sources.")
+        list[str], typer.Option("--toxic", help="Toxic rows; repeat for several sources.")
     ],
     benign: Annotated[
-        list[Path], typer.Option("--benign", help="Benign rows, one file for each --toxic.")
+        list[str], typer.Option("--benign", help="Benign rows, one file for each --toxic.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The set, a JSON file.")],
     preset: opt.PresetOption = None,
@@ -38,7 +38,7 @@ def curate(
     revision: opt.RevisionOption = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the set [file name].")] = None,
     describe_with: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--describe-with", help="Make labels and snippets from these rows, not the contrast's."
         ),
@@ -74,7 +74,7 @@ def curate(
 
     Features are chosen on one half of the data and confirmed on the other.
     """
-    from saefilter.rows.read import Source
+    from saefilter.rows.inputs import open_input
     from saefilter.run.publish import publishing, refuse_existing
 
     if len(toxic) != len(benign):
@@ -89,7 +89,9 @@ def curate(
     one_of("--dtype", dtype, opt.DTYPES)
     one_of("--rendering", rendering, opt.RENDERINGS)
     refuse_existing([output], overwrite=overwrite)
-    total = sum(Source.open(path).count_rows() for path in [*toxic, *benign])
+    toxic_sources = [open_input(name) for name in toxic]
+    benign_sources = [open_input(name) for name in benign]
+    total = sum(source.count_rows() for source in [*toxic_sources, *benign_sources])
     chosen, why = choose_preset(preset, model, sae)
     warn(f"Preset {chosen} ({why})" if chosen else f"{model} with {sae}", quiet=quiet)
 
@@ -106,7 +108,7 @@ def curate(
     with progress_bar("Encoding", total, quiet=quiet) as advance:
         toxic_set = curate_set(
             encoder,
-            [ContrastFiles(a, b) for a, b in zip(toxic, benign, strict=True)],
+            [ContrastFiles(a, b) for a, b in zip(toxic_sources, benign_sources, strict=True)],
             name=name or output.stem,
             options=CurationOptions(
                 fdr=fdr,
@@ -118,7 +120,7 @@ def curate(
             pool=pool,
             train_on=train_on,
             rendering=rendering,
-            describe_with=describe_with or (),
+            describe_with=[open_input(name) for name in describe_with or ()],
             advance=advance,
         )
     with publishing([output]) as (temporary,):

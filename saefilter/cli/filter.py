@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 def filter_command(
     input: Annotated[
-        Path | None, typer.Argument(help="Dataset [that of the last scores in this folder].")
+        str | None, typer.Argument(help="Dataset [that of the last scores in this folder].")
     ] = None,
     scores: Annotated[
         Path | None, typer.Option("--scores", help="Scores file [<input>.scores.parquet here].")
@@ -89,24 +89,26 @@ def filter_command(
         print_filter_result(output_console(), result)
 
 
-def _find(input: Path | None, scores: Path | None, *, quiet: bool) -> tuple[Source, Scores | None]:
+def _find(input: str | None, scores: Path | None, *, quiet: bool) -> tuple[Source, Scores | None]:
     """The data and its scores; None for scores that have yet to be made."""
-    from saefilter.rows.read import Source
+    from saefilter.rows.inputs import open_input
     from saefilter.run.scores import SUFFIX, Scores, latest_scores
 
     if input is not None:
-        source = Source.open(input)
+        source = open_input(input)
         path = scores or Path(f"{source.stem}{SUFFIX}")
         return source, Scores.open(path) if scores or path.exists() else None
     opened = Scores.open(scores or latest_scores(Path()))
-    data = Path(opened.provenance.input_path)
-    if not data.exists():
+    data = opened.provenance.input_path
+    try:
+        source = open_input(data)
+    except SaefilterError as error:
         raise SaefilterError(
             f"{opened.path} was made from {data}, which is not there",
             remedy=f"Name the data: saefilter filter DATA --scores {opened.path}",
-        )
+        ) from error
     warn(f"Using the scores {opened.path} of {data}, made {opened.provenance.created}", quiet=quiet)
-    return Source.open(data), opened
+    return source, opened
 
 
 def _score_first(source: Source, settings: ScoreSettings, what: str, *, quiet: bool) -> Scores:

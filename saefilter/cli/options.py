@@ -6,6 +6,10 @@ from typing import Annotated
 
 import typer
 
+INPUT_HELP = (
+    "Dataset: a JSONL, JSON, CSV (.gz, .zst), Parquet or Arrow file, a folder or pattern of them, - for "
+    "standard input, a URL, or a hub dataset (org/name:train[:1000])."
+)
 PresetOption = Annotated[
     str | None,
     typer.Option("--preset", help="Model and SAE to read with; see `saefilter presets`."),

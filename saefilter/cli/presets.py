@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -84,7 +83,7 @@ def show(
 
 @app.command(epilog="Example: saefilter doctor --preset gemma-2-2b data.jsonl")
 def doctor(
-    input: Annotated[Path | None, typer.Argument(help="Dataset to estimate the time for.")] = None,
+    input: Annotated[str | None, typer.Argument(help="Dataset to estimate the time for.")] = None,
     preset: opt.PresetOption = None,
     model: opt.ModelOption = None,
     sae: opt.SaeOption = None,
@@ -118,18 +117,18 @@ def doctor(
         raise typer.Exit(2)
 
 
-def _estimate(found: Preflight, path: Path, options: RenderOptions) -> DataEstimate:
+def _estimate(found: Preflight, name: str, options: RenderOptions) -> DataEstimate:
     from saefilter.encode.preflight import estimate
-    from saefilter.rows.read import Source
+    from saefilter.rows.inputs import open_input
     from saefilter.run.chunks import conversation_of
 
-    source = Source.open(path)
+    source = open_input(name)
     total = source.count_rows()
     every = max(1, total // SAMPLE_ROWS)
     items = [conversation_of(row) for row in source.rows(set(range(0, total, every)))]
     sample = [item for item in items if not isinstance(item, str)]
     if not sample:
-        raise SaefilterError(f"no row can be scored; the first: {items[0]}", where=str(path))
+        raise SaefilterError(f"no row can be scored; the first: {items[0]}", where=name)
     return estimate(found, round(total * len(sample) / len(items)), sample, options)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: saefilter score data.jsonl -o data.scores.parquet")
 def score(
-    input: Annotated[Path, typer.Argument(help="Dataset: JSONL, JSON, CSV (.gz) or Parquet.")],
+    input: Annotated[str, typer.Argument(help=opt.INPUT_HELP)],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Scores file [<input>.scores.parquet here]."),
@@ -56,11 +56,11 @@ def score(
     as_json: opt.JsonOption = False,
 ) -> None:
     """Score every row of a dataset by its distance to toxic features."""
-    from saefilter.rows.read import Source
+    from saefilter.rows.inputs import open_input
     from saefilter.run.chunks import ScoreSettings
     from saefilter.run.scores import SUFFIX
 
-    source = Source.open(input)
+    source = open_input(input)
     name, why = choose_preset(preset, model, sae)
     settings = ScoreSettings(
         preset=name,
@@ -102,6 +102,7 @@ def run_score(
     from saefilter.run.score import score_file
 
     refuse_existing([target], overwrite=overwrite)  # before any work
+    source.refuse_to_join([target])
     total = source.count_rows()
     scorer = ChunkScorer.load(settings)
     encoder = scorer.encoder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +20,7 @@ STYLES = {"scored": "bold black on green", "context": "dim", "special": "magenta
 
 @app.command(epilog="Example: saefilter tokens data.jsonl --row 3 --preset gemma-2-2b")
 def tokens(
-    input: Annotated[Path, typer.Argument(help="Dataset.")],
+    input: Annotated[str, typer.Argument(help=opt.INPUT_HELP)],
     row: Annotated[int, typer.Option("--row", min=0, help="Which row, from 0.")] = 0,
     preset: opt.PresetOption = None,
     model: opt.ModelOption = None,
@@ -40,7 +39,7 @@ def tokens(
     from saefilter.encode.presets import resolve
     from saefilter.encode.rendering import build_renderer
     from saefilter.encode.sae_source import peek_sae
-    from saefilter.rows.read import Source
+    from saefilter.rows.inputs import open_input
     from saefilter.rows.render import RenderOptions, load_tokenizer
     from saefilter.run.chunks import conversation_of
 
@@ -50,14 +49,14 @@ def tokens(
         one_of("--truncation-side", truncation_side, opt.SIDES),
     )
     one_of("--rendering", rendering, opt.RENDERINGS)
-    source = Source.open(input)
+    source = open_input(input)
     name, why = choose_preset(preset, model, sae)
     warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=as_json)
     chosen = resolve(name, model, sae, revision)
     wanted = next(source.rows({row}), None)
     if wanted is None:
         raise SaefilterError(
-            f"there is no row {row}", where=str(input), remedy=f"It has {source.count_rows()}."
+            f"there is no row {row}", where=input, remedy=f"It has {source.count_rows()}."
         )
     conversation = conversation_of(wanted)
     if isinstance(conversation, str):

@@ -19,19 +19,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from saefilter.cache import cache_folder
 from saefilter.encode.checkpoint import hub_errors
 from saefilter.encode.sae import hook_layers, refuse_transcoder
 from saefilter.errors import SaefilterError
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 SPARSIFY_WEIGHTS = "sae.safetensors"
-
-
-def cache_folder() -> Path:
-    """Where converted SAEs are kept: `SAEFILTER_CACHE`, or a folder in the user's cache."""
-    if chosen := os.environ.get("SAEFILTER_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saefilter"
 
 
 def find_sae(reference: str) -> Path:

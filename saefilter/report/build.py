@@ -99,7 +99,7 @@ def build_report(
         borderline=[views[int(i)] for i in closest_kept],
         features=_feature_totals(evidence, dropped, kept),
         quarantined=[
-            QuarantinedView(row.index, row.line, reason)
+            QuarantinedView(row.index, row.line, reason, row.file)
             for row, reason in quarantined[:N_QUARANTINED]
         ],
         quarantine_reasons=dict(
@@ -182,6 +182,7 @@ def _view(
             for f in detail["top_features"] or []
         ],
         truncated=bool(detail["truncated"]),
+        file=row.file,
     )
 
 

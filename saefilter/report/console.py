@@ -15,6 +15,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from saefilter.report.wording import place
+
 if TYPE_CHECKING:
     from saefilter.report.data import Report
     from saefilter.run.filter import FilterResult
@@ -111,7 +113,9 @@ def _flagged(percentiles: np.ndarray[Any, Any], reference_rows: int) -> Text:
 
 
 def _closest(entry: dict[str, Any]) -> Group:
-    head = Text.assemble((f"line {entry['line']}", "bold"), f"  distance {entry['distance']:.3f}")
+    head = Text.assemble(
+        (place(entry["line"], entry["file"]), "bold"), f"  distance {entry['distance']:.3f}"
+    )
     if entry["percentile"] is not None:
         head.append(f"  closer than {entry['percentile']:.1f}% of harmless samples", style="dim")
     shown = safe(entry["preview"].replace("\n\n", " → "))

@@ -46,6 +46,8 @@ class SampleView:
     """The words of the trained text that weigh most, strongest first."""
     features: list[FeatureEvidence]
     truncated: bool = False
+    file: str | None = None
+    """Which file it is from, where the input is several."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class QuarantinedView:
     row_id: int
     line: int
     reason: str
+    file: str | None = None
 
 
 @dataclass(frozen=True)

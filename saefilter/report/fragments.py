@@ -10,8 +10,15 @@ import re
 from collections.abc import Iterable, Sequence
 
 from saefilter.report.chart import share_bar
-from saefilter.report.data import FeatureEvidence, FeatureTotal, Report, SampleView, Turn
-from saefilter.report.wording import clean, decimal, percent, percentile_words
+from saefilter.report.data import (
+    FeatureEvidence,
+    FeatureTotal,
+    QuarantinedView,
+    Report,
+    SampleView,
+    Turn,
+)
+from saefilter.report.wording import clean, decimal, percent, percentile_words, place
 
 LONG_TEXT = 600
 """From this many characters on, a card's text can scroll and so must be reachable by keyboard."""
@@ -52,6 +59,12 @@ def cards(views: Iterable[SampleView], report: Report) -> str:
     return "".join(_card(view, everything_scored) for view in views)
 
 
+def place_of(view: SampleView | QuarantinedView) -> str:
+    """Where a row stands, as a heading."""
+    words = place(view.line, view.file)
+    return bdi(words[0].upper() + words[1:])
+
+
 def _card(view: SampleView, everything_scored: bool) -> str:
     """One row: where it stands, what it says, and what brought it close."""
     facts = [f"distance <b>{decimal(view.distance, 3)}</b>", percentile_words(view.percentile)]
@@ -63,7 +76,7 @@ def _card(view: SampleView, everything_scored: bool) -> str:
     empty = '<p class="empty">No text to show.</p>\n'
     reach = f' tabindex="0" role="group" aria-label="Text of line {view.line:d}"' if is_long else ""
     return (
-        f'<article class="card">\n<header><h3>Line {view.line:,}</h3>{told}</header>\n'
+        f'<article class="card">\n<header><h3>{place_of(view)}</h3>{told}</header>\n'
         f'<div class="text"{reach}>\n{turns or empty}</div>\n{_evidence(view)}</article>\n'
     )
 

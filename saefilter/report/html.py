@@ -15,7 +15,16 @@ from importlib import resources
 
 from saefilter.report.chart import histogram, share_bar
 from saefilter.report.data import Report
-from saefilter.report.fragments import bdi, cards, esc, feature_words, file_name, fold, section
+from saefilter.report.fragments import (
+    bdi,
+    cards,
+    esc,
+    feature_words,
+    file_name,
+    fold,
+    place_of,
+    section,
+)
 from saefilter.report.wording import (
     few,
     flagged,
@@ -197,7 +206,7 @@ def _quarantined(report: Report) -> str:
         for reason, count in report.quarantine_reasons.items()
     )
     entries = "".join(
-        f'<tr><th scope="row">Line {view.line:,}</th><td>{bdi(view.reason)}</td></tr>\n'
+        f'<tr><th scope="row">{place_of(view)}</th><td>{bdi(view.reason)}</td></tr>\n'
         for view in report.quarantined
     )
     total = report.counts["quarantined"]

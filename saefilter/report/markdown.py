@@ -18,6 +18,7 @@ from saefilter.report.wording import (
     made,
     percent,
     percentile_words,
+    place,
     rough_levels,
     rows_of,
     tiles,
@@ -124,7 +125,7 @@ def _table(head: list[str], body: list[list[str]], text: int = 1) -> str:
 
 def _sample(view: SampleView) -> str:
     said = percentile_words(view.percentile)
-    about = f"**line {view.line:d}**, distance {decimal(view.distance, 3)}" + (
+    about = f"**{prose(place(view.line, view.file))}**, distance {decimal(view.distance, 3)}" + (
         f", {said}" if said else ""
     )
     answers = [turn for turn in view.turns if turn.role in ("assistant", "text")] or view.turns

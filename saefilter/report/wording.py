@@ -209,3 +209,8 @@ def _value(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def place(line: int, file: str | None) -> str:
+    """Where a row stands; a file's name is untrusted."""
+    return f"line {line}" if file is None else f"line {line} of {clean(file)}"

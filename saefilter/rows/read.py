@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fnmatch
 import gzip
 import hashlib
 import io
 import json
 import zlib
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from saefilter.errors import SaefilterError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow")
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+TABLES = ("parquet", "arrow")
+"""Kinds that have columns with types of their own, and their own compression."""
 READ_BATCH_ROWS = 1024
 
 
@@ -38,6 +42,8 @@ class Row:
     """Why it could not be read; None when it could."""
     raw: bytes = b""
     """The line as it stands in the file, without its line end (JSONL only)."""
+    file: str | None = None
+    """Which file it is from, where the input is several."""
 
     def digest(self) -> str:
         """A 64-bit hash of the row's content, as 16 hex digits; equal rows have equal digests."""
@@ -49,41 +55,48 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset file: JSONL, JSON array, CSV or Parquet, the text formats optionally gzipped."""
+    """A dataset file: JSONL, JSON array, CSV, Parquet or Arrow, the text formats also compressed."""
 
     path: Path
     kind: str
-    """`jsonl`, `json`, `csv` or `parquet`."""
-    gzipped: bool
+    """`jsonl`, `json`, `csv`, `parquet` or `arrow`; `several` for files of different kinds."""
+    compression: str | None = None
+    """`gzip` or `zstd`."""
 
     @classmethod
     def open(cls, path: str | Path) -> Source:
         """Recognise a file by its suffix. Raises SaefilterError when it is missing or unknown."""
         path = Path(path)
-        if path.is_dir():
-            raise SaefilterError(
-                f"{path} is a folder", remedy="Name one JSONL, JSON, CSV or Parquet file."
-            )
         if not path.exists():
             raise SaefilterError(f"there is no file {path}", remedy="Check the name and folder.")
-        suffixes = [suffix.lower() for suffix in path.suffixes]
-        gzipped = bool(suffixes) and suffixes[-1] == ".gz"
-        suffix = suffixes[-2] if gzipped and len(suffixes) > 1 else (suffixes or [""])[-1]
-        if suffix not in SUFFIXES or (gzipped and suffix == ".parquet"):
+        if path.is_dir():
+            raise SaefilterError(f"{path} is a folder where a file was expected")
+        if not is_readable_name(path):
             raise SaefilterError(
                 f"{path.name} is not a kind of file that can be read",
-                remedy="Use .jsonl, .ndjson, .json or .csv (each also with .gz), or .parquet.",
+                remedy="Use .jsonl, .ndjson, .json or .csv (each also with .gz or .zst), .parquet or "
+                ".arrow.",
             )
+        suffix, compression = _suffixes(path)
         kind = "jsonl" if suffix == ".ndjson" else suffix[1:]
-        if kind == "json" and not _starts_with_bracket(path, gzipped):
+        if kind == "json" and not _starts_with_bracket(path, compression):
             kind = "jsonl"
-        return cls(path, kind, gzipped)
+        return cls(path, kind, compression)
+
+    @property
+    def files(self) -> tuple[Source, ...]:
+        """The files it is made of."""
+        return (self,)
 
     @property
     def stem(self) -> str:
         """The file's name without its suffixes: `data.jsonl.gz` -> `data`."""
-        name = self.path.name[: -len(".gz")] if self.gzipped else self.path.name
+        name = self.path.stem if self.compression else self.path.name
         return name.rpartition(".")[0] or name
+
+    def refuse_to_join(self, outputs: Iterable[Path]) -> None:
+        """Raises SaefilterError when an output would be among the files that the input stands for:
+        the next run would read it as data."""
 
     def sha256(self) -> str:
         """Hash of the file's bytes, as hex."""
@@ -102,8 +115,8 @@ class Source:
         if self.kind == "jsonl":
             with self.reading() as file:
                 yield from _jsonl_rows(file, self.path, wanted)
-        elif self.kind == "parquet":
-            yield from _chosen(_parquet_rows(self.path), wanted)
+        elif self.kind in TABLES:
+            yield from _chosen(_table_rows(self), wanted)
         else:
             reader = _json_rows if self.kind == "json" else _csv_rows
             with self.reading() as file:
@@ -113,11 +126,11 @@ class Source:
     def reading(self) -> Iterator[IO[bytes]]:
         """The file's bytes, decompressed; what goes wrong becomes a SaefilterError."""
         try:
-            with _open_bytes(self.path, self.gzipped) as file:
+            with _open_bytes(self.path, self.compression) as file:
                 yield file
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise SaefilterError(
-                f"the gzip data is damaged ({error})",
+                f"the compressed data is damaged ({error})",
                 where=str(self.path),
                 remedy="Download or compress the file again.",
             ) from error
@@ -130,19 +143,101 @@ class Source:
         """How many rows `rows()` will yield, counted without parsing where the format allows."""
         if self.kind == "parquet":
             return int(_parquet_file(self.path).metadata.num_rows)
+        if self.kind == "arrow":
+            return int(arrow_table(self.path).num_rows)
         if self.kind != "jsonl":
             return sum(1 for _ in self.rows())
         with self.reading() as file:
             return sum(1 for _ in jsonl_lines(file, self.path))
 
 
-def _open_bytes(path: Path, gzipped: bool) -> IO[bytes]:
-    return gzip.open(path, "rb") if gzipped else open(path, "rb")  # type: ignore[return-value]
+@dataclass(frozen=True)
+class Sources(Source):
+    """Several files as one dataset: their rows one file after the other."""
+
+    folder: Path = Path()
+    """That all of them are in."""
+    parts: tuple[Source, ...] = ()
+
+    @classmethod
+    def of(cls, path: Path, folder: Path, parts: Sequence[Source]) -> Sources:
+        """`path` is the folder or the pattern that named them, `folder` one that holds them all."""
+        kinds = {part.kind for part in parts}
+        return cls(path, kinds.pop() if len(kinds) == 1 else "several", None, folder, tuple(parts))
+
+    @property
+    def files(self) -> tuple[Source, ...]:
+        return self.parts
+
+    @property
+    def stem(self) -> str:
+        """The folder's name."""
+        return self.folder.name or "data"
+
+    def refuse_to_join(self, outputs: Iterable[Path]) -> None:
+        for output in outputs:
+            if self.path.is_dir():
+                joins = output.resolve().is_relative_to(self.path.resolve())
+            else:
+                joins = fnmatch.fnmatch(str(output.resolve()), str(self.path.absolute()))
+            if joins and is_readable_name(output):
+                raise SaefilterError(
+                    f"{output} would be read as data of {self.path} by the next run",
+                    remedy="Choose another place with -o.",
+                )
+
+    def sha256(self) -> str:
+        """Hash of the files' names and contents."""
+        digest = hashlib.sha256()
+        for part in self.parts:
+            digest.update(f"{self._name(part)} {part.sha256()}\n".encode())
+        return digest.hexdigest()
+
+    def rows(self, wanted: Collection[int] | None = None) -> Iterator[Row]:
+        first = 0
+        for part in self.parts:
+            n_rows = part.count_rows()
+            here = (
+                None if wanted is None else {i - first for i in wanted if 0 <= i - first < n_rows}
+            )
+            if here is None or here:
+                for row in part.rows(here):
+                    yield replace(row, index=row.index + first, file=self._name(part))
+            first += n_rows
+
+    def count_rows(self) -> int:
+        return sum(part.count_rows() for part in self.parts)
+
+    def _name(self, part: Source) -> str:
+        return part.path.relative_to(self.folder).as_posix()
 
 
-def _starts_with_bracket(path: Path, gzipped: bool) -> bool:
+def _suffixes(path: Path) -> tuple[str, str | None]:
+    """The suffix that tells the format, and the compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes] or [""]
+    compression = COMPRESSIONS.get(suffixes[-1])
+    return (suffixes[-2] if compression and len(suffixes) > 1 else suffixes[-1]), compression
+
+
+def is_readable_name(path: Path) -> bool:
+    """Whether a file of that name is of a kind that can be read."""
+    suffix, compression = _suffixes(path)
+    return suffix in SUFFIXES and not (compression and suffix[1:] in TABLES)
+
+
+def _open_bytes(path: Path, compression: str | None) -> IO[bytes]:
+    if compression == "gzip":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    if compression == "zstd":
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    return open(path, "rb")
+
+
+def _starts_with_bracket(path: Path, compression: str | None) -> bool:
     try:
-        with _open_bytes(path, gzipped) as file:
+        with _open_bytes(path, compression) as file:
             return file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
     except (OSError, EOFError, zlib.error):
         return False  # reported when the rows are read
@@ -282,18 +377,41 @@ def _parquet_file(path: Path) -> Any:
         ) from error
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def arrow_table(path: Path) -> Any:
+    """An Arrow IPC file or stream, mapped into memory. Raises SaefilterError when it is neither."""
+    import pyarrow as pa
+
+    try:
+        mapped = pa.memory_map(str(path))
+        try:
+            return pa.ipc.open_file(mapped).read_all()
+        except pa.ArrowInvalid:
+            mapped.seek(0)
+            return pa.ipc.open_stream(mapped).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise SaefilterError(
+            f"not a readable Arrow file ({str(error).splitlines()[0]})",
+            where=str(path),
+            remedy="Write or download the file again.",
+        ) from error
+
+
+def _table_rows(source: Source) -> Iterator[Row]:
     import pyarrow as pa
 
     index = 0
     try:
-        for batch in _parquet_file(path).iter_batches(batch_size=READ_BATCH_ROWS):
+        if source.kind == "parquet":
+            batches = _parquet_file(source.path).iter_batches(batch_size=READ_BATCH_ROWS)
+        else:
+            batches = iter(arrow_table(source.path).to_batches(max_chunksize=READ_BATCH_ROWS))
+        for batch in batches:
             for data in batch.to_pylist():
                 yield Row(index, index + 1, data)
                 index += 1
     except pa.ArrowException as error:
         raise SaefilterError(
             f"row {index + 1} or one soon after cannot be read ({str(error).splitlines()[0]})",
-            where=str(path),
+            where=str(source.path),
             remedy="Write or download the file again.",
         ) from error

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.read import Source, json_type, jsonl_lines
+from saefilter.rows.read import TABLES, Source, arrow_table, json_type, jsonl_lines
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,26 @@ class InputTable:
 
 def read_table(source: Source, wanted: list[int]) -> InputTable:
     """The rows whose ids are in `wanted` (ascending), with the input's columns, order and types."""
-    if source.kind == "parquet":
-        return InputTable(pq.read_table(source.path).take(pa.array(wanted, pa.int64())), wanted, {})
+    if source.kind in TABLES:
+        return InputTable(_typed_table(source).take(pa.array(wanted, pa.int64())), wanted, {})
     with _no_garbage_collection():
         return _read_rows(source, wanted)
+
+
+def _typed_table(source: Source) -> pa.Table:
+    """The files' own columns and types; several files must agree but for columns that lack."""
+    tables = [
+        pq.read_table(file.path) if file.kind == "parquet" else arrow_table(file.path)
+        for file in source.files
+    ]
+    try:
+        return pa.concat_tables(tables, promote_options="default")
+    except pa.ArrowException as error:
+        raise SaefilterError(
+            f"its files have columns of different types ({str(error).splitlines()[0]})",
+            where=str(source.path),
+            remedy="Filter the files one by one.",
+        ) from error
 
 
 @contextmanager
@@ -58,7 +74,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 def _read_rows(source: Source, wanted: list[int]) -> InputTable:
     keep = set(wanted)
-    if source.kind == "jsonl":
+    if source.kind == "jsonl" and source.files == (source,):
         with source.reading() as file:
             lines = {
                 index: raw
@@ -69,9 +85,10 @@ def _read_rows(source: Source, wanted: list[int]) -> InputTable:
         rows = {index: decode(str(raw, "utf-8")) for index, raw in lines.items()}
         fitted, conflicts = _fit_columns(rows)
         return InputTable(fitted, [i for i in wanted if i not in conflicts], conflicts, lines)
-    rows = {row.index: row.data or {} for row in source.rows(keep)}
-    fitted, conflicts = _fit_columns(rows)
-    return InputTable(fitted, [i for i in wanted if i not in conflicts], conflicts)
+    found = {row.index: row for row in source.rows(keep)}
+    fitted, conflicts = _fit_columns({index: row.data or {} for index, row in found.items()})
+    own_lines = {index: row.raw for index, row in found.items()} if source.kind == "jsonl" else None
+    return InputTable(fitted, [i for i in wanted if i not in conflicts], conflicts, own_lines)
 
 
 def _fit_columns(rows: dict[int, dict[str, Any]]) -> tuple[pa.Table, dict[int, str]]:

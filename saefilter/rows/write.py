@@ -26,9 +26,11 @@ class Annotations(NamedTuple):
     reason: Sequence[str]
     row_id: Sequence[int]
     line: Sequence[int]
+    file: Sequence[str] | None = None
+    """Where the input is several files."""
 
     def columns(self) -> dict[str, Sequence[Any]]:
-        return {PREFIX + name: values for name, values in self._asdict().items()}
+        return {PREFIX + name: values for name, values in self._asdict().items() if values}
 
 
 def check_output_name(path: Path) -> None:
@@ -93,6 +95,7 @@ class QuarantinedRow(NamedTuple):
 def write_quarantined(rows: Sequence[QuarantinedRow], path: Path, suffix: str) -> int:
     """Write quarantined rows as text with line and reason; bytes too where they are not UTF-8."""
     entries = []
+    several = any(row.file for row, _ in rows)
     for row, reason in rows:
         raw = row.raw or json.dumps(row.data, ensure_ascii=True, default=str).encode()
         text = raw.decode("utf-8", "backslashreplace")
@@ -100,6 +103,7 @@ def write_quarantined(rows: Sequence[QuarantinedRow], path: Path, suffix: str) -
             {
                 PREFIX + "row_id": row.index,
                 PREFIX + "line": row.line,
+                **({PREFIX + "file": row.file} if several else {}),
                 PREFIX + "reason": reason,
                 PREFIX + "text": text,
                 PREFIX + "bytes_hex": None if text.encode() == raw else raw.hex(),
@@ -110,6 +114,7 @@ def write_quarantined(rows: Sequence[QuarantinedRow], path: Path, suffix: str) -
             [
                 (PREFIX + "row_id", pa.int64()),
                 (PREFIX + "line", pa.int64()),
+                *([(PREFIX + "file", pa.string())] if several else []),
                 (PREFIX + "reason", pa.string()),
                 (PREFIX + "text", pa.string()),
                 (PREFIX + "bytes_hex", pa.string()),

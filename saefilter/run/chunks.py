@@ -159,4 +159,9 @@ def quarantined(row: Row, reason: str) -> ScoredRow:
 
 
 def _identity(row: Row) -> dict[str, Any]:
-    return {"row_id": row.index, "line": row.line, "row_hash": row.digest()}
+    return {
+        "row_id": row.index,
+        "line": row.line,
+        "file": row.file,
+        "row_hash": row.digest(),
+    }

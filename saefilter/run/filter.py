@@ -75,6 +75,7 @@ class _Columns:
     """The scores that selection and report need, one entry per input row."""
 
     line: NDArray[np.int64]
+    file: pa.ChunkedArray
     scored: NDArray[np.bool_]
     reason: pa.ChunkedArray
     distance: NDArray[np.float64]
@@ -82,9 +83,10 @@ class _Columns:
 
     @classmethod
     def of(cls, scores: Scores) -> _Columns:
-        table = scores.read(["line", "status", "reason", "distance", "percentile"])
+        table = scores.read(["line", "file", "status", "reason", "distance", "percentile"])
         return cls(
             table["line"].to_numpy(),
+            table["file"],
             pc.equal(table["status"], SCORED).to_numpy(),
             table["reason"],
             table["distance"].to_numpy(zero_copy_only=False),
@@ -110,6 +112,7 @@ def filter_file(
     paths = OutputPaths.beside(output)
     refuse_existing(paths.all(), overwrite=overwrite)
     _refuse_to_overwrite_inputs(paths, source, scores)
+    source.refuse_to_join(paths.all())
     if source.sha256() != scores.provenance.input_sha256:
         raise SaefilterError(
             f"{source.path} is not the data that {scores.path} was made from (its content differs)",
@@ -172,7 +175,7 @@ def paths_to_names(paths: OutputPaths, has_quarantined: bool) -> dict[str, str]:
 
 def _refuse_to_overwrite_inputs(paths: OutputPaths, source: Source, scores: Scores) -> None:
     for path in paths.all():
-        for read in (source.path, scores.path):
+        for read in (*(file.path for file in source.files), scores.path):
             if path.exists() and os.path.samefile(path, read):
                 raise SaefilterError(
                     f"{path} is read by this command and would be overwritten",
@@ -221,6 +224,7 @@ def _annotations(
         reason=[reason] * len(ids),
         row_id=ids.tolist(),
         line=columns.line[ids].tolist(),
+        file=columns.file.take(ids).to_pylist() if columns.file.null_count == 0 else None,
     )
 
 

@@ -61,6 +61,7 @@ def score_file(
     saves loading when several files are scored. Raises SaefilterError; then nothing is written.
     """
     refuse_existing([output], overwrite=overwrite)
+    source.refuse_to_join([output])
     input_sha256 = source.sha256()
     scorer = chunk_scorer or ChunkScorer.load(settings)
     tally = _Tally()
@@ -114,7 +115,7 @@ def _refuse_bad_rows(scored: list[ScoredRow], source: Source) -> None:
         if row.entry["status"] != SCORED:
             raise SaefilterError(
                 row.entry["reason"],
-                where=f"{source.path}:{row.entry['line']}",
+                where=f"{row.entry['file'] or source.path}:{row.entry['line']}",
                 remedy="Mend the row, or use --on-bad-row quarantine.",
             )
 

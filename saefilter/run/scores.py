@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
     [
         ("row_id", pa.int64()),
         ("line", pa.int64()),
+        ("file", pa.string()),
         ("row_hash", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,8 +46,8 @@ CHUNK_ROWS = 2048
 class ContrastFiles:
     """One source of contrast: rows that are toxic and rows that are not."""
 
-    toxic: Path
-    benign: Path
+    toxic: Source
+    benign: Source
 
 
 def curate(
@@ -60,7 +59,7 @@ def curate(
     pool: str = "mean",
     train_on: str = "assistant",
     rendering: str = "auto",
-    describe_with: Sequence[Path] = (),
+    describe_with: Sequence[Source] = (),
     advance: Callable[[int, int], None] | None = None,
 ) -> ToxicSet:
     """A toxic set for the encoder's SAE from contrast files.
@@ -72,29 +71,33 @@ def curate(
     parts: list[Contrast] = []
     sources: list[dict[str, Any]] = []
     for number, pair in enumerate(files):
-        for path, toxic in ((pair.toxic, True), (pair.benign, False)):
-            part = encode_contrast(encoder, path, toxic, number, pool, train_on, rendering, advance)
+        for source, toxic in ((pair.toxic, True), (pair.benign, False)):
+            part = encode_contrast(
+                encoder, source, toxic, number, pool, train_on, rendering, advance
+            )
             parts.append(part)
             sources.append(
                 {
-                    "name": path.name,
+                    "name": source.path.name,
                     "side": "toxic" if toxic else "benign",
                     "rows": len(part.toxic),
-                    "sha256": Source.open(path).sha256(),
+                    "sha256": source.sha256(),
                 }
             )
     toxic_set = assemble(
         encoder, joined(parts), name=name, options=options, pool=pool, sources=sources
     )
-    texts = list(describe_with) or [path for pair in files for path in (pair.toxic, pair.benign)]
-    conversations = [c for path in texts for c in usable_rows(path)]
+    texts = list(describe_with) or [
+        source for pair in files for source in (pair.toxic, pair.benign)
+    ]
+    conversations = [c for source in texts for c in usable_rows(source)]
     return with_labels(toxic_set, encoder, conversations, rendering)
 
 
-def usable_rows(path: Path) -> list[Conversation]:
-    """The conversations of a file; rows without one are left out."""
+def usable_rows(source: Source) -> list[Conversation]:
+    """The conversations of an input; rows without one are left out."""
     found = []
-    for row in Source.open(path).rows():
+    for row in source.rows():
         try:
             found.append(recognise(row.data or {}))
         except RowProblem:
@@ -104,7 +107,7 @@ def usable_rows(path: Path) -> list[Conversation]:
 
 def encode_contrast(
     encoder: Encoder,
-    path: Path,
+    rows: Source,
     toxic: bool,
     source: int,
     pool: str,
@@ -113,12 +116,12 @@ def encode_contrast(
     advance: Callable[[int, int], None] | None = None,
 ) -> Contrast:
     """One side of one source, encoded. Raises SaefilterError when it has too few usable rows."""
-    conversations = usable_rows(path)
+    conversations = usable_rows(rows)
     part = encode_conversations(encoder, conversations, pool, train_on, rendering, advance)
     usable = np.asarray(part[0].sum(axis=1)).ravel() > 0
     if usable.sum() < MIN_ROWS:
         raise SaefilterError(
-            f"only {usable.sum()} usable rows; at least {MIN_ROWS} are needed", where=str(path)
+            f"only {usable.sum()} usable rows; at least {MIN_ROWS} are needed", where=str(rows.path)
         )
     n = int(usable.sum())
     return Contrast(

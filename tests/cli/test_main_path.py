@@ -181,3 +181,33 @@ def test_curate_show_and_score_by_the_new_set(tmp_path: Path) -> None:
     made = json.loads(done.stdout)
     assert made["toxic_set"] == "mine"
     assert made["closest"][0]["percentile"] is not None
+
+
+def test_a_folder_and_standard_input(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "data.jsonl").read_bytes().splitlines(keepends=True)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "1.jsonl").write_bytes(b"".join(lines[:20]) + b"broken\n")
+    (data / "2.jsonl").write_bytes(b"".join(lines[20:40]))
+    saefilter(tmp_path, "score", "data")
+    shown = saefilter(tmp_path, "filter", "--drop-count", "4", "-o", "out.jsonl").stderr
+    assert "of data, made" in shown
+    kept = (tmp_path / "out.jsonl").read_bytes().splitlines(keepends=True)
+    dropped = [json.loads(line) for line in (tmp_path / "out.dropped.jsonl").open()]
+    assert [line for line in lines[:40] if line in kept] == kept
+    for row in dropped:
+        number = int(row["saefilter_file"] == "2.jsonl") * 20 + row["saefilter_line"] - 1
+        assert json.loads(lines[number])["id"] == row["id"]
+    (bad,) = [json.loads(line) for line in (tmp_path / "out.quarantined.jsonl").open()]
+    assert (bad["saefilter_file"], bad["saefilter_line"]) == ("1.jsonl", 21)
+    assert "line 21 of 1.jsonl" in (tmp_path / "out.report.html").read_text().lower()
+
+    piped = subprocess.run(
+        [sys.executable, "-m", "saefilter", "score", "-"],
+        cwd=tmp_path, input=b"".join(lines[:20]), capture_output=True,
+    )  # fmt: skip
+    assert piped.returncode == 0, piped.stderr
+    first = pq.read_table(tmp_path / "data.scores.parquet")["distance"].to_pylist()[:20]
+    again = pq.read_table(tmp_path / "stdin.scores.parquet")["distance"].to_pylist()
+    assert again == pytest.approx(first, abs=1e-5)
+    assert "18 kept + 2 dropped" in saefilter(tmp_path, "filter", "--drop-frac", "0.1").stdout

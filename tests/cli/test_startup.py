@@ -29,6 +29,9 @@ print("loaded:" + ",".join(name for name in {HEAVY!r} if name in sys.modules))
         ["score"],
         ["filter"],
         ["presets"],
+        ["presets", "show"],
+        ["doctor"],
+        ["tokens"],
         ["features"],
         ["features", "curate"],
         ["features", "show"],
@@ -55,4 +58,4 @@ except SystemExit as stop:
 def test_filtering_needs_no_model() -> None:
     code = "import saefilter.run.filter, saefilter.cli.filter, saefilter.run.score"
     assert loaded_after(code) <= {"scipy"}
-    assert loaded_after("import saefilter.run.filter") == set()
+    assert loaded_after("import saefilter.run.filter, saefilter.rows.inputs") == set()

@@ -14,6 +14,7 @@ import sae_files
 import torch
 from sae_files import D_MODEL, D_SAE, cached_sae
 
+from saefilter.cache import cache_folder
 from saefilter.encode import sae_source
 from saefilter.encode.sae import Sae, hook_layers, load_sae
 from saefilter.encode.sae_source import find_sae
@@ -182,7 +183,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: Any) ->
     with pytest.raises(SaefilterError, match="a pickle that holds more than tensors"):
         find_sae(reference)
     assert not (tmp_path / "ran").exists()
-    assert not list(sae_source.cache_folder().glob("saes/*resid_post_layer_7*"))
+    assert not list(cache_folder().glob("saes/*resid_post_layer_7*"))
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,23 @@ def test_all_formats_give_the_same_rows(tmp_path: Path, jsonl: Callable[..., Pat
     rows = [{"text": "one, two"}, {"text": 'with "quotes"\nand a line'}]
     plain = jsonl(rows)
     (tmp_path / "zipped.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    with pa.output_stream(tmp_path / "zipped.json.zst", compression="zstd") as file:
+        file.write(plain.read_bytes())
     (tmp_path / "array.json").write_text(json.dumps(rows))
     (tmp_path / "lines.json").write_bytes(plain.read_bytes())
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "table.parquet")
+    with pa.ipc.new_file(tmp_path / "file.arrow", table.schema) as writer:
+        writer.write(table)
+    with pa.ipc.new_stream(tmp_path / "stream.arrow", table.schema) as writer:
+        writer.write(table)
     (tmp_path / "table.csv").write_text('text\n"one, two"\n"with ""quotes""\nand a line"\n')
     for name in (
         "data.jsonl",
         "zipped.jsonl.gz",
+        "zipped.json.zst",
+        "file.arrow",
+        "stream.arrow",
         "array.json",
         "lines.json",
         "table.parquet",
@@ -98,8 +108,14 @@ def test_csv_rows_that_do_not_fit_the_header_are_quarantined(tmp_path: Path) -> 
     [
         ("data.xyz", b"", "not a kind of file"),
         ("data.parquet", b"PAR1 not really", "not a readable Parquet file"),
-        ("data.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 1000)[:60], "gzip data is damaged"),
-        ("data.jsonl.gz", b"not gzip", "gzip data is damaged"),
+        (
+            "data.jsonl.gz",
+            gzip.compress(b'{"text": "x"}\n' * 1000)[:60],
+            "compressed data is damaged",
+        ),
+        ("data.jsonl.gz", b"not gzip", "compressed data is damaged"),
+        ("data.jsonl.zst", b"not zstd", "cannot be read"),
+        ("data.arrow", b"ARROW1 not really", "not a readable Arrow file"),
         ("data.jsonl", "\ufeff{}".encode("utf-16-le"), "UTF-16"),
         ("data.json", b"[1, 2", "not readable JSON"),
         ("data.csv", b"a,a\n1,2\n", "same name"),

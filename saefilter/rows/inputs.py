@@ -1,0 +1,168 @@
+"""From what a user names to rows: a file, a folder, a pattern, standard input, a URL, a hub dataset.
+
+What is not on this machine is brought into saefilter's cache first, so that `filter` can read again
+what `score` has read.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import itertools
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from saefilter.cache import cache_folder
+from saefilter.errors import SaefilterError
+from saefilter.rows.read import Source, Sources, is_readable_name
+
+HUB_DATASET = re.compile(
+    r"(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?"
+    r"(?::(?P<split>[\w+%:\[\]-]+))?"
+)
+"""`org/name`, `org/name/config`, `@revision`, `:split` or a slice such as `:train[:1000]`."""
+
+
+def open_input(name: str | Path) -> Source:
+    """The rows that `name` stands for. Raises SaefilterError when there are none."""
+    spec = str(name)
+    if spec == "-":
+        return Source.open(_from_stdin(sys.stdin.buffer))
+    if "://" in spec:
+        return _fetched(spec)
+    path = Path(spec)
+    if path.is_dir():
+        return _several(path, path, list(path.rglob("*")))
+    if path.exists():
+        return Source.open(path)
+    if glob.has_magic(spec) and not HUB_DATASET.fullmatch(spec):
+        folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        return _several(path, folder, [Path(p) for p in glob.glob(spec, recursive=True)])
+    hub = HUB_DATASET.fullmatch(spec)
+    if hub and not is_readable_name(path) and not path.parent.is_dir():
+        return Source.open(_from_hub(**hub.groupdict()))
+    return Source.open(path)  # says that it is not there
+
+
+def _several(path: Path, folder: Path, found: list[Path]) -> Source:
+    parts = [
+        Source.open(p)
+        for p in sorted(found)
+        if is_readable_name(p) and p.is_file() and not _hidden(p.relative_to(folder))
+    ]
+    if not parts:
+        raise SaefilterError(
+            f"{path} holds no file that can be read",
+            remedy="Use .jsonl, .json, .csv, .parquet or .arrow files.",
+        )
+    return parts[0] if len(parts) == 1 else Sources.of(path, folder, parts)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def inputs_folder() -> Path:
+    """Where inputs that are not files are kept."""
+    folder = cache_folder() / "inputs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _appearing_whole(target: Path) -> Iterator[Path]:
+    """A temporary name that becomes `target` when all went well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".")
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _from_stdin(stream: IO[bytes]) -> Path:
+    """Standard input is JSONL or a JSON array; it is kept, since filtering reads it again."""
+    digest = hashlib.sha256()
+    with tempfile.NamedTemporaryFile(dir=inputs_folder(), delete=False) as file:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            file.write(block)
+    if not os.path.getsize(file.name):
+        os.unlink(file.name)
+        raise SaefilterError("nothing came on standard input")
+    target = inputs_folder() / digest.hexdigest()[:12] / "stdin.json"
+    target.parent.mkdir(exist_ok=True)
+    os.replace(file.name, target)
+    return target
+
+
+def _fetched(url: str) -> Source:
+    """A copy of what a URL names, by fsspec: a file, a folder or a pattern. Fetched anew when it has
+    changed."""
+    import fsspec
+
+    scheme = url.partition("://")[0]
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+        # a web server has no folders, and ? in an address is no pattern
+        is_web = scheme in ("http", "https")
+        if not is_web and glob.has_magic(path):
+            names = filesystem.glob(path)
+        elif not is_web and filesystem.isdir(path):
+            names = filesystem.find(path)
+        else:
+            names = [path]
+        versions = [f"{name} {filesystem.ukey(name)}" for name in names]
+        folder = (
+            inputs_folder() / hashlib.sha256("\n".join([url, *versions]).encode()).hexdigest()[:12]
+        )
+        start = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
+        found = [folder / _plain_name(os.path.relpath(name, start)) for name in names]
+        for name, target in zip(names, found, strict=True):
+            if is_readable_name(target) and not target.exists():
+                with _appearing_whole(target) as temporary:
+                    filesystem.get_file(name, str(temporary))
+    except ImportError as error:
+        raise SaefilterError(
+            f"{scheme}:// needs another package ({error})", remedy="Install it with pip."
+        ) from error
+    except Exception as error:  # every filesystem has exceptions of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SaefilterError(f"{url} cannot be fetched ({reason})") from error
+    return Source.open(found[0]) if names == [path] else _several(folder, folder, found)
+
+
+def _plain_name(name: str) -> str:
+    """A file name without the query of a web address."""
+    return name.partition("?")[0]
+
+
+def _from_hub(name: str, config: str | None, revision: str | None, split: str | None) -> Path:
+    """A dataset of the hub, or a slice of it, as Parquet."""
+    from datasets import Dataset, load_dataset
+
+    try:
+        data = load_dataset(name, config, revision=revision, split=split or "train")
+    except Exception as error:  # datasets raises what its many readers raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SaefilterError(
+            f"{name} is neither a file here nor a dataset that can be loaded from the hub ({reason})",
+            remedy="Names look like org/name, org/name:train or org/name:train[:1000].",
+        ) from error
+    assert isinstance(data, Dataset)
+    label = "-".join(filter(None, [name.replace("/", "--"), config, revision, split or "train"]))
+    plain = re.sub(r"[^\w.-]+", "_", label).strip("_")
+    digest = hashlib.sha256(f"{label} {data._fingerprint}".encode()).hexdigest()[:12]
+    target = inputs_folder() / digest / f"{plain}.parquet"
+    if not target.exists():
+        with _appearing_whole(target) as temporary:
+            data.to_parquet(str(temporary))
+    return target
