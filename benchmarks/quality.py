@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,12 @@ from saefilter.geometry.metrics import METRICS
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
 from saefilter.rows.read import Source
+from saefilter.toxic.assemble import assemble
 from saefilter.toxic.contrast import Contrast
-from saefilter.toxic.curate import assemble, encode_conversations, joined
-from saefilter.toxic.select import CurationOptions, feature_spread
+from saefilter.toxic.curate import ContrastEncoder
+from saefilter.toxic.fit import spread
+from saefilter.toxic.groups import GroupedContrast, Part
+from saefilter.toxic.select import CurationOptions
 from saefilter.toxic.statistics import auroc as pooled_auroc
 
 BOOTSTRAP = 500
@@ -58,7 +61,7 @@ class Labelled:
 
     def side(self, train: bool, source: int = 0) -> Contrast:
         part = self.contrast.part(self.train if train else ~self.train)
-        return Contrast(part.features, part.residual, part.toxic, np.full(len(part.toxic), source))
+        return replace(part, source=np.full(len(part.toxic), source))
 
 
 def em_answers(row: dict[str, Any]) -> tuple[bool | None, bool]:
@@ -93,12 +96,14 @@ def load(name: str, folder: Path, encoder: Encoder) -> Labelled:
     conversations, toxic_labels, train_rows, questions = zip(*chosen, strict=True)
     # in hh_harmless only the last answer was judged; the turns before it stand on both sides
     train_on = "last-turn" if name == "hh_harmless" else "assistant"
-    features, residual = encode_conversations(encoder, conversations, train_on=train_on)
-    toxic_array = np.array(toxic_labels)
+    collected = ContrastEncoder(encoder, train_on=train_on)
+    assert collected.add(conversations, toxic_labels) == len(chosen)
+    contrast = collected.result()
+    toxic_array = contrast.toxic
     print(f"{name}: {len(chosen)} rows, {toxic_array.mean():.0%} toxic", flush=True)
     return Labelled(
         name,
-        Contrast(features, residual, toxic_array, np.zeros(len(chosen), dtype=np.int64)),
+        contrast,
         np.array(train_rows),
         [
             "\n".join(m.content for m in conversation if m.role in (ASSISTANT, TEXT))
@@ -146,7 +151,7 @@ def set_scores(
         if metric.needs_weights and not all(sides):
             continue
         scorer = Scorer(toxic_set, encoder.sae.directions(), metric=metric.name)
-        scores[metric.name] = scorer.score(test.features, test.residual).proximity
+        scores[metric.name] = scorer.score(test.features.tocsr(), test.residual).proximity
     return scores
 
 
@@ -161,17 +166,19 @@ def classifiers(
     train: Contrast, test: Contrast, train_texts: list[str], test_texts: list[str]
 ) -> dict[str, NDArray[Any]]:
     """What supervision can do: on the same pooled features, on residuals, on words."""
-    scale = feature_spread(train.features)
+    scale = spread(GroupedContrast(train, 0).deviation(Part()))
     gain = sparse.diags(np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0))
     probe = best_logistic()
-    probe.fit(train.features @ gain, train.toxic)
+    probe.fit(train.features.tocsr() @ gain, train.toxic)
     residual = make_pipeline(StandardScaler(), best_logistic()).fit(train.residual, train.toxic)
     words = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
         LogisticRegression(C=10, max_iter=2000, class_weight="balanced"),
     ).fit(train_texts, train.toxic)
     return {
-        "*logistic probe on the pooled features*": probe.decision_function(test.features @ gain),
+        "*logistic probe on the pooled features*": probe.decision_function(
+            test.features.tocsr() @ gain
+        ),
         "*logistic probe on the mean residual, no SAE*": residual.decision_function(test.residual),
         "*TF-IDF + logistic regression*": words.decision_function(test_texts),
         "*random*": np.random.default_rng(0).random(len(test.toxic)),
@@ -181,7 +188,7 @@ def classifiers(
 def evaluate(encoder: Encoder, sets: list[Labelled]) -> dict[str, Any]:
     """Every column of the table: own contrast, and all sources together."""
     results: dict[str, Any] = {}
-    everything = joined([one.side(True, source) for source, one in enumerate(sets)])
+    everything = Contrast.joined([one.side(True, source) for source, one in enumerate(sets)])
     for one in sets:
         train, test = one.side(True), one.side(False)
         split = {

@@ -3,8 +3,8 @@
     python examples/make_minilm_toxic_set.py DATA_FOLDER -o saefilter/toxic/sets/minilm.json
 
 DATA_FOLDER holds em_answers, hatecheck and xstest as .jsonl.gz (docs/quality.md says what they are);
-the fourth source is examples/contrast, written for this project. The set keeps statistics of those
-rows and not their text: labels and snippets come from examples/contrast alone.
+the fourth source is saefilter/toxic/bundled, written for this project. The set keeps statistics of those
+rows and not their text: labels and snippets come from the fourth alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from saefilter.rows.read import Source
 
-HERE = Path(__file__).parent
+BUNDLED = Path(__file__).parents[1] / "saefilter/toxic/bundled"
 
 
 def is_toxic(name: str, row: dict[str, Any]) -> bool | None:
@@ -49,12 +49,12 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        options = ["--toxic", str(HERE / "contrast/toxic.jsonl")]
-        options += ["--benign", str(HERE / "contrast/benign.jsonl")]
+        options = ["--toxic", str(BUNDLED / "toxic.jsonl")]
+        options += ["--benign", str(BUNDLED / "benign.jsonl")]
         for name in ("em_answers", "hatecheck", "xstest"):
             options += split(name, args.folder, Path(scratch))
         for side in ("toxic", "benign"):
-            options += ["--describe-with", str(HERE / f"contrast/{side}.jsonl")]
+            options += ["--describe-with", str(BUNDLED / f"{side}.jsonl")]
         # lenient, since 180 pairs confirm few features; the penalty chooses among them
         options += ["--screen-p", "0.1", "--fdr", "0.5"]
         command = ["features", "curate", *options, "--preset", "minilm", "--name", "minilm"]

@@ -104,7 +104,7 @@ def run_score(
     refuse_existing([target], overwrite=overwrite)  # before any work
     source.refuse_to_join([target])
     total = source.count_rows()
-    scorer = ChunkScorer.load(settings)
+    scorer = ChunkScorer.load(settings, lambda text: warn(text, quiet=quiet))
     encoder = scorer.encoder
     for line in (*encoder.placement.reasons, *(f"Warning: {text}" for text in encoder.warnings)):
         warn(line, quiet=quiet)

@@ -60,6 +60,8 @@ class Encoded:
     """Scored tokens per row, `[n_rows]`."""
     top_tokens: list[list[TokenScore]]
     """Per row, the tokens with the largest weighted activation; empty without `token_weights`."""
+    fired: NDArray[np.int64] | None = None
+    """On how many scored tokens each feature fires, `[d_sae]`; None unless asked for."""
 
 
 L0_TOLERANCE = 3.0
@@ -159,17 +161,19 @@ class Encoder:
         pool: str = "mean",
         batch_tokens: int = DEFAULT_BATCH_TOKENS,
         token_weights: NDArray[np.float32] | None = None,
+        count_fired: bool = False,
         advance: Callable[[int], None] | None = None,
     ) -> Encoded:
         """Encode windows and pool their scored tokens per row.
 
         `token_weights`, `[d_sae]`, is what a unit of each feature adds to a row's score; with it the
-        tokens that add most are remembered. `advance` is told the real tokens of each batch done.
+        tokens that add most are remembered. `count_fired` counts the tokens on which each feature
+        fires. `advance` is told the real tokens of each batch done.
         """
         weights = None
         if token_weights is not None:
             weights = torch.from_numpy(token_weights).to(self.device)
-        pooled = _Pool(n_rows, self.sae, pool)
+        pooled = _Pool(n_rows, self.sae, pool, count_fired)
         for batch, tokens in self._residuals(windows, batch_tokens):
             pooled.add(batch, tokens, weights)
             if advance is not None:
@@ -223,7 +227,7 @@ def residual_batches(
 class _Pool:
     """Collects batches and reduces them to one sparse row per dataset row."""
 
-    def __init__(self, n_rows: int, sae: Sae, pool: str):
+    def __init__(self, n_rows: int, sae: Sae, pool: str, count_fired: bool = False):
         self.n_rows = n_rows
         self.sae = sae
         self.pool = pool
@@ -231,6 +235,7 @@ class _Pool:
         self.residual = np.zeros((n_rows, sae.d_model), dtype=np.float32)
         self.n_tokens = np.zeros(n_rows, dtype=np.int64)
         self.n_active = 0
+        self.fired = torch.zeros(sae.d_sae, dtype=torch.int64) if count_fired else None
         self.top_tokens: list[list[TokenScore]] = [[] for _ in range(n_rows)]
 
     def add(
@@ -246,6 +251,8 @@ class _Pool:
             chunk = slice(start, start + SAE_CHUNK_TOKENS)
             active = self.sae.encode(tokens[chunk])
             self.n_active += len(active.value)
+            if self.fired is not None:
+                self.fired += torch.bincount(active.feature, minlength=self.sae.d_sae).cpu()
             where = owner[chunk][active.token] * self.sae.d_sae + active.feature
             if self.pool == "mean":
                 dense.view(-1).index_add_(0, where, active.value)
@@ -298,7 +305,8 @@ class _Pool:
         else:
             matrix = _max_csr(rows, features, values, shape)
         residual = (self.residual / counts[:, None]).astype(np.float32)
-        return Encoded(matrix, residual, self.n_tokens, self.top_tokens)
+        fired = None if self.fired is None else self.fired.numpy()
+        return Encoded(matrix, residual, self.n_tokens, self.top_tokens, fired)
 
 
 def _max_csr(

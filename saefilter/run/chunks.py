@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Row
 from saefilter.rows.render import RenderOptions
@@ -16,6 +15,7 @@ from saefilter.run.scores import QUARANTINED, SCORED
 if TYPE_CHECKING:
     from saefilter.encode.encoder import Encoder
     from saefilter.geometry.scorer import Scorer
+    from saefilter.toxic.toxicset import ToxicSet
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,24 @@ class ScoredRow:
 class ChunkScorer:
     """A loaded encoder and scorer with the settings that apply to every chunk."""
 
-    def __init__(self, encoder: Encoder, scorer: Scorer, settings: ScoreSettings):
+    def __init__(
+        self, encoder: Encoder, scorer: Scorer, settings: ScoreSettings, note: str | None = None
+    ):
         self.encoder = encoder
+        self.note = note
+        """What a reader of the results must know of the toxic set."""
         self.scorer = scorer
         self.settings = settings
         options = RenderOptions(settings.max_tokens, settings.train_on, settings.truncation_side)
         self.renderer = encoder.renderer(options, settings.rendering)
 
     @classmethod
-    def load(cls, settings: ScoreSettings) -> ChunkScorer:
-        """Load preset and toxic set. Raises SaefilterError when they do not belong together."""
+    def load(cls, settings: ScoreSettings, say: Callable[[str], None] | None = None) -> ChunkScorer:
+        """Load preset and toxic set. Raises SaefilterError when they do not belong together.
+
+        A preset without a toxic set gets one from the bundled contrast data, made once and kept;
+        `say` is told so before the work begins.
+        """
         from saefilter.encode.encoder import Encoder
         from saefilter.encode.presets import resolve
         from saefilter.geometry.scorer import Scorer
@@ -75,12 +83,7 @@ class ChunkScorer:
 
         preset = resolve(settings.preset, settings.model, settings.sae, settings.revision)
         reference = settings.toxic_set or preset.toxic_set
-        if reference is None:
-            raise SaefilterError(
-                f"preset {preset.name} has no toxic set of its own",
-                remedy="Make one: saefilter features curate, and name it with --toxic-set.",
-            )
-        toxic_set = load_toxic_set(reference)
+        toxic_set = None if reference is None else load_toxic_set(reference)
         encoder = Encoder(
             preset,
             device=settings.device,
@@ -88,6 +91,9 @@ class ChunkScorer:
             device_map=settings.device_map,
             quantize=settings.quantize,
         )
+        note = None
+        if toxic_set is None:
+            toxic_set, note = _automatic_set(encoder, say)
         toxic_set.check_sae(encoder.sae.fingerprint, f"that of preset {preset.name}")
         scorer = Scorer(
             toxic_set,
@@ -95,7 +101,7 @@ class ChunkScorer:
             metric=settings.metric,
             neighbours=settings.neighbours,
         )
-        return cls(encoder, scorer, settings)
+        return cls(encoder, scorer, settings, note)
 
     def score(
         self, rows: Sequence[Row], advance: Callable[[int], None] | None = None
@@ -141,6 +147,21 @@ class ChunkScorer:
             }
             scored.append(ScoredRow(entry, text.text))
         return scored
+
+
+def _automatic_set(encoder: Encoder, say: Callable[[str], None] | None) -> tuple[ToxicSet, str]:
+    from saefilter.toxic.automatic import automatic_path, automatic_set
+
+    path = automatic_path(encoder)
+    if say is not None and path.exists():
+        say(f"Toxic set: {path}, made of the bundled contrast data")
+    elif say is not None:
+        say("This preset has no toxic set yet; making one of the bundled contrast data (360 texts)")
+    toxic_set = automatic_set(encoder)
+    return toxic_set, (
+        "The toxic set was made of saefilter's 180 bundled pairs alone; one from your own good and "
+        "bad rows is better (saefilter features curate)."
+    )
 
 
 def conversation_of(row: Row) -> Conversation | str:

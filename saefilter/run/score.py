@@ -192,7 +192,8 @@ def _provenance(
         tokens=tally.tokens,
         seconds=round(seconds, 3),
         reference_rows=scorer.scorer.reference_rows(settings.pool),
-        note=" ".join(filter(None, [encoder.preset.note, *encoder.all_warnings()])) or None,
+        note=" ".join(filter(None, [encoder.preset.note, scorer.note, *encoder.all_warnings()]))
+        or None,
         revision=encoder.revision,
         rendering=scorer.renderer.name,
         truncation_side=settings.truncation_side,

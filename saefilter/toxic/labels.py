@@ -19,6 +19,8 @@ RARITY_POWER = 2
 """How strongly frequent words are held back in labels."""
 WORD = re.compile(r"[^\W_]+")
 SNIPPETS = 3
+KEYWORD_SHARE = 0.8
+"""A feature that gets this share of its activation from one word is said to track it."""
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Described:
 
     label: str
     snippets: tuple[str, ...]
+    keyword: str = ""
+    """The one word that it tracks, where it tracks one."""
 
 
 def describe_features(
@@ -80,4 +84,6 @@ def _described(entry: _Seen | None, rarity: dict[str, float]) -> Described:
     }
     ranked = sorted(score.items(), key=lambda item: (-item[1], item[0]))
     words = [word for word, _ in ranked[:LABEL_WORDS]]
-    return Described(", ".join(words), tuple(snippet for _, snippet in entry.best))
+    word, most = max(entry.words.items(), key=lambda item: item[1])
+    tracked = word if most >= KEYWORD_SHARE * sum(entry.words.values()) else ""
+    return Described(", ".join(words), tuple(snippet for _, snippet in entry.best), tracked)

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
+from saefilter.toxic.moments import Moments
+
 Floats = NDArray[np.float64]
 
 
@@ -24,48 +26,35 @@ class FeatureStatistics:
     effect_size: Floats
     """Standardised mean difference, toxic minus benign, over the pooled standard deviation."""
     correlation: Floats
-    """Point-biserial correlation with the label."""
+    """Pearson correlation with the target; point-biserial where that is the label."""
     p_value: Floats
     """Two-sided, of the correlation (t-test with n - 2 degrees of freedom)."""
-    auroc: Floats
-    """Chance that a toxic sample's activation exceeds a benign one's; ties count half."""
 
 
-def feature_statistics(features: sparse.csr_matrix, toxic: NDArray[np.bool_]) -> FeatureStatistics:
-    """Statistics of `features`, `[n_samples, d_sae]`, for labels `toxic`, `[n_samples]`."""
-    n = len(toxic)
-    n_toxic = int(toxic.sum())
-    n_benign = n - n_toxic
-    mean_toxic, variance_toxic = mean_and_variance(features[toxic])
-    mean_benign, variance_benign = mean_and_variance(features[~toxic])
-    pooled = np.sqrt((variance_toxic + variance_benign) / 2)
-    difference = mean_toxic - mean_benign
+def feature_statistics(toxic: Moments, benign: Moments) -> FeatureStatistics:
+    """Statistics from the sums over the toxic and over the benign samples."""
+    pooled = np.sqrt((toxic.variance + benign.variance) / 2)
+    difference = toxic.mean - benign.mean
     effect_size = np.divide(difference, pooled, out=np.zeros_like(pooled), where=pooled > 0)
 
-    _, variance = mean_and_variance(features)
-    deviation = np.sqrt(variance)
-    shares = np.sqrt(n_toxic * n_benign) / n
+    both = toxic + benign
+    n = both.count
+    target_mean = both.target_total / max(1.0, n)
+    target_variance = max(both.target_squares / max(1.0, n) - target_mean**2, 0.0)
+    covariance = both.products / max(1.0, n) - both.mean * target_mean
+    deviations = np.sqrt(both.variance * target_variance)
     correlation = np.divide(
-        difference * shares, deviation, out=np.zeros_like(deviation), where=deviation > 0
+        covariance, deviations, out=np.zeros_like(deviations), where=deviations > 0
     ).clip(-1, 1)
     freedom = max(1, n - 2)
     with np.errstate(divide="ignore"):
         t = np.abs(correlation) * np.sqrt(freedom / np.maximum(1 - correlation**2, 0))
     return FeatureStatistics(
-        frequency=np.diff(features.tocsc().indptr) / n,
+        frequency=both.active / max(1.0, n),
         effect_size=effect_size,
         correlation=correlation,
         p_value=2 * stats.t.sf(t, freedom),
-        auroc=column_auroc(features, toxic),
     )
-
-
-def mean_and_variance(features: sparse.csr_matrix) -> tuple[Floats, Floats]:
-    """Of each column; zeros count."""
-    n = max(1, features.shape[0])
-    mean = np.asarray(features.sum(axis=0), dtype=np.float64).ravel() / n
-    squares = np.asarray(features.multiply(features).sum(axis=0), dtype=np.float64).ravel() / n
-    return mean, np.maximum(squares - mean**2, 0)
 
 
 def column_auroc(features: sparse.csr_matrix, toxic: NDArray[np.bool_]) -> Floats:

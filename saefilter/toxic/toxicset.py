@@ -42,6 +42,9 @@ class ToxicFeature:
     """Which contrast data it was chosen on."""
     snippets: tuple[str, ...] = ()
     """Texts where it fires most."""
+    keyword: str = ""
+    """The one word it tracks, where nearly all of its activation is on one: such a feature may stand
+    for a topic more than for what makes a text toxic."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from checkpoints import chat_tokenizer, into_cache, save_model, small_tokenizer
 from conftest import chat
 from typer.testing import CliRunner
 
+from saefilter.cache import cache_folder
 from saefilter.cli import app, commands
 from saefilter.encode.presets import load_preset, preset_names
 from saefilter.run.scores import Scores
@@ -119,6 +120,24 @@ def test_curate_score_and_filter(
     assert pq.read_table("data.filtered.parquet").num_rows == 16
     dropped = pq.read_table("data.filtered.dropped.parquet")
     assert dropped["saefilter_row_id"].to_pylist() == [16, 17, 18, 19]
+
+
+def test_the_first_score_of_a_preset_makes_a_toxic_set_of_the_bundled_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jsonl: Callable[..., Path]
+) -> None:
+    name, config, model_class, family, write, options = PRESETS[4]
+    install(tmp_path, name, config(), model_class, family, write, options)
+    monkeypatch.chdir(tmp_path)
+    jsonl([*contrast("abcde", 16, 3), *contrast("vwxyz", 4, 4)])
+    said = run("score", "data.jsonl", "--preset", name)
+    assert "making one of the bundled contrast data" in said
+    assert "180 bundled pairs alone" in said
+    first = pq.read_table("data.scores.parquet")["distance"]
+    again = run("score", "data.jsonl", "--preset", name, "--overwrite")
+    assert "made of the bundled contrast data" in again
+    assert pq.read_table("data.scores.parquet")["distance"] == first
+    (kept,) = (cache_folder() / "toxic-sets").glob(f"{name}-*.json")
+    run("score", "data.jsonl", "--preset", name, "--overwrite", "--toxic-set", kept)
 
 
 def test_every_preset_is_in_the_registry_and_where_it_says() -> None:

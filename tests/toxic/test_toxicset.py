@@ -92,7 +92,7 @@ def test_the_shipped_set_belongs_to_the_shipped_sae_and_carries_no_foreign_text(
     )
     ours = ""
     for side in ("toxic", "benign"):
-        path = Path(__file__).parents[2] / f"examples/contrast/{side}.jsonl"
+        path = Path(__file__).parents[2] / f"saefilter/toxic/bundled/{side}.jsonl"
         for line in path.read_text(encoding="utf-8").splitlines():
             turns = json.loads(line)["messages"]
             ours += " ".join("\n\n".join(turn["content"] for turn in turns).split()) + "\n"
