@@ -40,7 +40,14 @@ def root(
 
 def commands() -> None:
     """Register the commands."""
-    from saefilter.cli import features, filter, presets, score, tokens  # noqa: F401 - they register
+    from saefilter.cli import (  # noqa: F401 - they register
+        features,
+        featuresets,
+        filter,
+        presets,
+        score,
+        tokens,
+    )
 
 
 def main() -> None:

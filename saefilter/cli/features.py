@@ -160,7 +160,7 @@ def curate(
     with publishing([output]) as (temporary,):
         temporary.write_text(toxic_set.to_json(), encoding="utf-8")
     if not quiet:
-        from saefilter.report.console import print_toxic_set
+        from saefilter.report.console_sets import print_toxic_set
 
         print_toxic_set(output_console(), toxic_set, limit=10)
         output_console().print(f"Written to {output}")
@@ -190,21 +190,3 @@ def _matched(rows: ContrastRows, *, quiet: bool) -> ContrastRows:
     matched, what = match(rows)
     warn(str(what), quiet=quiet)
     return matched
-
-
-@features.command(epilog="Example: saefilter features show minilm --limit 20")
-def show(
-    reference: Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")],
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Features shown per side.")] = 25,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the set as JSON.")] = False,
-) -> None:
-    """Show a toxic set: its features, how sure they are, where they come from."""
-    from saefilter.toxic.toxicset import load_toxic_set
-
-    toxic_set = load_toxic_set(reference)
-    if as_json:
-        typer.echo(toxic_set.to_json(), nl=False)
-        return
-    from saefilter.report.console import print_toxic_set
-
-    print_toxic_set(output_console(), toxic_set, limit=limit)

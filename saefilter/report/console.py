@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from saefilter.report.data import Report
     from saefilter.run.filter import FilterResult
     from saefilter.run.score import ScoreSummary
-    from saefilter.toxic.toxicset import ToxicSet
 
 BAR_WIDTH = 36
 HISTOGRAM_BINS = 12
@@ -180,28 +179,3 @@ def _selection(report: Report) -> str:
     if asked["threshold"] is None:
         return "none was close enough"
     return f"the closest, distance up to {asked['threshold']:.3f}"
-
-
-def print_toxic_set(console: Console, toxic_set: ToxicSet, limit: int) -> None:
-    """The strongest features of each side, with how sure they are."""
-    weighted = sum(feature.weight > 0 for feature in toxic_set.features)
-    console.print(
-        Text.assemble(
-            ("Toxic set ", "bold"), (toxic_set.name, "bold"),
-            f" for {toxic_set.model} at {toxic_set.hook}: {len(toxic_set.side('toxic'))} toxic and "
-            f"{len(toxic_set.side('benign'))} benign features, {weighted} of them weighted",
-        )
-    )  # fmt: skip
-    for side in ("toxic", "benign"):
-        table = Table(title=f"{side} side", title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for column in ("feature", "weight", "effect", "AUROC", "p"):
-            table.add_column(column, justify="right")
-        table.add_column("fires on")
-        for feature in toxic_set.side(side)[:limit]:
-            table.add_row(
-                str(feature.index), f"{feature.weight:.3f}", f"{feature.effect_size:+.2f}",
-                f"{feature.auroc:.2f}", f"{feature.p_value:.0e}", safe(feature.label, 60),
-            )  # fmt: skip
-        console.print(table)
-    for source in toxic_set.sources:
-        console.print(f"  {source['side']:6} {source['rows']:>6,} rows  {source['name']}")

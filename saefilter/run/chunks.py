@@ -79,7 +79,7 @@ class ChunkScorer:
         from saefilter.encode.encoder import Encoder
         from saefilter.encode.presets import resolve
         from saefilter.geometry.scorer import Scorer
-        from saefilter.toxic.toxicset import load_toxic_set
+        from saefilter.toxic.load import load_toxic_set
 
         preset = resolve(settings.preset, settings.model, settings.sae, settings.revision)
         reference = settings.toxic_set or preset.toxic_set
@@ -94,7 +94,13 @@ class ChunkScorer:
         note = None
         if toxic_set is None:
             toxic_set, note = _automatic_set(encoder, say)
-        toxic_set.check_sae(encoder.sae.fingerprint, f"that of preset {preset.name}")
+        toxic_set.check_belongs(
+            fingerprint=encoder.sae.fingerprint,
+            d_model=encoder.sae.d_model,
+            d_sae=encoder.sae.d_sae,
+            model=preset.model,
+            sae_name=preset.sae,
+        )
         scorer = Scorer(
             toxic_set,
             encoder.sae.directions(),

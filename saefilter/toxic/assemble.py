@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
-from saefilter.geometry.metrics import METRICS, Sample
-from saefilter.geometry.space import FeatureSpace
+from saefilter.toxic.calibrate import calibration_of, proximities
 from saefilter.toxic.choose import Chosen, choose_features
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.fit import choose_penalties, weigh
@@ -21,9 +20,6 @@ from saefilter.toxic.groups import GroupedContrast
 from saefilter.toxic.select import CurationOptions
 from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
 from saefilter.toxic.weights import Penalty
-
-LEVELS = (*(i / 200 for i in range(200)), 0.9975, 0.999, 1.0)
-"""Of the calibration's quantiles; finer at the toxic end, where gates look."""
 
 
 def assemble(
@@ -117,28 +113,15 @@ def _calibrate(
 ) -> Calibration:
     """Quantiles of the benign rows' proximity, each scored with weights fitted on the other half:
     the weights know the rows they were fitted on."""
-    found: dict[str, list[NDArray[np.float32]]] = {}
+    found: dict[str, list[NDArray[np.float64]]] = {}
     for fitting in (first_half, ~first_half):
         refitted = _refitted(toxic_set, contrast, chosen, penalties, fitting)
-        space = FeatureSpace.of(refitted, directions)
-        for span, block in contrast.features.blocks():
-            rows = (~fitting & ~contrast.toxic)[span]
-            sample = Sample(block[rows], contrast.residual[span][rows])
-            for metric in METRICS.values():
-                if not metric.needs_weights or (space.weighted_toxic and space.weighted_benign):
-                    key = f"{metric.name}/{toxic_set.pool}"
-                    found.setdefault(key, []).append(metric.proximity(space, sample))
-    benign = int((~contrast.toxic).sum())
-    values = {key: np.concatenate(parts) for key, parts in found.items()}
-    return Calibration(
-        rows=benign,
-        levels=LEVELS,
-        quantiles={
-            key: tuple(_short(q) for q in np.quantile(proximity, LEVELS))
-            for key, proximity in values.items()
-            if len(proximity) == benign  # one half alone may have left a side without weights
-        },
-    )
+        scored = proximities(refitted, directions, contrast, ~fitting & ~contrast.toxic)
+        for key, values in scored.items():
+            found.setdefault(key, []).append(values)
+    # one half alone may have left a side without weights; then its metrics are incomplete
+    whole = {key: np.concatenate(parts) for key, parts in found.items()}
+    return calibration_of(whole, int((~contrast.toxic).sum()))
 
 
 def _refitted(

@@ -11,9 +11,10 @@ from saefilter import __version__
 from saefilter.cache import cache_folder
 from saefilter.encode.encoder import Encoder
 from saefilter.toxic.curate import Advance, curate
+from saefilter.toxic.load import load_toxic_set
 from saefilter.toxic.select import CurationOptions
 from saefilter.toxic.sources import bundled, digest_of
-from saefilter.toxic.toxicset import TOXIC_SET_VERSION, ToxicSet, load_toxic_set
+from saefilter.toxic.toxicset import TOXIC_SET_VERSION, ToxicSet
 
 OPTIONS = CurationOptions(screen_p=0.1, fdr=0.5)
 """Lenient: 180 pairs confirm few features at 5 %, and the penalty weighs what is left by

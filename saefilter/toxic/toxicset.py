@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +40,11 @@ class ToxicFeature:
     """Which contrast data it was chosen on."""
     snippets: tuple[str, ...] = ()
     """Texts where it fires most."""
+    steering: float | None = None
+    """Measured causal effect: by how many nats pushing the model along it makes toxic continuations
+    likelier than benign ones; None when not measured."""
+    steering_p: float | None = None
+    """How often a random direction does as much."""
     keyword: str = ""
     """The one word it tracks, where nearly all of its activation is on one: such a feature may stand
     for a topic more than for what makes a text toxic."""
@@ -110,14 +113,33 @@ class ToxicSet:
         labels = {int(index): label for index, label in self.neighbour_labels.items()}
         return labels | {feature.index: feature.label for feature in self.features}
 
-    def check_sae(self, fingerprint: str, sae_name: str) -> None:
-        """Raises SaefilterError when the set was made for another SAE."""
+    def check_belongs(
+        self, *, fingerprint: str, d_model: int, d_sae: int, model: str, sae_name: str
+    ) -> None:
+        """Raises SaefilterError when the set was made for another SAE or another model."""
+        remedy = "Use the preset it was made with, or curate a set for this SAE: saefilter features curate"
         if fingerprint != self.fingerprint:
             raise SaefilterError(
                 f"the toxic set {self.name!r} belongs to the SAE {self.sae} "
                 f"({self.fingerprint[:12]}), not to {sae_name} ({fingerprint[:12]})",
-                remedy="Use the preset it was made with, or curate a set for this SAE: "
-                "saefilter features curate",
+                remedy=remedy,
+            )
+        for what, own, other in (
+            ("d_sae", self.d_sae, d_sae),
+            ("d_model", self.d_model, d_model),
+        ):
+            if own != other:
+                raise SaefilterError(
+                    f"the toxic set {self.name!r} says {what} {own}, the SAE has {other}",
+                    remedy=remedy,
+                )
+        # folders are called what their owners like; two names on the hub are two models
+        on_hub = not any(Path(name).is_absolute() or Path(name).exists() for name in
+                         (model, self.model))  # fmt: skip
+        if model != self.model and on_hub:
+            raise SaefilterError(
+                f"the toxic set {self.name!r} was made with the model {self.model}, not {model}",
+                remedy=remedy,
             )
 
     def to_json(self) -> str:
@@ -135,74 +157,3 @@ class ToxicSet:
     def sha256(self) -> str:
         """Hash of the file's text."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-
-def load_toxic_set(reference: str) -> ToxicSet:
-    """A set from a JSON file, or a shipped one by its name.
-
-    Raises SaefilterError when there is none, or it is not a valid toxic set.
-    """
-    path = Path(reference)
-    if not path.suffix and not path.exists():
-        path = Path(str(files("saefilter.toxic") / "sets" / f"{reference}.json"))
-        if not path.exists():
-            names = sorted(p.stem for p in path.parent.glob("*.json"))
-            raise SaefilterError(
-                f"there is no toxic set {reference!r}",
-                remedy=f"Name a JSON file, or one of: {', '.join(names)}.",
-            )
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SaefilterError(
-            f"there is no file {path}", remedy="Make one with: saefilter features curate"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise SaefilterError(f"not a readable toxic set ({error})", where=str(path)) from error
-    return _from_fields(fields, str(path))
-
-
-def _from_fields(fields: Any, where: str) -> ToxicSet:
-    def wrong(problem: str) -> SaefilterError:
-        return SaefilterError(problem, where=where, remedy="Mend the file or curate it again.")
-
-    if not isinstance(fields, dict) or "features" not in fields:
-        raise wrong("not a toxic set: it has no list of features")
-    if fields.get("schema") != TOXIC_SET_VERSION:
-        raise wrong(
-            f"toxic set of schema {fields.get('schema')!r}; this saefilter reads {TOXIC_SET_VERSION}"
-        )
-    try:
-        features = [
-            ToxicFeature(**{**entry, "snippets": tuple(entry.get("snippets", ()))})
-            for entry in fields["features"]
-        ]
-        calibration = fields.get("calibration")
-        if calibration is not None:
-            calibration = Calibration(
-                rows=calibration["rows"],
-                levels=tuple(calibration["levels"]),
-                quantiles={key: tuple(values) for key, values in calibration["quantiles"].items()},
-            )
-        toxic_set = ToxicSet(**{**fields, "features": features, "calibration": calibration})
-    except (TypeError, KeyError, AttributeError) as error:
-        raise wrong(f"not a toxic set: {error}") from error
-    for feature in toxic_set.features:
-        if not 0 <= feature.index < toxic_set.d_sae:
-            raise wrong(f"feature {feature.index} is outside 0..{toxic_set.d_sae - 1}")
-        if feature.side not in SIDES:
-            raise wrong(f"feature {feature.index} has the unknown side {feature.side!r}")
-        if not 0 <= feature.weight < math.inf:
-            raise wrong(
-                f"feature {feature.index} has the weight {feature.weight}; 0 or more is needed"
-            )
-    if not toxic_set.side("toxic"):
-        raise wrong("the set has no toxic feature")
-    for name, values, length in (
-        ("scale", toxic_set.scale, toxic_set.d_sae),
-        ("direction", toxic_set.direction, toxic_set.d_model),
-        ("direction_mean", toxic_set.direction_mean, toxic_set.d_model),
-    ):
-        if len(values) != length:
-            raise wrong(f"{name} has {len(values)} numbers; {length} are needed")
-    return toxic_set

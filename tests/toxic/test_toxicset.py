@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from saefilter.encode.presets import load_preset
 from saefilter.encode.sae import load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError
-from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet, load_toxic_set
+from saefilter.toxic.load import load_toxic_set
+from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
 
 
 def small() -> ToxicSet:
@@ -38,12 +42,21 @@ def test_a_set_survives_the_file(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"schema": 99}, "toxic set of schema 99"),
-        ({"features": [{"index": 6}]}, "not a toxic set"),
+        ({"schema": None}, "toxic set of schema None"),
+        ({"features": [{"index": 6}]}, "feature 6 lacks 'side'"),
         ({"features": []}, "no toxic feature"),
-        ({"d_sae": 3}, "feature 5 is outside 0..2"),
-        ({"scale": [1.0]}, "scale has 1 numbers; 6 are needed"),
+        ({"features": 3}, "no list of features"),
+        ({"d_sae": 3}, "scale has 6 numbers; d_sae is 3"),
+        ({"d_sae": 3, "scale": [1.0] * 3}, "feature 5 is outside 0..2"),
+        ({"d_sae": "6"}, "d_sae is not a whole number"),
+        ({"scale": [1.0]}, "scale has 1 numbers; d_sae is 6"),
+        ({"scale": [float("nan")] * 6}, "scale is not a list of numbers"),
         ({"direction": []}, "direction has 0 numbers"),
-        ({"surprise": 1}, "not a toxic set"),
+        ({"surprise": 1}, "the set has the unknown entry 'surprise'"),
+        ({"model": None}, "model is not a text"),
+        ({"neighbour_labels": {"99": "far"}}, "feature '99', which the SAE does not have"),
+        ({"calibration": {"rows": 1}}, "the calibration cannot be read"),
+        ({"calibration": {"rows": 1, "levels": [0, 1], "quantiles": {"a/b": [1]}}}, "not one"),
     ],
 )
 def test_nonsense_is_refused_with_the_reason(
@@ -64,12 +77,66 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_features_with_odd_sides_or_weights_are_refused(tmp_path: Path) -> None:
-    for wrong, message in (({"side": "bad"}, "unknown side"), ({"weight": -1.0}, "0 or more")):
+    for wrong, message in (
+        ({"side": "bad"}, "unknown side"),
+        ({"weight": -1.0}, "0 or more"),
+        ({"weight": float("inf")}, "a number is needed"),
+        ({"index": 2.0}, "a whole number is needed"),
+        ({"index": -1}, "feature -1 is outside 0..5"),
+        ({"label": 3}, "label that is not a text"),
+    ):
         features = [replace(small().features[0], **wrong)]  # type: ignore[arg-type]
         path = tmp_path / "set.json"
         path.write_text(replace(small(), features=features).to_json())
         with pytest.raises(SaefilterError, match=message):
             load_toxic_set(str(path))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"fingerprint": "e" * 64}, "belongs to the SAE s"),
+        ({"d_sae": 8}, "says d_sae 6, the SAE has 8"),
+        ({"d_model": 8}, "says d_model 2, the SAE has 8"),
+        ({"model": "n"}, "was made with the model m, not n"),
+    ],
+)
+def test_sets_of_another_sae_or_model_are_refused(other: dict[str, Any], message: str) -> None:
+    own = {"fingerprint": "f" * 64, "d_model": 2, "d_sae": 6, "model": "m", "sae_name": "t"}
+    small().check_belongs(**own)  # type: ignore[arg-type]
+    small().check_belongs(**own | {"model": "/models/a copy of m"})  # type: ignore[arg-type]
+    with pytest.raises(SaefilterError, match=message):
+        small().check_belongs(**own | other)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=200)
+def test_any_edit_is_a_set_or_one_clear_error(data: st.DataObject) -> None:
+    """Whatever stands where in the file: it loads, or is refused; nothing else is raised."""
+    content = json.loads(small().to_json())
+    place: Any = content
+    key = data.draw(st.sampled_from(sorted(content)))
+    while isinstance(place[key], (dict, list)) and place[key] and data.draw(st.booleans()):
+        place = place[key]
+        keys = sorted(place) if isinstance(place, dict) else range(len(place))
+        key = data.draw(st.sampled_from(keys))
+    place[key] = data.draw(JSON_VALUES)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "set.json"
+        path.write_text(json.dumps(content))
+        try:
+            found = load_toxic_set(str(path))
+        except SaefilterError:
+            return
+        assert found.side("toxic")
+        assert found.to_json()
 
 
 def test_percentiles_follow_the_quantiles() -> None:
@@ -84,7 +151,10 @@ def test_the_shipped_set_belongs_to_the_shipped_sae_and_carries_no_foreign_text(
     preset = load_preset("minilm")
     sae = load_sae(find_sae(preset.sae))
     toxic_set = load_toxic_set("minilm")
-    toxic_set.check_sae(sae.fingerprint, "minilm")
+    toxic_set.check_belongs(
+        fingerprint=sae.fingerprint, d_model=sae.d_model, d_sae=sae.d_sae, model=preset.model,
+        sae_name="minilm",
+    )  # fmt: skip
     assert (toxic_set.d_model, toxic_set.d_sae, toxic_set.hook) == (
         sae.d_model,
         sae.d_sae,

@@ -1,0 +1,328 @@
+"""`saefilter features ...`: read, search and change toxic sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saefilter.cli import options as opt
+from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
+from saefilter.cli.features import features
+from saefilter.errors import SaefilterError
+
+if TYPE_CHECKING:
+    from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
+
+SetArgument = Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="Why; it is kept in the set's history.")
+]
+EditedOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="The changed set [the file itself is changed]."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@features.command(epilog="Example: saefilter features show minilm --limit 20")
+def show(
+    reference: SetArgument,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Features shown per side.")] = 25,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a toxic set: its features, how sure they are, where they come from."""
+    from saefilter.report.console_sets import print_toxic_set
+    from saefilter.toxic.load import load_toxic_set
+
+    toxic_set = load_toxic_set(reference)
+    if as_json:
+        typer.echo(toxic_set.to_json(), nl=False)
+        return
+    print_toxic_set(output_console(), toxic_set, limit=limit)
+
+
+@features.command("list", epilog="Example: saefilter features list")
+def list_sets(as_json: JsonOption = False) -> None:
+    """List the toxic sets at hand: shipped ones, and those made of the bundled contrast."""
+    from saefilter.cache import cache_folder
+    from saefilter.report.console_sets import print_toxic_sets
+    from saefilter.toxic.load import load_toxic_set, shipped_sets
+
+    made = sorted(str(path) for path in (cache_folder() / "toxic-sets").glob("*.json"))
+    found = {name: load_toxic_set(name) for name in [*shipped_sets(), *made]}
+    if as_json:
+        typer.echo(
+            json.dumps(
+                [
+                    {"reference": name, "model": one.model, "sae": one.sae,
+                     "toxic": len(one.side("toxic")), "benign": len(one.side("benign"))}
+                    for name, one in found.items()
+                ],
+                indent=2,
+            )
+        )  # fmt: skip
+        return
+    print_toxic_sets(output_console(), found)
+
+
+@features.command(epilog="Example: saefilter features search minilm doctor")
+def search(
+    reference: SetArgument,
+    text: Annotated[str, typer.Argument(help="Words to look for, in any case.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Find features by their label or by the texts they fire on."""
+    from saefilter.report.console_sets import print_features
+    from saefilter.toxic.load import load_toxic_set
+
+    toxic_set = load_toxic_set(reference)
+    wanted = text.casefold().split()
+
+    def matches(*texts: str) -> bool:
+        held = " ".join(texts).casefold()
+        return all(word in held for word in wanted)
+
+    found = [one for one in toxic_set.features if matches(one.label, one.keyword, *one.snippets)]
+    near = {
+        int(index): label for index, label in toxic_set.neighbour_labels.items() if matches(label)
+    }
+    if as_json:
+        entries = [asdict(one) for one in found]
+        typer.echo(json.dumps({"features": entries, "neighbours": near}, ensure_ascii=False))
+        return
+    print_features(output_console(), found, near)
+
+
+@features.command(epilog='Example: saefilter features add set.json 1234 --reason "fires on scams"')
+def add(
+    reference: SetArgument,
+    index: Annotated[int, typer.Argument(help="Which feature of the SAE.")],
+    reason: ReasonOption,
+    side: Annotated[str, typer.Option("--side", help="toxic or benign.")] = "toxic",
+    weight: Annotated[float, typer.Option("--weight", min=0, help="In weighted metrics.")] = 0.0,
+    label: Annotated[str, typer.Option("--label", help="What it fires on.")] = "",
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Add a feature to a set."""
+    from saefilter.toxic.edit import add as add_feature
+    from saefilter.toxic.toxicset import SIDES
+
+    one_of("--side", side, SIDES)
+    _edit(
+        reference,
+        output,
+        overwrite,
+        lambda one: add_feature(one, index, side, weight, label, reason),
+    )
+
+
+@features.command(epilog='Example: saefilter features remove set.json 12 40 --reason "a topic"')
+def remove(
+    reference: SetArgument,
+    indices: Annotated[list[int], typer.Argument(help="Which features.")],
+    reason: ReasonOption,
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Remove features from a set."""
+    from saefilter.toxic.edit import remove as remove_features
+
+    _edit(reference, output, overwrite, lambda one: remove_features(one, indices, reason))
+
+
+@features.command(epilog='Example: saefilter features reweight set.json 12 0.5 --reason "too loud"')
+def reweight(
+    reference: SetArgument,
+    index: Annotated[int, typer.Argument(help="Which feature.")],
+    weight: Annotated[float, typer.Argument(min=0, help="Its new weight.")],
+    reason: ReasonOption,
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Change the weight of a feature."""
+    from saefilter.toxic.edit import reweight as reweight_features
+
+    _edit(reference, output, overwrite, lambda one: reweight_features(one, {index: weight}, reason))
+
+
+@features.command(epilog="Example: saefilter features label set.json --from explanations.jsonl.gz")
+def label(
+    reference: SetArgument,
+    explanations: Annotated[
+        str,
+        typer.Option("--from", help="Neuronpedia export or CSV: columns index and description."),
+    ],
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Take labels from a Neuronpedia export or a table."""
+    from saefilter.rows.inputs import open_input
+    from saefilter.toxic.edit import relabel
+    from saefilter.toxic.explanations import read_labels
+
+    source = open_input(explanations)
+    labels = read_labels(source)
+
+    def change(toxic_set: ToxicSet) -> ToxicSet:
+        changed, count = relabel(toxic_set, labels, f"labels from {source.path.name}")
+        warn(f"{count:,} of {len(toxic_set.labels()):,} labels changed")
+        return changed
+
+    _edit(reference, output, overwrite, change)
+
+
+@features.command(epilog="Example: saefilter features merge a.json b.json -o both.json")
+def merge(
+    references: Annotated[list[str], typer.Argument(help="Sets of one SAE.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The merged set.")],
+    reason: ReasonOption = "one set for all",
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Merge sets of the same SAE into one."""
+    from saefilter.toxic.edit import merge as merge_sets
+    from saefilter.toxic.load import load_toxic_set
+
+    if len(references) < 2:
+        raise SaefilterError("one set is nothing to merge", remedy="Name two or more.")
+    sets = [load_toxic_set(reference) for reference in references]
+    _write(merge_sets(sets, output.stem, reason), output, overwrite)
+
+
+@features.command(epilog="Example: saefilter features diff old.json new.json")
+def diff(first: SetArgument, second: SetArgument, as_json: JsonOption = False) -> None:
+    """Show what differs between two sets of the same SAE."""
+    from saefilter.report.console_sets import print_difference
+    from saefilter.toxic.edit import diff as difference
+    from saefilter.toxic.load import load_toxic_set
+
+    found = difference(load_toxic_set(first), load_toxic_set(second))
+    if as_json:
+
+        def entries(several: list[ToxicFeature]) -> list[int]:
+            return [one.index for one in several]
+
+        typer.echo(
+            json.dumps(
+                {"only_first": entries(found.only_first), "only_second": entries(found.only_second),
+                 "other_side": entries([one for one, _ in found.other_side]),
+                 "reweighted": entries([one for one, _ in found.reweighted]), "same": found.same}
+            )
+        )  # fmt: skip
+        return
+    print_difference(output_console(), found, first, second)
+
+
+@features.command(epilog="Example: saefilter features neighbours 1234 --preset gemma-2-2b")
+def neighbours(
+    index: Annotated[int, typer.Argument(help="Which feature of the SAE.")],
+    preset: opt.PresetOption = None,
+    model: opt.ModelOption = None,
+    sae: opt.SaeOption = None,
+    reference: Annotated[
+        str | None, typer.Option("--set", help="A set to mark and label them by [the preset's].")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the features whose directions lie nearest to a feature's, among all of the SAE."""
+    from saefilter.encode.presets import resolve
+    from saefilter.encode.sae import load_sae
+    from saefilter.encode.sae_source import find_sae
+    from saefilter.geometry.index import DirectionIndex
+    from saefilter.report.console_sets import print_neighbours
+    from saefilter.toxic.load import load_toxic_set
+
+    name, _ = choose_preset(preset, model, sae)
+    chosen = resolve(name, model, sae)
+    loaded = load_sae(find_sae(chosen.sae))
+    if not 0 <= index < loaded.d_sae:
+        raise SaefilterError(f"feature {index} is outside 0..{loaded.d_sae - 1}")
+    reference = reference or chosen.toxic_set
+    toxic_set = load_toxic_set(reference) if reference else None
+    if toxic_set is not None and toxic_set.fingerprint != loaded.fingerprint:
+        raise SaefilterError(f"the set {reference} is not of the SAE {chosen.sae}")
+    directions = loaded.directions()
+    near = DirectionIndex(directions).nearest(directions[[index]], count + 1)
+    found = [
+        (int(position), float(cosine))
+        for position, cosine in zip(near.position[0], near.cosine[0], strict=True)
+        if position != index
+    ][:count]
+    if as_json:
+        labels = toxic_set.labels() if toxic_set else {}
+        typer.echo(
+            json.dumps(
+                [{"feature": f, "cosine": round(c, 6), "label": labels.get(f)} for f, c in found]
+            )
+        )
+        return
+    print_neighbours(output_console(), index, found, toxic_set)
+
+
+@features.command(epilog="Example: saefilter features calibrate set.json --benign good.jsonl")
+def calibrate(
+    reference: SetArgument,
+    benign: Annotated[str, typer.Option("--benign", help="Harmless rows like those you train on.")],
+    preset: opt.PresetOption = None,
+    model: opt.ModelOption = None,
+    sae: opt.SaeOption = None,
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Measure anew what percentiles mean, on harmless rows of your own."""
+    from saefilter.encode.encoder import Encoder
+    from saefilter.encode.presets import resolve
+    from saefilter.rows.inputs import open_input
+    from saefilter.toxic.calibrate import calibrated
+    from saefilter.toxic.sources import usable_rows
+
+    source = open_input(benign)
+    rows = usable_rows(source)
+    name, why = choose_preset(preset, model, sae)
+    warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=quiet)
+    encoder = Encoder(resolve(name, model, sae))
+    with progress_bar("Encoding", len(rows), quiet=quiet) as advance:
+        _edit(
+            reference,
+            output,
+            overwrite,
+            lambda one: calibrated(one, encoder, rows, source.path.name, advance),
+        )
+
+
+def _edit(
+    reference: str, output: Path | None, overwrite: bool, change: Callable[[ToxicSet], ToxicSet]
+) -> None:
+    """Change a set in its file, or into another one."""
+    from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
+
+    path = find_toxic_set(reference)
+    if output is None and reference in shipped_sets():
+        raise SaefilterError(
+            f"{reference} came with saefilter and is not changed in place",
+            remedy="Name a file for the changed set with -o.",
+        )
+    before = load_toxic_set(reference)
+    after = change(before)
+    _write(after, output or path, overwrite or output is None)
+    if before.calibration is not None and after.calibration is None:
+        warn(
+            "Percentiles no longer hold for what is scored now; measure them anew with: "
+            f"saefilter features calibrate {output or path} --benign good.jsonl"
+        )
+
+
+def _write(toxic_set: ToxicSet, path: Path, overwrite: bool) -> None:
+    from saefilter.run.publish import publishing, refuse_existing
+
+    refuse_existing([path], overwrite=overwrite)
+    with publishing([path]) as (temporary,):
+        temporary.write_text(toxic_set.to_json(), encoding="utf-8")
+    warn(f"Written to {path}")

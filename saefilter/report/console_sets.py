@@ -1,0 +1,157 @@
+"""Toxic sets on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from saefilter.report.console import safe
+
+if TYPE_CHECKING:
+    from saefilter.toxic.edit import Difference
+    from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
+
+SHOWN = 40
+HISTORY_LINES = 10
+
+
+def print_toxic_set(console: Console, toxic_set: ToxicSet, limit: int) -> None:
+    """The strongest features of each side, with how sure they are."""
+    weighted = sum(feature.weight > 0 for feature in toxic_set.features)
+    console.print(
+        Text.assemble(
+            ("Toxic set ", "bold"), (toxic_set.name, "bold"),
+            f" for {toxic_set.model} at {toxic_set.hook}: {len(toxic_set.side('toxic'))} toxic and "
+            f"{len(toxic_set.side('benign'))} benign features, {weighted} of them weighted",
+        )
+    )  # fmt: skip
+    for side in ("toxic", "benign"):
+        found = toxic_set.side(side)
+        if found:
+            console.print(_table(f"{side} side", found[:limit]))
+        if len(found) > limit:
+            console.print(f"  and {len(found) - limit:,} more", style="dim")
+    tracking = sum(bool(feature.keyword) for feature in toxic_set.features)
+    if tracking:
+        console.print(f"  {tracking} features marked * track a single word", style="dim")
+    for source in toxic_set.sources:
+        console.print(f"  {source['side']:6} {source['rows']:>6,} rows  {source['name']}")
+    for line in toxic_set.history[-HISTORY_LINES:]:
+        console.print(Text.assemble(("  history  ", "dim"), safe(line)))
+
+
+def _table(title: str, features: Sequence[ToxicFeature]) -> Table:
+    steered = any(feature.steering is not None for feature in features)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("feature", "weight", "effect", "AUROC", "p", *(["steers"] if steered else [])):
+        table.add_column(column, justify="right")
+    table.add_column("fires on")
+    for feature in features:
+        name = safe(feature.label, 60)
+        if feature.keyword:
+            name.append(" *")
+        steering = []
+        if steered:
+            told = "" if feature.steering is None else f"{feature.steering:+.3f}"
+            silent = feature.steering_p is not None and feature.steering_p > STEERS_BELOW
+            steering = [told + (" none" if silent else "")]
+        table.add_row(
+            str(feature.index), f"{feature.weight:.3f}", f"{feature.effect_size:+.2f}",
+            f"{feature.auroc:.2f}", f"{feature.p_value:.0e}", *steering, name,
+        )  # fmt: skip
+    return table
+
+
+STEERS_BELOW = 0.05
+"""A feature whose effect random directions reach more often than that is said to do nothing."""
+
+
+def print_toxic_sets(console: Console, found: Mapping[str, ToxicSet]) -> None:
+    """One line for each set."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("set", "model", "SAE", "toxic", "benign"):
+        table.add_column(column, overflow="fold")
+    for name, one in found.items():
+        table.add_row(
+            name, safe(one.model), safe(one.sae), str(len(one.side("toxic"))),
+            str(len(one.side("benign"))),
+        )  # fmt: skip
+    console.print(table)
+
+
+def print_features(
+    console: Console, found: Sequence[ToxicFeature], neighbours: Mapping[int, str]
+) -> None:
+    """Features of a set with where they fire, and labels of those next to it."""
+    if not found and not neighbours:
+        console.print("Nothing found.")
+    for feature in found[:SHOWN]:
+        console.print(
+            Text.assemble(
+                (f"{feature.index}", "bold"), f"  {feature.side}, weight {feature.weight:.3f}  ",
+                safe(feature.label),
+            )
+        )  # fmt: skip
+        for snippet in feature.snippets[:2]:
+            console.print(Text.assemble("    ", safe(snippet)), style="dim")
+    if len(found) > SHOWN:
+        console.print(f"and {len(found) - SHOWN:,} more", style="dim")
+    for index, label in list(neighbours.items())[:SHOWN]:
+        console.print(
+            Text.assemble((f"{index}", "bold"), "  not in the set, near it  ", safe(label))
+        )
+
+
+def print_difference(console: Console, found: Difference, first: str, second: str) -> None:
+    """What two sets do not share."""
+    for title, features in (
+        (f"only in {first}", found.only_first),
+        (f"only in {second}", found.only_second),
+        ("on the other side", [b for _, b in found.other_side]),
+    ):
+        if features:
+            console.print(_table(f"{title}: {len(features):,}", features[:SHOWN]))
+    if found.reweighted:
+        console.print(f"other weight: {len(found.reweighted):,}", style="bold")
+    largest = sorted(found.reweighted, key=lambda pair: -abs(pair[0].weight - pair[1].weight))
+    for one, other in largest[:SHOWN]:
+        console.print(
+            Text.assemble(
+                f"  {one.index:>6}  {one.weight:.3f} -> {other.weight:.3f}  ", safe(one.label, 60)
+            )
+        )
+    console.print(f"the same: {found.same:,}")
+
+
+def print_neighbours(
+    console: Console,
+    index: int,
+    found: Sequence[tuple[int, float]],
+    toxic_set: ToxicSet | None,
+) -> None:
+    """The nearest directions with what a set knows of them."""
+    labels = toxic_set.labels() if toxic_set else {}
+    sides = {one.index: one.side for one in toxic_set.features} if toxic_set else {}
+    own = f", {sides[index]}" if index in sides else ""
+    console.print(
+        Text.assemble(
+            "Nearest to ",
+            (f"feature {index}", "bold"),
+            f" ({labels.get(index, 'unlabelled')}{own})",
+        )
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("feature", "cosine", "in the set", "fires on"):
+        table.add_column(column, justify="left" if column == "fires on" else "right")
+    for feature, cosine in found:
+        table.add_row(
+            str(feature),
+            f"{cosine:+.3f}",
+            sides.get(feature, ""),
+            safe(labels.get(feature, ""), 60),
+        )
+    console.print(table)

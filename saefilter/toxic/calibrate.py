@@ -1,0 +1,84 @@
+"""Calibration: what proximities harmless reference rows have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saefilter.encode.encoder import Encoder
+from saefilter.errors import SaefilterError
+from saefilter.geometry.metrics import METRICS, Sample
+from saefilter.geometry.space import FeatureSpace
+from saefilter.rows.formats import Conversation
+from saefilter.toxic.contrast import Contrast
+from saefilter.toxic.edit import noted
+from saefilter.toxic.toxicset import Calibration, ToxicSet
+
+LEVELS = (*(i / 200 for i in range(200)), 0.9975, 0.999, 1.0)
+"""Of the quantiles; finer at the toxic end, where gates look."""
+MIN_ROWS = 20
+Proximities = dict[str, NDArray[np.float64]]
+
+
+def proximities(
+    toxic_set: ToxicSet,
+    directions: NDArray[np.float32],
+    contrast: Contrast,
+    rows: NDArray[np.bool_],
+) -> Proximities:
+    """`metric/pool` -> proximity of the samples where `rows`, `[n_samples]`, is true, for every metric
+    that the set can serve."""
+    space = FeatureSpace.of(toxic_set, directions)
+    fitted = space.weighted_toxic is not None and space.weighted_benign is not None
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for span, block in contrast.features.blocks():
+        chosen = rows[span]
+        sample = Sample(block[chosen], contrast.residual[span][chosen])
+        for metric in METRICS.values():
+            if fitted or not metric.needs_weights:
+                key = f"{metric.name}/{toxic_set.pool}"
+                values = metric.proximity(space, sample).astype(np.float64)
+                found.setdefault(key, []).append(values)
+    return {key: np.concatenate(parts) for key, parts in found.items()}
+
+
+def calibration_of(found: Proximities, rows: int) -> Calibration:
+    """The quantiles of what was found on `rows` reference rows."""
+    return Calibration(
+        rows=rows,
+        levels=LEVELS,
+        quantiles={
+            key: tuple(float(f"{q:.6g}") for q in np.quantile(values, LEVELS))
+            for key, values in found.items()
+            if len(values) == rows
+        },
+    )
+
+
+def calibrated(
+    toxic_set: ToxicSet,
+    encoder: Encoder,
+    benign: Sequence[Conversation],
+    name: str,
+    advance: Callable[[int, int], None] | None = None,
+) -> ToxicSet:
+    """The set with a calibration on other harmless rows. Raises SaefilterError for too few."""
+    from saefilter.toxic.curate import ContrastEncoder
+
+    toxic_set.check_belongs(
+        fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
+        d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
+    )  # fmt: skip
+    collected = ContrastEncoder(encoder, toxic_set.pool)
+    usable = collected.add(benign, False, advance=advance)
+    if usable < MIN_ROWS:
+        raise SaefilterError(
+            f"only {usable} usable rows; at least {MIN_ROWS} are needed", where=name
+        )
+    contrast = collected.result()
+    found = proximities(toxic_set, encoder.sae.directions(), contrast, np.ones(usable, dtype=bool))
+    changed = replace(toxic_set, calibration=calibration_of(found, usable))
+    return noted(changed, f"calibrated on {usable:,} rows", name)

@@ -1,0 +1,178 @@
+"""Load a toxic set and say precisely what is wrong with one that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import MISSING, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from saefilter.errors import SaefilterError
+from saefilter.toxic.toxicset import SIDES, TOXIC_SET_VERSION, Calibration, ToxicFeature, ToxicSet
+
+SHIPPED = Path(str(files("saefilter.toxic") / "sets"))
+TEXTS = ("name", "model", "sae", "hook", "fingerprint", "pool", "created")
+COUNTS = ("d_model", "d_sae")
+VECTORS = {"scale": "d_sae", "direction": "d_model", "direction_mean": "d_model"}
+NUMBERS = ("weight", "effect_size", "auroc", "p_value")
+
+
+def shipped_sets() -> list[str]:
+    """Names of the sets that come with saefilter."""
+    return sorted(path.stem for path in SHIPPED.glob("*.json"))
+
+
+def find_toxic_set(reference: str) -> Path:
+    """The file of a set: a JSON file, or a shipped one by its name. Raises SaefilterError."""
+    path = Path(reference)
+    if path.suffix or path.exists():
+        return path
+    shipped = SHIPPED / f"{path.name}.json"
+    if not shipped.exists():
+        raise SaefilterError(
+            f"there is no toxic set {reference!r}",
+            remedy=f"Name a JSON file, or one of: {', '.join(shipped_sets())}.",
+        )
+    return shipped
+
+
+def load_toxic_set(reference: str) -> ToxicSet:
+    """A set from a JSON file, or a shipped one by its name.
+
+    Raises SaefilterError when there is none, or it is not a valid toxic set.
+    """
+    path = find_toxic_set(reference)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SaefilterError(
+            f"there is no file {path}", remedy="Make one with: saefilter features curate"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise SaefilterError(f"not a readable toxic set ({error})", where=str(path)) from error
+    try:
+        return _from_fields(found)
+    except _Wrong as error:
+        raise SaefilterError(
+            str(error), where=str(path), remedy="Mend the file or curate it again."
+        ) from error
+
+
+class _Wrong(Exception):
+    """What is wrong with a file."""
+
+
+def _from_fields(found: Any) -> ToxicSet:
+    if not isinstance(found, dict) or not isinstance(found.get("features"), list):
+        raise _Wrong("not a toxic set: it has no list of features")
+    if found.get("schema") != TOXIC_SET_VERSION:
+        raise _Wrong(
+            f"toxic set of schema {found.get('schema')!r}; this saefilter reads {TOXIC_SET_VERSION}"
+        )
+    _check_names(found, ToxicSet, "the set")
+    for name in TEXTS:
+        _expect(found, name, str, "a text")
+    for name in COUNTS:
+        _expect(found, name, int, "a whole number")
+        if found[name] < 1:
+            raise _Wrong(f"{name} is {found[name]}")
+    for name, length in VECTORS.items():
+        values = found[name]
+        if not isinstance(values, list) or not all(_is_number(value) for value in values):
+            raise _Wrong(f"{name} is not a list of numbers")
+        if len(values) != found[length]:
+            raise _Wrong(f"{name} has {len(values)} numbers; {length} is {found[length]}")
+    if not _is_number(found["intercept"]):
+        raise _Wrong("intercept is not a number")
+    for name, kind, words in (
+        ("method", dict, "an object"), ("sources", list, "a list"), ("history", list, "a list"),
+        ("neighbour_labels", dict, "an object"),
+    ):  # fmt: skip
+        if name in found:
+            _expect(found, name, kind, words)
+    features = [_feature(entry, found["d_sae"]) for entry in found["features"]]
+    seen: set[int] = set()
+    for feature in features:
+        if feature.index in seen:
+            raise _Wrong(f"feature {feature.index} is listed twice")
+        seen.add(feature.index)
+    if not any(feature.side == "toxic" for feature in features):
+        raise _Wrong("the set has no toxic feature")
+    for index in found.get("neighbour_labels", {}):
+        if not index.isdecimal() or int(index) >= found["d_sae"]:
+            raise _Wrong(f"neighbour_labels names feature {index!r}, which the SAE does not have")
+    calibration = found.get("calibration")
+    return ToxicSet(
+        **{
+            **found,
+            "features": features,
+            "calibration": None if calibration is None else _calibration(calibration),
+        }
+    )
+
+
+def _feature(entry: Any, d_sae: int) -> ToxicFeature:
+    if not isinstance(entry, dict):
+        raise _Wrong("an entry of features is not an object")
+    _check_names(entry, ToxicFeature, f"feature {entry.get('index', '?')}")
+    index = entry["index"]
+    if not isinstance(index, int) or isinstance(index, bool):
+        raise _Wrong(f"a feature has the index {index!r}; a whole number is needed")
+    if not 0 <= index < d_sae:
+        raise _Wrong(f"feature {index} is outside 0..{d_sae - 1}")
+    if entry["side"] not in SIDES:
+        raise _Wrong(f"feature {index} has the unknown side {entry['side']!r}")
+    for name in NUMBERS:
+        if not _is_number(entry[name]):
+            raise _Wrong(f"feature {index} has the {name} {entry[name]!r}; a number is needed")
+    if entry["weight"] < 0:
+        raise _Wrong(f"feature {index} has the weight {entry['weight']}; 0 or more is needed")
+    for name in ("label", "source", "keyword"):
+        if not isinstance(entry.get(name, ""), str):
+            raise _Wrong(f"feature {index} has a {name} that is not a text")
+    for name in ("steering", "steering_p"):
+        if entry.get(name) is not None and not _is_number(entry[name]):
+            raise _Wrong(f"feature {index} has the {name} {entry[name]!r}; a number is needed")
+    snippets = entry.get("snippets", [])
+    if not isinstance(snippets, list) or not all(isinstance(text, str) for text in snippets):
+        raise _Wrong(f"feature {index} has snippets that are not texts")
+    return ToxicFeature(**{**entry, "snippets": tuple(snippets)})
+
+
+def _calibration(entry: Any) -> Calibration:
+    try:
+        levels = tuple(float(level) for level in entry["levels"])
+        quantiles = {
+            str(key): tuple(float(value) for value in values)
+            for key, values in entry["quantiles"].items()
+        }
+        rows = int(entry["rows"])
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise _Wrong(f"the calibration cannot be read ({error})") from error
+    if any(len(values) != len(levels) for values in quantiles.values()):
+        raise _Wrong("the calibration has not one quantile for each level")
+    if list(levels) != sorted(levels):
+        raise _Wrong("the calibration's levels do not ascend")
+    return Calibration(rows, levels, quantiles)
+
+
+def _check_names(entry: dict[str, Any], made: type, what: str) -> None:
+    known = {field.name: field for field in fields(made)}
+    for name in entry:
+        if name not in known:
+            raise _Wrong(f"{what} has the unknown entry {name!r}")
+    for name, field in known.items():
+        optional = field.default is not MISSING or field.default_factory is not MISSING
+        if name not in entry and not optional:
+            raise _Wrong(f"{what} lacks {name!r}")
+
+
+def _expect(entry: dict[str, Any], name: str, kind: type, words: str) -> None:
+    if name in entry and (not isinstance(entry[name], kind) or isinstance(entry[name], bool)):
+        raise _Wrong(f"{name} is not {words}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
