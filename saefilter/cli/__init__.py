@@ -46,6 +46,7 @@ def commands() -> None:
         filter,
         presets,
         score,
+        steer,
         tokens,
     )
 

@@ -115,7 +115,7 @@ def curate(
     one_of("--dtype", dtype, opt.DTYPES)
     one_of("--rendering", rendering, opt.RENDERINGS)
     refuse_existing([output], overwrite=overwrite)
-    sources = _contrast(toxic or [], benign or [], data or [], label, threshold)
+    sources = contrast_of(toxic or [], benign or [], data or [], label, threshold)
     if match:
         sources = [_matched(rows, quiet=quiet) for rows in sources]
     total = sum(len(rows.conversations()) for rows in sources)
@@ -166,7 +166,7 @@ def curate(
         output_console().print(f"Written to {output}")
 
 
-def _contrast(
+def contrast_of(
     toxic: list[str], benign: list[str], data: list[str], label: str, threshold: float
 ) -> list[ContrastRows]:
     """What the options name, or what is bundled."""

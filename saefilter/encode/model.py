@@ -133,7 +133,7 @@ def load_truncated_model(
     if device_map or device.type != "cpu" or quantize != "none":
         options["device_map"] = device_map or {"": device}
     with (
-        _quiet_about_unused_weights(),
+        quiet_loading(),
         truncated_checkpoint(model, revision, layers, text_only=text_only) as folder,
         _load_errors(model),
     ):
@@ -203,7 +203,7 @@ def _load_errors(model: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_about_unused_weights() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """The checkpoint holds layers that are left out on purpose; do not report them as a fault."""
     from transformers.utils import logging as hf_logging
 

@@ -155,3 +155,27 @@ def print_neighbours(
             safe(labels.get(feature, ""), 60),
         )
     console.print(table)
+
+
+def print_steering(
+    console: Console, found: Sequence[ToxicFeature], samples: Sequence[tuple[str, str]]
+) -> None:
+    """What pushing along each feature did, and what the model then says."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("feature", "effect", "p"):
+        table.add_column(column, justify="right")
+    table.add_column("fires on")
+    for one in found:
+        silent = one.steering_p is not None and one.steering_p > STEERS_BELOW
+        table.add_row(
+            str(one.index), f"{one.steering:+.4f}", f"{one.steering_p:.3f}",
+            safe(one.label, 60), style="dim" if silent else None,
+        )  # fmt: skip
+    console.print(table)
+    silent_ones = sum(one.steering_p is not None and one.steering_p > STEERS_BELOW for one in found)
+    console.print(
+        "Effect: nats per token by which toxic continuations gain on benign ones; p: random "
+        f"directions that do as much. {silent_ones} of {len(found)} do no more than random ones."
+    )
+    for title, text in samples:
+        console.print(Text.assemble((f"{title}: ", "bold"), safe(text)))

@@ -20,6 +20,7 @@ from saefilter.cache import cache_folder
 from saefilter.cli import app, commands
 from saefilter.encode.presets import load_preset, preset_names
 from saefilter.run.scores import Scores
+from saefilter.toxic.load import load_toxic_set
 
 commands()
 TINY = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 32}
@@ -106,8 +107,13 @@ def test_curate_score_and_filter(
     mixed = jsonl([*contrast("abcde", 16, 3), *contrast("vwxyz", 4, 4)], "data.jsonl")
     said = run("doctor", "--preset", name, mixed)
     assert "Ready." in said
+    # features of random SAEs are dense
     run("features", "curate", "--toxic", toxic, "--benign", benign, "--preset", name, "-o",
-        "set.json", "--device", "cpu")  # fmt: skip
+        "set.json", "--device", "cpu", "--max-density", 1)  # fmt: skip
+    said = run("features", "steer", "set.json", "--preset", name, "--top", 2, "--controls", 5,
+               "--rows", 6, "--toxic", toxic, "--benign", benign)  # fmt: skip
+    assert "as it is" in said
+    assert sum(one.steering is not None for one in load_toxic_set("set.json").features) == 2
     said = run("score", "data.jsonl", "--preset", name, "--toxic-set", "set.json")
     assert "Preset " + name in said
     assert "device cpu: no GPU was found" in said or "cuda" in said

@@ -1,0 +1,161 @@
+"""`saefilter features steer`: does pushing the model along a feature do what its label says?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saefilter.cli import options as opt
+from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
+from saefilter.cli.features import contrast_of, features
+from saefilter.errors import SaefilterError
+
+if TYPE_CHECKING:
+    from saefilter.encode.encoder import Encoder
+    from saefilter.rows.formats import Conversation
+    from saefilter.toxic.steer import Probe
+    from saefilter.toxic.toxicset import ToxicFeature
+
+
+@features.command(epilog="Example: saefilter features steer set.json --preset gemma-2-2b --top 20")
+def steer(
+    reference: Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")],
+    preset: opt.PresetOption = None,
+    model: opt.ModelOption = None,
+    sae: opt.SaeOption = None,
+    revision: opt.RevisionOption = None,
+    index: Annotated[
+        list[int] | None, typer.Option("--feature", help="Which features [the strongest].")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many of the strongest.")] = 20,
+    toxic: Annotated[
+        list[str] | None, typer.Option("--toxic", help="Toxic continuations [bundled pairs].")
+    ] = None,
+    benign: Annotated[
+        list[str] | None, typer.Option("--benign", help="Benign continuations.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option("--rows", min=4, help="Continuations used of each side.")
+    ] = 48,
+    strength: Annotated[
+        float, typer.Option("--strength", help="Length of the push, of the mean residual norm.")
+    ] = 0.3,
+    controls: Annotated[
+        int, typer.Option("--controls", min=5, help="Random directions of the same length.")
+    ] = 40,
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, help="Continuations shown with and without the push.")
+    ] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random directions.")] = 0,
+    device: opt.DeviceOption = "auto",
+    dtype: opt.DtypeOption = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The set with what was measured [the file itself]."),
+    ] = None,
+    overwrite: opt.OverwriteOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Push a causal model along a set's features and measure what becomes likelier.
+
+    Features that do no more than random directions are marked; `features remove` takes them out.
+    """
+    from saefilter.encode.causal import load_causal_model
+    from saefilter.encode.encoder import Encoder
+    from saefilter.encode.presets import resolve
+    from saefilter.encode.sae import hook_layers
+    from saefilter.run.publish import publishing, refuse_existing
+    from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
+    from saefilter.toxic.sources import ContrastRows
+    from saefilter.toxic.steer import Probe
+    from saefilter.toxic.steer import steer as steer_set
+
+    one_of("--dtype", dtype, opt.DTYPES)
+    path = output or find_toxic_set(reference)
+    if output is None and reference in shipped_sets():
+        raise SaefilterError(
+            f"{reference} came with saefilter and is not changed in place",
+            remedy="Name a file for the changed set with -o.",
+        )
+    if output is not None:
+        refuse_existing([output], overwrite=overwrite)
+    toxic_set = load_toxic_set(reference)
+    chosen = [one for one in toxic_set.features if index is None or one.index in index]
+    if index is None:
+        chosen = sorted(toxic_set.side("toxic"), key=lambda one: -one.weight)[:top]
+    elif len(chosen) < len(set(index)):
+        raise SaefilterError("not all of these features are in the set")
+    (contrast,) = contrast_of(toxic or [], benign or [], [], "", 0.5)[:1]
+    name, why = choose_preset(preset, model, sae)
+    warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=quiet)
+    resolved = resolve(name, model, sae, revision)
+    encoder = Encoder(resolved, device=device, dtype=dtype)
+    toxic_set.check_belongs(
+        fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
+        d_sae=encoder.sae.d_sae, model=resolved.model, sae_name=resolved.sae,
+    )  # fmt: skip
+    causal = load_causal_model(
+        resolved.model_path(),
+        hook_layers(encoder.hook),
+        revision=resolved.revision,
+        dtype=encoder.dtype,
+        device=encoder.device,
+        device_map=encoder.placement.device_map,
+    )
+    few = ContrastRows(contrast.toxic[:rows], contrast.benign[:rows], [])
+    probe = Probe.of(causal, encoder.renderer(), few, strength=strength)
+    directions = encoder.sae.directions()
+    with progress_bar("Steering", len(chosen), quiet=quiet) as advance:
+        measured = steer_set(
+            toxic_set,
+            probe,
+            directions,
+            [one.index for one in chosen],
+            controls=controls,
+            seed=seed,
+            advance=lambda done: advance(done, 0),
+        )
+    with publishing([path]) as (temporary,):
+        temporary.write_text(measured.to_json(), encoding="utf-8")
+    if quiet:
+        return
+    from saefilter.report.console_sets import print_steering
+
+    found = [one for one in measured.features if one.steering is not None]
+    found = [one for one in found if one.index in {c.index for c in chosen}]
+    found.sort(key=lambda one: -(one.steering or 0.0))
+    shown = _samples(encoder, probe, found[:3], directions, few.benign[:samples])
+    print_steering(output_console(), found, shown)
+    output_console().print(f"Written to {path}")
+
+
+def _samples(
+    encoder: Encoder,
+    probe: Probe,
+    features: list[ToxicFeature],
+    directions: object,
+    conversations: list[Conversation],
+) -> list[tuple[str, str]]:
+    """What the model says by itself and when pushed, each with its title."""
+    import numpy as np
+
+    vectors = np.asarray(directions)
+    found = []
+    for conversation in conversations:
+        _, windows = encoder.renderer().render([conversation])
+        if not windows:
+            continue
+        start = int(np.flatnonzero(windows[0].scored)[0])
+        prompt = windows[0].ids[:start].tolist()
+        if not prompt:
+            continue
+        for title, push in [
+            ("as it is", None),
+            *((f"pushed along {one.index} ({one.label})", probe.push(vectors[one.index]))
+              for one in features),
+        ]:  # fmt: skip
+            ids = probe.model.continuation(prompt, 40, push)
+            found.append((title, encoder.tokenizer.decode(ids, skip_special_tokens=True)))
+    return found
