@@ -32,7 +32,8 @@ class CurationOptions:
     max_density: float = 0.5
     """Features that fire on a larger share of tokens say nothing and are left out."""
     prune_cosine: float = 0.95
-    """Of two confirmed features of one side whose directions are closer, the weaker is left out."""
+    """Of two confirmed features of one side whose directions are closer, the weaker is left out;
+    1 leaves none out."""
     max_candidates: int = 4096
     """At most that many confirmed features per side and source, the strongest; bounds the memory."""
     top: int = 100
@@ -86,7 +87,7 @@ def confirm(
         members = np.flatnonzero(signs == side)
         ranked = members[np.argsort(-np.abs(correlation[members]), kind="stable")]
         keep = ranked[: options.max_candidates]
-        if directions is not None:
+        if directions is not None and options.prune_cosine < 1:
             keep = keep[unlike_stronger(directions[keep], options.prune_cosine)]
         signs[np.setdiff1d(members, keep)] = 0
     return Confirmed(np.where(signs != 0, best, 1.0), signs)
