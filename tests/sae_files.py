@@ -20,8 +20,8 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def tiled(rows: int, columns: int, seed: int) -> np.ndarray:
     """A large matrix that repeats a small random one, so that it compresses to little."""
-    block = random(16, 64, seed=seed).numpy()
-    return np.tile(block, (rows // 16, columns // 64)).astype(np.float32)
+    block = random(64, 64, seed=seed).numpy()
+    return np.tile(block, (rows // 64, columns // 64)).astype(np.float32)
 
 
 def expanded(*shape: int, seed: int) -> torch.Tensor:

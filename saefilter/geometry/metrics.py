@@ -50,7 +50,7 @@ class Metric:
     """What a unit of each feature's activation adds to the proximity, up to a factor that is the
     same for all features of a sample, `[d_sae]`; explanations are made of it."""
     needs_weights: bool = False
-    """Whether the set must have fitted weights on both sides."""
+    """Whether the set must have fitted weights."""
 
 
 def weighted_mean(features: sparse.csr_matrix, values: Array) -> Array:
@@ -185,7 +185,7 @@ def choose_metric(name: str | None, space: FeatureSpace) -> Metric:
 
     Raises SaefilterError when there is none of that name, or the set lacks what it needs.
     """
-    fitted = space.weighted_toxic is not None and space.weighted_benign is not None
+    fitted = space.weighted_toxic is not None
     if name is None:
         return METRICS[DEFAULT_METRIC if fitted else FALLBACK_METRIC]
     if name not in METRICS:
@@ -194,7 +194,7 @@ def choose_metric(name: str | None, space: FeatureSpace) -> Metric:
         )
     if METRICS[name].needs_weights and not fitted:
         raise SaefilterError(
-            f"metric {name!r} needs weighted features on both sides, which the toxic set "
+            f"metric {name!r} needs weighted features, which the toxic set "
             f"{space.toxic_set.name!r} does not have",
             remedy=f"Use --metric {FALLBACK_METRIC}, or curate the set with benign data.",
         )

@@ -32,7 +32,7 @@ def proximities(
     """`metric/pool` -> proximity of the samples where `rows`, `[n_samples]`, is true, for every metric
     that the set can serve."""
     space = FeatureSpace.of(toxic_set, directions)
-    fitted = space.weighted_toxic is not None and space.weighted_benign is not None
+    fitted = space.weighted_toxic is not None
     found: dict[str, list[NDArray[np.float64]]] = {}
     for span, block in contrast.features.blocks():
         chosen = rows[span]

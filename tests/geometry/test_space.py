@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,6 +118,9 @@ def test_averaging_over_the_whole_set_collapses_to_one_direction() -> None:
 
 def test_a_set_without_weights_falls_back_and_says_what_it_cannot_do() -> None:
     toxic_set, directions, _ = make(0, benign=False)
+    assert Scorer(toxic_set, directions).metric.name == "contrast"
+    by_hand = [replace(feature, weight=0.0) for feature in toxic_set.features]
+    toxic_set = replace(toxic_set, features=by_hand)
     assert Scorer(toxic_set, directions).metric.name == "nearest"
-    with pytest.raises(SaefilterError, match="needs weighted features on both sides"):
+    with pytest.raises(SaefilterError, match="needs weighted features"):
         Scorer(toxic_set, directions, metric="contrast")
