@@ -97,8 +97,10 @@ def load(name: str, folder: Path, encoder: Encoder) -> Labelled:
     # in hh_harmless only the last answer was judged; the turns before it stand on both sides
     train_on = "last-turn" if name == "hh_harmless" else "assistant"
     collected = ContrastEncoder(encoder, train_on=train_on)
-    assert collected.add(conversations, toxic_labels) == len(chosen)
+    collected.add(conversations, toxic_labels)
     contrast = collected.result()
+    chosen = [entry for entry, usable in zip(chosen, collected.usable, strict=True) if usable]
+    conversations, _, train_rows, questions = zip(*chosen, strict=True)
     toxic_array = contrast.toxic
     print(f"{name}: {len(chosen)} rows, {toxic_array.mean():.0%} toxic", flush=True)
     return Labelled(

@@ -90,6 +90,7 @@ class ContrastEncoder:
         self._source: list[np.ndarray] = []
         self._score: list[np.ndarray] = []
         self._graded = False
+        self._usable: list[np.ndarray] = []
         self._fired = np.zeros(encoder.sae.d_sae, dtype=np.int64)
         self._tokens = 0
 
@@ -117,6 +118,7 @@ class ContrastEncoder:
             if score is not None:
                 grades = np.asarray(score[start : start + CHUNK_ROWS], dtype=np.float64)
             assert encoded.fired is not None
+            self._usable.append(usable)
             self._features.append(encoded.features[usable])
             self._residuals.append(encoded.residual[usable])
             self._toxic.append(chunk_sides[usable])
@@ -128,8 +130,13 @@ class ContrastEncoder:
                 advance(len(chunk), sum(len(window.ids) for window in windows))
         return self._features.n_rows - before
 
+    @property
+    def usable(self) -> np.ndarray:
+        """Which of the rows that were given had anything to score, `[n_given]`."""
+        return np.concatenate(self._usable)
+
     def result(self) -> Contrast:
-        """All that was added, in order."""
+        """All usable rows that were added, in order."""
         return Contrast(
             self._features,
             np.concatenate(self._residuals),
