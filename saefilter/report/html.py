@@ -1,17 +1,6 @@
-"""The report's HTML face: one page that works offline, without scripts and without any request.
-
-The content security policy allows nothing but the one inlined style sheet, so that even a mistake
-in escaping could neither run nor load anything. It forbids style attributes too: whatever has a
-size or a place is SVG with presentation attributes.
-"""
+"""The report's HTML face."""
 
 from __future__ import annotations
-
-import base64
-import functools
-import hashlib
-from collections.abc import Sequence
-from importlib import resources
 
 from saefilter.report.chart import histogram, share_bar
 from saefilter.report.data import Report
@@ -25,6 +14,7 @@ from saefilter.report.fragments import (
     place_of,
     section,
 )
+from saefilter.report.page import header, notes, page
 from saefilter.report.wording import (
     few,
     flagged,
@@ -43,12 +33,11 @@ N_OPEN_CARDS = 10
 
 def to_html(report: Report) -> str:
     """The whole report as one self-contained page."""
-    style = style_sheet()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    body = [
-        _header(report),
-        _notes(report.notes),
+    title = f"{esc(headline(report))} {bdi(report.input)}"
+    return page(
+        f"{headline(report)} {report.input}",
+        header("saefilter report", title, lead(report)),
+        notes(report.notes),
         _tiles(report),
         _distances(report),
         _dropped(report),
@@ -56,48 +45,6 @@ def to_html(report: Report) -> str:
         _features(report),
         _quarantined(report),
         _made(report),
-    ]
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<title>{esc(f"{headline(report)} {report.input}")}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{"".join(body)}</main>
-</body>
-</html>
-"""
-
-
-@functools.cache
-def style_sheet() -> str:
-    """The style sheet as it is inlined; its hash in the policy is of exactly this text."""
-    sheet = resources.files("saefilter.report").joinpath("report.css")
-    return sheet.read_text(encoding="utf-8").replace("\r\n", "\n")
-
-
-def _header(report: Report) -> str:
-    return (
-        '<header class="top">\n<p class="brand">saefilter report</p>\n'
-        f"<h1>{esc(headline(report))} {bdi(report.input)}</h1>\n"
-        f'<p class="lead">{esc(lead(report))}</p>\n</header>\n'
-    )
-
-
-def _notes(notes: Sequence[str]) -> str:
-    if not notes:
-        return ""
-    items = "".join(f"<li>{bdi(note)}</li>\n" for note in notes)
-    return (
-        '<aside class="notes" aria-labelledby="notes-title">\n'
-        f'<h2 id="notes-title">Before you rely on this</h2>\n<ul>\n{items}</ul>\n</aside>\n'
     )
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from saefilter.report.chart import histogram, ticks
 from saefilter.report.data import FeatureEvidence, Histogram, Report, Turn
-from saefilter.report.html import style_sheet, to_html
+from saefilter.report.html import to_html
+from saefilter.report.page import style_sheet
 from saefilter.report.wording import clean, percent, percentile_words
 
 VOID = {"meta", "wbr"}

@@ -1,6 +1,8 @@
-"""Train the SAE of preset `minilm` with sae-lens, on any text, JSONL, CSV or Parquet files.
+"""Train an SAE with sae-lens on any text, JSONL, CSV or Parquet files: that of preset `minilm`, or
+one for a model of your own.
 
-    python examples/train_minilm_sae.py corpus/*.jsonl notes.txt -o my_sae
+    python examples/train_sae.py corpus/*.jsonl notes.txt -o my_sae
+    python examples/train_sae.py corpus/*.jsonl --model my_model --layers 3 -o my_sae
 
 1. Every row is rendered as saefilter renders it and read at the hook by saefilter's own truncated
    model; all tokens but special ones count. The activations are kept as fp16 in --activations, so
@@ -31,6 +33,7 @@ from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
 HELD_OUT = 20_000
 """Tokens that are never trained on, for the card."""
 PASSAGE_CHARACTERS = 1500
+CONTEXT = 512
 
 
 def conversations(path: Path) -> Iterator[Conversation]:
@@ -52,20 +55,16 @@ def conversations(path: Path) -> Iterator[Conversation]:
             continue
 
 
-def read_activations(files: list[Path], layers: int, max_tokens: int) -> np.ndarray:
+def read_activations(files: list[Path], path: str, layers: int, max_tokens: int) -> np.ndarray:
     """Residuals of all tokens at the hook, `[n_tokens, d_model]` fp16, shuffled."""
-    preset = load_preset("minilm")
-    assert preset.context is not None
-    tokenizer = load_tokenizer(preset.model_path())
-    model = load_truncated_model(preset.model_path(), layers)
-    renderer = PlainRenderer(
-        tokenizer, context=preset.context, options=RenderOptions(1 << 30, "all")
-    )
+    tokenizer = load_tokenizer(path)
+    model = load_truncated_model(path, layers)
+    renderer = PlainRenderer(tokenizer, context=CONTEXT, options=RenderOptions(1 << 30, "all"))
     parts: list[np.ndarray] = []
     done = 0
     started = time.perf_counter()
-    for path in files:
-        _, windows = renderer.render(list(conversations(path)))
+    for file in files:
+        _, windows = renderer.render(list(conversations(file)))
         rng = np.random.default_rng(0)
         windows = [windows[i] for i in rng.permutation(len(windows))]
         for start in range(0, len(windows), 2048):
@@ -74,7 +73,7 @@ def read_activations(files: list[Path], layers: int, max_tokens: int) -> np.ndar
                 parts.append(tokens.cpu().numpy().astype(np.float16))
                 done += len(tokens)
             rate = done / (time.perf_counter() - started)
-            print(f"  {path.name}: {done:,} tokens, {rate:,.0f} tokens/s", flush=True)
+            print(f"  {file.name}: {done:,} tokens, {rate:,.0f} tokens/s", flush=True)
             if done >= max_tokens:
                 break
     activations = np.concatenate(parts)[:max_tokens]
@@ -107,9 +106,9 @@ def train(activations: np.ndarray, args: argparse.Namespace) -> torch.nn.Module:
     config = config_class(
         d_in=activations.shape[1], d_sae=args.d_sae, k=args.k, decoder_init_norm=0.1
     )
-    config.metadata.model_name = "sentence-transformers/all-MiniLM-L6-v2"
+    config.metadata.model_name = args.model or "sentence-transformers/all-MiniLM-L6-v2"
     config.metadata.hook_name = f"blocks.{args.layers - 1}.hook_resid_post"
-    config.metadata.context_size = 512
+    config.metadata.context_size = CONTEXT
     sae = sae_class(config)
     sae.b_dec.data = torch.from_numpy(activations[:HELD_OUT].astype(np.float32).mean(axis=0))
     samples = int(args.passes * (len(activations) - HELD_OUT))
@@ -165,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("minilm_sae"))
+    parser.add_argument("--model", help="a folder or hub id; the model of preset minilm by default")
     parser.add_argument("--activations", type=Path, help="keep them here, or reuse them from here")
     parser.add_argument("--max-tokens", type=int, default=4_000_000)
     parser.add_argument("--layers", type=int, default=4)
@@ -181,7 +181,8 @@ def main() -> None:
     if args.activations and args.activations.exists():
         activations = np.load(args.activations, mmap_mode="r")
     else:
-        activations = read_activations(args.files, args.layers, args.max_tokens)
+        path = args.model or load_preset("minilm").model_path()
+        activations = read_activations(args.files, path, args.layers, args.max_tokens)
         if args.activations:
             np.save(args.activations, activations)
     started = time.perf_counter()
