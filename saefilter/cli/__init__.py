@@ -44,6 +44,7 @@ def commands() -> None:
         features,
         featuresets,
         filter,
+        geometry,
         presets,
         score,
         steer,

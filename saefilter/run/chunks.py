@@ -11,6 +11,7 @@ from saefilter.rows.read import Row
 from saefilter.rows.render import RenderOptions
 from saefilter.rows.words import word_evidence
 from saefilter.run.scores import QUARANTINED, SCORED
+from saefilter.toxic.load import load_toxic_set
 
 if TYPE_CHECKING:
     from saefilter.encode.encoder import Encoder
@@ -79,11 +80,10 @@ class ChunkScorer:
         from saefilter.encode.encoder import Encoder
         from saefilter.encode.presets import resolve
         from saefilter.geometry.scorer import Scorer
-        from saefilter.toxic.load import load_toxic_set
 
         preset = resolve(settings.preset, settings.model, settings.sae, settings.revision)
-        reference = settings.toxic_set or preset.toxic_set
-        toxic_set = None if reference is None else load_toxic_set(reference)
+        if settings.toxic_set is not None:
+            load_toxic_set(settings.toxic_set)  # what is wrong with it shows before the model loads
         encoder = Encoder(
             preset,
             device=settings.device,
@@ -91,9 +91,7 @@ class ChunkScorer:
             device_map=settings.device_map,
             quantize=settings.quantize,
         )
-        note = None
-        if toxic_set is None:
-            toxic_set, note = _automatic_set(encoder, say)
+        toxic_set, note = toxic_set_of(encoder, settings.toxic_set, say)
         toxic_set.check_belongs(
             fingerprint=encoder.sae.fingerprint,
             d_model=encoder.sae.d_model,
@@ -155,16 +153,21 @@ class ChunkScorer:
         return scored
 
 
-def _automatic_set(encoder: Encoder, say: Callable[[str], None] | None) -> tuple[ToxicSet, str]:
+def toxic_set_of(
+    encoder: Encoder, reference: str | None, say: Callable[[str], None] | None = None
+) -> tuple[ToxicSet, str | None]:
+    """The set that is asked for, the preset's own, or one made of the bundled contrast; and what a
+    reader of results must know of it. `say` is told before one is made."""
     from saefilter.toxic.automatic import automatic_path, automatic_set
 
+    if reference := reference or encoder.preset.toxic_set:
+        return load_toxic_set(reference), None
     path = automatic_path(encoder)
     if say is not None and path.exists():
         say(f"Toxic set: {path}, made of the bundled contrast data")
     elif say is not None:
         say("This preset has no toxic set yet; making one of the bundled contrast data (360 texts)")
-    toxic_set = automatic_set(encoder)
-    return toxic_set, (
+    return automatic_set(encoder), (
         "The toxic set was made of saefilter's 180 bundled pairs alone; one from your own good and "
         "bad rows is better (saefilter features curate)."
     )

@@ -1,0 +1,163 @@
+"""`saefilter geometry`: is a dataset nearer to toxic features than harmless data is?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saefilter.cli import app
+from saefilter.cli import options as opt
+from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
+from saefilter.errors import SaefilterError
+
+if TYPE_CHECKING:
+    from saefilter.encode.presets import Preset
+
+ENDINGS = (".geometry.html", ".geometry.json")
+
+
+@app.command(epilog="Example: saefilter geometry data.jsonl --against harmless.jsonl")
+def geometry(
+    input: Annotated[str, typer.Argument(help=opt.INPUT_HELP)],
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="Harmless rows of the same kind [the bundled answers]."),
+    ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option("--preset", help="Repeat to compare SAEs; see `saefilter presets`."),
+    ] = None,
+    model: opt.ModelOption = None,
+    sae: Annotated[
+        list[str] | None,
+        typer.Option("--sae", help="RELEASE/SAE_ID or a folder, with --model; repeat for layers."),
+    ] = None,
+    revision: opt.RevisionOption = None,
+    toxic_set: Annotated[
+        list[str] | None,
+        typer.Option("--toxic-set", help="One for each preset or SAE, in their order."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The page [<input>.geometry.html here].")
+    ] = None,
+    max_rows: Annotated[
+        int, typer.Option("--max-rows", min=20, help="Rows read of either side, evenly spaced.")
+    ] = 5000,
+    data_features: Annotated[
+        int, typer.Option("--data-features", min=5, help="Features that mark the data.")
+    ] = 100,
+    toxic_features: Annotated[
+        int, typer.Option("--toxic-features", min=1, help="Toxic features compared with.")
+    ] = 100,
+    map_by: Annotated[
+        str, typer.Option("--map", help="pca, or umap where it is installed.")
+    ] = "pca",
+    train_on: opt.TrainOnOption = "assistant",
+    rendering: opt.RenderingOption = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="Of permutations and resampling.")] = 0,
+    device: opt.DeviceOption = "auto",
+    dtype: opt.DtypeOption = "auto",
+    overwrite: opt.OverwriteOption = False,
+    quiet: opt.QuietOption = False,
+    as_json: opt.JsonOption = False,
+) -> None:
+    """Diagnose a dataset: do the features that mark it lie near toxic ones?
+
+    They are compared with features that fire as often, and with a harmless dataset.
+    """
+    from saefilter.rows.inputs import open_input
+    from saefilter.run.geometry import MAPS, GeometryReport, diagnose_rows, sampled
+    from saefilter.run.publish import publishing, refuse_existing
+
+    one_of("--map", map_by, MAPS)
+    one_of("--dtype", dtype, opt.DTYPES)
+    one_of("--train-on", train_on, opt.TRAIN_ON)
+    one_of("--rendering", rendering, opt.RENDERINGS)
+    source = open_input(input)
+    page = output or Path(f"{source.stem}{ENDINGS[0]}")
+    paths = [page, page.with_suffix(".json")]
+    refuse_existing(paths, overwrite=overwrite)
+    source.refuse_to_join(paths)
+    data, left_out = sampled(source, max_rows)
+    notes = []
+    if against is not None:
+        other = open_input(against)
+        reference, _ = sampled(other, max_rows)
+        against_name = other.path.name
+    else:
+        from saefilter.toxic.sources import bundled
+
+        reference, against_name = bundled().benign, "saefilter's bundled answers"
+        notes.append(
+            "The reference is saefilter's 180 bundled answers on everyday questions; what differs "
+            "may be the topic. Harmless rows of your own kind (--against) say more."
+        )
+    presets = _presets(preset or [], model, sae or [], revision, quiet=quiet or as_json)
+    sets = list(toxic_set or [])
+    if sets and len(sets) != len(presets):
+        raise SaefilterError(
+            f"{len(sets)} toxic sets for {len(presets)} SAEs", remedy="Name one for each."
+        )
+    from saefilter.encode.encoder import Encoder
+    from saefilter.geometry.diagnose import Options
+    from saefilter.run.chunks import toxic_set_of
+
+    options = Options(data_features, toxic_features, seed=seed)
+    spaces = []
+    silent = quiet or as_json
+    for number, chosen in enumerate(presets):
+        encoder = Encoder(chosen, device=device, dtype=dtype)
+        for line in encoder.placement.reasons:
+            warn(line, quiet=silent)
+        found, note = toxic_set_of(
+            encoder, sets[number] if sets else None, lambda text: warn(text, quiet=silent)
+        )
+        notes += [text for text in (chosen.note, note) if text and text not in notes]
+        with progress_bar("Encoding", len(data) + len(reference), quiet=silent) as advance:
+            spaces.append(
+                diagnose_rows(
+                    encoder, found, data, reference, options, map_by=map_by, train_on=train_on,
+                    rendering=rendering, advance=advance,
+                )
+            )  # fmt: skip
+    report = GeometryReport(
+        input=source.path.name,
+        against=against_name,
+        rows=len(data),
+        against_rows=len(reference),
+        left_out=left_out,
+        options=asdict(options) | {"train_on": train_on, "max_rows": max_rows, "map": map_by},
+        spaces=spaces,
+        notes=notes,
+    )
+    from saefilter.report.geometry import geometry_html, print_geometry
+
+    with publishing(paths) as (html, json_file):
+        html.write_text(geometry_html(report), encoding="utf-8")
+        json_file.write_text(report.to_json(), encoding="utf-8")
+    if as_json:
+        typer.echo(report.to_json(), nl=False)
+    elif not quiet:
+        print_geometry(output_console(), report)
+        output_console().print(f"\nReport: {page}")
+
+
+def _presets(
+    names: list[str], model: str | None, saes: list[str], revision: str | None, *, quiet: bool
+) -> list[Preset]:
+    """What to read with, one entry for each SAE."""
+    from saefilter.encode.presets import resolve
+
+    if model or saes:
+        choose_preset(names[0] if names else None, model, saes[0] if saes else None)
+        if not saes:
+            return [resolve(None, model, None, revision)]  # says that the SAE is missing
+        return [resolve(None, model, one, revision) for one in saes]
+    if names:
+        return [resolve(name, None, None, revision) for name in names]
+    name, why = choose_preset(None)
+    warn(f"Preset {name} ({why})", quiet=quiet)
+    return [resolve(name, None, None, revision)]
