@@ -21,6 +21,7 @@ Indices = NDArray[np.int64]
 FREQUENCY_BINS = 20
 PERMUTATIONS = 2000
 BOOTSTRAP = 200
+MIN_SIGNIFICANT = 5
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,12 @@ class Diagnosis:
     @property
     def closer(self) -> bool:
         """Whether the data are nearer to toxic features than chance explains, at 5 %."""
-        return self.matched.p_value < 0.05 and self.interval[0] > 0
+        return self.told_apart and self.matched.p_value < 0.05 and self.interval[0] > 0
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether there are features that mark the data at all, beyond the few that chance gives."""
+        return self.significant >= MIN_SIGNIFICANT
 
 
 @dataclass(frozen=True)

@@ -199,10 +199,11 @@ def diagnose_rows(
 def verdict(found: Diagnosis) -> str:
     """The finding in a sentence or two."""
     n = len(found.data_features)
-    if not found.significant:
+    if not found.told_apart:
         return (
-            "No feature tells the data from the reference (at a false-discovery rate of 5 %), so "
-            "there is nothing to be near to toxic features."
+            f"{found.significant or 'No'} features tell the data from the reference (at a "
+            "false-discovery rate of 5 %), no more than chance gives, so there is nothing to be near "
+            "to toxic features."
         )
     null = found.matched
     return (

@@ -1,0 +1,81 @@
+"""`saefilter geometry` as it is typed, on the embedded default."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from saefilter.cli import app, commands
+from saefilter.errors import SaefilterError
+
+commands()
+HERE = Path(__file__).parents[2]
+TOXIC = (HERE / "saefilter/toxic/bundled/toxic.jsonl").read_text().splitlines()
+BENIGN = (HERE / "saefilter/toxic/bundled/benign.jsonl").read_text().splitlines()
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["geometry", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_bad_answers_are_closer_and_good_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jsonl: Callable[..., Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hostile = {"text": "<script>alert(1)</script> I would never say that to a friend."}
+    jsonl(
+        [*(line.encode() for line in TOXIC), json.dumps(hostile).encode(), b"broken"], "bad.jsonl"
+    )
+    jsonl([line.encode() for line in BENIGN[::2]], "good.jsonl")
+    jsonl([line.encode() for line in BENIGN[1::2]], "harmless.jsonl")
+    said = run("bad.jsonl", "--against", "harmless.jsonl")
+    assert "Closer to toxic features than harmless data" in said
+    assert "Report: bad.geometry.html" in said
+    report = json.loads((tmp_path / "bad.geometry.json").read_text())
+    (space,) = report["spaces"]
+    assert (report["rows"], report["left_out"]) == (181, 1)
+    assert space["matched"]["p_value"] < 0.05
+    assert space["samples"]["auroc"] > 0.7
+    assert len(space["data_features"]) == 100
+    assert len(space["spillover"]) == 100
+    html = (tmp_path / "bad.geometry.html").read_text()
+    assert "<script" not in html
+    assert "style-src 'sha256-" in html
+    assert len(re.findall(r'class="dot ', html)) > 400
+    with pytest.raises(SaefilterError, match="exists"):
+        run("bad.jsonl", "--against", "harmless.jsonl")
+
+    told = json.loads(run("good.jsonl", "--against", "harmless.jsonl", "--json"))
+    assert not told["spaces"][0]["closer"]
+
+
+def test_several_saes_stand_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jsonl: Callable[..., Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    jsonl([line.encode() for line in TOXIC[:60]])
+    said = run("data.jsonl", "--preset", "minilm", "--preset", "minilm", "-o", "both.html")
+    assert said.count("minilm, blocks.3.hook_resid_post") == 2
+    assert "bundled answers" in said
+    assert "One SAE beside the other" in (tmp_path / "both.html").read_text()
+
+
+def test_what_cannot_be_diagnosed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jsonl: Callable[..., Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = jsonl([line.encode() for line in TOXIC[:5]])
+    with pytest.raises(SaefilterError, match="only 5 usable data rows"):
+        run(few, "-o", "few.html")
+    with pytest.raises(SaefilterError, match="2 toxic sets for 1 SAEs"):
+        run(few, "--toxic-set", "minilm", "--toxic-set", "minilm")
+    with pytest.raises(SaefilterError, match="--map"):
+        run(few, "--map", "tsne")
+    assert not list(tmp_path.glob("*.html"))
