@@ -35,6 +35,9 @@ print("loaded:" + ",".join(name for name in {HEAVY!r} if name in sys.modules))
         ["features"],
         ["features", "curate"],
         ["features", "show"],
+        ["features", "remove"],
+        ["features", "steer"],
+        ["geometry"],
     ],
     ids=" ".join,
 )
