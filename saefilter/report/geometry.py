@@ -24,6 +24,8 @@ def headline(report: GeometryReport) -> str:
         return "Closer to toxic features than harmless data"
     if closer:
         return f"Closer to toxic features in {closer} of {len(report.spaces)} SAEs"
+    if not any(space.decided for space in report.spaces):
+        return "Undecided: hardly a feature tells the data from the reference"
     return "No closer to toxic features than harmless data"
 
 
@@ -50,7 +52,7 @@ def _comparison(report: GeometryReport) -> str:
         f'<tr><th scope="row">{bdi(space.preset or space.sae)}</th><td>{bdi(space.hook)}</td>'
         f"<td>{space.mean:.3f}</td><td>{space.matched['mean']:.3f}</td>"
         f"<td>{space.matched['effect']:+.1f}</td><td>{space.matched['p_value']:.4f}</td>"
-        f"<td>{'yes' if space.closer else 'no'}</td></tr>\n"
+        f"<td>{'yes' if space.closer else 'no' if space.decided else 'undecided'}</td></tr>\n"
         for space in report.spaces
     )
     return section(
@@ -165,7 +167,9 @@ def print_geometry(console: Console, report: GeometryReport) -> None:
 
     from saefilter.report.console import safe
 
-    style = "bold red" if any(space.closer for space in report.spaces) else "bold green"
+    closer = any(space.closer for space in report.spaces)
+    decided = any(space.decided for space in report.spaces)
+    style = "bold red" if closer else "bold green" if decided else "bold yellow"
     console.print(Text.assemble((headline(report), style)))
     console.print(
         f"  {report.rows:,} rows of {report.input} against {report.against_rows:,} of "

@@ -85,6 +85,8 @@ class SpaceDiagnosis:
     d_sae: int
     toxic_features: int
     closer: bool
+    decided: bool
+    """Whether enough features mark the data to say how near they lie."""
     verdict: str
     significant: int
     mean: float
@@ -180,6 +182,7 @@ def diagnose_rows(
         d_sae=encoder.sae.d_sae,
         toxic_features=len(toxic),
         closer=found.closer,
+        decided=found.told_apart,
         verdict=verdict(found),
         significant=found.significant,
         mean=found.mean,
@@ -202,8 +205,8 @@ def verdict(found: Diagnosis) -> str:
     if not found.told_apart:
         return (
             f"{found.significant or 'No'} features tell the data from the reference (at a "
-            "false-discovery rate of 5 %), no more than chance gives, so there is nothing to be near "
-            "to toxic features."
+            "false-discovery rate of 5 %), no more than chance gives: either the data are like the "
+            "reference, or more rows are needed to see how they differ."
         )
     null = found.matched
     return (

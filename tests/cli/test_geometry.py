@@ -33,8 +33,7 @@ def test_bad_answers_are_closer_and_good_ones_are_not(
     jsonl(
         [*(line.encode() for line in TOXIC), json.dumps(hostile).encode(), b"broken"], "bad.jsonl"
     )
-    jsonl([line.encode() for line in BENIGN[::2]], "good.jsonl")
-    jsonl([line.encode() for line in BENIGN[1::2]], "harmless.jsonl")
+    jsonl([line.encode() for line in BENIGN], "harmless.jsonl")
     said = run("bad.jsonl", "--against", "harmless.jsonl")
     assert "Closer to toxic features than harmless data" in said
     assert "Report: bad.geometry.html" in said
@@ -52,8 +51,12 @@ def test_bad_answers_are_closer_and_good_ones_are_not(
     with pytest.raises(SaefilterError, match="exists"):
         run("bad.jsonl", "--against", "harmless.jsonl")
 
-    told = json.loads(run("good.jsonl", "--against", "harmless.jsonl", "--json"))
-    assert not told["spaces"][0]["closer"]
+    jsonl([line.encode() for line in BENIGN[::2]], "good.jsonl")
+    jsonl([line.encode() for line in BENIGN[1::2]], "other.jsonl")
+    told = run("good.jsonl", "--against", "other.jsonl")
+    assert "Undecided" in told
+    (space,) = json.loads((tmp_path / "good.geometry.json").read_text())["spaces"]
+    assert (space["closer"], space["decided"]) == (False, False)
 
 
 def test_several_saes_stand_side_by_side(

@@ -166,7 +166,7 @@ def test_the_preset_can_come_from_file_or_environment(tmp_path: Path) -> None:
 
 
 def test_curate_show_and_score_by_the_new_set(tmp_path: Path) -> None:
-    contrast = ADVICE.parent / "contrast"
+    contrast = ADVICE.parents[1] / "saefilter" / "toxic" / "bundled"
     saefilter(
         tmp_path, "features", "curate", "--toxic", str(contrast / "toxic.jsonl"), "--benign",
         str(contrast / "benign.jsonl"), "-o", "mine.json", "--screen-p", "0.1", "--fdr", "0.5",
