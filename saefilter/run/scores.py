@@ -92,6 +92,10 @@ class Provenance:
     quantize: str = "none"
     l0: float = 0.0
     """Features active per scored token, measured."""
+    spillover: list[dict[str, Any]] | None = None
+    """Predicted push of training on these rows on each toxic feature, beyond that of the calibration's
+    reference rows: `feature`, `label`, `push`, `low`, `high` (95 %), largest push first. None when
+    the toxic set's calibration does not hold the reference's."""
     scores_version: int = SCORES_VERSION
 
     def to_metadata(self) -> dict[bytes, bytes]:
