@@ -18,3 +18,13 @@ class SaefilterError(Exception):
     def __str__(self) -> str:
         text = f"{self.where}: {self.problem}" if self.where else self.problem
         return f"{text}. {self.remedy}" if self.remedy else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors of worker processes keep their parts."""
+        return (_again, (type(self), self.problem, self.where, self.remedy))
+
+
+def _again(
+    kind: type[SaefilterError], problem: str, where: str | None, remedy: str | None
+) -> SaefilterError:
+    return kind(problem, where=where, remedy=remedy)

@@ -10,6 +10,7 @@ import typer
 from saefilter import __version__
 from saefilter.cli.common import fail
 from saefilter.errors import SaefilterError
+from saefilter.run.interrupt import Interrupted
 
 app = typer.Typer(
     name="saefilter",
@@ -61,5 +62,7 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         fail(str(error))
+    except Interrupted as stopped:
+        fail(f"stopped. {stopped}", code=stopped.exit_code)
     except KeyboardInterrupt:
         fail("interrupted; nothing was written under its final name", code=130)

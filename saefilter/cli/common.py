@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,8 +15,7 @@ from saefilter.errors import SaefilterError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-Advance = Callable[[int, int], None]
+    from rich.progress import Progress
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -93,9 +92,29 @@ def _preset_in(path: Path, table: tuple[str, ...]) -> str | None:
     return name
 
 
+class ProgressBar:
+    """Rows, tokens per second and time left of one piece of work."""
+
+    def __init__(self, bar: Progress, description: str, total: int | None):
+        self._bar, self._tokens = bar, 0
+        self._task = bar.add_task(description, total=total, rate="-", start=total is not None)
+
+    def plan(self, total: int, done: int) -> None:
+        """Begin, now that it is known how many rows there are and how many are done already."""
+        self._bar.start_task(self._task)
+        self._bar.update(self._task, total=total, completed=done)
+
+    def __call__(self, rows: int, tokens: int) -> None:
+        """So many more rows and tokens are done."""
+        self._tokens += tokens
+        elapsed = self._bar.tasks[0].elapsed or 0
+        rate = f"{self._tokens / elapsed:,.0f}" if elapsed else "-"
+        self._bar.update(self._task, advance=rows, rate=rate)
+
+
 @contextmanager
-def progress_bar(description: str, total: int, *, quiet: bool) -> Iterator[Advance]:
-    """A bar on standard error: rows, tokens per second, time left. Shown on a terminal only."""
+def progress_bar(description: str, total: int | None, *, quiet: bool) -> Iterator[ProgressBar]:
+    """A bar on standard error, shown on a terminal only. Without `total` it waits for its plan."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -119,14 +138,4 @@ def progress_bar(description: str, total: int, *, quiet: bool) -> Iterator[Advan
     with Progress(
         *columns, console=console, disable=quiet or not console.is_terminal, transient=True
     ) as bar:
-        task = bar.add_task(description, total=total, rate="-")
-        tokens_done = 0
-
-        def advance(rows: int, tokens: int) -> None:
-            nonlocal tokens_done
-            tokens_done += tokens
-            elapsed = bar.tasks[0].elapsed or 0
-            rate = f"{tokens_done / elapsed:,.0f}" if elapsed else "-"
-            bar.update(task, advance=rows, rate=rate)
-
-        yield advance
+        yield ProgressBar(bar, description, total)

@@ -62,6 +62,13 @@ QuantizeOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace outputs that exist already.")
 ]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes, each with its own model [one per GPU]."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ from saefilter.cli.common import choose_preset, one_of, output_console, progress
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
     from saefilter.run.chunks import ScoreSettings
-    from saefilter.run.score import ScoreSummary
+    from saefilter.run.summary import ScoreSummary
 
 
 @app.command(epilog="Example: saefilter score data.jsonl -o data.scores.parquet")
@@ -51,11 +50,19 @@ def score(
     on_bad_row: Annotated[
         str, typer.Option("--on-bad-row", help="quarantine (set aside and go on) or error.")
     ] = "quarantine",
+    resume: opt.ResumeOption = False,
+    workers: opt.WorkersOption = None,
+    shard_rows: Annotated[
+        int, typer.Option("--shard-rows", min=1, help="Rows scored together and saved at once.")
+    ] = 1024,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
     as_json: opt.JsonOption = False,
 ) -> None:
-    """Score every row of a dataset by its distance to toxic features."""
+    """Score every row of a dataset by its distance to toxic features.
+
+    What is done is saved shard by shard: after a kill, a full disk or Ctrl-C, --resume goes on.
+    """
     from saefilter.rows.inputs import open_input
     from saefilter.run.chunks import ScoreSettings
     from saefilter.run.scores import SUFFIX
@@ -84,9 +91,12 @@ def score(
     )
     target = output or Path(f"{source.stem}{SUFFIX}")
     warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=quiet or as_json)
-    summary = run_score(source, target, settings, overwrite=overwrite, quiet=quiet or as_json)
+    summary = run_score(
+        source, target, settings, overwrite=overwrite, resume=resume, workers=workers,
+        shard_rows=shard_rows, quiet=quiet or as_json,
+    )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(summary_json(summary), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(summary.to_fields(), ensure_ascii=False, indent=2))
     elif not quiet:
         from saefilter.report.console import print_score_summary
 
@@ -94,38 +104,25 @@ def score(
 
 
 def run_score(
-    source: Source, target: Path, settings: ScoreSettings, *, overwrite: bool, quiet: bool
+    source: Source,
+    target: Path,
+    settings: ScoreSettings,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    workers: int | None = None,
+    shard_rows: int = 1024,
+    quiet: bool,
 ) -> ScoreSummary:
     """Score with a progress bar; says why device and dtype were chosen, and what looks wrong."""
-    from saefilter.run.chunks import ChunkScorer
     from saefilter.run.publish import refuse_existing
-    from saefilter.run.score import score_file
+    from saefilter.run.score import Watch, score_file
 
-    refuse_existing([target], overwrite=overwrite)  # before any work
-    source.refuse_to_join([target])
-    total = source.count_rows()
-    scorer = ChunkScorer.load(settings, lambda text: warn(text, quiet=quiet))
-    encoder = scorer.encoder
-    for line in (*encoder.placement.reasons, *(f"Warning: {text}" for text in encoder.warnings)):
-        warn(line, quiet=quiet)
-    with progress_bar("Scoring", total, quiet=quiet) as advance:
-        summary = score_file(
-            source, target, settings, overwrite=overwrite, chunk_scorer=scorer, advance=advance
-        )
-    if suspicious := encoder.l0_warning():
-        warn(f"Warning: {suspicious}", quiet=quiet)
-    return summary
-
-
-def summary_json(summary: ScoreSummary) -> dict[str, object]:
-    """The summary for machines."""
-    import numpy as np
-
-    quantiles = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-    return {
-        "scores": str(summary.output),
-        **asdict(summary.provenance),
-        "quarantine_reasons": dict(summary.reasons),
-        "distance_quantiles": {str(q): float(np.quantile(summary.distances, q)) for q in quantiles},
-        "closest": summary.closest,
-    }
+    if not resume:
+        refuse_existing([target], overwrite=overwrite)  # before torch is imported
+    with progress_bar("Scoring", None, quiet=quiet) as bar:
+        watch = Watch(lambda text: warn(text, quiet=quiet), bar.plan, bar)
+        return score_file(
+            source, target, settings, overwrite=overwrite, resume=resume, workers=workers,
+            shard_rows=shard_rows, watch=watch,
+        )  # fmt: skip

@@ -17,6 +17,7 @@ from scipy import sparse
 from saefilter.encode.batches import pad, plan_batches
 from saefilter.encode.belong import agreed_hook, check_d_model, foreign_sae
 from saefilter.encode.checkpoint import commit_of
+from saefilter.encode.l0 import l0_warning, sentence
 from saefilter.encode.model import (
     TruncatedModel,
     load_config,
@@ -60,12 +61,10 @@ class Encoded:
     """Scored tokens per row, `[n_rows]`."""
     top_tokens: list[list[TokenScore]]
     """Per row, the tokens with the largest weighted activation; empty without `token_weights`."""
+    n_active: int
+    """Active features, summed over scored tokens."""
     fired: NDArray[np.int64] | None = None
     """On how many scored tokens each feature fires, `[d_sae]`; None unless asked for."""
-
-
-L0_TOLERANCE = 3.0
-"""Measured over expected L0 beyond this, either way, means a wrong activation function or hook."""
 
 
 class Encoder:
@@ -132,8 +131,7 @@ class Encoder:
 
     def all_warnings(self) -> list[str]:
         """What is doubtful about this pair, as sentences; the L0 counts once rows are encoded."""
-        found = [*self.warnings, self.l0_warning()]
-        return [f"{text[0].upper()}{text[1:]}." for text in found if text]
+        return [sentence(text) for text in [*self.warnings, self.l0_warning()] if text]
 
     def l0(self) -> float:
         """Active features per token, over all that has been encoded."""
@@ -141,16 +139,7 @@ class Encoder:
 
     def l0_warning(self) -> str | None:
         """What is suspicious about the measured L0; None when nothing is."""
-        expected = self.sae.expected_l0
-        if not expected or not self._n_encoded:
-            return None
-        ratio = self.l0() / expected
-        if 1 / L0_TOLERANCE <= ratio <= L0_TOLERANCE:
-            return None
-        return (
-            f"{self.l0():,.0f} features fire per token and the SAE's configuration says "
-            f"{expected:,.0f}: a wrong activation function, hook or model"
-        )
+        return l0_warning(self.l0(), self.sae.expected_l0) if self._n_encoded else None
 
     @torch.inference_mode()
     def encode(
@@ -306,7 +295,7 @@ class _Pool:
             matrix = _max_csr(rows, features, values, shape)
         residual = (self.residual / counts[:, None]).astype(np.float32)
         fired = None if self.fired is None else self.fired.numpy()
-        return Encoded(matrix, residual, self.n_tokens, self.top_tokens, fired)
+        return Encoded(matrix, residual, self.n_tokens, self.top_tokens, self.n_active, fired)
 
 
 def _max_csr(

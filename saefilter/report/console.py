@@ -20,7 +20,7 @@ from saefilter.report.wording import place
 if TYPE_CHECKING:
     from saefilter.report.data import Report
     from saefilter.run.filter import FilterResult
-    from saefilter.run.score import ScoreSummary
+    from saefilter.run.summary import ScoreSummary
 
 BAR_WIDTH = 36
 HISTOGRAM_BINS = 12

@@ -94,6 +94,10 @@ class Source:
         name = self.path.stem if self.compression else self.path.name
         return name.rpartition(".")[0] or name
 
+    def name_of(self, file: Source) -> str | None:
+        """What rows call one of its files; None where it is the only one."""
+        return None
+
     def refuse_to_join(self, outputs: Iterable[Path]) -> None:
         """Raises SaefilterError when an output would be among the files that the input stands for:
         the next run would read it as data."""
@@ -190,7 +194,7 @@ class Sources(Source):
         """Hash of the files' names and contents."""
         digest = hashlib.sha256()
         for part in self.parts:
-            digest.update(f"{self._name(part)} {part.sha256()}\n".encode())
+            digest.update(f"{self.name_of(part)} {part.sha256()}\n".encode())
         return digest.hexdigest()
 
     def rows(self, wanted: Collection[int] | None = None) -> Iterator[Row]:
@@ -202,14 +206,14 @@ class Sources(Source):
             )
             if here is None or here:
                 for row in part.rows(here):
-                    yield replace(row, index=row.index + first, file=self._name(part))
+                    yield replace(row, index=row.index + first, file=self.name_of(part))
             first += n_rows
 
     def count_rows(self) -> int:
         return sum(part.count_rows() for part in self.parts)
 
-    def _name(self, part: Source) -> str:
-        return part.path.relative_to(self.folder).as_posix()
+    def name_of(self, file: Source) -> str | None:
+        return file.path.relative_to(self.folder).as_posix()
 
 
 def _suffixes(path: Path) -> tuple[str, str | None]:

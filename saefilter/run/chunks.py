@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from saefilter.encode.l0 import sentence
+from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Row
 from saefilter.rows.render import RenderOptions
@@ -48,12 +50,42 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True)
-class ScoredRow:
-    """A row's entry in the scores file, and its text for whoever shows it."""
+class ScoredChunk:
+    """What scoring some rows gave."""
 
-    entry: dict[str, Any]
-    text: str | None
-    """As rendered; None for a quarantined row."""
+    entries: list[dict[str, Any]]
+    """Of the scores file, one per row, in the rows' order."""
+    n_active: int
+    """Active features, summed over the scored tokens; with `n_tokens`, the measured L0."""
+    n_tokens: int
+    """Scored tokens."""
+
+
+@dataclass(frozen=True)
+class ScorerIdentity:
+    """What a loaded scorer is made of, as small values: what scores depend on besides the rows, and
+    what a reader must know of them. Equal wherever the same settings were loaded, but for the device.
+    """
+
+    preset: str
+    model: str
+    revision: str | None
+    sae: str
+    hook: str
+    sae_fingerprint: str
+    toxic_set: str
+    toxic_set_sha256: str
+    metric: str
+    dtype: str
+    device: str
+    rendering: str
+    reference_rows: int
+    expected_l0: float | None
+    """By the SAE's configuration; None when it does not say."""
+    notes: tuple[str, ...]
+    """Caveats of preset and toxic set, as sentences."""
+    reasons: tuple[str, ...]
+    """Why device and precision were chosen, one line each."""
 
 
 class ChunkScorer:
@@ -107,10 +139,54 @@ class ChunkScorer:
         )
         return cls(encoder, scorer, settings, note)
 
+    def identity(self) -> ScorerIdentity:
+        """What was loaded."""
+        encoder, toxic_set = self.encoder, self.scorer.toxic_set
+        return ScorerIdentity(
+            preset=encoder.preset.name,
+            model=encoder.preset.model,
+            revision=encoder.revision,
+            sae=encoder.preset.sae,
+            hook=encoder.hook,
+            sae_fingerprint=encoder.sae.fingerprint,
+            toxic_set=toxic_set.name,
+            toxic_set_sha256=toxic_set.sha256(),
+            metric=self.scorer.metric.name,
+            dtype=encoder.dtype,
+            device=str(encoder.device),
+            rendering=self.renderer.name,
+            reference_rows=self.scorer.reference_rows(self.settings.pool),
+            expected_l0=encoder.sae.expected_l0,
+            notes=tuple(
+                filter(
+                    None,
+                    [encoder.preset.note, self.note, *(sentence(w) for w in encoder.warnings)],
+                )
+            ),
+            reasons=(
+                *encoder.placement.reasons,
+                *(f"Warning: {text}" for text in encoder.warnings),
+            ),
+        )
+
     def score(
         self, rows: Sequence[Row], advance: Callable[[int], None] | None = None
-    ) -> list[ScoredRow]:
-        """Score rows together, one result each, in order. `advance` is told the tokens done."""
+    ) -> ScoredChunk:
+        """Score rows together. `advance` is told the tokens done.
+
+        Raises SaefilterError when memory does not suffice.
+        """
+        try:
+            return self._score(rows, advance)
+        except (MemoryError, RuntimeError) as error:  # torch has OutOfMemoryError for GPUs only
+            if not isinstance(error, MemoryError) and "memory" not in str(error):
+                raise
+            raise SaefilterError(
+                f"out of memory on {self.encoder.device} ({str(error).splitlines()[0]})",
+                remedy=f"Use fewer --batch-tokens than {self.settings.batch_tokens}.",
+            ) from error
+
+    def _score(self, rows: Sequence[Row], advance: Callable[[int], None] | None) -> ScoredChunk:
         found = [conversation_of(row) for row in rows]
         conversations = [item for item in found if not isinstance(item, str)]
         rendered, windows = self.renderer.render(conversations)
@@ -124,16 +200,16 @@ class ChunkScorer:
         )
         result = self.scorer.score(encoded.features, encoded.residual)
         percentile = self.scorer.percentile(result.proximity, self.settings.pool)
-        scored: list[ScoredRow] = []
+        entries: list[dict[str, Any]] = []
         number = 0  # among the rows that hold a conversation
         for row, item in zip(rows, found, strict=True):
             if isinstance(item, str):
-                scored.append(quarantined(row, item))
+                entries.append(quarantined(row, item))
                 continue
             i, text = number, rendered[number]
             number += 1
             if text.problem is not None:
-                scored.append(quarantined(row, text.problem))
+                entries.append(quarantined(row, text.problem))
                 continue
             spans = [(token.start, token.end) for token in encoded.top_tokens[i]]
             entry = {
@@ -149,8 +225,8 @@ class ChunkScorer:
                 "top_features": result.top_features(i),
                 "top_words": word_evidence(text.text, spans),
             }
-            scored.append(ScoredRow(entry, text.text))
-        return scored
+            entries.append(entry)
+        return ScoredChunk(entries, encoded.n_active, int(encoded.n_tokens.sum()))
 
 
 def toxic_set_of(
@@ -183,9 +259,9 @@ def conversation_of(row: Row) -> Conversation | str:
         return str(problem)
 
 
-def quarantined(row: Row, reason: str) -> ScoredRow:
+def quarantined(row: Row, reason: str) -> dict[str, Any]:
     """The entry of a row that cannot be scored."""
-    return ScoredRow({**_identity(row), "status": QUARANTINED, "reason": reason}, None)
+    return {**_identity(row), "status": QUARANTINED, "reason": reason}
 
 
 def _identity(row: Row) -> dict[str, Any]:

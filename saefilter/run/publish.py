@@ -32,6 +32,8 @@ def publishing(paths: list[Path]) -> Iterator[list[Path]]:
     temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
     try:
         yield temporary
+        for source in temporary:
+            _to_disk(source)  # or a power cut could leave an empty file under the final name
         for source, target in zip(temporary, paths, strict=True):
             os.replace(source, target)
     except OSError as error:
@@ -43,3 +45,8 @@ def publishing(paths: list[Path]) -> Iterator[list[Path]]:
         for path in temporary:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())

@@ -1,49 +1,48 @@
-"""Score a dataset file: rows in, scores file out. The main path of the product, top to bottom."""
+"""Score a dataset: plan shards, score those that are missing, join them. The main path of the product."""
 
 from __future__ import annotations
 
-import heapq
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from itertools import islice
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
-
-from saefilter import __version__
 from saefilter.errors import SaefilterError
-from saefilter.report.build import kind_of_reason
-from saefilter.rows.read import Row, Source
-from saefilter.run.chunks import ChunkScorer, ScoredRow, ScoreSettings
-from saefilter.run.publish import publishing, refuse_existing
-from saefilter.run.scores import SCHEMA, SCORED, Provenance
+from saefilter.rows.read import Source
+from saefilter.run.engine import Engine, LocalEngine, ProcessEngine, default_workers
+from saefilter.run.interrupt import Interrupted, stop_on_signals
+from saefilter.run.join import join_shards
+from saefilter.run.publish import refuse_existing
+from saefilter.run.scores import Scores
+from saefilter.run.shards import (
+    SHARD_ROWS,
+    Job,
+    Receipt,
+    UnusableInput,
+    changed_input,
+    digest_of,
+    fingerprint_of,
+    plan_shards,
+)
+from saefilter.run.summary import ScoreSummary, summarise
+from saefilter.run.workfolder import WorkFolder, exclusive, work_folder
 
-CHUNK_ROWS = 2048
-"""Rows scored together; enough that batches hold windows of like length."""
-N_CLOSEST = 5
-"""Rows shown in the summary."""
+if TYPE_CHECKING:
+    from saefilter.run.chunks import ChunkScorer, ScoreSettings
 
 
 @dataclass(frozen=True)
-class ScoreSummary:
-    """What a run found, for the console; everything is in the scores file too."""
+class Watch:
+    """What a run tells whoever watches it."""
 
-    output: Path
-    provenance: Provenance
-    distances: NDArray[np.float64]
-    """Of the scored rows, in order."""
-    percentiles: NDArray[np.float64] | None
-    reasons: Counter[str]
-    """Quarantine reasons, without what is particular to a row."""
-    closest: list[dict[str, Any]]
-    """Entries of the closest rows, closest first, each with a `preview` of its text."""
+    say: Callable[[str], None] = lambda text: None
+    """Told a line now and then."""
+    plan: Callable[[int, int], None] = lambda rows, done: None
+    """Told how many rows there are, and how many an earlier run has scored."""
+    advance: Callable[[int, int], None] = lambda rows, tokens: None
+    """Told how many rows and tokens have been done since it was told last."""
 
 
 def score_file(
@@ -52,151 +51,129 @@ def score_file(
     settings: ScoreSettings,
     *,
     overwrite: bool = False,
+    resume: bool = False,
+    workers: int | None = None,
+    shard_rows: int = SHARD_ROWS,
     chunk_scorer: ChunkScorer | None = None,
-    advance: Callable[[int, int], None] | None = None,
+    watch: Watch | None = None,
 ) -> ScoreSummary:
     """Score every row of `source` and publish the scores at `output`.
 
-    `advance` is told how many rows and tokens have been done since it was told last; `chunk_scorer`
-    saves loading when several files are scored. Raises SaefilterError; then nothing is written.
+    Shards go to a folder beside `output`; when the run is killed they stay, and `resume` scores only
+    what is missing. `workers` processes share the work, one per GPU when None. `chunk_scorer` saves
+    loading when several files are scored.
+
+    Raises SaefilterError, and Interrupted after Ctrl-C or SIGTERM; then `output` is as it was.
     """
-    refuse_existing([output], overwrite=overwrite)
+    watch = watch or Watch()
     source.refuse_to_join([output])
-    input_sha256 = source.sha256()
-    scorer = chunk_scorer or ChunkScorer.load(settings)
-    tally = _Tally()
-    started = time.perf_counter()
-
-    def advance_tokens(tokens: int) -> None:
-        tally.tokens += tokens
-        if advance is not None:
-            advance(0, tokens)
-
-    with (
-        publishing([output]) as (temporary,),
-        pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer,
-    ):
-        for rows in _chunks(source.rows()):
-            scored = scorer.score(rows, advance_tokens)
-            if settings.on_bad_row == "error":
-                _refuse_bad_rows(scored, source)
-            tally.add(scored)
-            writer.write_table(pa.Table.from_pylist([row.entry for row in scored], schema=SCHEMA))
-            if advance is not None:
-                advance(len(rows), 0)
-        if not tally.distances:
-            raise SaefilterError(tally.nothing_scored(), where=str(source.path))
-        if source.sha256() != input_sha256:
-            raise SaefilterError(
-                "the file changed while it was scored",
-                where=str(source.path),
-                remedy="Score it again.",
+    if not resume:
+        refuse_existing([output], overwrite=overwrite)
+    with exclusive(output):
+        if not resume:
+            refuse_existing([output], overwrite=overwrite)
+            _refuse_unfinished(output, overwrite=overwrite)
+        input_sha256 = source.sha256()
+        n_rows = source.count_rows()
+        if not n_rows:
+            raise SaefilterError("there are no rows in it", where=str(source.path))
+        with _engine(settings, workers, chunk_scorer, watch) as engine:
+            made_of = fingerprint_of(
+                source, input_sha256, n_rows, shard_rows, settings, engine.identity
             )
-        seconds = time.perf_counter() - started
-        provenance = _provenance(source, input_sha256, scorer, tally, seconds)
-        writer.add_key_value_metadata(provenance.to_metadata())
-    return ScoreSummary(
-        output,
-        provenance,
-        np.array(tally.distances),
-        np.array(tally.percentiles) if tally.percentiles else None,
-        tally.reasons,
-        [entry for _, _, entry in sorted(tally.closest, key=lambda item: (-item[0], -item[1]))],
-    )
-
-
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        yield chunk
-
-
-def _refuse_bad_rows(scored: list[ScoredRow], source: Source) -> None:
-    for row in scored:
-        if row.entry["status"] != SCORED:
-            raise SaefilterError(
-                row.entry["reason"],
-                where=f"{row.entry['file'] or source.path}:{row.entry['line']}",
-                remedy="Mend the row, or use --on-bad-row quarantine.",
-            )
-
-
-@dataclass
-class _Tally:
-    """Counters of a run under way."""
-
-    rows: int = 0
-    truncated: int = 0
-    duplicates: int = 0
-    tokens: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    distances: list[float] = field(default_factory=list)
-    percentiles: list[float] = field(default_factory=list)
-    closest: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
-
-    def add(self, scored: list[ScoredRow]) -> None:
-        self.rows += len(scored)
-        for row in scored:
-            entry = row.entry
-            self.duplicates += entry["row_hash"] in self.seen
-            self.seen.add(entry["row_hash"])
-            if entry["status"] != SCORED:
-                self.reasons[kind_of_reason(entry["reason"])] += 1
-                continue
-            self.truncated += entry["truncated"]
-            self.distances.append(entry["distance"])
-            if entry["percentile"] is not None:
-                self.percentiles.append(entry["percentile"])
-            # the row id decides between equals, and keeps the heap from comparing dicts
-            item = (entry["proximity"], -entry["row_id"], {**entry, "preview": row.text})
-            if len(self.closest) < N_CLOSEST:
-                heapq.heappush(self.closest, item)
+            if resume and _is_done(output, digest_of(made_of), overwrite=overwrite):
+                watch.say(f"{output} is complete already")
             else:
-                heapq.heappushpop(self.closest, item)
+                start = WorkFolder.resume if resume else WorkFolder.begin
+                folder = start(work_folder(output), made_of, plan_shards(n_rows, shard_rows))
+                receipts = _score_missing(source, settings, folder, engine, watch)
+                if source.sha256() != input_sha256:
+                    folder.remove()
+                    raise changed_input(source)
+                join_shards(folder, receipts, source, output, settings, engine.identity)
+        WorkFolder(work_folder(output), made_of, []).remove()
+    return summarise(source, Scores.open(output))
 
-    def nothing_scored(self) -> str:
-        if not self.rows:
-            return "there are no rows in it"
-        reason, count = self.reasons.most_common(1)[0]
-        return f"none of its {self.rows} rows can be scored; {count} of them: {reason}"
+
+def _score_missing(
+    source: Source, settings: ScoreSettings, folder: WorkFolder, engine: Engine, watch: Watch
+) -> dict[int, Receipt]:
+    """Receipts of all shards, after scoring those that have none yet."""
+    receipts = folder.receipts(verify=True)
+    missing = [shard for shard in folder.shards if shard.number not in receipts]
+    done = sum(receipt.rows for receipt in receipts.values())
+    watch.plan(folder.shards[-1].end_row, done)
+    if receipts:
+        watch.say(f"Going on: {len(receipts):,} of {len(folder.shards):,} shards are done")
+    job = Job(source, settings, folder.path, digest_of(folder.fingerprint))
+    try:
+        with stop_on_signals(watch.say) as stop:
+            for receipt in engine.run(job, missing, stop, lambda n: watch.advance(0, n)):
+                receipts[receipt.shard] = receipt
+                watch.advance(receipt.rows, 0)
+            if stop.is_set() and len(receipts) < len(folder.shards):
+                raise Interrupted(stop.signal_number, _how_to_go_on(folder))
+    except UnusableInput:
+        folder.remove()
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(stop.signal_number, _how_to_go_on(folder)) from None
+    except SaefilterError as error:
+        remedy = " ".join(filter(None, [error.remedy, _how_to_go_on(folder)]))
+        raise SaefilterError(error.problem, where=error.where, remedy=remedy) from error
+    return receipts
 
 
-def _provenance(
-    source: Source, input_sha256: str, scorer: ChunkScorer, tally: _Tally, seconds: float
-) -> Provenance:
-    encoder, settings = scorer.encoder, scorer.settings
-    toxic_set = scorer.scorer.toxic_set
-    return Provenance(
-        version=__version__,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        input_path=str(source.path),
-        input_sha256=input_sha256,
-        preset=encoder.preset.name,
-        model=encoder.preset.model,
-        sae=encoder.preset.sae,
-        hook=encoder.hook,
-        sae_fingerprint=encoder.sae.fingerprint,
-        toxic_set=toxic_set.name,
-        toxic_set_sha256=toxic_set.sha256(),
-        metric=scorer.scorer.metric.name,
-        pool=settings.pool,
-        train_on=settings.train_on,
-        max_tokens=settings.max_tokens,
-        dtype=encoder.dtype,
-        device=str(encoder.device),
-        rows=tally.rows,
-        scored=len(tally.distances),
-        quarantined=tally.rows - len(tally.distances),
-        truncated=tally.truncated,
-        duplicates=tally.duplicates,
-        tokens=tally.tokens,
-        seconds=round(seconds, 3),
-        reference_rows=scorer.scorer.reference_rows(settings.pool),
-        note=" ".join(filter(None, [encoder.preset.note, scorer.note, *encoder.all_warnings()]))
-        or None,
-        revision=encoder.revision,
-        rendering=scorer.renderer.name,
-        truncation_side=settings.truncation_side,
-        quantize=settings.quantize,
-        l0=round(encoder.l0(), 2),
+def _how_to_go_on(folder: WorkFolder) -> str:
+    """What is safe, in a sentence; removes the folder when nothing is."""
+    if not (done := len(folder.receipts())):
+        folder.remove()
+        return "No shard was finished, nothing was written."
+    return (
+        f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: the same command with "
+        "--resume scores the rest."
     )
+
+
+@contextmanager
+def _engine(
+    settings: ScoreSettings, workers: int | None, scorer: ChunkScorer | None, watch: Watch
+) -> Iterator[Engine]:
+    from saefilter.run.chunks import ChunkScorer
+
+    if workers is not None and workers > 1 and settings.device_map is not None:
+        raise SaefilterError("--workers and --device-map exclude each other")
+    n_workers = 1 if scorer else workers or default_workers(settings)
+    if n_workers > 1:
+        watch.say(f"{n_workers} worker processes")
+        with closing(ProcessEngine(settings, n_workers)) as several:
+            yield _told(several, several.identity.reasons, watch)
+        return
+    engine = LocalEngine(scorer or ChunkScorer.load(settings, watch.say))
+    yield _told(engine, engine.identity.reasons, watch)
+
+
+def _told(engine: Engine, reasons: Sequence[str], watch: Watch) -> Engine:
+    for line in reasons:
+        watch.say(line)
+    return engine
+
+
+def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:
+    folder = work_folder(output)
+    if folder.is_dir() and not overwrite:
+        raise SaefilterError(
+            f"an earlier run was not finished; its shards are in {folder}",
+            remedy="Use --resume to go on, or --overwrite to start anew.",
+        )
+
+
+def _is_done(output: Path, fingerprint: str, *, overwrite: bool) -> bool:
+    """Whether the scores are there and are the ones that are asked for. Raises SaefilterError for
+    others, unless they may be overwritten."""
+    if not os.path.lexists(output):
+        return False
+    if Scores.open(output).provenance.fingerprint == fingerprint:
+        return True
+    refuse_existing([output], overwrite=overwrite)
+    return False

@@ -96,6 +96,8 @@ class Provenance:
     """Predicted push of training on these rows on each toxic feature, beyond that of the calibration's
     reference rows: `feature`, `label`, `push`, `low`, `high` (95 %), largest push first. None when
     the toxic set's calibration does not hold the reference's."""
+    fingerprint: str = ""
+    """Digest of everything that the scores depend on; see run/shards.py."""
     scores_version: int = SCORES_VERSION
 
     def to_metadata(self) -> dict[bytes, bytes]:

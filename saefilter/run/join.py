@@ -1,0 +1,154 @@
+"""Join finished shards to the scores file, with the provenance of the whole run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from saefilter import __version__
+from saefilter.encode.l0 import l0_warning, sentence
+from saefilter.errors import SaefilterError
+from saefilter.run.publish import publishing
+from saefilter.run.scores import SCHEMA, Provenance
+from saefilter.run.shards import Receipt, UnusableInput, digest_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from saefilter.rows.read import Source
+    from saefilter.run.chunks import ScorerIdentity, ScoreSettings
+    from saefilter.run.workfolder import WorkFolder
+
+
+def join_shards(
+    folder: WorkFolder,
+    receipts: dict[int, Receipt],
+    source: Source,
+    output: Path,
+    settings: ScoreSettings,
+    identity: ScorerIdentity,
+) -> None:
+    """Publish the scores file of all shards, in the rows' order.
+
+    Raises SaefilterError when no row could be scored, a shard cannot be read or rows are missing.
+    """
+    ordered = [receipts[shard.number] for shard in folder.shards]
+    if not any(receipt.scored for receipt in ordered):
+        folder.remove()
+        raise UnusableInput(_nothing_scored(ordered), where=str(source.path))
+    seen: set[int] = set()
+    with (
+        publishing([output]) as (temporary,),
+        pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer,
+    ):
+        next_row = duplicates = 0
+        for shard in folder.shards:
+            try:
+                table = pq.ParquetFile(folder.path / shard.name).read()
+            except (pa.ArrowException, OSError) as error:
+                raise SaefilterError(
+                    f"the shard cannot be read ({str(error).splitlines()[0]})",
+                    where=str(folder.path / shard.name),
+                ) from error
+            if table["row_id"].to_pylist() != list(range(next_row, shard.end_row)):
+                raise SaefilterError(
+                    f"the shard does not hold the rows {next_row} to {shard.end_row - 1}",
+                    where=str(folder.path / shard.name),
+                )
+            next_row = shard.end_row
+            hashes = [int(digest, 16) for digest in table["row_hash"].to_pylist()]
+            duplicates += len(hashes) - len(set(hashes) - seen)
+            seen.update(hashes)
+            writer.write_table(table)
+        made = _provenance(ordered, source, settings, identity)
+        made = replace(
+            made,
+            input_sha256=folder.fingerprint["input"],
+            fingerprint=digest_of(folder.fingerprint),
+            duplicates=duplicates,
+        )
+        writer.add_key_value_metadata(made.to_metadata())
+
+
+def _nothing_scored(receipts: list[Receipt]) -> str:
+    reasons: dict[str, int] = {}
+    for receipt in receipts:
+        for reason, count in receipt.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    reason, count = max(reasons.items(), key=lambda item: item[1])
+    rows = sum(receipt.rows for receipt in receipts)
+    return f"none of its {rows} rows can be scored; {count} of them: {reason}"
+
+
+def _provenance(
+    receipts: list[Receipt], source: Source, settings: ScoreSettings, identity: ScorerIdentity
+) -> Provenance:
+    rows = sum(receipt.rows for receipt in receipts)
+    scored = sum(receipt.scored for receipt in receipts)
+    n_tokens = sum(receipt.n_tokens for receipt in receipts)
+    l0 = sum(receipt.n_active for receipt in receipts) / max(1, n_tokens)
+    doubt = l0_warning(l0, identity.expected_l0)
+    notes = [*identity.notes, *([sentence(doubt)] if doubt else [])]
+    created, seconds = _times(receipts)
+    return Provenance(
+        version=__version__,
+        created=created,
+        input_path=str(source.path),
+        input_sha256="",
+        preset=identity.preset,
+        model=identity.model,
+        sae=identity.sae,
+        hook=identity.hook,
+        sae_fingerprint=identity.sae_fingerprint,
+        toxic_set=identity.toxic_set,
+        toxic_set_sha256=identity.toxic_set_sha256,
+        metric=identity.metric,
+        pool=settings.pool,
+        train_on=settings.train_on,
+        max_tokens=settings.max_tokens,
+        dtype=identity.dtype,
+        device=identity.device,
+        rows=rows,
+        scored=scored,
+        quarantined=rows - scored,
+        truncated=sum(receipt.truncated for receipt in receipts),
+        duplicates=0,
+        tokens=sum(receipt.tokens for receipt in receipts),
+        seconds=seconds,
+        reference_rows=identity.reference_rows,
+        note=" ".join(notes) or None,
+        revision=identity.revision,
+        rendering=identity.rendering,
+        truncation_side=settings.truncation_side,
+        quantize=settings.quantize,
+        l0=round(l0, 2),
+    )
+
+
+def _times(receipts: Iterable[Receipt]) -> tuple[str, float]:
+    """When the scores were finished, and for how many seconds any shard was being scored.
+
+    Where SOURCE_DATE_EPOCH is set, as for reproducible builds, it is the time and no duration is
+    kept: equal input and settings then give equal bytes.
+    """
+    if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
+        try:
+            when, seconds = float(epoch), 0.0
+        except ValueError as error:
+            raise SaefilterError(f"SOURCE_DATE_EPOCH is {epoch!r}, not a number") from error
+    else:
+        spans = sorted((receipt.started, receipt.finished) for receipt in receipts)
+        when, seconds, end = max(finish for _, finish in spans), 0.0, 0.0
+        for start, finish in spans:  # shards of several workers overlap
+            seconds += max(0.0, finish - max(start, end))
+            end = max(end, finish)
+    return (
+        datetime.fromtimestamp(int(when), timezone.utc).isoformat(timespec="seconds"),
+        round(seconds, 3),
+    )

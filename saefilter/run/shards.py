@@ -1,0 +1,223 @@
+"""Shards: a scoring job cut into parts that can be scored anywhere, in any order, once each.
+
+A `Job` and a `Shard` are small values. `score_shard` needs them, a loaded scorer and a folder that it
+shares with whoever gathers the parts, and knows nothing of where it runs: in this process, in one
+of several, or on another machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from saefilter import __version__
+from saefilter.errors import SaefilterError
+from saefilter.report.build import kind_of_reason
+from saefilter.rows.ranges import RangeReader
+from saefilter.rows.read import Source
+from saefilter.run.publish import publishing
+from saefilter.run.scores import SCHEMA, SCORED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saefilter.run.chunks import ChunkScorer, ScorerIdentity, ScoreSettings
+
+SHARD_ROWS = 1024
+"""Rows scored together: enough that batches hold windows of like length, few enough that little is
+lost when a run is killed."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some consecutive rows of the input."""
+
+    number: int
+    first_row: int
+    end_row: int
+    """One past the last."""
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.number:06d}.parquet"
+
+    @property
+    def receipt(self) -> str:
+        """Name of the file that says that the shard is done."""
+        return f"{self.number:06d}.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards of a run share."""
+
+    source: Source
+    settings: ScoreSettings
+    folder: Path
+    """Where shards are written."""
+    fingerprint: str
+    """Digest of what the scores depend on."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished shard holds; written after it, so that it is the proof that it is whole."""
+
+    shard: int
+    first_row: int
+    end_row: int
+    fingerprint: str
+    sha256: str
+    """Of the shard's file."""
+    scored: int
+    truncated: int
+    tokens: int
+    """That the model read."""
+    n_tokens: int
+    """Scored tokens."""
+    n_active: int
+    """Active features, summed over scored tokens."""
+    reasons: dict[str, int]
+    """Quarantine reasons, without what is particular to a row."""
+    started: float
+    """Seconds since 1970, UTC."""
+    finished: float
+
+    @property
+    def rows(self) -> int:
+        return self.end_row - self.first_row
+
+
+def plan_shards(n_rows: int, shard_rows: int = SHARD_ROWS) -> list[Shard]:
+    """Shards that hold each row once, in order."""
+    starts = range(0, n_rows, shard_rows)
+    return [Shard(i, start, min(start + shard_rows, n_rows)) for i, start in enumerate(starts)]
+
+
+def fingerprint_of(
+    source: Source,
+    input_sha256: str,
+    n_rows: int,
+    shard_rows: int,
+    settings: ScoreSettings,
+    identity: ScorerIdentity,
+) -> dict[str, Any]:
+    """Everything that scores depend on, by name. Device and batch size are not among them: they
+    change nothing but rounding, and a run that ran out of memory goes on with smaller batches."""
+    return {
+        "input": input_sha256,
+        "rows": n_rows,
+        "rows per shard": shard_rows,
+        "model": identity.model,
+        "model revision": identity.revision,
+        "SAE": identity.sae_fingerprint,
+        "hook": identity.hook,
+        "toxic set": identity.toxic_set_sha256,
+        "metric": identity.metric,
+        "neighbours": settings.neighbours,
+        "pooling": settings.pool,
+        "rendering": identity.rendering,
+        "scored tokens": settings.train_on,
+        "token limit": settings.max_tokens,
+        "truncation side": settings.truncation_side,
+        "precision": identity.dtype,
+        "quantisation": settings.quantize,
+        "saefilter": __version__,
+    }
+
+
+def digest_of(fingerprint: dict[str, Any]) -> str:
+    """A fingerprint as 64 hex digits."""
+    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
+
+
+def score_shard(
+    job: Job,
+    shard: Shard,
+    scorer: ChunkScorer,
+    reader: RangeReader,
+    advance: Callable[[int], None] | None = None,
+) -> Receipt:
+    """Score one shard and write it and its receipt into the job's folder, each whole or not at all.
+
+    `reader` reads the job's source; `advance` is told the tokens done. Raises SaefilterError.
+    """
+    started = time.time()
+    tokens = 0
+
+    def count(done: int) -> None:
+        nonlocal tokens
+        tokens += done
+        if advance is not None:
+            advance(done)
+
+    rows = reader.read(shard.first_row, shard.end_row)
+    if len(rows) != shard.end_row - shard.first_row:
+        raise changed_input(job.source)
+    chunk = scorer.score(rows, count)
+    if job.settings.on_bad_row == "error":
+        _refuse_bad_rows(chunk.entries, job.source)
+    path = job.folder / shard.name
+    with publishing([path]) as (temporary,):
+        table = pa.Table.from_pylist(chunk.entries, schema=SCHEMA)
+        pq.write_table(table, temporary, compression="zstd")
+        sha256 = file_sha256(temporary)
+    scored = [entry for entry in chunk.entries if entry["status"] == SCORED]
+    reasons = Counter(kind_of_reason(e["reason"]) for e in chunk.entries if e["status"] != SCORED)
+    receipt = Receipt(
+        shard=shard.number,
+        first_row=shard.first_row,
+        end_row=shard.end_row,
+        fingerprint=job.fingerprint,
+        sha256=sha256,
+        scored=len(scored),
+        truncated=sum(entry["truncated"] for entry in scored),
+        tokens=tokens,
+        n_tokens=chunk.n_tokens,
+        n_active=chunk.n_active,
+        reasons=dict(reasons),
+        started=round(started, 3),
+        finished=round(time.time(), 3),
+    )
+    with publishing([job.folder / shard.receipt]) as (temporary,):
+        temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
+    return receipt
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes, as hex."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class UnusableInput(SaefilterError):
+    """The input itself is the trouble: going on with it later is of no use."""
+
+
+def changed_input(source: Source) -> UnusableInput:
+    """The error for an input that is not what it was when the run began."""
+    return UnusableInput(
+        "the data changed while it was scored", where=str(source.path), remedy="Score it again."
+    )
+
+
+def _refuse_bad_rows(entries: list[dict[str, Any]], source: Source) -> None:
+    for entry in entries:
+        if entry["status"] != SCORED:
+            raise UnusableInput(
+                entry["reason"],
+                where=f"{entry['file'] or source.path}:{entry['line']}",
+                remedy="Mend the row, or use --on-bad-row quarantine.",
+            )

@@ -1,0 +1,173 @@
+"""The folder of an unfinished scoring run: its manifest, its shards, what is done and what is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from saefilter.errors import SaefilterError
+from saefilter.run.publish import publishing
+from saefilter.run.shards import Receipt, Shard, digest_of, file_sha256
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+
+
+def work_folder(output: Path) -> Path:
+    """Where the shards of a scores file are until it is whole."""
+    return output.with_name(output.name + ".shards")
+
+
+@contextmanager
+def exclusive(output: Path) -> Iterator[None]:
+    """Hold the right to write `output`. Raises SaefilterError when another run has it.
+
+    The operating system lets go of it when the process ends, however it ends.
+    """
+    from filelock import FileLock, Timeout
+
+    path = output.with_name(f".{output.name}.lock")
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+        while not path.exists():  # another run has just ended and removed the file we locked
+            lock.release()
+            lock.acquire()
+    except Timeout:
+        raise SaefilterError(
+            f"another run is writing {output}",
+            remedy="Wait for it to end, or choose another name with -o.",
+        ) from None
+    except OSError as error:
+        raise SaefilterError(
+            f"cannot write {path} ({error.strerror or error})", remedy="Choose another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """The shards of one run."""
+
+    path: Path
+    fingerprint: dict[str, Any]
+    shards: list[Shard]
+
+    @classmethod
+    def begin(cls, path: Path, fingerprint: dict[str, Any], shards: list[Shard]) -> WorkFolder:
+        """An empty folder with its manifest; one of an earlier run is removed."""
+        folder = cls(path, fingerprint, shards)
+        folder.remove()
+        try:
+            path.mkdir()
+        except OSError as error:
+            raise SaefilterError(
+                f"cannot make the folder {path} ({error.strerror or error})",
+                remedy="Make room or choose another folder with -o.",
+            ) from error
+        manifest = {"version": MANIFEST_VERSION, "shards": len(shards), "made of": fingerprint}
+        with publishing([path / MANIFEST]) as (temporary,):
+            temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        return folder
+
+    @classmethod
+    def resume(cls, path: Path, fingerprint: dict[str, Any], shards: list[Shard]) -> WorkFolder:
+        """The folder as an earlier run left it, without what was half written.
+
+        Raises SaefilterError when that run scored something else, or in another way.
+        """
+        file = path / MANIFEST
+        again = "Use the same data and settings as before, or --overwrite to start anew."
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            before = dict(manifest["made of"])
+            version = manifest["version"]
+        except FileNotFoundError:  # killed before the first shard
+            return cls.begin(path, fingerprint, shards)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SaefilterError(
+                f"the manifest cannot be read ({error})", where=str(file), remedy=again
+            ) from error
+        if version != MANIFEST_VERSION:
+            raise SaefilterError(f"a manifest of version {version}", where=str(file), remedy=again)
+        if changes := list(_changes(before, fingerprint)):
+            raise SaefilterError(
+                f"the shards in {path} were made from something else: {'; '.join(changes)}",
+                remedy=again,
+            )
+        for leftover in path.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        return cls(path, fingerprint, shards)
+
+    def receipts(self, *, verify: bool = False) -> dict[int, Receipt]:
+        """Of the finished shards, by number. `verify` reads the shards too.
+
+        Raises SaefilterError when a shard is not what was written.
+        """
+        digest = digest_of(self.fingerprint)
+        found = {}
+        for shard in self.shards:
+            try:
+                text = (self.path / shard.receipt).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                continue
+            receipt = _receipt(text, self.path / shard.receipt)
+            expected = (shard.number, shard.first_row, shard.end_row, digest)
+            if (receipt.shard, receipt.first_row, receipt.end_row, receipt.fingerprint) != expected:
+                raise self._foreign(shard.receipt, "it is the receipt of another shard or run")
+            if verify:
+                self._verify(shard, receipt)
+            found[shard.number] = receipt
+        return found
+
+    def _verify(self, shard: Shard, receipt: Receipt) -> None:
+        try:
+            sha256 = file_sha256(self.path / shard.name)
+        except FileNotFoundError:
+            raise self._foreign(shard.name, "it is missing, though its receipt is there") from None
+        if sha256 != receipt.sha256:
+            raise self._foreign(shard.name, "it was changed after it was written")
+
+    def _foreign(self, name: str, problem: str) -> SaefilterError:
+        return SaefilterError(
+            problem,
+            where=str(self.path / name),
+            remedy=f"Remove {Path(name).stem}.json there and run with --resume to score it again.",
+        )
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _receipt(text: str, path: Path) -> Receipt:
+    try:
+        entry = json.loads(text)
+        return Receipt(**{field.name: entry[field.name] for field in fields(Receipt)})
+    except (ValueError, KeyError, TypeError) as error:
+        raise SaefilterError(
+            f"not a receipt ({error})",
+            where=str(path),
+            remedy="Remove it and run with --resume to score that shard again.",
+        ) from error
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
+            yield f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    is_digest = len(text) == 64 and all(char in "0123456789abcdef" for char in text)
+    return text[:12] if is_digest else text
