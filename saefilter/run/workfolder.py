@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ def work_folder(output: Path) -> Path:
 def exclusive(output: Path) -> Iterator[None]:
     """Hold the right to write `output`. Raises SaefilterError when another run has it.
 
-    The operating system lets go of it when the process ends, however it ends.
+    The operating system lets go of it when the process ends, however it ends. What a killed run left
+    half written is removed.
     """
     from filelock import FileLock, Timeout
 
@@ -47,6 +49,8 @@ def exclusive(output: Path) -> Iterator[None]:
         raise SaefilterError(
             f"cannot write {path} ({error.strerror or error})", remedy="Choose another folder."
         ) from error
+    for leftover in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)  # of a run that was killed while it published
     try:
         yield
     finally:
