@@ -256,11 +256,11 @@ def _null(observed: float, drawn: Floats) -> Null:
     )
 
 
-def spillover_rows(
-    features: sparse.csr_matrix, directions: NDArray[np.float32], toxic: Indices
-) -> Floats:
-    """`sum_i a_i cos(d_i, d_j) / sum_i a_i` for each row and toxic feature j, `[n, n_toxic]`."""
-    cosines = directions @ directions[toxic].T
+def spillover_rows(features: sparse.csr_matrix, cosines: NDArray[np.float32]) -> Floats:
+    """`sum_i a_i cos(d_i, d_j) / sum_i a_i` for each row and toxic feature j, `[n, n_toxic]`.
+
+    `cosines`: of every feature with the toxic ones, `[d_sae, n_toxic]`.
+    """
     total = np.asarray(features.sum(axis=1)).ravel()
     pushes: Floats = np.asarray(features @ cosines) / np.maximum(total, 1e-12)[:, None]
     return pushes

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from saefilter.geometry.diagnose import spillover_rows
 from saefilter.geometry.metrics import Metric, Sample, choose_metric
 from saefilter.geometry.space import FeatureSpace
 from saefilter.toxic.toxicset import ToxicSet
@@ -62,12 +63,26 @@ class Scorer:
         self.metric: Metric = choose_metric(metric, self.space)
         self.token_weights: NDArray[np.float32] = self.metric.push(self.space).astype(np.float32)
         self._labels = toxic_set.labels()
+        reference = toxic_set.calibration.push if toxic_set.calibration else None
+        self.push_reference = reference
+        """What spillover is measured against; None when the set's calibration does not hold it."""
+        self._cosines = None
+        if reference is not None:
+            self._cosines = directions @ directions[list(reference.features)].T
 
     def score(self, features: sparse.csr_matrix, residual: NDArray[np.float32]) -> Scored:
         """Proximity and evidence of pooled activations `[n, d_sae]` and residuals `[n, d_model]`."""
         proximity = self.metric.proximity(self.space, Sample(features, residual))
         contributions = features.multiply(self.token_weights[None, :]).tocsr()
         return Scored(proximity.astype(np.float64), contributions, self, features)
+
+    def pushes(self, features: sparse.csr_matrix) -> NDArray[np.float64] | None:
+        """The push of each sample on the reference's toxic features, `[n, n_toxic]`."""
+        return None if self._cosines is None else spillover_rows(features, self._cosines)
+
+    def label(self, feature: int) -> str:
+        """What a feature fires on, in a few words."""
+        return self._labels.get(feature, f"feature {feature}")
 
     def percentile(self, proximity: NDArray[np.float64], pool: str) -> NDArray[np.float64] | None:
         """Share of the harmless reference that is less close, 0 to 100; None without calibration."""
@@ -90,7 +105,7 @@ class Scorer:
         toxic = side.features[int(side.nearest.position[feature, 0])]
         return {
             "feature": feature,
-            "label": self._labels.get(feature, f"feature {feature}"),
+            "label": self.label(feature),
             "share": share,
             "toxic_feature": toxic.index,
             "toxic_label": toxic.label,

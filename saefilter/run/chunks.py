@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from saefilter.encode.l0 import sentence
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, RowProblem, recognise
@@ -16,9 +18,11 @@ from saefilter.run.scores import QUARANTINED, SCORED
 from saefilter.toxic.load import load_toxic_set
 
 if TYPE_CHECKING:
+    from scipy import sparse
+
     from saefilter.encode.encoder import Encoder
     from saefilter.geometry.scorer import Scorer
-    from saefilter.toxic.toxicset import ToxicSet
+    from saefilter.toxic.toxicset import PushReference, ToxicSet
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,9 @@ class ScoredChunk:
     """Active features, summed over the scored tokens; with `n_tokens`, the measured L0."""
     n_tokens: int
     """Scored tokens."""
+    push_sums: tuple[list[float], list[float]] | None
+    """Sums over the scored rows of their pushes and of the squares of these, one entry per feature of
+    the calibration's `PushReference`; None without one."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,10 @@ class ScorerIdentity:
     """By the SAE's configuration; None when it does not say."""
     notes: tuple[str, ...]
     """Caveats of preset and toxic set, as sentences."""
+    push: PushReference | None
+    """What spillover is measured against."""
+    push_labels: tuple[str, ...]
+    """Of its features."""
     reasons: tuple[str, ...]
     """Why device and precision were chosen, one line each."""
 
@@ -163,6 +174,8 @@ class ChunkScorer:
                     [encoder.preset.note, self.note, *(sentence(w) for w in encoder.warnings)],
                 )
             ),
+            push=self._push,
+            push_labels=tuple(map(self.scorer.label, self._push.features)) if self._push else (),
             reasons=(
                 *encoder.placement.reasons,
                 *(f"Warning: {text}" for text in encoder.warnings),
@@ -226,7 +239,24 @@ class ChunkScorer:
                 "top_words": word_evidence(text.text, spans),
             }
             entries.append(entry)
-        return ScoredChunk(entries, encoded.n_active, int(encoded.n_tokens.sum()))
+        usable = np.array([text.problem is None for text in rendered], dtype=bool)
+        return ScoredChunk(
+            entries,
+            encoded.n_active,
+            int(encoded.n_tokens.sum()),
+            self._push_sums(encoded.features[usable]),
+        )
+
+    @property
+    def _push(self) -> PushReference | None:
+        """The spillover's reference, where it was pooled as the rows are."""
+        same = self.settings.pool == self.scorer.toxic_set.pool
+        return self.scorer.push_reference if same else None
+
+    def _push_sums(self, features: sparse.csr_matrix) -> tuple[list[float], list[float]] | None:
+        if self._push is None or (pushes := self.scorer.pushes(features)) is None:
+            return None
+        return pushes.sum(axis=0).tolist(), (pushes**2).sum(axis=0).tolist()
 
 
 def toxic_set_of(

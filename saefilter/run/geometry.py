@@ -166,13 +166,12 @@ def diagnose_rows(
     contrast = collected.result()
     features, is_data = contrast.features.tocsr(), contrast.toxic
     directions = encoder.sae.directions()
-    strongest = sorted(toxic_set.side("toxic"), key=lambda one: -one.effect_size)
-    toxic = np.array([one.index for one in strongest[: options.toxic_features]], dtype=np.int64)
+    toxic = toxic_set.strongest(options.toxic_features)
     found = diagnose(features, is_data, directions, toxic, options)
     labels = toxic_set.labels()
     scorer = Scorer(toxic_set, directions)
     proximity = scorer.score(features, contrast.residual).proximity
-    pushes = spillover_rows(features, directions, toxic)
+    pushes = spillover_rows(features, directions @ directions[toxic].T)
     return SpaceDiagnosis(
         preset=encoder.preset.name,
         model=encoder.preset.model,

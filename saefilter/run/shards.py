@@ -88,6 +88,8 @@ class Receipt:
     """Active features, summed over scored tokens."""
     reasons: dict[str, int]
     """Quarantine reasons, without what is particular to a row."""
+    push_sums: tuple[list[float], list[float]] | None
+    """See `ScoredChunk`."""
     started: float
     """Seconds since 1970, UTC."""
     finished: float
@@ -185,6 +187,7 @@ def score_shard(
         n_tokens=chunk.n_tokens,
         n_active=chunk.n_active,
         reasons=dict(reasons),
+        push_sums=chunk.push_sums,
         started=round(started, 3),
         finished=round(time.time(), 3),
     )

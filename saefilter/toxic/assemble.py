@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
-from saefilter.toxic.calibrate import calibration_of, proximities
+from saefilter.toxic.calibrate import calibration_of, proximities, push_reference
 from saefilter.toxic.choose import Chosen, choose_features
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.fit import choose_penalties, weigh
@@ -121,7 +121,8 @@ def _calibrate(
             found.setdefault(key, []).append(values)
     # one half alone may have left a side without weights; then its metrics are incomplete
     whole = {key: np.concatenate(parts) for key, parts in found.items()}
-    return calibration_of(whole, int((~contrast.toxic).sum()))
+    push = push_reference(toxic_set, directions, contrast)
+    return calibration_of(whole, int((~contrast.toxic).sum()), push)
 
 
 def _refitted(

@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
+from saefilter.geometry.diagnose import spillover_rows
 from saefilter.geometry.metrics import METRICS, Sample
 from saefilter.geometry.space import FeatureSpace
 from saefilter.rows.formats import Conversation
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.edit import noted
-from saefilter.toxic.toxicset import Calibration, ToxicSet
+from saefilter.toxic.toxicset import Calibration, PushReference, ToxicSet
 
 LEVELS = (*(i / 200 for i in range(200)), 0.9975, 0.999, 1.0)
 """Of the quantiles; finer at the toxic end, where gates look."""
 MIN_ROWS = 20
+PUSHED_FEATURES = 100
+"""Toxic features whose push is kept: as many as the paper takes."""
 Proximities = dict[str, NDArray[np.float64]]
 
 
@@ -45,9 +48,30 @@ def proximities(
     return {key: np.concatenate(parts) for key, parts in found.items()}
 
 
-def calibration_of(found: Proximities, rows: int) -> Calibration:
+def push_reference(
+    toxic_set: ToxicSet, directions: NDArray[np.float32], contrast: Contrast
+) -> PushReference:
+    """The push of the contrast's benign rows on the strongest toxic features."""
+    toxic = toxic_set.strongest(PUSHED_FEATURES)
+    cosines = directions @ directions[toxic].T
+    benign = ~contrast.toxic
+    parts = [
+        spillover_rows(block[benign[span]], cosines) for span, block in contrast.features.blocks()
+    ]
+    pushes = np.concatenate(parts)
+
+    def short(values: NDArray[np.float64]) -> tuple[float, ...]:
+        return tuple(float(f"{value:.6g}") for value in values)
+
+    return PushReference(
+        len(pushes), tuple(toxic.tolist()), short(pushes.mean(axis=0)), short(pushes.var(axis=0))
+    )
+
+
+def calibration_of(found: Proximities, rows: int, push: PushReference | None = None) -> Calibration:
     """The quantiles of what was found on `rows` reference rows."""
     return Calibration(
+        push=push,
         rows=rows,
         levels=LEVELS,
         quantiles={
@@ -80,5 +104,6 @@ def calibrated(
         )
     contrast = collected.result()
     found = proximities(toxic_set, encoder.sae.directions(), contrast, np.ones(usable, dtype=bool))
-    changed = replace(toxic_set, calibration=calibration_of(found, usable))
+    push = push_reference(toxic_set, encoder.sae.directions(), contrast)
+    changed = replace(toxic_set, calibration=calibration_of(found, usable, push))
     return noted(changed, f"calibrated on {usable:,} rows", name)

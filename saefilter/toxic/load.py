@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from saefilter.errors import SaefilterError
-from saefilter.toxic.toxicset import SIDES, TOXIC_SET_VERSION, Calibration, ToxicFeature, ToxicSet
+from saefilter.toxic.toxicset import (
+    SIDES,
+    TOXIC_SET_VERSION,
+    Calibration,
+    PushReference,
+    ToxicFeature,
+    ToxicSet,
+)
 
 SHIPPED = Path(str(files("saefilter.toxic") / "sets"))
 TEXTS = ("name", "model", "sae", "hook", "fingerprint", "pool", "created")
@@ -108,7 +115,9 @@ def _from_fields(found: Any) -> ToxicSet:
         **{
             **found,
             "features": features,
-            "calibration": None if calibration is None else _calibration(calibration),
+            "calibration": None
+            if calibration is None
+            else _calibration(calibration, found["d_sae"]),
         }
     )
 
@@ -141,7 +150,7 @@ def _feature(entry: Any, d_sae: int) -> ToxicFeature:
     return ToxicFeature(**{**entry, "snippets": tuple(snippets)})
 
 
-def _calibration(entry: Any) -> Calibration:
+def _calibration(entry: Any, d_sae: int) -> Calibration:
     try:
         levels = tuple(float(level) for level in entry["levels"])
         quantiles = {
@@ -149,13 +158,25 @@ def _calibration(entry: Any) -> Calibration:
             for key, values in entry["quantiles"].items()
         }
         rows = int(entry["rows"])
+        push = entry.get("push")
+        if push is not None:
+            push = PushReference(
+                int(push["rows"]),
+                tuple(int(index) for index in push["features"]),
+                tuple(float(value) for value in push["mean"]),
+                tuple(float(value) for value in push["variance"]),
+            )
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise _Wrong(f"the calibration cannot be read ({error})") from error
     if any(len(values) != len(levels) for values in quantiles.values()):
         raise _Wrong("the calibration has not one quantile for each level")
     if list(levels) != sorted(levels):
         raise _Wrong("the calibration's levels do not ascend")
-    return Calibration(rows, levels, quantiles)
+    if push is not None and not len(push.features) == len(push.mean) == len(push.variance):
+        raise _Wrong("the calibration's push has not one mean and variance for each feature")
+    if push is not None and not all(0 <= index < d_sae for index in push.features):
+        raise _Wrong(f"the calibration's push names a feature outside 0..{d_sae - 1}")
+    return Calibration(rows, levels, quantiles, push)
 
 
 def _check_names(entry: dict[str, Any], made: type, what: str) -> None:

@@ -51,6 +51,19 @@ class ToxicFeature:
 
 
 @dataclass(frozen=True)
+class PushReference:
+    """The push of harmless reference rows on the strongest toxic features: what a dataset's spillover
+    is measured against. One entry per feature."""
+
+    rows: int
+    features: tuple[int, ...]
+    mean: tuple[float, ...]
+    """`sum_i a_i cos(d_i, d_j) / sum_i a_i` for feature j, mean over rows."""
+    variance: tuple[float, ...]
+    """Over rows."""
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Quantiles of sample proximity on harmless reference data, per metric and pooling."""
 
@@ -59,6 +72,8 @@ class Calibration:
     """Shares, ascending, 0 to 1."""
     quantiles: dict[str, tuple[float, ...]]
     """`metric/pool` -> the proximity at each level."""
+    push: PushReference | None = None
+    """With the set's own pooling; None in sets that were calibrated before there was any."""
 
     def percentile(self, proximity: NDArray[np.float64], key: str) -> NDArray[np.float64] | None:
         """Share of the reference that is less close, 0 to 100, `[n]`; None when not calibrated."""
@@ -107,6 +122,11 @@ class ToxicSet:
     def side(self, side: str) -> list[ToxicFeature]:
         """The features of one side."""
         return [feature for feature in self.features if feature.side == side]
+
+    def strongest(self, count: int) -> NDArray[np.int64]:
+        """The toxic features with the largest effect, at most `count`, strongest first."""
+        ordered = sorted(self.side("toxic"), key=lambda feature: -feature.effect_size)
+        return np.array([feature.index for feature in ordered[:count]], dtype=np.int64)
 
     def labels(self) -> dict[int, str]:
         """Feature -> its label, for the set's features and their neighbours."""

@@ -94,7 +94,7 @@ def test_matched_draws_fire_as_often(seed: int) -> None:
 
 def test_spillover_is_the_mean_push_and_orders_by_it(directions: np.ndarray) -> None:
     features, is_data = rows(0, NEAR[:2])
-    pushes = spillover_rows(features, directions, TOXIC)
+    pushes = spillover_rows(features, directions @ directions[TOXIC].T)
     a = features[3].toarray().ravel()
     assert pushes[3, 5] == pytest.approx((a @ (directions @ directions[5])) / a.sum(), abs=1e-5)
     found = spillover(pushes[is_data], pushes[~is_data], TOXIC, {0: "loud"}, OPTIONS)

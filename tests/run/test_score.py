@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import KERNEL_THRESHOLD
+from saefilter.rows.formats import recognise
 from saefilter.rows.read import Row, Source
 from saefilter.run.chunks import ChunkScorer, ScoreSettings
 from saefilter.run.score import score_file
@@ -201,3 +202,44 @@ def test_a_toxic_set_of_another_sae_is_refused(tmp_path: Path, scorer: ChunkScor
     (tmp_path / "other.json").write_text(other.to_json())
     with pytest.raises(SaefilterError, match="belongs to the SAE"):
         ChunkScorer.load(ScoreSettings("minilm", toxic_set=str(tmp_path / "other.json")))
+
+
+def test_spillover_is_the_mean_push_beyond_the_reference_whatever_the_shards(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    source = Source.open(jsonl([*ROWS, {"odd": 1}]))
+    found = []
+    for shard_rows in (2, 100):
+        output = tmp_path / f"{shard_rows}.parquet"
+        score_file(source, output, scorer.settings, chunk_scorer=scorer, shard_rows=shard_rows)
+        found.append(Scores.open(output).provenance.spillover)
+    assert found[0] is not None
+    assert found[1] is not None
+    pushes = {entry["feature"]: entry for entry in found[1]}
+    for entry in found[0]:
+        assert entry["push"] == pytest.approx(pushes[entry["feature"]]["push"], abs=1e-5)
+        assert entry["low"] <= entry["push"] <= entry["high"]
+    values = [entry["push"] for entry in found[0]]
+    assert values == sorted(values, reverse=True)
+
+    # by hand: unit decoder directions, pooled activations of each row alone
+    reference = scorer.scorer.push_reference
+    assert reference is not None
+    directions = scorer.encoder.sae.directions()
+    toxic = reference.features[17]
+    cosines = directions @ directions[toxic]
+    means = []
+    for row in ROWS:
+        _, windows = scorer.renderer.render([recognise(row)])
+        activations = scorer.encoder.encode(windows, 1).features.toarray()[0]
+        means.append(activations @ cosines / activations.sum())
+    assert pushes[toxic]["push"] == pytest.approx(np.mean(means) - reference.mean[17], abs=1e-5)
+
+
+def test_no_spillover_where_the_reference_was_pooled_otherwise(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    other = ChunkScorer(scorer.encoder, scorer.scorer, replace(scorer.settings, pool="max"))
+    output = tmp_path / "s.parquet"
+    score_file(Source.open(jsonl(ROWS)), output, other.settings, chunk_scorer=other)
+    assert Scores.open(output).provenance.spillover is None
