@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import expit
 
+from saefilter import plugins
 from saefilter.errors import SaefilterError
 from saefilter.geometry.index import DirectionIndex
 from saefilter.geometry.space import FeatureSpace, Side, unit_rows
+from saefilter.plugins import load_plugin, plugin_names
 
 Array = NDArray[np.float32]
 KERNEL_THRESHOLD = 0.3
@@ -188,14 +190,28 @@ def choose_metric(name: str | None, space: FeatureSpace) -> Metric:
     fitted = space.weighted_toxic is not None
     if name is None:
         return METRICS[DEFAULT_METRIC if fitted else FALLBACK_METRIC]
-    if name not in METRICS:
-        raise SaefilterError(
-            f"there is no metric {name!r}", remedy=f"Metrics: {', '.join(METRICS)}."
-        )
-    if METRICS[name].needs_weights and not fitted:
+    metric = METRICS.get(name) or plugin_metric(name)
+    if metric is None:
+        known = ", ".join([*METRICS, *plugin_names(plugins.METRICS)])
+        raise SaefilterError(f"there is no metric {name!r}", remedy=f"Metrics: {known}.")
+    if metric.needs_weights and not fitted:
         raise SaefilterError(
             f"metric {name!r} needs weighted features, which the toxic set "
             f"{space.toxic_set.name!r} does not have",
             remedy=f"Use --metric {FALLBACK_METRIC}, or curate the set with benign data.",
         )
-    return METRICS[name]
+    return metric
+
+
+def plugin_metric(name: str) -> Metric | None:
+    """The metric of that name from another package; None where there is none.
+
+    Raises SaefilterError when it is not a metric.
+    """
+    metric = load_plugin(plugins.METRICS, name)
+    if metric is not None and not isinstance(metric, Metric):
+        raise SaefilterError(
+            f"the plugin metric {name!r} is no saefilter.geometry.metrics.Metric, but "
+            f"a {type(metric).__name__}"
+        )
+    return metric

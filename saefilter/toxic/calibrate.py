@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter import plugins
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
 from saefilter.geometry.diagnose import spillover_rows
-from saefilter.geometry.metrics import METRICS, Sample
+from saefilter.geometry.metrics import METRICS, Metric, Sample, plugin_metric
 from saefilter.geometry.space import FeatureSpace
+from saefilter.plugins import plugin_names
 from saefilter.rows.formats import Conversation
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.edit import noted
@@ -31,16 +33,17 @@ def proximities(
     directions: NDArray[np.float32],
     contrast: Contrast,
     rows: NDArray[np.bool_],
+    metrics: Sequence[Metric] = tuple(METRICS.values()),
 ) -> Proximities:
-    """`metric/pool` -> proximity of the samples where `rows`, `[n_samples]`, is true, for every metric
-    that the set can serve."""
+    """`metric/pool` -> proximity of the samples where `rows`, `[n_samples]`, is true, for every one of
+    `metrics` that the set can serve."""
     space = FeatureSpace.of(toxic_set, directions)
     fitted = space.weighted_toxic is not None
     found: dict[str, list[NDArray[np.float64]]] = {}
     for span, block in contrast.features.blocks():
         chosen = rows[span]
         sample = Sample(block[chosen], contrast.residual[span][chosen])
-        for metric in METRICS.values():
+        for metric in metrics:
             if fitted or not metric.needs_weights:
                 key = f"{metric.name}/{toxic_set.pool}"
                 values = metric.proximity(space, sample).astype(np.float64)
@@ -103,7 +106,14 @@ def calibrated(
             f"only {usable} usable rows; at least {MIN_ROWS} are needed", where=name
         )
     contrast = collected.result()
-    found = proximities(toxic_set, encoder.sae.directions(), contrast, np.ones(usable, dtype=bool))
+    others = [plugin_metric(name) for name in plugin_names(plugins.METRICS)]
+    found = proximities(
+        toxic_set,
+        encoder.sae.directions(),
+        contrast,
+        np.ones(usable, dtype=bool),
+        [*METRICS.values(), *filter(None, others)],
+    )
     push = push_reference(toxic_set, encoder.sae.directions(), contrast)
     changed = replace(toxic_set, calibration=calibration_of(found, usable, push))
     return noted(changed, f"calibrated on {usable:,} rows", name)
