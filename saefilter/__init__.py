@@ -1,3 +1,43 @@
-"""saefilter: find and drop the fine-tuning samples that lie next to a model's toxic features."""
+"""saefilter: find and drop the fine-tuning samples that lie next to a model's toxic features.
+
+`score`, `filter` and `check` are the Python API (saefilter/api.py); they are imported when first used,
+so that `import saefilter` and the command line start at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from saefilter.api import Filtered, filter, score
+    from saefilter.errors import SaefilterError
+    from saefilter.run.chunks import ChunkScorer, ScoreSettings
+    from saefilter.run.scores import Scores
+
+__all__ = [
+    "ChunkScorer", "Filtered", "SaefilterError", "ScoreSettings", "Scores", "filter", "score",
+]  # fmt: skip
+
+_HOMES = {
+    "filter": "saefilter.api",
+    "score": "saefilter.api",
+    "Filtered": "saefilter.api",
+    "SaefilterError": "saefilter.errors",
+    "ChunkScorer": "saefilter.run.chunks",
+    "ScoreSettings": "saefilter.run.chunks",
+    "Scores": "saefilter.run.scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'saefilter' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -10,6 +10,7 @@ Nothing of a package is imported until its entry is asked for by name.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -25,6 +26,7 @@ STRATEGIES = "saefilter.strategies"
 `select/strategies.py`."""
 
 
+@cache
 def plugin_names(group: str) -> list[str]:
     """Names of the installed entries of a group."""
     return sorted({entry.name for entry in entry_points(group=group)})

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from saefilter.errors import SaefilterError
+from saefilter.plugins import READERS, load_plugin, plugin_names
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
@@ -59,7 +60,8 @@ class Source:
 
     path: Path
     kind: str
-    """`jsonl`, `json`, `csv`, `parquet` or `arrow`; `several` for files of different kinds."""
+    """`jsonl`, `json`, `csv`, `parquet` or `arrow`, or the suffix that another package reads; `several`
+    for files of different kinds."""
     compression: str | None = None
     """`gzip` or `zstd`."""
 
@@ -75,7 +77,7 @@ class Source:
             raise SaefilterError(
                 f"{path.name} is not a kind of file that can be read",
                 remedy="Use .jsonl, .ndjson, .json or .csv (each also with .gz or .zst), .parquet or "
-                ".arrow.",
+                ".arrow, or install a package that reads it.",
             )
         suffix, compression = _suffixes(path)
         kind = "jsonl" if suffix == ".ndjson" else suffix[1:]
@@ -121,6 +123,8 @@ class Source:
                 yield from _jsonl_rows(file, self.path, wanted)
         elif self.kind in TABLES:
             yield from _chosen(_table_rows(self), wanted)
+        elif f".{self.kind}" not in SUFFIXES:
+            yield from _chosen(_plugin_rows(self), wanted)
         else:
             reader = _json_rows if self.kind == "json" else _csv_rows
             with self.reading() as file:
@@ -226,7 +230,9 @@ def _suffixes(path: Path) -> tuple[str, str | None]:
 def is_readable_name(path: Path) -> bool:
     """Whether a file of that name is of a kind that can be read."""
     suffix, compression = _suffixes(path)
-    return suffix in SUFFIXES and not (compression and suffix[1:] in TABLES)
+    if suffix in SUFFIXES:
+        return not (compression and suffix[1:] in TABLES)
+    return suffix[1:] in plugin_names(READERS) and not compression
 
 
 def _open_bytes(path: Path, compression: str | None) -> IO[bytes]:
@@ -269,7 +275,7 @@ def _check_row(value: Any, may_have_surrogates: bool) -> tuple[dict[str, Any] | 
         return None, "the row is empty"
     if may_have_surrogates:
         try:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+            json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
         except UnicodeEncodeError:
             return None, "a text holds half of a surrogate pair, which is not valid Unicode"
     return value, None
@@ -418,4 +424,22 @@ def _table_rows(source: Source) -> Iterator[Row]:
             f"row {index + 1} or one soon after cannot be read ({str(error).splitlines()[0]})",
             where=str(source.path),
             remedy="Write or download the file again.",
+        ) from error
+
+
+def _plugin_rows(source: Source) -> Iterator[Row]:
+    """Rows of a format that another package reads: dicts, one for each row."""
+    read = load_plugin(READERS, source.kind)
+    index = 0
+    try:
+        for index, data in enumerate(read(source.path)):
+            checked, problem = _check_row(data, may_have_surrogates=True)
+            yield Row(index, index + 1, checked, problem)
+    except SaefilterError:
+        raise
+    except Exception as error:  # whatever the other package raises
+        raise SaefilterError(
+            f"the reader for .{source.kind} files failed after row {index} "
+            f"({type(error).__name__}: {error})",
+            where=str(source.path),
         ) from error

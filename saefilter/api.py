@@ -1,0 +1,188 @@
+"""The Python API: what the commands do, for datasets in memory or anywhere the commands read from.
+
+    import saefilter
+
+    scores = saefilter.score(dataset)
+    result = saefilter.filter(dataset, scores, drop_frac=0.1)
+    trainer = SFTTrainer(train_dataset=result.kept, ...)
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from saefilter.errors import SaefilterError
+from saefilter.rows.memory import Data, Held, hold
+from saefilter.run.scores import SCORED, Scores
+from saefilter.select.strategies import Selection, choose_dropped
+
+if TYPE_CHECKING:
+    from saefilter.run.chunks import ChunkScorer, ScoreSettings
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """A dataset taken apart; every row is in exactly one of the three."""
+
+    kept: Any
+    """What to train on: a `datasets.Dataset` or an Arrow table where the input was one, a list of
+    dicts else."""
+    dropped: Any
+    """The same, of the rows that were dropped."""
+    kept_ids: list[int]
+    """Positions in the input, ascending."""
+    dropped_ids: list[int]
+    quarantined: dict[int, str]
+    """Rows that could not be scored: position -> reason."""
+    scores: Scores
+
+
+def score(
+    data: Data,
+    *,
+    preset: str | None = None,
+    toxic_set: PathLike | None = None,
+    metric: str | None = None,
+    settings: ScoreSettings | None = None,
+    output: PathLike | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    scorer: ChunkScorer | None = None,
+) -> Scores:
+    """Score every row by its distance to toxic features.
+
+    data: a file name, URL or hub dataset as the command line takes it, a `datasets.Dataset`, an Arrow
+        table, or an iterable of dicts.
+    preset, toxic_set, metric: as the options of `saefilter score`; `settings` has all the others.
+    output: where to keep the scores file; without it, it lives as long as the result.
+    resume, overwrite, workers: as the options.
+    scorer: a loaded `ChunkScorer`, to score several datasets with one; it has settings of its own.
+
+    Raises SaefilterError, and then writes nothing; `saefilter.run.interrupt.Interrupted` after Ctrl-C.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return _score(
+            hold(data, Path(folder)), _settings(preset, toxic_set, metric, settings, scorer), output,
+            resume=resume, overwrite=overwrite, workers=workers, scorer=scorer,
+        )  # fmt: skip
+
+
+def filter(
+    data: Data,
+    scores: Scores | PathLike | None = None,
+    *,
+    drop_frac: float | None = None,
+    drop_count: int | None = None,
+    min_distance: float | None = None,
+    strategy: str = "closest",
+    seed: int = 0,
+    preset: str | None = None,
+    toxic_set: PathLike | None = None,
+    metric: str | None = None,
+    settings: ScoreSettings | None = None,
+    scorer: ChunkScorer | None = None,
+    output: PathLike | None = None,
+    overwrite: bool = False,
+) -> Filtered:
+    """Drop the rows closest to toxic features.
+
+    scores: of `score`, or its file; without them the data are scored first, with `preset` and the
+        other arguments that it takes.
+    drop_frac, drop_count, min_distance: how much to drop; exactly one of them.
+    strategy: `closest`, `random` as a control, or one of another package.
+    output: write kept, dropped and quarantined rows and the report there too, as the command does.
+
+    Raises SaefilterError when the scores are of other data, or the request makes no sense.
+    """
+    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed)
+    selection.check()
+    with tempfile.TemporaryDirectory() as folder:
+        held = hold(data, Path(folder))
+        if scores is None:
+            made = _settings(preset, toxic_set, metric, settings, scorer)
+            opened = _score(held, made, None, scorer=scorer)
+        else:
+            opened = scores if isinstance(scores, Scores) else Scores.open(scores)
+        opened.check_belongs(held.source)
+        if output is not None:
+            from saefilter.run.filter import filter_file
+
+            filter_file(held.source, opened, Path(output), selection, overwrite=overwrite)
+        return _taken_apart(held, opened, selection)
+
+
+def _taken_apart(held: Held, scores: Scores, selection: Selection) -> Filtered:
+    table = scores.read(["status", "reason", "distance"])
+    is_scored = pc.equal(table["status"], SCORED).to_numpy()
+    ids = np.flatnonzero(is_scored)
+    dropped = choose_dropped(table["distance"].to_numpy()[ids], selection)
+    kept_ids, dropped_ids = ids[~dropped].tolist(), ids[dropped].tolist()
+    reasons = table["reason"]
+    quarantined = {int(i): reasons[int(i)].as_py() for i in np.flatnonzero(~is_scored)}
+    if len(kept_ids) + len(dropped_ids) + len(quarantined) != scores.provenance.rows:
+        raise SaefilterError("rows would be lost", remedy="Please report this as a bug.")
+    return Filtered(
+        held.take(kept_ids), held.take(dropped_ids), kept_ids, dropped_ids, quarantined, scores
+    )
+
+
+def _settings(
+    preset: str | None,
+    toxic_set: PathLike | None,
+    metric: str | None,
+    settings: ScoreSettings | None,
+    scorer: ChunkScorer | None,
+) -> ScoreSettings:
+    from saefilter.encode.presets import DEFAULT_PRESET
+    from saefilter.run.chunks import ScoreSettings
+
+    given: dict[str, Any] = {"preset": preset, "metric": metric}
+    given["toxic_set"] = None if toxic_set is None else os.fspath(toxic_set)
+    given = {name: value for name, value in given.items() if value is not None}
+    if scorer is not None:
+        if given or settings is not None:
+            raise SaefilterError(
+                "a scorer has its own settings; preset, toxic_set, metric and settings exclude it"
+            )
+        return scorer.settings
+    chosen = replace(settings or ScoreSettings(), **given)
+    if chosen.preset is None and chosen.model is None:
+        chosen = replace(chosen, preset=os.environ.get("SAEFILTER_PRESET") or DEFAULT_PRESET)
+    return chosen
+
+
+def _score(
+    held: Held,
+    settings: ScoreSettings,
+    output: PathLike | None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    scorer: ChunkScorer | None = None,
+) -> Scores:
+    from saefilter.run.score import score_file
+
+    own_folder = None
+    if output is None:
+        own_folder = tempfile.TemporaryDirectory(prefix="saefilter-")
+    path = Path(output) if own_folder is None else Path(own_folder.name) / "scores.parquet"
+    score_file(
+        held.source, path, settings, resume=resume, overwrite=overwrite, workers=workers,
+        chunk_scorer=scorer,
+    )  # fmt: skip
+    scores = Scores.open(path)
+    if own_folder is not None:
+        weakref.finalize(scores, own_folder.cleanup)
+    return scores
