@@ -6,7 +6,7 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from saefilter.errors import SaefilterError
 from saefilter.report.build import kind_of_reason
 from saefilter.rows.read import Row, Source
 from saefilter.run.chunks import ChunkScorer, ScoredRow, ScoreSettings
+from saefilter.run.integrity import ContentHash, library_versions
 from saefilter.run.publish import publishing, refuse_existing
 from saefilter.run.scores import SCHEMA, SCORED, Provenance
 
@@ -65,6 +66,7 @@ def score_file(
     input_sha256 = source.sha256()
     scorer = chunk_scorer or ChunkScorer.load(settings)
     tally = _Tally()
+    content = ContentHash(SCHEMA)
     started = time.perf_counter()
 
     def advance_tokens(tokens: int) -> None:
@@ -81,7 +83,9 @@ def score_file(
             if settings.on_bad_row == "error":
                 _refuse_bad_rows(scored, source)
             tally.add(scored)
-            writer.write_table(pa.Table.from_pylist([row.entry for row in scored], schema=SCHEMA))
+            table = pa.Table.from_pylist([row.entry for row in scored], schema=SCHEMA)
+            content.update(table)
+            writer.write_table(table)
             if advance is not None:
                 advance(len(rows), 0)
         if not tally.distances:
@@ -93,7 +97,11 @@ def score_file(
                 remedy="Score it again.",
             )
         seconds = time.perf_counter() - started
-        provenance = _provenance(source, input_sha256, scorer, tally, seconds)
+        provenance = replace(
+            _provenance(source, input_sha256, scorer, tally, seconds),
+            content_sha256=content.hexdigest(),
+            versions=library_versions(),
+        )
         writer.add_key_value_metadata(provenance.to_metadata())
     return ScoreSummary(
         output,

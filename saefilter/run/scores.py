@@ -96,6 +96,10 @@ class Provenance:
     """Predicted push of training on these rows on each toxic feature, beyond that of the calibration's
     reference rows: `feature`, `label`, `push`, `low`, `high` (95 %), largest push first. None when
     the toxic set's calibration does not hold the reference's."""
+    content_sha256: str | None = None
+    """Of the rows, by `run/integrity.py`; None in files of before it was kept."""
+    versions: dict[str, str] | None = None
+    """Of the libraries that computed and wrote the scores."""
     scores_version: int = SCORES_VERSION
 
     def to_metadata(self) -> dict[bytes, bytes]:
