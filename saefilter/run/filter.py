@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from saefilter import __version__
 from saefilter.errors import SaefilterError
 from saefilter.report.build import build_report
+from saefilter.report.card import to_card
 from saefilter.report.data import Report
 from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
@@ -26,9 +29,22 @@ from saefilter.rows.write import (
     write_quarantined,
     write_rows,
 )
+from saefilter.run.conserve import (
+    check_jsonl,
+    check_parquet,
+    check_quarantined,
+    check_read,
+    entries_of,
+    expected_content,
+    row_hashes_sha256,
+)
+from saefilter.run.integrity import file_sha256
 from saefilter.run.publish import publishing, refuse_existing
 from saefilter.run.scores import METADATA_KEY, SCORED, Scores
 from saefilter.select.strategies import Selection, choose_dropped
+
+ARTIFACT_VERSION = 1
+"""Of the provenance in kept, dropped and quarantined Parquet files."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,8 @@ class OutputPaths:
     report_html: Path
     report_json: Path
     report_md: Path
+    card: Path
+    """Only on request."""
 
     @classmethod
     def beside(cls, kept: Path) -> OutputPaths:
@@ -56,6 +74,7 @@ class OutputPaths:
             named(".report.html"),
             named(".report.json"),
             named(".report.md"),
+            named(".README.md"),
         )
 
     def all(self) -> list[Path]:
@@ -75,6 +94,7 @@ class _Columns:
     """The scores that selection and report need, one entry per input row."""
 
     line: NDArray[np.int64]
+    row_hash: list[str]
     file: pa.ChunkedArray
     scored: NDArray[np.bool_]
     reason: pa.ChunkedArray
@@ -83,9 +103,12 @@ class _Columns:
 
     @classmethod
     def of(cls, scores: Scores) -> _Columns:
-        table = scores.read(["line", "file", "status", "reason", "distance", "percentile"])
+        table = scores.read(
+            ["line", "row_hash", "file", "status", "reason", "distance", "percentile"]
+        )
         return cls(
             table["line"].to_numpy(),
+            table["row_hash"].to_pylist(),
             table["file"],
             pc.equal(table["status"], SCORED).to_numpy(),
             table["reason"],
@@ -101,16 +124,20 @@ def filter_file(
     selection: Selection,
     *,
     overwrite: bool = False,
+    card: bool = False,
 ) -> FilterResult:
     """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
 
+    The checks are on what was written, read back before it gets its final name (`conserve.py`).
+    `card` adds a dataset card.
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
     selection.check()
     check_output_name(output)
     paths = OutputPaths.beside(output)
-    refuse_existing(paths.all(), overwrite=overwrite)
+    in_the_way = [path for path in paths.all() if card or path != paths.card]
+    refuse_existing(in_the_way, overwrite=overwrite)
     _refuse_to_overwrite_inputs(paths, source, scores)
     source.refuse_to_join(paths.all())
     if source.sha256() != scores.provenance.input_sha256:
@@ -118,6 +145,7 @@ def filter_file(
             f"{source.path} is not the data that {scores.path} was made from (its content differs)",
             remedy=f"Score it again: saefilter score {source.path} --overwrite",
         )
+    scores.verify()
     columns = _Columns.of(scores)
     scored_ids = np.flatnonzero(columns.scored)
     dropped_mask = choose_dropped(columns.distance[scored_ids], selection)
@@ -127,6 +155,7 @@ def filter_file(
     kept = np.flatnonzero(~dropped_mask[fits])
     quarantined = _quarantined_rows(source, columns, rows)
     _check_conservation(len(columns.line), rows, kept, dropped, quarantined)
+    check_read(source, rows, quarantined, columns.row_hash)
 
     report = build_report(
         source,
@@ -140,26 +169,32 @@ def filter_file(
         percentile=columns.percentile,
     )
     to_write = [p for p in paths.all() if p != paths.quarantined or quarantined]
+    if not card:
+        to_write.remove(paths.card)
     with publishing(to_write) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
-        suffix = output.suffix
-        metadata = {METADATA_KEY: _provenance(scores, selection)}
-        written = write_rows(rows, kept.tolist(), at[paths.kept], suffix, metadata=metadata)
-        written += write_rows(
-            rows,
-            dropped.tolist(),
-            at[paths.dropped],
-            suffix,
-            annotations=_annotations(rows, dropped, columns, selection),
-            metadata=metadata,
-        )
+        writer = _Writer(rows, columns.row_hash, output.suffix, _made_by(scores, selection))
+        writer.write("kept", at[paths.kept], kept)
+        notes = _annotations(rows, dropped, columns, selection)
+        writer.write("dropped", at[paths.dropped], dropped, notes)
         if quarantined:
-            written += write_quarantined(quarantined, at[paths.quarantined], suffix)
-        if written != len(columns.line):
-            raise SaefilterError(f"{written} rows were written of {len(columns.line)}")
+            writer.write_quarantined(at[paths.quarantined], quarantined)
+        named = {"kept": paths.kept, "dropped": paths.dropped, "quarantined": paths.quarantined}
+        files = {
+            role: file_record(at[named[role]], named[role].name, n_rows)
+            for role, n_rows in writer.written.items()
+        }
+        report = replace(report, files=files)
+        faces = {
+            "report_html": (paths.report_html, to_html),
+            "report_md": (paths.report_md, to_markdown),
+        }
+        if card:
+            faces["card"] = (paths.card, to_card)
+        for name, (path, face) in faces.items():
+            at[path].write_text(face(report), encoding="utf-8")
+            files[name] = file_record(at[path], path.name)
         at[paths.report_json].write_text(report.to_json(), encoding="utf-8")
-        at[paths.report_html].write_text(to_html(report), encoding="utf-8")
-        at[paths.report_md].write_text(to_markdown(report), encoding="utf-8")
     if not quarantined:  # one of an earlier run would now be a lie
         paths.quarantined.unlink(missing_ok=True)
     return FilterResult(paths, report)
@@ -228,9 +263,70 @@ def _annotations(
     )
 
 
-def _provenance(scores: Scores, selection: Selection) -> bytes:
-    """What made the file, without times, so that equal input and settings give equal bytes."""
+def _made_by(scores: Scores, selection: Selection) -> dict[str, Any]:
+    """What made the files, without times and places, so that equal input and settings give equal
+    bytes."""
     made = asdict(scores.provenance)
-    for name in ("created", "seconds", "input_path"):
+    for name in ("created", "seconds", "input_path", "spillover"):
         made.pop(name)
-    return json.dumps({"scores": made, "selection": asdict(selection)}).encode()
+    return {
+        "artifact_version": ARTIFACT_VERSION,
+        "filtered_by": __version__,
+        "scores": made,
+        "selection": asdict(selection),
+    }
+
+
+@dataclass
+class _Writer:
+    """Writes rows under temporary names and reads back what it wrote."""
+
+    rows: InputTable
+    hashes: list[str]
+    suffix: str
+    made_by: dict[str, Any]
+    written: dict[str, int] = field(default_factory=dict)
+    """Role of a file -> its rows."""
+
+    def write(
+        self, role: str, path: Path, positions: NDArray[np.int64], notes: Annotations | None = None
+    ) -> None:
+        """Raises SaefilterError when the file does not hold exactly the rows at `positions`."""
+        places = positions.tolist()
+        self.written[role] = len(places)
+        if self.suffix != ".parquet":
+            write_rows(self.rows, places, path, self.suffix, annotations=notes)
+            check_jsonl(path, role, self.rows, places, annotated=notes is not None)
+            return
+        content = expected_content(self.rows, places, notes)
+        ids = [self.rows.row_ids[i] for i in places]
+        metadata = self._metadata(role, ids, content)
+        write_rows(self.rows, places, path, self.suffix, annotations=notes, metadata=metadata)
+        check_parquet(path, role, len(places), content)
+
+    def write_quarantined(self, path: Path, quarantined: list[QuarantinedRow]) -> None:
+        """Raises SaefilterError when the file does not hold exactly these rows."""
+        ids = [row.index for row, _ in quarantined]
+        self.written["quarantined"] = len(ids)
+        write_quarantined(quarantined, path, self.suffix, self._metadata("quarantined", ids, None))
+        check_quarantined(entries_of(path, self.suffix), {i: self.hashes[i] for i in ids})
+
+    def _metadata(self, role: str, ids: list[int], content: str | None) -> dict[bytes, bytes]:
+        made = {
+            **self.made_by,
+            "role": role,
+            "rows": len(ids),
+            "row_hashes_sha256": row_hashes_sha256(self.hashes, ids),
+            "content_sha256": content,
+        }
+        return {METADATA_KEY: json.dumps(made).encode()}
+
+
+def file_record(path: Path, name: str, rows: int | None = None) -> dict[str, Any]:
+    """What the report keeps of a file that will be called `name`."""
+    record: dict[str, Any] = {
+        "name": name,
+        "sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
+    }
+    return record if rows is None else {**record, "rows": rows}
