@@ -49,6 +49,7 @@ def commands() -> None:
         score,
         steer,
         tokens,
+        verify,
     )
 
 

@@ -53,6 +53,9 @@ def filter_command(
     sae: opt.SaeOption = None,
     toxic_set: opt.ToxicSetOption = None,
     metric: opt.MetricOption = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Write a dataset card too, <output>.README.md.")
+    ] = False,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
     as_json: opt.JsonOption = False,
@@ -72,7 +75,7 @@ def filter_command(
     source, opened = _find(input, scores, quiet=quiet or as_json)
     target = output or Path(f"{source.stem}.filtered.parquet")
     check_output_name(target)
-    refuse_existing(OutputPaths.beside(target).all(), overwrite=overwrite)
+    refuse_existing(OutputPaths.beside(target).wanted(card), overwrite=overwrite)
     if opened is None:
         name, why = choose_preset(preset, model, sae)
         settings = ScoreSettings(
@@ -80,7 +83,7 @@ def filter_command(
         )
         what = f"preset {name} ({why})" if name else f"{model} and {sae}"
         opened = _score_first(source, settings, what, quiet=quiet or as_json)
-    result = filter_file(source, opened, target, selection, overwrite=overwrite)
+    result = filter_file(source, opened, target, selection, overwrite=overwrite, card=card)
     if as_json:
         typer.echo(result.report.to_json(), nl=False)
     elif not quiet:

@@ -80,6 +80,10 @@ class OutputPaths:
     def all(self) -> list[Path]:
         return list(vars(self).values())
 
+    def wanted(self, card: bool) -> list[Path]:
+        """Those that a run may write."""
+        return [path for path in self.all() if card or path != self.card]
+
 
 @dataclass(frozen=True)
 class FilterResult:
@@ -136,8 +140,7 @@ def filter_file(
     selection.check()
     check_output_name(output)
     paths = OutputPaths.beside(output)
-    in_the_way = [path for path in paths.all() if card or path != paths.card]
-    refuse_existing(in_the_way, overwrite=overwrite)
+    refuse_existing(paths.wanted(card), overwrite=overwrite)
     _refuse_to_overwrite_inputs(paths, source, scores)
     source.refuse_to_join(paths.all())
     if source.sha256() != scores.provenance.input_sha256:
@@ -168,9 +171,7 @@ def filter_file(
         distance=columns.distance,
         percentile=columns.percentile,
     )
-    to_write = [p for p in paths.all() if p != paths.quarantined or quarantined]
-    if not card:
-        to_write.remove(paths.card)
+    to_write = [p for p in paths.wanted(card) if p != paths.quarantined or quarantined]
     with publishing(to_write) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
         writer = _Writer(rows, columns.row_hash, output.suffix, _made_by(scores, selection))
