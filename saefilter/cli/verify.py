@@ -13,7 +13,7 @@ from saefilter.cli import app
 from saefilter.cli import options as opt
 
 if TYPE_CHECKING:
-    from saefilter.run.verify import Verdict
+    from saefilter.run.verdict import Verdict
 
 MARKS = {"ok": "ok       ", "mismatch": "MISMATCH ", "not found": "not found"}
 ENDS = (

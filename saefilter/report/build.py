@@ -107,7 +107,6 @@ def build_report(
         ),
         notes=_notes(scores, len(quarantined), len(distance)),
         made_from={
-            "input": provenance.input_path,
             "scores": scores.path.name,
             "scores_content_sha256": provenance.content_sha256,
             "scored_at": provenance.created,

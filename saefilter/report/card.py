@@ -22,6 +22,8 @@ SIZES = (
     (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),
 )  # fmt: skip
+MARK = "# made by saefilter filter --card"
+"""Tells a card from somebody's own README."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 LIMITS = (
     "The method ranks rows by distance; it does not judge them. Some dropped rows are harmless, and "
@@ -40,7 +42,6 @@ def size_category(rows: int) -> str:
 def to_card(report: Report) -> str:
     """The card's text: front matter and Markdown."""
     counts = report.counts
-    scoring = report.scoring
     parts = [
         _front_matter(report),
         f"# {prose(report.input)}, filtered",
@@ -78,8 +79,6 @@ def to_card(report: Report) -> str:
         f"(SHA-256 {code(report.input_sha256)}):",
         f"    {score_command(report)}\n    {filter_command(report)}",
     ]
-    if scoring.get("max_tokens") is None:  # a report of other making
-        parts.pop()
     return "\n\n".join(parts) + "\n"
 
 
@@ -87,6 +86,7 @@ def _front_matter(report: Report) -> str:
     kept = report.outputs["kept"]
     lines = [
         "---",
+        MARK,
         "# license: set this to the source dataset's licence; saefilter does not know it",
         f"pretty_name: {_scalar(f'{report.input}, filtered by saefilter')}",
         "tags:",
@@ -101,6 +101,8 @@ def _front_matter(report: Report) -> str:
     ]
     if source := hub_source(report):
         lines += ["source_datasets:", f"- {_scalar(source)}"]
+    else:
+        lines.append("# source_datasets: name the dataset on the hub that this was made from")
     return "\n".join([*lines, "---"])
 
 
@@ -111,7 +113,7 @@ def _scalar(text: str) -> str:
 
 def hub_source(report: Report) -> str | None:
     """The input's name on the hub, where it is one."""
-    name = str(report.made_from.get("input_name") or "").partition(":")[0].partition("@")[0]
+    name = str(report.made_from.get("source_dataset") or "").partition(":")[0].partition("@")[0]
     return name if HUB_NAME.fullmatch(name) else None
 
 
@@ -134,10 +136,15 @@ def _facts(report: Report) -> list[tuple[str, Any]]:
 def score_command(report: Report) -> str:
     """The command that scores as these scores were made; one line, quoted for a shell."""
     scoring = report.scoring
-    words = ["saefilter", "score", report.input, "--preset", scoring.get("preset"),
-             "--toxic-set", scoring.get("toxic_set"), "--metric", scoring.get("metric"),
-             "--pool", scoring.get("pool"), "--train-on", scoring.get("train_on"),
-             "--max-tokens", scoring.get("max_tokens")]  # fmt: skip
+    words: list[Any] = ["saefilter", "score", report.input]
+    if "/" in str(scoring.get("preset")):  # a pair without a preset of its own
+        words += ["--model", scoring.get("model"), "--sae", scoring.get("sae")]
+    else:
+        words += ["--preset", scoring.get("preset")]
+    if not str(scoring.get("toxic_set")).startswith("bundled-"):  # made anew where it is missing
+        words += ["--toxic-set", scoring.get("toxic_set")]
+    for name in ("metric", "pool", "train_on", "max_tokens"):
+        words += ["--" + name.replace("_", "-"), scoring.get(name)]
     return _command(words)
 
 

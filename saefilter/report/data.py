@@ -124,7 +124,7 @@ class Report:
     """What was written: `kept`, `dropped`, `quarantined`, `report_html`, `report_md`, `card` ->
     `name`, `sha256`, `bytes`, and for rows `rows`."""
     made_from: dict[str, Any] = field(default_factory=dict)
-    """`input` (path), `scores` (file name), `scores_content_sha256`, `scored_at`, `toxic_set_sha256`,
+    """`scores` (file name), `source_dataset` (on the hub), `scores_content_sha256`, `scored_at`, `toxic_set_sha256`,
     `sae_fingerprint`, `revision` of the model, `versions` of the libraries that scored."""
     report_version: int = REPORT_VERSION
 

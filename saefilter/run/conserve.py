@@ -179,6 +179,8 @@ def is_quarantined_row(entry: dict[str, Any], row_hash: str) -> bool:
     """
     coded, text = entry[PREFIX + "bytes_hex"], entry[PREFIX + "text"]
     raw = bytes.fromhex(coded) if coded else text.encode()
+    if text != raw.decode("utf-8", "backslashreplace"):
+        return False
     if digest_of(raw) == row_hash:
         return True
     try:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from saefilter import __version__
 from saefilter.errors import SaefilterError
 from saefilter.report.build import build_report
 from saefilter.report.card import to_card
@@ -22,67 +19,18 @@ from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
 from saefilter.rows.read import Source
 from saefilter.rows.tables import InputTable, read_table
-from saefilter.rows.write import (
-    Annotations,
-    QuarantinedRow,
-    check_output_name,
-    write_quarantined,
-    write_rows,
+from saefilter.rows.write import Annotations, QuarantinedRow, check_output_name
+from saefilter.run.conserve import check_read
+from saefilter.run.outputs import (
+    CheckedWriter,
+    OutputPaths,
+    file_record,
+    made_by,
+    refuse_own_columns,
 )
-from saefilter.run.conserve import (
-    check_jsonl,
-    check_parquet,
-    check_quarantined,
-    check_read,
-    entries_of,
-    expected_content,
-    row_hashes_sha256,
-)
-from saefilter.run.integrity import file_sha256
-from saefilter.run.publish import publishing, refuse_existing
-from saefilter.run.scores import METADATA_KEY, SCORED, Scores
+from saefilter.run.publish import publishing
+from saefilter.run.scores import SCORED, Scores
 from saefilter.select.strategies import Selection, choose_dropped
-
-ARTIFACT_VERSION = 1
-"""Of the provenance in kept, dropped and quarantined Parquet files."""
-
-
-@dataclass(frozen=True)
-class OutputPaths:
-    """Where everything goes, all beside the kept rows."""
-
-    kept: Path
-    dropped: Path
-    quarantined: Path
-    report_html: Path
-    report_json: Path
-    report_md: Path
-    card: Path
-    """Only on request."""
-
-    @classmethod
-    def beside(cls, kept: Path) -> OutputPaths:
-        """`out.parquet` -> `out.dropped.parquet`, `out.report.html`, ..."""
-
-        def named(ending: str) -> Path:
-            return kept.with_name(kept.stem + ending)
-
-        return cls(
-            kept,
-            named(f".dropped{kept.suffix}"),
-            named(f".quarantined{kept.suffix}"),
-            named(".report.html"),
-            named(".report.json"),
-            named(".report.md"),
-            named(".README.md"),
-        )
-
-    def all(self) -> list[Path]:
-        return list(vars(self).values())
-
-    def wanted(self, card: bool) -> list[Path]:
-        """Those that a run may write."""
-        return [path for path in self.all() if card or path != self.card]
 
 
 @dataclass(frozen=True)
@@ -129,18 +77,19 @@ def filter_file(
     *,
     overwrite: bool = False,
     card: bool = False,
+    source_dataset: str | None = None,
 ) -> FilterResult:
     """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
 
     The checks are on what was written, read back before it gets its final name (`conserve.py`).
-    `card` adds a dataset card.
+    `card` adds a dataset card, which names `source_dataset`, the input's name on the hub.
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
     selection.check()
     check_output_name(output)
     paths = OutputPaths.beside(output)
-    refuse_existing(paths.wanted(card), overwrite=overwrite)
+    paths.refuse_existing(card=card, overwrite=overwrite)
     _refuse_to_overwrite_inputs(paths, source, scores)
     source.refuse_to_join(paths.all())
     if source.sha256() != scores.provenance.input_sha256:
@@ -153,6 +102,7 @@ def filter_file(
     scored_ids = np.flatnonzero(columns.scored)
     dropped_mask = choose_dropped(columns.distance[scored_ids], selection)
     rows = read_table(source, scored_ids.tolist())
+    refuse_own_columns(rows, source)
     fits = np.isin(scored_ids, rows.row_ids)
     dropped = np.flatnonzero(dropped_mask[fits])
     kept = np.flatnonzero(~dropped_mask[fits])
@@ -174,7 +124,7 @@ def filter_file(
     to_write = [p for p in paths.wanted(card) if p != paths.quarantined or quarantined]
     with publishing(to_write) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
-        writer = _Writer(rows, columns.row_hash, output.suffix, _made_by(scores, selection))
+        writer = CheckedWriter(rows, columns.row_hash, output.suffix, made_by(scores, selection))
         writer.write("kept", at[paths.kept], kept)
         notes = _annotations(rows, dropped, columns, selection)
         writer.write("dropped", at[paths.dropped], dropped, notes)
@@ -185,7 +135,9 @@ def filter_file(
             role: file_record(at[named[role]], named[role].name, n_rows)
             for role, n_rows in writer.written.items()
         }
-        report = replace(report, files=files)
+        report = replace(
+            report, files=files, made_from={**report.made_from, "source_dataset": source_dataset}
+        )
         faces = {
             "report_html": (paths.report_html, to_html),
             "report_md": (paths.report_md, to_markdown),
@@ -262,72 +214,3 @@ def _annotations(
         line=columns.line[ids].tolist(),
         file=columns.file.take(ids).to_pylist() if columns.file.null_count == 0 else None,
     )
-
-
-def _made_by(scores: Scores, selection: Selection) -> dict[str, Any]:
-    """What made the files, without times and places, so that equal input and settings give equal
-    bytes."""
-    made = asdict(scores.provenance)
-    for name in ("created", "seconds", "input_path", "spillover"):
-        made.pop(name)
-    return {
-        "artifact_version": ARTIFACT_VERSION,
-        "filtered_by": __version__,
-        "scores": made,
-        "selection": asdict(selection),
-    }
-
-
-@dataclass
-class _Writer:
-    """Writes rows under temporary names and reads back what it wrote."""
-
-    rows: InputTable
-    hashes: list[str]
-    suffix: str
-    made_by: dict[str, Any]
-    written: dict[str, int] = field(default_factory=dict)
-    """Role of a file -> its rows."""
-
-    def write(
-        self, role: str, path: Path, positions: NDArray[np.int64], notes: Annotations | None = None
-    ) -> None:
-        """Raises SaefilterError when the file does not hold exactly the rows at `positions`."""
-        places = positions.tolist()
-        self.written[role] = len(places)
-        if self.suffix != ".parquet":
-            write_rows(self.rows, places, path, self.suffix, annotations=notes)
-            check_jsonl(path, role, self.rows, places, annotated=notes is not None)
-            return
-        content = expected_content(self.rows, places, notes)
-        ids = [self.rows.row_ids[i] for i in places]
-        metadata = self._metadata(role, ids, content)
-        write_rows(self.rows, places, path, self.suffix, annotations=notes, metadata=metadata)
-        check_parquet(path, role, len(places), content)
-
-    def write_quarantined(self, path: Path, quarantined: list[QuarantinedRow]) -> None:
-        """Raises SaefilterError when the file does not hold exactly these rows."""
-        ids = [row.index for row, _ in quarantined]
-        self.written["quarantined"] = len(ids)
-        write_quarantined(quarantined, path, self.suffix, self._metadata("quarantined", ids, None))
-        check_quarantined(entries_of(path, self.suffix), {i: self.hashes[i] for i in ids})
-
-    def _metadata(self, role: str, ids: list[int], content: str | None) -> dict[bytes, bytes]:
-        made = {
-            **self.made_by,
-            "role": role,
-            "rows": len(ids),
-            "row_hashes_sha256": row_hashes_sha256(self.hashes, ids),
-            "content_sha256": content,
-        }
-        return {METADATA_KEY: json.dumps(made).encode()}
-
-
-def file_record(path: Path, name: str, rows: int | None = None) -> dict[str, Any]:
-    """What the report keeps of a file that will be called `name`."""
-    record: dict[str, Any] = {
-        "name": name,
-        "sha256": file_sha256(path),
-        "bytes": path.stat().st_size,
-    }
-    return record if rows is None else {**record, "rows": rows}

@@ -8,37 +8,27 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saefilter.cache import cache_folder
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.run.integrity import file_sha256, parquet_content
 from saefilter.run.scores import METADATA_KEY, SUFFIX, Scores
+from saefilter.run.verdict import MISMATCH, NOT_FOUND, OK, Verdict, short
 from saefilter.run.verify_rows import Parts, check_conservation, check_rows
 from saefilter.toxic.load import find_toxic_set, load_toxic_set
 from saefilter.toxic.toxicset import ToxicSet
 
-OK, MISMATCH, NOT_FOUND = "ok", "mismatch", "not found"
 ROLES = ("kept", "dropped", "quarantined")
 REPORT = ".report.json"
 REPORT_VERSIONS = (1, 2)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was compared."""
-
-    name: str
-    status: str
-    """`ok`, `mismatch` or `not found`."""
-    says: str
 
 
 @dataclass(frozen=True)
@@ -50,55 +40,20 @@ class Given:
     toxic_set: str | None = None
 
 
-@dataclass
-class Verdict:
-    """What was found about an artifact."""
-
-    artifact: Path
-    kind: str = ""
-    """`scores`, `kept`, `dropped`, `quarantined`, `report` or `toxic set`."""
-    checks: list[Check] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """0 all belongs together, 1 something does not, 2 something could not be judged."""
-        found = {check.status for check in self.checks}
-        return 1 if MISMATCH in found else 2 if NOT_FOUND in found else 0
-
-    def add(self, name: str, status: str, says: str) -> bool:
-        """Note a check; whether it went well."""
-        self.checks.append(Check(name, status, says))
-        return status == OK
-
-    def compare(self, name: str, found: Any, recorded: Any, what: str) -> bool:
-        """Note whether two hashes or counts are the same; `what` names what they are of."""
-        if recorded is None:
-            return self.add(
-                name, NOT_FOUND, f"{what}: no hash was recorded by the version that made it"
-            )
-        if found == recorded:
-            return self.add(name, OK, f"{what} ({_short(found)})")
-        return self.add(
-            name, MISMATCH, f"{what}: {_short(found)} where {_short(recorded)} was recorded"
-        )
-
-    def attempt(self, name: str, action: Callable[[], str]) -> bool:
-        """Note that an action went well, with what it returns, or the SaefilterError it raised."""
-        try:
-            return self.add(name, OK, action())
-        except SaefilterError as error:
-            return self.add(name, MISMATCH, str(error))
-
-
-def _short(value: Any) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else str(value)
-
-
 def verify(path: Path, given: Given) -> Verdict:
     """Check an artifact and its neighbours.
 
     Raises SaefilterError when it is missing or not one that saefilter makes.
     """
+    try:
+        return _verify(path, given)
+    except (KeyError, TypeError, AttributeError) as error:  # JSON of another shape than ours
+        raise SaefilterError(
+            f"lacks what an artifact of saefilter has ({error})", where=str(path)
+        ) from error
+
+
+def _verify(path: Path, given: Given) -> Verdict:
     if not path.is_file():
         raise SaefilterError(f"there is no file {path}", remedy="Name an artifact of saefilter.")
     verdict = Verdict(path)
@@ -114,7 +69,9 @@ def verify(path: Path, given: Given) -> Verdict:
         verdict.kind = "scores"
         scores = Scores.open(path)
         verdict.attempt("content", lambda: _scores_are_whole(scores))
-        source = _input(verdict, given, scores.provenance.input_path, path)
+        source = _input(
+            verdict, given, scores.provenance.input_path, scores.provenance.input_sha256, path
+        )
         _check_origin(verdict, source, given, _origin(vars(scores.provenance)), path)
         return verdict
     if path.suffix == ".json":
@@ -190,7 +147,7 @@ def _scores_are_whole(scores: Scores) -> str:
     scores.verify()
     if scores.provenance.content_sha256 is None:
         return f"{scores.provenance.rows:,} rows; no content hash was recorded"
-    return f"{scores.provenance.rows:,} rows ({_short(scores.provenance.content_sha256)})"
+    return f"{scores.provenance.rows:,} rows ({short(scores.provenance.content_sha256)})"
 
 
 def _check_output(verdict: Verdict, path: Path, made: dict[str, Any]) -> None:
@@ -200,7 +157,7 @@ def _check_output(verdict: Verdict, path: Path, made: dict[str, Any]) -> None:
             raise SaefilterError(f"{found.rows:,} rows where {made['rows']:,} were written")
         if made["content_sha256"] not in (None, found.hexdigest()):
             raise SaefilterError("the rows were changed after they were written")
-        return f"{found.rows:,} rows ({_short(found.hexdigest())})"
+        return f"{found.rows:,} rows ({short(found.hexdigest())})"
 
     verdict.attempt("content", whole)
 
@@ -237,8 +194,8 @@ def _with_report(
         )
     named = path.parent / str(origin.get("scores") or "")
     scores = _scores(verdict, given, named if origin.get("scores") else None, path, recorded)
-    written_path = origin.get("input") or (scores.provenance.input_path if scores else None)
-    source = _input(verdict, given, written_path, path)
+    name = scores.provenance.input_path if scores else report.get("input")
+    source = _input(verdict, given, name, recorded["input_sha256"], path)
     sound = _check_origin(verdict, source, given, recorded, path)
     parts = Parts.beside(report_path or path, report)
     if parts is None or scores is None:
@@ -304,20 +261,21 @@ def _scores(
     return scores if same else None
 
 
-def _input(verdict: Verdict, given: Given, recorded: str | None, artifact: Path) -> Source | None:
-    """The data; only what lies on this machine is looked for."""
-    names = [given.input] if given.input else []
-    if not names and recorded:
-        names = [
-            recorded,
-            str(artifact.parent / recorded),
-            str(artifact.parent / Path(recorded).name),
-        ]
-    for name in names:
-        if given.input or Path(name).exists() or (glob.has_magic(name) and glob.glob(name)):
-            return open_input(name)
-    verdict.add("input", NOT_FOUND, f"{recorded or 'the data'} is not there; name it with --input")
-    return None
+def _input(
+    verdict: Verdict, given: Given, recorded: str | None, sha256: str | None, artifact: Path
+) -> Source | None:
+    """The data; only what lies on this machine is looked for, and that of the right hash first."""
+    if given.input:
+        return open_input(given.input)
+    found: list[Source] = []
+    if recorded:
+        for name in (recorded, artifact.parent / recorded, artifact.parent / Path(recorded).name):
+            if Path(name).exists() or (glob.has_magic(str(name)) and glob.glob(str(name))):
+                found.append(open_input(name))
+    if not found:
+        verdict.add("input", NOT_FOUND, f"{recorded or 'the data'} is not there; name it: --input")
+        return None
+    return next((source for source in found if source.sha256() == sha256), found[0])
 
 
 def _check_origin(
@@ -331,16 +289,28 @@ def _check_origin(
     sound = source is not None and verdict.compare(
         "input", source.sha256(), recorded["input_sha256"], f"bytes of {source.path}"
     )
-    name = given.toxic_set or str(recorded["toxic_set"])
     try:
-        beside = artifact.with_name(f"{name}.json")
-        toxic_set = load_toxic_set(str(beside) if not given.toxic_set and beside.exists() else name)
+        toxic_set = _toxic_set(given, recorded, artifact)
     except SaefilterError as error:
-        verdict.add("toxic set", NOT_FOUND, f"{error} Or name it with --toxic-set.")
+        verdict.add("toxic set", NOT_FOUND, f"{error.problem}; name it: --toxic-set")
         return sound
     verdict.compare("toxic set", toxic_set.sha256(), recorded["toxic_set_sha256"], toxic_set.name)
     _compare_sae(verdict, toxic_set, recorded)
     return sound
+
+
+def _toxic_set(given: Given, recorded: dict[str, Any], artifact: Path) -> ToxicSet:
+    """The named set, one beside the artifact, a shipped one, or one made on this machine."""
+    if given.toxic_set:
+        return load_toxic_set(given.toxic_set)
+    name = Path(str(recorded["toxic_set"])).name
+    made_here = (cache_folder() / "toxic-sets").glob(f"*-{str(recorded['sae_fingerprint'])[:12]}-*")
+    for path in (artifact.with_name(f"{name}.json"), *sorted(made_here)):
+        if path.is_file():
+            toxic_set = load_toxic_set(str(path))
+            if toxic_set.sha256() == recorded["toxic_set_sha256"]:
+                return toxic_set
+    return load_toxic_set(name)
 
 
 def _compare_sae(verdict: Verdict, toxic_set: ToxicSet, recorded: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,8 +162,6 @@ def _check_statuses(ids: _Ids, scores: Scores) -> None:
 
 
 def _recorded_hashes(path: Path) -> str | None:
-    import json
-
     if path.suffix != ".parquet":
         return None
     made = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
@@ -171,8 +170,6 @@ def _recorded_hashes(path: Path) -> str | None:
 
 def _written(path: Path) -> Iterator[tuple[bytes | None, dict[str, Any]]]:
     """The rows of a file, each with its line where it has one."""
-    import json
-
     if path.suffix == ".parquet":
         for entry in entries_of(path, path.suffix):
             yield None, entry
