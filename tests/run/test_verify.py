@@ -138,7 +138,7 @@ def test_an_edited_filtered_file(jsonl: Callable[..., Path], tmp_path: Path) -> 
     found = wrong(verify(kept, Given()))
     assert "changed after they were written" in found["content"]
     assert {"kept", "rows"} <= set(found)
-    pq.write_table(pq.read_table(kept), kept)  # as a library that keeps no provenance would
+    pq.write_table(pq.read_table(kept).replace_schema_metadata(None), kept)  # as others would
     found = wrong(verify(kept, Given()))
     assert "does not say" in found["provenance"]
 
@@ -194,7 +194,7 @@ def test_reports_of_other_versions(folder: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"{", b'{"a": 1}'])
 def test_other_files_are_no_artifacts(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(SaefilterError, match="not an artifact|not readable JSON"):
+    with pytest.raises(SaefilterError, match=r"not an artifact|not readable JSON"):
         verify(tmp_path / "x.json", Given())
     pq.write_table(pa.table({"a": [1]}), tmp_path / "x.parquet")
     with pytest.raises(SaefilterError, match="not an artifact"):
