@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saefilter.rows.read import Source
+from saefilter.run.integrity import content_sha256
 from saefilter.run.scores import SCHEMA, Provenance
 
 RUNS = 5
@@ -68,7 +69,8 @@ def write_inputs(folder: Path) -> None:
     ]  # fmt: skip
     distance = [rng.random() for _ in range(ROWS)]
     columns = {
-        "row_id": range(ROWS), "line": range(1, ROWS + 1), "row_hash": [f"{i:016x}" for i in range(ROWS)],
+        "row_id": range(ROWS), "line": range(1, ROWS + 1), "file": [None] * ROWS,
+        "row_hash": [row.digest() for row in source.rows()],
         "status": ["scored"] * ROWS, "reason": [None] * ROWS, "distance": distance,
         "proximity": [1 - d for d in distance], "percentile": [100 * (1 - d) for d in distance],
         "n_tokens": [80] * ROWS, "n_trained": [60] * ROWS, "n_scored": [60] * ROWS,
@@ -76,9 +78,11 @@ def write_inputs(folder: Path) -> None:
         "top_words": [["some", "words"]] * ROWS,
     }  # fmt: skip
     table = pa.table({name: list(values) for name, values in columns.items()}, schema=SCHEMA)
+    content = content_sha256(SCHEMA, [table])
     made = Provenance(
         "0", "2026-01-01", "data.jsonl", source.sha256(), "minilm", "m", "s", "h", "f", "t", "t",
         "contrast", "mean", "assistant", 1024, "fp32", "cpu", ROWS, ROWS, 0, 0, 0, 1, 1.0, 1, None,
+        content_sha256=content,
     )  # fmt: skip
     with pq.ParquetWriter(folder / "data.scores.parquet", SCHEMA, compression="zstd") as writer:
         writer.write_table(table)

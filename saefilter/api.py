@@ -1,10 +1,10 @@
 """The Python API: what the commands do, for datasets in memory or anywhere the commands read from.
 
-    import saefilter
+import saefilter
 
-    scores = saefilter.score(dataset)
-    result = saefilter.filter(dataset, scores, drop_frac=0.1)
-    trainer = SFTTrainer(train_dataset=result.kept, ...)
+scores = saefilter.score(dataset)
+result = saefilter.filter(dataset, scores, drop_frac=0.1)
+trainer = SFTTrainer(train_dataset=result.kept, ...)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from saefilter.errors import SaefilterError
 from saefilter.rows.memory import Data, Held, hold
 from saefilter.run.scores import SCORED, Scores
-from saefilter.select.strategies import Selection, choose_dropped
+from saefilter.select.strategies import Candidates, Selection, choose_dropped
 
 if TYPE_CHECKING:
     from saefilter.run.chunks import ChunkScorer, ScoreSettings
@@ -113,7 +113,7 @@ def filter(
             made = _settings(preset, toxic_set, metric, settings, scorer)
             opened = _score(held, made, None, scorer=scorer)
         else:
-            opened = scores if isinstance(scores, Scores) else Scores.open(scores)
+            opened = scores if isinstance(scores, Scores) else Scores.open(Path(scores))
         opened.check_belongs(held.source)
         if output is not None:
             from saefilter.run.filter import filter_file
@@ -126,7 +126,7 @@ def _taken_apart(held: Held, scores: Scores, selection: Selection) -> Filtered:
     table = scores.read(["status", "reason", "distance"])
     is_scored = pc.equal(table["status"], SCORED).to_numpy()
     ids = np.flatnonzero(is_scored)
-    dropped = choose_dropped(table["distance"].to_numpy()[ids], selection)
+    dropped = choose_dropped(Candidates(table["distance"].to_numpy()[ids], ids, scores), selection)
     kept_ids, dropped_ids = ids[~dropped].tolist(), ids[dropped].tolist()
     reasons = table["reason"]
     quarantined = {int(i): reasons[int(i)].as_py() for i in np.flatnonzero(~is_scored)}
@@ -174,10 +174,11 @@ def _score(
 ) -> Scores:
     from saefilter.run.score import score_file
 
-    own_folder = None
+    own_folder = None  # of the file that nobody named
     if output is None:
         own_folder = tempfile.TemporaryDirectory(prefix="saefilter-")
-    path = Path(output) if own_folder is None else Path(own_folder.name) / "scores.parquet"
+        output = Path(own_folder.name) / "scores.parquet"
+    path = Path(output)
     score_file(
         held.source, path, settings, resume=resume, overwrite=overwrite, workers=workers,
         chunk_scorer=scorer,

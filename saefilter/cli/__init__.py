@@ -50,6 +50,7 @@ def commands() -> None:
         score,
         steer,
         tokens,
+        verify,
     )
 
 

@@ -53,6 +53,10 @@ def filter_command(
     sae: opt.SaeOption = None,
     toxic_set: opt.ToxicSetOption = None,
     metric: opt.MetricOption = None,
+    card: Annotated[
+        bool,
+        typer.Option("--card", help="Write a dataset card too: README.md beside the kept rows."),
+    ] = False,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
     as_json: opt.JsonOption = False,
@@ -61,10 +65,11 @@ def filter_command(
 
     --preset, --model, --sae, --toxic-set and --metric only matter when it does.
     """
+    from saefilter.rows.inputs import hub_name
     from saefilter.rows.write import check_output_name
     from saefilter.run.chunks import ScoreSettings
-    from saefilter.run.filter import OutputPaths, filter_file
-    from saefilter.run.publish import refuse_existing
+    from saefilter.run.filter import filter_file
+    from saefilter.run.outputs import OutputPaths
     from saefilter.select.strategies import Selection
 
     selection = Selection(strategy, drop_frac, drop_count, min_distance, seed)
@@ -72,7 +77,7 @@ def filter_command(
     source, opened = _find(input, scores, quiet=quiet or as_json)
     target = output or Path(f"{source.stem}.filtered.parquet")
     check_output_name(target)
-    refuse_existing(OutputPaths.beside(target).all(), overwrite=overwrite)
+    OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
     if opened is None:
         name, why = choose_preset(preset, model, sae)
         settings = ScoreSettings(
@@ -80,7 +85,15 @@ def filter_command(
         )
         what = f"preset {name} ({why})" if name else f"{model} and {sae}"
         opened = _score_first(source, settings, what, quiet=quiet or as_json)
-    result = filter_file(source, opened, target, selection, overwrite=overwrite)
+    result = filter_file(
+        source,
+        opened,
+        target,
+        selection,
+        overwrite=overwrite,
+        card=card,
+        source_dataset=hub_name(input),
+    )
     if as_json:
         typer.echo(result.report.to_json(), nl=False)
     elif not quiet:

@@ -106,6 +106,15 @@ def build_report(
             Counter(kind_of_reason(reason) for _, reason in quarantined).most_common()
         ),
         notes=_notes(scores, len(quarantined), len(distance)),
+        made_from={
+            "scores": scores.path.name,
+            "scores_content_sha256": provenance.content_sha256,
+            "scored_at": provenance.created,
+            "toxic_set_sha256": provenance.toxic_set_sha256,
+            "sae_fingerprint": provenance.sae_fingerprint,
+            "revision": provenance.revision,
+            "versions": {"saefilter": provenance.version, **(provenance.versions or {})},
+        },
     )
 
 

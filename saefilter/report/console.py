@@ -169,6 +169,8 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
     if counts["quarantined"]:
         table.add_row("  quarantined", str(result.paths.quarantined))
     table.add_row("  report", f"{result.paths.report_html} (.json, .md)")
+    if "card" in report.files:
+        table.add_row("  card", f"{result.paths.card} (fill in the licence)")
     console.print(table)
 
 

@@ -7,7 +7,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
+"""2 added `files` and `made_from`; version 1 is read as having neither."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,12 @@ class Report:
     quarantine_reasons: dict[str, int]
     notes: list[str] = field(default_factory=list)
     """Warnings and caveats a reader must see."""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What was written: `kept`, `dropped`, `quarantined`, `report_html`, `report_md`, `card` ->
+    `name`, `sha256`, `bytes`, and for rows `rows`."""
+    made_from: dict[str, Any] = field(default_factory=dict)
+    """`scores` (file name), `source_dataset` (on the hub), `scores_content_sha256`, `scored_at`, `toxic_set_sha256`,
+    `sae_fingerprint`, `revision` of the model, `versions` of the libraries that scored."""
     report_version: int = REPORT_VERSION
 
     def to_json(self) -> str:

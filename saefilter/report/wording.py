@@ -38,6 +38,15 @@ _SCORING_TERMS = {
     "tokens_per_second": "Tokens per second",
 }
 
+_ORIGIN_TERMS = {
+    "revision": "Model revision",
+    "sae_fingerprint": "SAE fingerprint",
+    "toxic_set_sha256": "Toxic set SHA-256",
+    "scores": "Scores",
+    "scores_content_sha256": "Content hash of the scores",
+    "scored_at": "Scored at",
+}
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -191,6 +200,14 @@ def made(report: Report) -> list[tuple[str, str]]:
     terms: list[tuple[str, Any]] = [("Input", report.input), ("Input SHA-256", report.input_sha256)]
     terms += [(f"{key.capitalize()} rows", name) for key, name in report.outputs.items()]
     terms += [(term, report.scoring.get(key)) for key, term in _SCORING_TERMS.items()]
+    terms += [(term, report.made_from.get(key)) for key, term in _ORIGIN_TERMS.items()]
+    if versions := report.made_from.get("versions"):
+        terms += [("Scored with", ", ".join(f"{name} {n}" for name, n in versions.items()))]
+    terms += [
+        (f"{key.capitalize()} rows, SHA-256", report.files[key]["sha256"])
+        for key in report.outputs
+        if key in report.files
+    ]
     terms += [
         ("Harmless reference samples", report.reference_rows or "none"),
         ("Strategy", asked.get("strategy")),

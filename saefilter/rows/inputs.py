@@ -50,6 +50,14 @@ def open_input(name: str | Path) -> Source:
     return Source.open(path)  # says that it is not there
 
 
+def hub_name(name: str | None) -> str | None:
+    """`org/name` where `name` stands for a dataset of the hub, as `open_input` sees it."""
+    found = HUB_DATASET.fullmatch(name or "")
+    path = Path(name or "")
+    is_local = path.exists() or is_readable_name(path) or path.parent.is_dir()
+    return found["name"] if found and not is_local else None
+
+
 def _several(path: Path, folder: Path, found: list[Path]) -> Source:
     parts = [
         Source.open(p)

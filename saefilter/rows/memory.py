@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 import pyarrow as pa
 
@@ -25,7 +25,6 @@ Rows: TypeAlias = Iterable[Mapping[str, Any]]
 Data: TypeAlias = Union[str, "os.PathLike[str]", pa.Table, "Dataset", Rows]
 """A dataset: whatever the command line can read, an Arrow table, a `datasets.Dataset`, or dicts."""
 BATCH_ROWS = 1000
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,9 @@ def hold(data: Data, folder: Path) -> Held:
     if isinstance(data, pa.Table):
         table = data
         _write_arrow(table.to_batches(BATCH_ROWS), table.schema, folder / "table.arrow")
-        return Held(Source.open(folder / "table.arrow"), lambda ids: table.take(pa.array(ids, pa.int64())))
+        return Held(
+            Source.open(folder / "table.arrow"), lambda ids: table.take(pa.array(ids, pa.int64()))
+        )
     if _is_dataset(data):
         return _dataset(data, folder)
     if isinstance(data, Mapping) or not isinstance(data, Iterable):
@@ -56,7 +57,7 @@ def hold(data: Data, folder: Path) -> Held:
             f"a {type(data).__name__} is not a dataset",
             remedy="Give a file name, a datasets.Dataset, an Arrow table or an iterable of dicts.",
         )
-    return _dicts(data, folder)
+    return _dicts(cast(Rows, data), folder)
 
 
 def _is_dataset(data: Any) -> bool:

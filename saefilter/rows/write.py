@@ -92,7 +92,12 @@ class QuarantinedRow(NamedTuple):
     reason: str
 
 
-def write_quarantined(rows: Sequence[QuarantinedRow], path: Path, suffix: str) -> int:
+def write_quarantined(
+    rows: Sequence[QuarantinedRow],
+    path: Path,
+    suffix: str,
+    metadata: dict[bytes, bytes] | None = None,
+) -> int:
     """Write quarantined rows as text with line and reason; bytes too where they are not UTF-8."""
     entries = []
     several = any(row.file for row, _ in rows)
@@ -120,7 +125,7 @@ def write_quarantined(rows: Sequence[QuarantinedRow], path: Path, suffix: str) -
                 (PREFIX + "bytes_hex", pa.string()),
             ]
         )
-        write_parquet(pa.Table.from_pylist(entries, schema=schema), path)
+        write_parquet(pa.Table.from_pylist(entries, schema=schema), path, metadata)
     else:
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)

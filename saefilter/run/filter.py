@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,52 +13,24 @@ from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
 from saefilter.report.build import build_report
+from saefilter.report.card import to_card
 from saefilter.report.data import Report
 from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
 from saefilter.rows.read import Source
 from saefilter.rows.tables import InputTable, read_table
-from saefilter.rows.write import (
-    Annotations,
-    QuarantinedRow,
-    check_output_name,
-    write_quarantined,
-    write_rows,
+from saefilter.rows.write import Annotations, QuarantinedRow, check_output_name
+from saefilter.run.conserve import check_read
+from saefilter.run.outputs import (
+    CheckedWriter,
+    OutputPaths,
+    file_record,
+    made_by,
+    refuse_own_columns,
 )
-from saefilter.run.publish import publishing, refuse_existing
-from saefilter.run.scores import METADATA_KEY, SCORED, Scores
-from saefilter.select.strategies import Selection, choose_dropped
-
-
-@dataclass(frozen=True)
-class OutputPaths:
-    """Where everything goes, all beside the kept rows."""
-
-    kept: Path
-    dropped: Path
-    quarantined: Path
-    report_html: Path
-    report_json: Path
-    report_md: Path
-
-    @classmethod
-    def beside(cls, kept: Path) -> OutputPaths:
-        """`out.parquet` -> `out.dropped.parquet`, `out.report.html`, ..."""
-
-        def named(ending: str) -> Path:
-            return kept.with_name(kept.stem + ending)
-
-        return cls(
-            kept,
-            named(f".dropped{kept.suffix}"),
-            named(f".quarantined{kept.suffix}"),
-            named(".report.html"),
-            named(".report.json"),
-            named(".report.md"),
-        )
-
-    def all(self) -> list[Path]:
-        return list(vars(self).values())
+from saefilter.run.publish import exclusive, publishing
+from saefilter.run.scores import SCORED, Scores
+from saefilter.select.strategies import Candidates, Selection, choose_dropped
 
 
 @dataclass(frozen=True)
@@ -75,6 +46,7 @@ class _Columns:
     """The scores that selection and report need, one entry per input row."""
 
     line: NDArray[np.int64]
+    row_hash: list[str]
     file: pa.ChunkedArray
     scored: NDArray[np.bool_]
     reason: pa.ChunkedArray
@@ -83,9 +55,12 @@ class _Columns:
 
     @classmethod
     def of(cls, scores: Scores) -> _Columns:
-        table = scores.read(["line", "file", "status", "reason", "distance", "percentile"])
+        table = scores.read(
+            ["line", "row_hash", "file", "status", "reason", "distance", "percentile"]
+        )
         return cls(
             table["line"].to_numpy(),
+            table["row_hash"].to_pylist(),
             table["file"],
             pc.equal(table["status"], SCORED).to_numpy(),
             table["reason"],
@@ -101,32 +76,50 @@ def filter_file(
     selection: Selection,
     *,
     overwrite: bool = False,
+    card: bool = False,
+    source_dataset: str | None = None,
 ) -> FilterResult:
     """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
 
+    The checks are on what was written, read back before it gets its final name (`conserve.py`).
+    `card` adds a dataset card, which names `source_dataset`, the input's name on the hub.
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
     selection.check()
     check_output_name(output)
     paths = OutputPaths.beside(output)
-    refuse_existing(paths.all(), overwrite=overwrite)
+    paths.refuse_existing(card=card, overwrite=overwrite)
     _refuse_to_overwrite_inputs(paths, source, scores)
     source.refuse_to_join(paths.all())
-    if source.sha256() != scores.provenance.input_sha256:
-        raise SaefilterError(
-            f"{source.path} is not the data that {scores.path} was made from (its content differs)",
-            remedy=f"Score it again: saefilter score {source.path} --overwrite",
-        )
+    scores.check_belongs(source)
+    scores.verify()
+    with exclusive(output):
+        paths.refuse_existing(card=card, overwrite=overwrite)
+        return _filter(source, scores, paths, selection, card, source_dataset)
+
+
+def _filter(
+    source: Source,
+    scores: Scores,
+    paths: OutputPaths,
+    selection: Selection,
+    card: bool,
+    source_dataset: str | None,
+) -> FilterResult:
     columns = _Columns.of(scores)
     scored_ids = np.flatnonzero(columns.scored)
-    dropped_mask = choose_dropped(columns.distance[scored_ids], selection)
+    dropped_mask = choose_dropped(
+        Candidates(columns.distance[scored_ids], scored_ids, scores), selection
+    )
     rows = read_table(source, scored_ids.tolist())
+    refuse_own_columns(rows, source)
     fits = np.isin(scored_ids, rows.row_ids)
     dropped = np.flatnonzero(dropped_mask[fits])
     kept = np.flatnonzero(~dropped_mask[fits])
     quarantined = _quarantined_rows(source, columns, rows)
     _check_conservation(len(columns.line), rows, kept, dropped, quarantined)
+    check_read(source, rows, quarantined, columns.row_hash)
 
     report = build_report(
         source,
@@ -139,27 +132,35 @@ def filter_file(
         distance=columns.distance,
         percentile=columns.percentile,
     )
-    to_write = [p for p in paths.all() if p != paths.quarantined or quarantined]
+    to_write = [p for p in paths.wanted(card) if p != paths.quarantined or quarantined]
     with publishing(to_write) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
-        suffix = output.suffix
-        metadata = {METADATA_KEY: _provenance(scores, selection)}
-        written = write_rows(rows, kept.tolist(), at[paths.kept], suffix, metadata=metadata)
-        written += write_rows(
-            rows,
-            dropped.tolist(),
-            at[paths.dropped],
-            suffix,
-            annotations=_annotations(rows, dropped, columns, selection),
-            metadata=metadata,
+        writer = CheckedWriter(
+            rows, columns.row_hash, paths.kept.suffix, made_by(scores, selection)
         )
+        writer.write("kept", at[paths.kept], kept)
+        notes = _annotations(rows, dropped, columns, selection)
+        writer.write("dropped", at[paths.dropped], dropped, notes)
         if quarantined:
-            written += write_quarantined(quarantined, at[paths.quarantined], suffix)
-        if written != len(columns.line):
-            raise SaefilterError(f"{written} rows were written of {len(columns.line)}")
+            writer.write_quarantined(at[paths.quarantined], quarantined)
+        named = {"kept": paths.kept, "dropped": paths.dropped, "quarantined": paths.quarantined}
+        files = {
+            role: file_record(at[named[role]], named[role].name, n_rows)
+            for role, n_rows in writer.written.items()
+        }
+        report = replace(
+            report, files=files, made_from={**report.made_from, "source_dataset": source_dataset}
+        )
+        faces = {
+            "report_html": (paths.report_html, to_html),
+            "report_md": (paths.report_md, to_markdown),
+        }
+        if card:
+            faces["card"] = (paths.card, to_card)
+        for name, (path, face) in faces.items():
+            at[path].write_text(face(report), encoding="utf-8")
+            files[name] = file_record(at[path], path.name)
         at[paths.report_json].write_text(report.to_json(), encoding="utf-8")
-        at[paths.report_html].write_text(to_html(report), encoding="utf-8")
-        at[paths.report_md].write_text(to_markdown(report), encoding="utf-8")
     if not quarantined:  # one of an earlier run would now be a lie
         paths.quarantined.unlink(missing_ok=True)
     return FilterResult(paths, report)
@@ -226,11 +227,3 @@ def _annotations(
         line=columns.line[ids].tolist(),
         file=columns.file.take(ids).to_pylist() if columns.file.null_count == 0 else None,
     )
-
-
-def _provenance(scores: Scores, selection: Selection) -> bytes:
-    """What made the file, without times, so that equal input and settings give equal bytes."""
-    made = asdict(scores.provenance)
-    for name in ("created", "seconds", "input_path"):
-        made.pop(name)
-    return json.dumps({"scores": made, "selection": asdict(selection)}).encode()

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from saefilter import __version__
 from saefilter.encode.l0 import l0_warning, sentence
 from saefilter.errors import SaefilterError
+from saefilter.run.integrity import ContentHash, library_versions
 from saefilter.run.publish import publishing
 from saefilter.run.scores import SCHEMA, Provenance
 from saefilter.run.shards import Receipt, UnusableInput, digest_of
@@ -44,6 +45,7 @@ def join_shards(
         folder.remove()
         raise UnusableInput(_nothing_scored(ordered), where=str(source.path))
     seen: set[int] = set()
+    content = ContentHash(SCHEMA)
     with (
         publishing([output]) as (temporary,),
         pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer,
@@ -66,6 +68,7 @@ def join_shards(
             hashes = [int(digest, 16) for digest in table["row_hash"].to_pylist()]
             duplicates += len(hashes) - len(set(hashes) - seen)
             seen.update(hashes)
+            content.update(table)
             writer.write_table(table)
         made = _provenance(ordered, source, settings, identity)
         made = replace(
@@ -73,6 +76,8 @@ def join_shards(
             input_sha256=folder.fingerprint["input"],
             fingerprint=digest_of(folder.fingerprint),
             duplicates=duplicates,
+            content_sha256=content.hexdigest(),
+            versions=library_versions(),
         )
         writer.add_key_value_metadata(made.to_metadata())
 

@@ -1,7 +1,8 @@
-"""Write files so that a final name only ever shows a complete file."""
+"""Write files so that a final name only ever shows a complete file, by one run at a time."""
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,3 +51,37 @@ def publishing(paths: list[Path]) -> Iterator[list[Path]]:
 def _to_disk(path: Path) -> None:
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+@contextmanager
+def exclusive(output: Path) -> Iterator[None]:
+    """Hold the right to write `output`. Raises SaefilterError when another run has it.
+
+    The operating system lets go of it when the process ends, however it ends. What a killed run left
+    half written is removed.
+    """
+    from filelock import FileLock, Timeout
+
+    path = output.with_name(f".{output.name}.lock")
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+        while not path.exists():  # another run has just ended and removed the file we locked
+            lock.release()
+            lock.acquire()
+    except Timeout:
+        raise SaefilterError(
+            f"another run is writing {output}",
+            remedy="Wait for it to end, or choose another name with -o.",
+        ) from None
+    except OSError as error:
+        raise SaefilterError(
+            f"cannot write {path} ({error.strerror or error})", remedy="Choose another folder."
+        ) from error
+    for leftover in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)  # of a run that was killed while it published
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()

@@ -14,7 +14,7 @@ from saefilter.rows.read import Source
 from saefilter.run.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.run.interrupt import Interrupted, stop_on_signals
 from saefilter.run.join import join_shards
-from saefilter.run.publish import refuse_existing
+from saefilter.run.publish import exclusive, refuse_existing
 from saefilter.run.scores import Scores
 from saefilter.run.shards import (
     SHARD_ROWS,
@@ -27,7 +27,7 @@ from saefilter.run.shards import (
     plan_shards,
 )
 from saefilter.run.summary import ScoreSummary, summarise
-from saefilter.run.workfolder import WorkFolder, exclusive, work_folder
+from saefilter.run.workfolder import WorkFolder, work_folder
 
 if TYPE_CHECKING:
     from saefilter.run.chunks import ChunkScorer, ScoreSettings

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saefilter.errors import SaefilterError
+from saefilter.run.integrity import parquet_content
+
+if TYPE_CHECKING:
+    from saefilter.rows.read import Source
 
 SCORES_VERSION = 1
 SUFFIX = ".scores.parquet"
@@ -98,6 +102,10 @@ class Provenance:
     the toxic set's calibration does not hold the reference's."""
     fingerprint: str = ""
     """Digest of everything that the scores depend on; see run/shards.py."""
+    content_sha256: str | None = None
+    """Of the rows, by `run/integrity.py`; None in files of before it was kept."""
+    versions: dict[str, str] | None = None
+    """Of the libraries that computed and wrote the scores."""
     scores_version: int = SCORES_VERSION
 
     def to_metadata(self) -> dict[bytes, bytes]:
@@ -134,7 +142,16 @@ class Scores:
             ) from error
         if METADATA_KEY not in metadata:
             raise SaefilterError("not a scores file of saefilter", where=str(path))
-        fields: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+        try:
+            fields: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+        except ValueError as error:
+            raise SaefilterError("its provenance is damaged", where=str(path)) from error
+        if "role" in fields:
+            raise SaefilterError(
+                f"holds {fields['role']} rows, not scores",
+                where=str(path),
+                remedy="Name the .scores.parquet file.",
+            )
         if fields.get("scores_version") != SCORES_VERSION:
             raise SaefilterError(
                 f"scores of version {fields.get('scores_version')}; this saefilter reads "
@@ -142,7 +159,38 @@ class Scores:
                 where=str(path),
                 remedy="Score the data again.",
             )
-        return cls(path, Provenance(**fields))
+        try:
+            return cls(path, Provenance(**fields))
+        except TypeError as error:
+            raise SaefilterError(
+                f"its provenance cannot be read ({error})", where=str(path)
+            ) from error
+
+    def check_belongs(self, source: Source) -> None:
+        """Raises SaefilterError when these are not the scores of that data."""
+        if source.sha256() != self.provenance.input_sha256:
+            raise SaefilterError(
+                f"{source.path} is not the data that {self.path} was made from (its content differs)",
+                remedy=f"Score it again: saefilter score {source.path} --overwrite",
+            )
+
+    def verify(self) -> None:
+        """Raises SaefilterError when its rows are not those that were written. Reads all of it."""
+        found = parquet_content(self.path)
+        recorded = self.provenance.content_sha256
+        if recorded is not None and found.hexdigest() != recorded:
+            raise SaefilterError(
+                "these scores were changed after they were made (their content hash is "
+                f"{found.hexdigest()[:12]}, {recorded[:12]} was recorded)",
+                where=str(self.path),
+                remedy="Run saefilter score again with --overwrite.",
+            )
+        if found.rows != self.provenance.rows:
+            raise SaefilterError(
+                f"{found.rows:,} rows where {self.provenance.rows:,} were scored",
+                where=str(self.path),
+                remedy="Run saefilter score again with --overwrite.",
+            )
 
     def read(self, columns: list[str]) -> pa.Table:
         """Some of its columns."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,40 +20,6 @@ MANIFEST_VERSION = 1
 def work_folder(output: Path) -> Path:
     """Where the shards of a scores file are until it is whole."""
     return output.with_name(output.name + ".shards")
-
-
-@contextmanager
-def exclusive(output: Path) -> Iterator[None]:
-    """Hold the right to write `output`. Raises SaefilterError when another run has it.
-
-    The operating system lets go of it when the process ends, however it ends. What a killed run left
-    half written is removed.
-    """
-    from filelock import FileLock, Timeout
-
-    path = output.with_name(f".{output.name}.lock")
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-        while not path.exists():  # another run has just ended and removed the file we locked
-            lock.release()
-            lock.acquire()
-    except Timeout:
-        raise SaefilterError(
-            f"another run is writing {output}",
-            remedy="Wait for it to end, or choose another name with -o.",
-        ) from None
-    except OSError as error:
-        raise SaefilterError(
-            f"cannot write {path} ({error.strerror or error})", remedy="Choose another folder."
-        ) from error
-    for leftover in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
-        leftover.unlink(missing_ok=True)  # of a run that was killed while it published
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
 
 
 @dataclass(frozen=True)

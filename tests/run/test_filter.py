@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.run.chunks import conversation_of
 from saefilter.run.filter import filter_file
+from saefilter.run.integrity import content_sha256
 from saefilter.run.scores import METADATA_KEY, SCHEMA, Provenance, Scores
 from saefilter.select.strategies import Selection
 
@@ -26,7 +28,7 @@ EVIDENCE = {
 }  # fmt: skip
 
 
-def write_scores(source: Source, path: Path) -> Scores:
+def write_scores(source: Source, path: Path, **changes: Any) -> Scores:
     """Scores whose distance is a fixed function of the row's number."""
     entries: list[dict[str, Any]] = []
     for row in source.rows():
@@ -48,8 +50,10 @@ def write_scores(source: Source, path: Path) -> Scores:
         "contrast", "mean", "assistant", 1024, "fp32", "cpu", len(entries), scored,
         len(entries) - scored, 0, 0, 100, 1.0, 50, "a note",
     )  # fmt: skip
+    table = pa.Table.from_pylist(entries, schema=SCHEMA)
+    made = replace(made, content_sha256=content_sha256(SCHEMA, [table]), **changes)
     with pq.ParquetWriter(path, SCHEMA) as writer:
-        writer.write_table(pa.Table.from_pylist(entries, schema=SCHEMA))
+        writer.write_table(table)
         writer.add_key_value_metadata(made.to_metadata())
     return Scores.open(path)
 

@@ -23,9 +23,10 @@ from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.run.chunks import ChunkScorer, ScoreSettings
 from saefilter.run.filter import filter_file
+from saefilter.run.publish import exclusive
 from saefilter.run.score import score_file
 from saefilter.run.scores import Scores
-from saefilter.run.workfolder import exclusive, work_folder
+from saefilter.run.workfolder import work_folder
 from saefilter.select.strategies import Selection
 
 SHARD_ROWS = 8
@@ -264,7 +265,7 @@ def test_two_runs_on_one_output_exclude_each_other(
 ) -> None:
     source, output = open_input(jsonl(some_rows()[:3])), tmp_path / "s.parquet"
     code = (
-        "import sys, pathlib; from saefilter.run.workfolder import exclusive\n"
+        "import sys, pathlib; from saefilter.run.publish import exclusive\n"
         "with exclusive(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

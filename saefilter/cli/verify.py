@@ -1,0 +1,74 @@
+"""`saefilter verify`: do artifacts belong together?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saefilter.cli import app
+from saefilter.cli import options as opt
+
+if TYPE_CHECKING:
+    from saefilter.run.verdict import Verdict
+
+MARKS = {"ok": "ok       ", "mismatch": "MISMATCH ", "not found": "not found"}
+ENDS = (
+    "All of it belongs together.",
+    "Something does not belong together.",
+    "What was found belongs together; not everything could be judged.",
+)
+
+
+@app.command(epilog="Example: saefilter verify data.filtered.parquet")
+def verify(
+    artifact: Annotated[
+        Path,
+        typer.Argument(
+            help="Scores, a filtered, dropped or quarantined file, a report.json or a toxic set."
+        ),
+    ],
+    input: Annotated[
+        str | None, typer.Option("--input", help="The data [where it was when it was scored].")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", help="The scores [beside the artifact].")
+    ] = None,
+    toxic_set: Annotated[
+        str | None, typer.Option("--toxic-set", help="File or name [the recorded name].")
+    ] = None,
+    as_json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Check by hashes that an artifact is unchanged and belongs to its data, scores and toxic set.
+
+    Exit code 0: all belongs together; 1: something does not; 2: it could not be judged.
+    """
+    from saefilter.run.verify import Given, verify
+
+    verdict = verify(artifact, Given(input, scores, toxic_set))
+    if as_json:
+        said = {
+            "artifact": str(artifact),
+            "kind": verdict.kind,
+            "exit_code": verdict.exit_code,
+            "checks": [asdict(check) for check in verdict.checks],
+        }
+        typer.echo(json.dumps(said, indent=2))
+    elif not quiet:
+        _print(verdict)
+    if verdict.exit_code:
+        raise typer.Exit(verdict.exit_code)
+
+
+def _print(verdict: Verdict) -> None:
+    from saefilter.report.console import safe
+
+    typer.echo(f"{safe(str(verdict.artifact))}: {verdict.kind}")
+    width = max(len(check.name) for check in verdict.checks)
+    for check in verdict.checks:
+        typer.echo(f"  {MARKS[check.status]}  {check.name:{width}}  {safe(check.says, 400)}")
+    typer.echo(ENDS[verdict.exit_code])

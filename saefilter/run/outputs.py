@@ -1,0 +1,171 @@
+"""The files that `filter` writes: their names, what they say of themselves, and the check of each.
+
+A Parquet file says in its metadata what made it. JSONL has no place for that; the report holds the
+hash of every file's bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saefilter import __version__
+from saefilter.errors import SaefilterError
+from saefilter.report.card import MARK
+from saefilter.rows.read import Source
+from saefilter.rows.tables import InputTable
+from saefilter.rows.write import (
+    PREFIX,
+    Annotations,
+    QuarantinedRow,
+    write_quarantined,
+    write_rows,
+)
+from saefilter.run.conserve import (
+    check_jsonl,
+    check_parquet,
+    check_quarantined,
+    entries_of,
+    expected_content,
+    row_hashes_sha256,
+)
+from saefilter.run.integrity import file_sha256
+from saefilter.run.publish import refuse_existing
+from saefilter.run.scores import METADATA_KEY, Scores
+from saefilter.select.strategies import Selection
+
+ARTIFACT_VERSION = 1
+"""Of the provenance in kept, dropped and quarantined Parquet files."""
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where everything goes, all beside the kept rows."""
+
+    kept: Path
+    dropped: Path
+    quarantined: Path
+    report_html: Path
+    report_json: Path
+    report_md: Path
+    card: Path
+    """Only on request; the name that the hub and `datasets` look for."""
+
+    @classmethod
+    def beside(cls, kept: Path) -> OutputPaths:
+        """`out.parquet` -> `out.dropped.parquet`, `out.report.html`, ..."""
+
+        def named(ending: str) -> Path:
+            return kept.with_name(kept.stem + ending)
+
+        return cls(
+            kept,
+            named(f".dropped{kept.suffix}"),
+            named(f".quarantined{kept.suffix}"),
+            named(".report.html"),
+            named(".report.json"),
+            named(".report.md"),
+            kept.with_name("README.md"),
+        )
+
+    def all(self) -> list[Path]:
+        return list(vars(self).values())
+
+    def wanted(self, card: bool) -> list[Path]:
+        """Those that a run may write."""
+        return [path for path in self.all() if card or path != self.card]
+
+    def refuse_existing(self, *, card: bool, overwrite: bool) -> None:
+        """Raises SaefilterError for the first file in the way; somebody's own README always is."""
+        if card and self.card.is_file():
+            start = self.card.read_text(encoding="utf-8", errors="replace")[:1000]
+            if MARK not in start:
+                raise SaefilterError(
+                    f"{self.card} is not a card of saefilter and is never replaced",
+                    remedy="Give the dataset a folder of its own: -o clean/train.parquet",
+                )
+        refuse_existing(self.wanted(card), overwrite=overwrite)
+
+
+def made_by(scores: Scores, selection: Selection) -> dict[str, Any]:
+    """What made the files, without times and places, so that equal input and settings give equal
+    bytes."""
+    made = asdict(scores.provenance)
+    for name in ("created", "seconds", "input_path", "spillover"):
+        made.pop(name)
+    return {
+        "artifact_version": ARTIFACT_VERSION,
+        "filtered_by": __version__,
+        "scores": made,
+        "selection": asdict(selection),
+    }
+
+
+@dataclass
+class CheckedWriter:
+    """Writes rows under temporary names and reads back what it wrote."""
+
+    rows: InputTable
+    hashes: list[str]
+    suffix: str
+    made_by: dict[str, Any]
+    written: dict[str, int] = field(default_factory=dict)
+    """Role of a file -> its rows."""
+
+    def write(
+        self, role: str, path: Path, positions: NDArray[np.int64], notes: Annotations | None = None
+    ) -> None:
+        """Raises SaefilterError when the file does not hold exactly the rows at `positions`."""
+        places = positions.tolist()
+        self.written[role] = len(places)
+        if self.suffix != ".parquet":
+            write_rows(self.rows, places, path, self.suffix, annotations=notes)
+            check_jsonl(path, role, self.rows, places, annotated=notes is not None)
+            return
+        content = expected_content(self.rows, places, notes)
+        ids = [self.rows.row_ids[i] for i in places]
+        metadata = self._metadata(role, ids, content)
+        write_rows(self.rows, places, path, self.suffix, annotations=notes, metadata=metadata)
+        check_parquet(path, role, len(places), content)
+
+    def write_quarantined(self, path: Path, quarantined: list[QuarantinedRow]) -> None:
+        """Raises SaefilterError when the file does not hold exactly these rows."""
+        ids = [row.index for row, _ in quarantined]
+        self.written["quarantined"] = len(ids)
+        write_quarantined(quarantined, path, self.suffix, self._metadata("quarantined", ids, None))
+        check_quarantined(entries_of(path, self.suffix), {i: self.hashes[i] for i in ids})
+
+    def _metadata(self, role: str, ids: list[int], content: str | None) -> dict[bytes, bytes]:
+        made = {
+            **self.made_by,
+            "role": role,
+            "rows": len(ids),
+            "row_hashes_sha256": row_hashes_sha256(self.hashes, ids),
+            "content_sha256": content,
+        }
+        return {METADATA_KEY: json.dumps(made).encode()}
+
+
+def file_record(path: Path, name: str, rows: int | None = None) -> dict[str, Any]:
+    """What the report keeps of a file that will be called `name`."""
+    record: dict[str, Any] = {
+        "name": name,
+        "sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
+    }
+    return record if rows is None else {**record, "rows": rows}
+
+
+def refuse_own_columns(rows: InputTable, source: Source) -> None:
+    """Raises SaefilterError when the input has columns that dropped rows get."""
+    taken = {PREFIX + name for name in Annotations._fields} & set(rows.table.column_names)
+    if taken:
+        raise SaefilterError(
+            f"{source.path} has the column {min(taken)!r}, which dropped rows get from saefilter",
+            remedy="Rename or remove it.",
+        )
