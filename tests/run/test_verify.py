@@ -170,6 +170,16 @@ def test_a_report_beside_other_files(folder: Path, tmp_path: Path) -> None:
         assert "input_sha256" in wrong(kept)["report and file"]
 
 
+def test_an_edited_report(folder: Path) -> None:
+    path = folder / "data.filtered.report.json"
+    report = json.loads(path.read_text())
+    report["counts"]["kept"] += 1
+    path.write_text(json.dumps(report))
+    found = wrong(verify(path, Given()))
+    assert list(found) == ["counts"]
+    assert f"kept {report['counts']['kept']}" in found["counts"]
+
+
 def test_missing_files_cannot_be_judged(folder: Path) -> None:
     (folder / "data.scores.parquet").unlink()
     verdict = verify(folder / "data.filtered.report.json", Given())
