@@ -66,6 +66,12 @@ def _verify(path: Path, given: Given) -> Verdict:
             verdict.kind = str(made["role"])
             _check_output(verdict, path, made)
             return _with_report(verdict, path, report, given, made["scores"])
+        if "scores" in made:
+            raise SaefilterError(
+                "written by a version of saefilter that recorded no hashes",
+                where=str(path),
+                remedy="Filter again.",
+            )
         verdict.kind = "scores"
         scores = Scores.open(path)
         verdict.attempt("content", lambda: _scores_are_whole(scores))
