@@ -75,7 +75,7 @@ def to_card(report: Report) -> str:
     parts += [
         "## Make it again",
         f"{percent(share)} of the scored rows were dropped. With saefilter "
-        f"{prose(report.version)} and the same input "
+        f"{code(report.version)} and the same input "
         f"(SHA-256 {code(report.input_sha256)}):",
         f"    {score_command(report)}\n    {filter_command(report)}",
     ]

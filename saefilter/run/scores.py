@@ -146,9 +146,9 @@ class Scores:
             fields: dict[str, Any] = json.loads(metadata[METADATA_KEY])
         except ValueError as error:
             raise SaefilterError("its provenance is damaged", where=str(path)) from error
-        if "role" in fields:
+        if "scores_version" not in fields:  # kept, dropped or quarantined rows
             raise SaefilterError(
-                f"holds {fields['role']} rows, not scores",
+                f"holds {fields.get('role', 'filtered')} rows, not scores",
                 where=str(path),
                 remedy="Name the .scores.parquet file.",
             )

@@ -63,4 +63,6 @@ class Verdict:
 
 
 def short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in sorted(value.items()))
     return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else str(value)

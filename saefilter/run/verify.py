@@ -66,6 +66,12 @@ def _verify(path: Path, given: Given) -> Verdict:
             verdict.kind = str(made["role"])
             _check_output(verdict, path, made)
             return _with_report(verdict, path, report, given, made["scores"])
+        if "scores" in made:
+            raise SaefilterError(
+                "written by a version of saefilter that recorded no hashes",
+                where=str(path),
+                remedy="Filter again.",
+            )
         verdict.kind = "scores"
         scores = Scores.open(path)
         verdict.attempt("content", lambda: _scores_are_whole(scores))
@@ -192,16 +198,20 @@ def _with_report(
             MISMATCH if differing else OK,
             f"they differ in {', '.join(differing)}" if differing else "made from the same",
         )
-    named = path.parent / str(origin.get("scores") or "")
-    scores = _scores(verdict, given, named if origin.get("scores") else None, path, recorded)
+    named = Path(str(origin["scores"])) if origin.get("scores") else None
+    scores = _scores(verdict, given, named, path, recorded)
     name = scores.provenance.input_path if scores else report.get("input")
-    source = _input(verdict, given, name, recorded["input_sha256"], path)
+    near = scores.path if scores else path
+    source = _input(verdict, given, name, recorded["input_sha256"], near)
     sound = _check_origin(verdict, source, given, recorded, path)
     parts = Parts.beside(report_path or path, report)
     if parts is None or scores is None:
         lacks = "the scores" if scores is None else "the files of all rows"
         verdict.add("conservation", NOT_FOUND, f"cannot be counted without {lacks}")
         return verdict
+    if report:
+        counts = {role: report["counts"][role] for role in ROLES}
+        verdict.compare("counts", parts.counts(), counts, "rows of each file")
     if verdict.attempt("conservation", lambda: check_conservation(parts, scores)) and sound:
         assert source is not None
         verdict.attempt("rows", lambda: check_rows(parts, scores, source))
@@ -244,11 +254,11 @@ def _scores(
 ) -> Scores | None:
     """The scores that were filtered by, when they are the right ones."""
     stem = artifact.name.partition(".filtered.")[0]
-    wanted = [given.scores] if given.scores else [named, artifact.with_name(stem + SUFFIX)]
-    path = next((path for path in wanted if path is not None and path.is_file()), None)
+    names = [named.name] if named else [stem + SUFFIX]
+    wanted = [artifact.with_name(names[0]), *map(Path, names)]
+    path = given.scores or next((path for path in wanted if path.is_file()), None)
     if path is None:
-        names = ", ".join(str(path) for path in wanted if path is not None)
-        verdict.add("scores", NOT_FOUND, f"{names} is not there; name it with --scores")
+        verdict.add("scores", NOT_FOUND, f"{wanted[0]} is not there; name it with --scores")
         return None
     try:
         scores = Scores.open(path)

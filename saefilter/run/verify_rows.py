@@ -47,6 +47,17 @@ class Parts:
             return None
         return cls(files["kept"], files["dropped"], files.get("quarantined"))
 
+    def counts(self) -> dict[str, int | None]:
+        """Rows of each file; None for one that cannot be read."""
+        found: dict[str, int | None] = {"quarantined": 0}
+        for role, path in vars(self).items():
+            if path is not None:
+                try:
+                    found[role] = _count(path)
+                except (pa.ArrowException, OSError):
+                    found[role] = None
+        return found
+
 
 @dataclass(frozen=True)
 class _Ids:

@@ -38,6 +38,7 @@ print("loaded:" + ",".join(name for name in {HEAVY!r} if name in sys.modules))
         ["features", "remove"],
         ["features", "steer"],
         ["geometry"],
+        ["verify"],
     ],
     ids=" ".join,
 )
@@ -62,3 +63,4 @@ def test_filtering_needs_no_model() -> None:
     code = "import saefilter.run.filter, saefilter.cli.filter, saefilter.run.score"
     assert loaded_after(code) <= {"scipy"}
     assert loaded_after("import saefilter.run.filter, saefilter.rows.inputs") == set()
+    assert loaded_after("import saefilter.run.verify, saefilter.cli.verify") == set()

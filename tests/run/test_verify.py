@@ -16,6 +16,7 @@ from test_filter import ROWS, write_scores
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.run.filter import filter_file
+from saefilter.run.scores import Scores
 from saefilter.run.verdict import Verdict
 from saefilter.run.verify import Given, verify
 from saefilter.select.strategies import Selection
@@ -168,6 +169,27 @@ def test_a_report_beside_other_files(folder: Path, tmp_path: Path) -> None:
     if suffix == ".parquet":
         kept = verify(folder / "data.filtered.parquet", Given())
         assert "input_sha256" in wrong(kept)["report and file"]
+
+
+def test_an_edited_report(folder: Path) -> None:
+    path = folder / "data.filtered.report.json"
+    report = json.loads(path.read_text())
+    report["counts"]["kept"] += 1
+    path.write_text(json.dumps(report))
+    found = wrong(verify(path, Given()))
+    assert list(found) == ["counts"]
+    assert f"kept {report['counts']['kept']}" in found["counts"]
+
+
+def test_rows_are_not_scores(jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    make(jsonl(ROWS))
+    with pytest.raises(SaefilterError, match="holds kept rows, not scores"):
+        Scores.open(tmp_path / "data.filtered.parquet")
+    kept = tmp_path / "data.filtered.parquet"
+    older = {b"saefilter": json.dumps({"scores": {}, "selection": {}}).encode()}
+    pq.write_table(pq.read_table(kept).replace_schema_metadata(older), kept)
+    with pytest.raises(SaefilterError, match="recorded no hashes"):
+        verify(kept, Given())
 
 
 def test_missing_files_cannot_be_judged(folder: Path) -> None:
