@@ -9,7 +9,7 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, output_console, warn
+from saefilter.cli.common import choose_preset, output_console, print_json, warn
 from saefilter.cli.score import run_score
 from saefilter.errors import SaefilterError
 
@@ -82,7 +82,7 @@ def filter_command(
         opened = _score_first(source, settings, what, quiet=quiet or as_json)
     result = filter_file(source, opened, target, selection, overwrite=overwrite)
     if as_json:
-        typer.echo(result.report.to_json(), nl=False)
+        print_json(result.report.to_json())
     elif not quiet:
         from saefilter.report.console import print_filter_result
 

@@ -11,7 +11,14 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
+from saefilter.cli.common import (
+    choose_preset,
+    one_of,
+    output_console,
+    print_json,
+    progress_bar,
+    warn,
+)
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
@@ -86,7 +93,7 @@ def score(
     warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=quiet or as_json)
     summary = run_score(source, target, settings, overwrite=overwrite, quiet=quiet or as_json)
     if as_json:
-        typer.echo(json.dumps(summary_json(summary), ensure_ascii=False, indent=2))
+        print_json(json.dumps(summary_json(summary), ensure_ascii=False, indent=2))
     elif not quiet:
         from saefilter.report.console import print_score_summary
 
