@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from saefilter.errors import SaefilterError
+from saefilter.report.wording import clean, json_safe, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """Print an error as one line and leave."""
-    typer.echo(f"saefilter: {' '.join(message.split())}", err=True)
+    """Print an error as one line and leave. It may quote names from anywhere."""
+    typer.echo(f"saefilter: {one_line(message)}", err=True)
     sys.exit(code)
 
 
@@ -34,16 +35,22 @@ def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
 
 
 def output_console() -> Console:
-    """Standard output; colours only on a terminal, NO_COLOR respected."""
-    from rich.console import Console
+    """Standard output; colours only on a terminal, NO_COLOR respected. What steers a terminal never
+    gets there, and nothing is markup, whoever forgot to think of it."""
+    from saefilter.report.console import SafeConsole
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    return SafeConsole(width=None if sys.stdout.isatty() else 110)
 
 
 def warn(message: str, *, quiet: bool = False) -> None:
-    """A line on standard error."""
+    """A line on standard error. It may quote names from anywhere."""
     if not quiet:
-        typer.echo(message, err=True)
+        typer.echo(clean(message), err=True)
+
+
+def print_json(text: str) -> None:
+    """JSON on standard output; what in its strings could steer a terminal is escaped."""
+    typer.echo(json_safe(text).rstrip("\n"))
 
 
 def choose_preset(

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
+from saefilter.cli.common import (
+    choose_preset,
+    one_of,
+    output_console,
+    print_json,
+    progress_bar,
+    warn,
+)
 from saefilter.cli.features import features
 from saefilter.errors import SaefilterError
 
@@ -41,7 +48,7 @@ def show(
 
     toxic_set = load_toxic_set(reference)
     if as_json:
-        typer.echo(toxic_set.to_json(), nl=False)
+        print_json(toxic_set.to_json())
         return
     print_toxic_set(output_console(), toxic_set, limit=limit)
 
@@ -93,7 +100,7 @@ def search(
     }
     if as_json:
         entries = [asdict(one) for one in found]
-        typer.echo(json.dumps({"features": entries, "neighbours": near}, ensure_ascii=False))
+        print_json(json.dumps({"features": entries, "neighbours": near}, ensure_ascii=False))
         return
     print_features(output_console(), found, near)
 

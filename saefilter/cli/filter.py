@@ -9,7 +9,7 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, output_console, warn
+from saefilter.cli.common import choose_preset, output_console, print_json, warn
 from saefilter.cli.score import run_score
 from saefilter.errors import SaefilterError
 
@@ -95,7 +95,7 @@ def filter_command(
         source_dataset=hub_name(input),
     )
     if as_json:
-        typer.echo(result.report.to_json(), nl=False)
+        print_json(result.report.to_json())
     elif not quiet:
         from saefilter.report.console import print_filter_result
 

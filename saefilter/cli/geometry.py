@@ -10,7 +10,14 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
+from saefilter.cli.common import (
+    choose_preset,
+    one_of,
+    output_console,
+    print_json,
+    progress_bar,
+    warn,
+)
 from saefilter.errors import SaefilterError
 
 if TYPE_CHECKING:
@@ -139,7 +146,7 @@ def geometry(
         html.write_text(geometry_html(report), encoding="utf-8")
         json_file.write_text(report.to_json(), encoding="utf-8")
     if as_json:
-        typer.echo(report.to_json(), nl=False)
+        print_json(report.to_json())
     elif not quiet:
         print_geometry(output_console(), report)
         output_console().print(f"\nReport: {page}")

@@ -12,6 +12,7 @@ from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import choose_preset, one_of
 from saefilter.errors import SaefilterError
+from saefilter.report.wording import clean
 
 if TYPE_CHECKING:
     from saefilter.encode.preflight import DataEstimate, Preflight
@@ -135,9 +136,9 @@ def _estimate(found: Preflight, name: str, options: RenderOptions) -> DataEstima
 def _print(found: Preflight, title: str, cost: DataEstimate | None) -> None:
     typer.echo(f"Preset {title}")
     for check in found.checks:
-        typer.echo(f"  {MARKS[check.status]}  {check.name:10} {check.says}")
+        typer.echo(clean(f"  {MARKS[check.status]}  {check.name:10} {check.says}"))
         if check.remedy and check.status != "ok":
-            typer.echo(f"        {'':10} {check.remedy}")
+            typer.echo(clean(f"        {'':10} {check.remedy}"))
     if found.placement is not None:
         for reason in found.placement.reasons:
             typer.echo(f"        {reason}")

@@ -10,7 +10,14 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
+from saefilter.cli.common import (
+    choose_preset,
+    one_of,
+    output_console,
+    print_json,
+    progress_bar,
+    warn,
+)
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
@@ -96,7 +103,7 @@ def score(
         shard_rows=shard_rows, quiet=quiet or as_json,
     )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(summary.to_fields(), ensure_ascii=False, indent=2))
+        print_json(json.dumps(summary.to_fields(), ensure_ascii=False, indent=2))
     elif not quiet:
         from saefilter.report.console import print_score_summary
 

@@ -9,7 +9,7 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, one_of, output_console, warn
+from saefilter.cli.common import choose_preset, one_of, output_console, print_json, warn
 from saefilter.errors import SaefilterError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def tokens(
     if rendered.problem:
         raise SaefilterError(rendered.problem, where=f"{input}:{wanted.line}")
     if as_json:
-        typer.echo(json.dumps(_as_json(rendered, windows, tokenizer), ensure_ascii=False, indent=1))
+        print_json(json.dumps(_as_json(rendered, windows, tokenizer), ensure_ascii=False, indent=1))
     else:
         _print(rendered, windows, tokenizer)
 

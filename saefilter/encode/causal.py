@@ -132,6 +132,8 @@ def load_causal_model(
             loaded = AutoModelForCausalLM.from_pretrained(
                 model,
                 revision=revision,
+                trust_remote_code=False,
+                use_safetensors=True,
                 dtype=DTYPES[dtype],
                 device_map=device_map or ({"": device} if device.type != "cpu" else None),
             ).eval()

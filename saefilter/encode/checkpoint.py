@@ -66,6 +66,7 @@ def truncated_checkpoint(
             wanted = wanted_tensors(list(index["weight_map"]), layers, text_only=text_only)
             weight_map = {tensor: index["weight_map"][tensor] for tensor in wanted}
             for shard in sorted(set(weight_map.values())):
+                _refuse_odd_name(shard, index_path)
                 path = find_file(model, shard, revision)
                 if path is None:
                     raise SaefilterError(
@@ -121,6 +122,18 @@ def commit_of(model: str, revision: str | None = None) -> str | None:
 
     path = try_to_load_from_cache(model, "config.json", revision=revision)
     return Path(path).parent.name if isinstance(path, str) else None
+
+
+def _refuse_odd_name(shard: Any, index_path: Path) -> None:
+    """A checkpoint's index comes from whoever made the model: its names must stay in its folder,
+    and must not be pickles."""
+    plain = isinstance(shard, str) and Path(shard).name == shard
+    if not plain or not shard.endswith(".safetensors"):
+        raise SaefilterError(
+            f"the index names {str(shard)[:80]!r} where a .safetensors file beside it was expected",
+            where=str(index_path),
+            remedy="Do not use this checkpoint.",
+        )
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def load_config(model: str, revision: str | None = None) -> Any:
 
     with hub_errors(model):
         try:
-            return AutoConfig.from_pretrained(model, revision=revision)
+            # False, not left out: transformers would ask on the terminal whether to run code
+            return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
         except (OSError, ValueError) as error:
             if (
                 isinstance(error.__cause__, Exception)

@@ -30,6 +30,8 @@ N_DROPPED = 50
 N_BORDERLINE = 10
 N_FEATURES = 25
 N_QUARANTINED = 100
+N_REASONS = 20
+OTHER_REASONS = "other reasons"
 N_BINS = 40
 TURN_CHARACTERS = 1500
 FLAG_LEVELS = ("95", "99", "99.9")
@@ -102,9 +104,7 @@ def build_report(
             QuarantinedView(row.index, row.line, reason, row.file)
             for row, reason in quarantined[:N_QUARANTINED]
         ],
-        quarantine_reasons=dict(
-            Counter(kind_of_reason(reason) for _, reason in quarantined).most_common()
-        ),
+        quarantine_reasons=_reasons(quarantined),
         notes=_notes(scores, len(quarantined), len(distance)),
         made_from={
             "scores": scores.path.name,
@@ -116,6 +116,15 @@ def build_report(
             "versions": {"saefilter": provenance.version, **(provenance.versions or {})},
         },
     )
+
+
+def _reasons(quarantined: Sequence[QuarantinedRow]) -> dict[str, int]:
+    """How many rows for each reason; the rare ones together, as rows can make up reasons."""
+    found = Counter(kind_of_reason(reason) for _, reason in quarantined).most_common()
+    counts = dict(found[:N_REASONS])
+    if rest := sum(count for _, count in found[N_REASONS:]):
+        counts[OTHER_REASONS] = counts.get(OTHER_REASONS, 0) + rest
+    return counts
 
 
 def kind_of_reason(reason: str) -> str:

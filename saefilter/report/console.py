@@ -6,16 +6,17 @@ Row text is untrusted: it is shown as plain text without control characters, nev
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from saefilter.report.wording import place
+from saefilter.report.wording import clean, one_line, place
 
 if TYPE_CHECKING:
     from saefilter.report.data import Report
@@ -25,6 +26,20 @@ if TYPE_CHECKING:
 BAR_WIDTH = 36
 HISTOGRAM_BINS = 12
 PREVIEW_CHARACTERS = 220
+
+
+class SafeConsole(Console):
+    """A console that shows control characters of no text, and reads no text as markup."""
+
+    def __init__(self, **options: Any):
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            # rich's own sequences are control segments; colours are styles
+            yield segment if segment.control else segment._replace(text=clean(segment.text))
 
 
 def safe(text: str, limit: int = PREVIEW_CHARACTERS) -> Text:
@@ -59,7 +74,7 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
             ("Scored ", "bold"),
             (f"{made.scored:,}", "bold"),
             f" of {made.rows:,} rows from ",
-            (made.input_path, "bold"),
+            (one_line(made.input_path), "bold"),
             f" in {made.seconds:.1f} s "
             f"({made.tokens:,} tokens, {made.tokens_per_second():,.0f} tokens/s, {made.device}, "
             f"{made.dtype})",
@@ -113,7 +128,8 @@ def _flagged(percentiles: np.ndarray[Any, Any], reference_rows: int) -> Text:
 
 def _closest(entry: dict[str, Any]) -> Group:
     head = Text.assemble(
-        (place(entry["line"], entry["file"]), "bold"), f"  distance {entry['distance']:.3f}"
+        (one_line(place(entry["line"], entry["file"])), "bold"),
+        f"  distance {entry['distance']:.3f}",
     )
     if entry["percentile"] is not None:
         head.append(f"  closer than {entry['percentile']:.1f}% of harmless samples", style="dim")
@@ -153,7 +169,7 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
             (f"{counts['dropped']:,}", "bold red"),
             " of ",
             (f"{counts['rows']:,}", "bold"),
-            f" rows of {report.input} ({_selection(report)})",
+            f" rows of {one_line(report.input)} ({_selection(report)})",
         )
     )
     console.print(

@@ -7,6 +7,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from saefilter.report.wording import json_safe
+
 REPORT_VERSION = 2
 """2 added `files` and `made_from`; version 1 is read as having neither."""
 
@@ -130,9 +132,8 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON text."""
-        return (
-            json.dumps(_finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        )
+        text = json.dumps(_finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False)
+        return json_safe(text) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -19,6 +19,8 @@ ROUGH_BELOW = 10
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # Embeddings, overrides and isolates reorder what a reader sees, so they are shown, not obeyed.
+# Line separators are line ends to some readers of JSON Lines, and marks turn words around.
+_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 _SCORING_TERMS = {
@@ -74,6 +76,16 @@ def clean(text: str) -> str:
     """Untrusted text without control characters; tabs and line ends stay, bidi controls show."""
     text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     return _REORDERING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+def one_line(text: str) -> str:
+    """Untrusted text that a terminal can show: on one line, without control characters."""
+    return " ".join(clean(text).split())
+
+
+def json_safe(text: str) -> str:
+    """JSON text with what could steer a terminal as escapes; they only stand within strings."""
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def rows_of(count: int) -> str:

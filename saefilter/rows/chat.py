@@ -8,11 +8,11 @@ tool calls) only that turn is marked, and what stands in its place is what is tr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jinja2.exceptions import TemplateError
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import TEXT, TOOLS, Conversation, Message, RowProblem
@@ -26,6 +26,8 @@ from saefilter.rows.render import (
 
 FIXED_DATE = "{%- macro strftime_now(format) -%}2025-01-01{%- endmacro -%}"
 """What templates that print today's date are told: scores must not change overnight."""
+HIDDEN = "\ue002"
+"""Stands for each letter of a special token that a row spells out."""
 SENTINEL = "\ue000{}\ue001"
 """Private-use characters around the message's number; rows that hold them are told apart."""
 
@@ -50,6 +52,8 @@ class ChatRenderer(PlainRenderer):
         self.special_texts = [
             entry.content for entry in tokenizer.added_tokens_decoder.values() if entry.special
         ]
+        longest_first = sorted(filter(None, self.special_texts), key=len, reverse=True)
+        self.spelled = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self.skeletons: dict[tuple[str, ...], list[str] | None] = {}
 
     def segments(self, conversation: Conversation) -> list[Segment]:
@@ -66,8 +70,11 @@ class ChatRenderer(PlainRenderer):
         tools = [message for message in conversation if message.role == TOOLS]
         messages = [message for message in conversation if message.role != TOOLS]
         marks = [trained[id(message)] for message in messages]
-        if any("\ue000" in message.content for message in messages):
-            raise RowProblem("it holds the private-use character U+E000, which is used internally")
+        for mark in ("\ue000", HIDDEN):
+            if any(mark in message.content for message in messages):
+                raise RowProblem(
+                    f"it holds the private-use character U+{ord(mark):04X}, which is used internally"
+                )
         try:
             real = self._rendered(messages, tools)
         except RowProblem:
@@ -100,7 +107,7 @@ class ChatRenderer(PlainRenderer):
                 tokenize=False,
                 add_generation_prompt=prompt,
             )
-        except (TemplateError, TypeError, KeyError, ValueError) as error:
+        except Exception as error:  # a template is a program, and the row may be anything
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise RowProblem(f"the chat template refuses it: {reason}") from None
         return text
@@ -145,7 +152,41 @@ class ChatRenderer(PlainRenderer):
             segments.append(Segment(real[start:end], True, template=True))
             done = end
         segments.append(Segment(real[done:], False, template=True))
-        return segments
+        spelled = self._spelled_out(messages, tools, real)
+        return _set_apart(segments, spelled) if spelled else segments
+
+    def _spelled_out(
+        self, messages: Sequence[Message], tools: Sequence[Message], real: str
+    ) -> list[tuple[int, int]]:
+        """Where in the rendered text a row, and not the template, writes the letters of a special
+        token: found by hiding them from the template."""
+        hidden = [
+            Message(m.role, self._hidden(m.content), m.train, self._hidden(dict(m.fields)))
+            for m in messages
+        ]
+        offered = [Message(m.role, m.content, m.train, self._hidden(dict(m.fields))) for m in tools]
+        if hidden == list(messages) and offered == list(tools):
+            return []
+        text = self._rendered(hidden, offered)
+        spans = [found.span() for found in re.finditer(f"{HIDDEN}+", text)]
+        pieces, done = [], 0
+        for start, end in spans:
+            pieces += [text[done:start], real[start:end]]
+            done = end
+        if "".join([*pieces, text[done:]]) != real:
+            raise RowProblem(
+                "it spells out a special token where the chat template changes the text"
+            )
+        return spans
+
+    def _hidden(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.spelled.sub(lambda found: HIDDEN * len(found[0]), value)
+        if isinstance(value, dict):
+            return {self._hidden(key): self._hidden(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._hidden(item) for item in value]
+        return value
 
     def tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[Tokens]:
         """Tokens of each row, as a trainer would make them of the whole text; where users' text
@@ -202,6 +243,23 @@ class ChatRenderer(PlainRenderer):
         if self.bos is not None and (self.writes_bos or self.wants_bos):
             return [self.bos], []
         return [], []
+
+
+def _set_apart(segments: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> list[Segment]:
+    """The segments, cut so that what lies in `spans` is no longer the template's."""
+    cut: list[Segment] = []
+    offset = 0
+    for text, trained, _template in segments:
+        done, stop = offset, offset + len(text)
+        for start, end in spans:
+            start, end = max(start, done), min(end, stop)
+            if start < end:
+                cut.append(Segment(text[done - offset : start - offset], trained, template=True))
+                cut.append(Segment(text[start - offset : end - offset], trained))
+                done = end
+        cut.append(Segment(text[done - offset :], trained, template=True))
+        offset = stop
+    return [segment for segment in cut if segment.text]
 
 
 def _composed(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from saefilter.rows.read import json_type
+from saefilter.rows.parse import json_type, parse_text
 
 TEXT = "text"
 """Role of a row that is one plain text: all of it is trained on."""
@@ -38,8 +38,18 @@ ROLES = {
 }
 
 
+REASON_CHARACTERS = 300
+
+
 class RowProblem(Exception):
-    """Why a row cannot be scored, in words for its quarantine entry."""
+    """Why a row cannot be scored, in words for its quarantine entry.
+
+    What they quote of the row may be of any length, so they are cut.
+    """
+
+    def __init__(self, reason: str):
+        cut = len(reason) > REASON_CHARACTERS
+        super().__init__(reason[: REASON_CHARACTERS - 1] + "…" if cut else reason)
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ def recognise(row: dict[str, Any]) -> Conversation:
             conversation = read(row)
             break
     else:
-        names = ", ".join(repr(name) for name in list(row)[:8])
+        names = ", ".join(repr(name[:24]) for name in list(row)[:8])
         raise RowProblem(
             f"no known format: the columns are {names}; expected 'messages', 'conversations', "
             "'prompt' and 'completion', 'instruction' and 'output', or 'text'"
@@ -136,10 +146,9 @@ FORMATS: tuple[tuple[tuple[str, ...], Callable[[dict[str, Any]], Conversation]],
 def _decoded(column: str, value: Any) -> list[Any]:
     """A list of turns, also when a CSV cell or a string column holds it as JSON."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise RowProblem(f"'{column}' is a string that is not readable JSON: {error}") from None
+        value, problem = parse_text(value)
+        if problem:
+            raise RowProblem(f"'{column}' is a string that holds a damaged list: {problem}")
     if not isinstance(value, (list, tuple)):
         raise RowProblem(f"'{column}' is {json_type(value)}; a list of turns was expected")
     return list(value)

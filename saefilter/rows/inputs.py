@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -59,17 +59,41 @@ def hub_name(name: str | None) -> str | None:
 
 
 def _several(path: Path, folder: Path, found: list[Path]) -> Source:
-    parts = [
-        Source.open(p)
+    readable = [
+        p
         for p in sorted(found)
         if is_readable_name(p) and p.is_file() and not _hidden(p.relative_to(folder))
     ]
+    _refuse_links_out(readable, folder)
+    parts = [Source.open(p) for p in readable]
     if not parts:
         raise SaefilterError(
             f"{path} holds no file that can be read",
             remedy="Use .jsonl, .json, .csv, .parquet or .arrow files.",
         )
     return parts[0] if len(parts) == 1 else Sources.of(path, folder, parts)
+
+
+def _refuse_links_out(found: Iterable[Path], folder: Path) -> None:
+    """Raises SaefilterError for a link to a file elsewhere, or to one that is there already: who
+    made a folder has no say in what else of this machine is read, nor how often."""
+    home = folder.resolve()
+    allowed = [home]
+    if "snapshots" in home.parts:  # of the hub's cache, whose files are links to its blobs
+        repository = Path(*home.parts[: home.parts.index("snapshots")])
+        allowed.append(repository / "blobs")
+    seen: dict[Path, Path] = {}
+    for path in found:
+        real = path.resolve()
+        if not any(real.is_relative_to(place) for place in allowed):
+            raise SaefilterError(
+                f"{path} is a link to a file outside {folder}",
+                remedy="Name that file itself, or copy it there.",
+            )
+        if (first := seen.setdefault(real, path)) != path and allowed == [home]:
+            raise SaefilterError(
+                f"{first} and {path} are the same file", remedy="Remove one of them, it is a link."
+            )
 
 
 def _hidden(path: Path) -> bool:
@@ -135,6 +159,10 @@ def _fetched(url: str) -> Source:
         start = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
         found = [folder / _plain_name(os.path.relpath(name, start)) for name in names]
         for name, target in zip(names, found, strict=True):
+            # a store may name an object `a/../../b`
+            if ".." in target.relative_to(folder).parts or ".." in name.split("/"):
+                raise ValueError(f"{name!r} would not stay in its folder")
+        for name, target in zip(names, found, strict=True):
             if is_readable_name(target) and not target.exists():
                 with _appearing_whole(target) as temporary:
                     filesystem.get_file(name, str(temporary))
@@ -158,7 +186,10 @@ def _from_hub(name: str, config: str | None, revision: str | None, split: str | 
     from datasets import Dataset, load_dataset
 
     try:
-        data = load_dataset(name, config, revision=revision, split=split or "train")
+        # False is the default since datasets 3; an environment variable could change it there
+        data = load_dataset(
+            name, config, revision=revision, split=split or "train", trust_remote_code=False
+        )
     except Exception as error:  # datasets raises what its many readers raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SaefilterError(

@@ -21,12 +21,14 @@ from typing import IO, Any
 
 from saefilter.errors import SaefilterError
 from saefilter.plugins import READERS, load_plugin, plugin_names
+from saefilter.rows import limits
+from saefilter.rows.arrow import arrow_table, parquet_file, table_rows
+from saefilter.rows.parse import array_items, is_unicode, parse_line
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 TABLES = ("parquet", "arrow")
 """Kinds that have columns with types of their own, and their own compression."""
-READ_BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Row:
     error: str | None = None
     """Why it could not be read; None when it could."""
     raw: bytes = b""
-    """The line as it stands in the file, without its line end (JSONL only)."""
+    """The line as it stands in the file, without its line end (JSONL, and what could not be read);
+    of one that is too long, its beginning."""
     file: str | None = None
     """Which file it is from, where the input is several."""
 
@@ -73,6 +76,16 @@ class Source:
             raise SaefilterError(f"there is no file {path}", remedy="Check the name and folder.")
         if path.is_dir():
             raise SaefilterError(f"{path} is a folder where a file was expected")
+        if not path.is_file():  # reading a pipe or a device may never end
+            raise SaefilterError(
+                f"{path} is not a regular file",
+                remedy="Write what comes from a pipe to a file, or use - for standard input.",
+            )
+        if not is_unicode(str(path)):
+            raise SaefilterError(
+                f"the name of {path} is not UTF-8, and no report could name it",
+                remedy="Rename the file.",
+            )
         if not is_readable_name(path):
             raise SaefilterError(
                 f"{path.name} is not a kind of file that can be read",
@@ -107,9 +120,12 @@ class Source:
     def sha256(self) -> str:
         """Hash of the file's bytes, as hex."""
         digest = hashlib.sha256()
-        with open(self.path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        try:
+            with open(self.path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise _cannot_read(self.path, error) from error
         return digest.hexdigest()
 
     def rows(self, wanted: Collection[int] | None = None) -> Iterator[Row]:
@@ -143,14 +159,12 @@ class Source:
                 remedy="Download or compress the file again.",
             ) from error
         except OSError as error:
-            raise SaefilterError(
-                f"cannot be read ({error.strerror or error})", where=str(self.path)
-            ) from error
+            raise _cannot_read(self.path, error) from error
 
     def count_rows(self) -> int:
         """How many rows `rows()` will yield, counted without parsing where the format allows."""
         if self.kind == "parquet":
-            return int(_parquet_file(self.path).metadata.num_rows)
+            return int(parquet_file(self.path).metadata.num_rows)
         if self.kind == "arrow":
             return int(arrow_table(self.path).num_rows)
         if self.kind != "jsonl":
@@ -220,6 +234,10 @@ class Sources(Source):
         return file.path.relative_to(self.folder).as_posix()
 
 
+def _cannot_read(path: Path, error: OSError) -> SaefilterError:
+    return SaefilterError(f"cannot be read ({error.strerror or error})", where=str(path))
+
+
 def _suffixes(path: Path) -> tuple[str, str | None]:
     """The suffix that tells the format, and the compression."""
     suffixes = [suffix.lower() for suffix in path.suffixes] or [""]
@@ -236,13 +254,15 @@ def is_readable_name(path: Path) -> bool:
 
 
 def _open_bytes(path: Path, compression: str | None) -> IO[bytes]:
+    if compression is None:
+        return open(path, "rb")
     if compression == "gzip":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if compression == "zstd":
+        file: Any = gzip.open(path, "rb")  # noqa: SIM115 - closed by Expanding
+    else:
         import pyarrow as pa
 
-        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
-    return open(path, "rb")
+        file = pa.input_stream(str(path), compression="zstd")
+    return io.BufferedReader(limits.Expanding(file, path), 1 << 20)
 
 
 def _starts_with_bracket(path: Path, compression: str | None) -> bool:
@@ -253,54 +273,9 @@ def _starts_with_bracket(path: Path, compression: str | None) -> bool:
         return False  # reported when the rows are read
 
 
-def parse_line(raw: bytes) -> tuple[dict[str, Any] | None, str | None]:
-    """One JSONL line as (row, None), or (None, why it is not a row)."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return None, f"not UTF-8 (byte {error.start + 1} of the line is 0x{raw[error.start]:02x})"
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        return None, "not readable JSON: nested too deeply"
-    except ValueError as error:
-        return None, f"not readable JSON: {error}"
-    return _check_row(value, may_have_surrogates=b"\\u" in raw)
-
-
-def _check_row(value: Any, may_have_surrogates: bool) -> tuple[dict[str, Any] | None, str | None]:
-    if not isinstance(value, dict):
-        return None, f"a JSON object was expected, this is {json_type(value)}"
-    if not value:
-        return None, "the row is empty"
-    if may_have_surrogates:
-        try:
-            json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
-        except UnicodeEncodeError:
-            return None, "a text holds half of a surrogate pair, which is not valid Unicode"
-    return value, None
-
-
-def json_type(value: Any) -> str:
-    """What a value is, in the words of JSON, with its article."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, (int, float)):
-        return "a number"
-    if isinstance(value, str):
-        return "a string"
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    return f"a {type(value).__name__}"
-
-
 def jsonl_lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, bytes]]:
-    """Line numbers, from 1, and the lines that are not blank, stripped."""
-    for line, raw in enumerate(file, start=1):
+    """Line numbers, from 1, and the lines that are not blank, stripped; see bounded_lines."""
+    for line, raw in enumerate(limits.bounded_lines(file), start=1):
         if line == 1:
             if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
                 raise SaefilterError(
@@ -317,7 +292,8 @@ def _jsonl_rows(
     for index, (line, raw) in enumerate(jsonl_lines(file, path)):
         if wanted is None or index in wanted:
             data, error = parse_line(raw)
-            yield Row(index, line, data, error, raw)
+            kept = raw if len(raw) <= limits.ROW_BYTES else raw[: limits.KEPT_BYTES]
+            yield Row(index, line, data, error, kept)
 
 
 def _chosen(rows: Iterator[Row], wanted: Collection[int] | None) -> Iterator[Row]:
@@ -325,106 +301,108 @@ def _chosen(rows: Iterator[Row], wanted: Collection[int] | None) -> Iterator[Row
 
 
 def _json_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
-    try:
-        items = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise SaefilterError(
-            f"not readable JSON: {error}", where=str(path), remedy="One JSON array is expected."
-        ) from error
-    for index, value in enumerate(items):
-        data, problem = _check_row(value, may_have_surrogates=True)
-        yield Row(index, index + 1, data, problem)
+    for index, (data, problem, text) in enumerate(array_items(file, path)):
+        raw = text.encode("utf-8", "surrogateescape") if problem else b""
+        yield Row(index, index + 1, data, problem or None, raw)
+
+
+class _CsvLines:
+    """Lines of a CSV file for csv.reader, which asks for more while a quote is open."""
+
+    def __init__(self, file: IO[bytes], path: Path):
+        # surrogateescape keeps undecodable bytes visible, so that only their row is quarantined
+        self.text = io.TextIOWrapper(
+            file, encoding="utf-8-sig", errors="surrogateescape", newline=""
+        )
+        self.path = path
+        self.line = 0
+        self.record: list[str] = []
+        """The lines of the row that is being read."""
+        self.size = 0
+
+    def __iter__(self) -> _CsvLines:
+        return self
+
+    def __next__(self) -> str:
+        if not (line := self.text.readline(limits.ROW_BYTES + 1)):
+            raise StopIteration
+        self.line += 1
+        self.record.append(line)
+        self.size += len(line)
+        if self.size > limits.ROW_BYTES:
+            first = self.line - len(self.record) + 1
+            raise SaefilterError(
+                limits.too_long("a row"),
+                where=f"{self.path}:{first}",
+                remedy="Is a quote left open there?",
+            )
+        return line
+
+    def begin_row(self) -> None:
+        self.record.clear()
+        self.size = 0
+
+    def raw(self) -> bytes:
+        """The row as it stands in the file."""
+        return "".join(self.record).rstrip("\r\n").encode("utf-8", "surrogateescape")
 
 
 def _csv_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
-    csv.field_size_limit(2**31 - 1)
-    # surrogateescape keeps undecodable bytes visible, so that only their row is quarantined
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text)
-    try:
-        header = next(reader)
-    except StopIteration:
+    csv.field_size_limit(limits.ROW_BYTES)
+    lines = _CsvLines(file, path)
+    # strict: a quote left open at the end of the file would pass as a row with the rest as a text
+    reader = csv.reader(lines, strict=True)
+    header = _csv_header(reader, path)
+    if header is None:
         return
-    if len(set(header)) < len(header):
-        raise SaefilterError(
-            "two columns have the same name", where=f"{path}:1", remedy="Rename one of them."
-        )
     index = 0
     while True:
-        first_line = reader.line_num + 1
+        first_line = lines.line + 1
+        lines.begin_row()
+        problem = None
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Row(index, first_line, None, f"not readable CSV: {error}")
-            index += 1
-            continue
+            problem = f"not readable CSV: {error}"
+            fields = [""]
         if not fields:
             continue
-        data = dict(zip(header, fields, strict=False))
-        problem = None
-        if len(fields) != len(header):
+        if problem is None and len(fields) != len(header):
             problem = f"{len(fields)} fields where the header has {len(header)}"
-        elif any("\udc80" <= char <= "\udcff" for field in fields for char in field):
+        elif problem is None and not all(map(is_unicode, fields)):
             problem = "not UTF-8"
-        raw = ",".join(fields).encode("utf-8", "surrogateescape") if problem else b""
-        yield Row(index, first_line, None if problem else data, problem, raw)
+        if problem:
+            yield Row(index, first_line, None, problem, lines.raw())
+        else:
+            yield Row(index, first_line, dict(zip(header, fields, strict=True)))
         index += 1
 
 
-def _parquet_file(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _csv_header(reader: Iterator[list[str]], path: Path) -> list[str] | None:
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+        header = next(reader)
+    except StopIteration:
+        return None
+    except csv.Error as error:
+        raise SaefilterError(f"not readable CSV: {error}", where=f"{path}:1") from error
+    if len(set(header)) < len(header):
         raise SaefilterError(
-            f"not a readable Parquet file ({str(error).splitlines()[0]})",
-            where=str(path),
-            remedy="Write or download the file again.",
-        ) from error
-
-
-def arrow_table(path: Path) -> Any:
-    """An Arrow IPC file or stream, mapped into memory. Raises SaefilterError when it is neither."""
-    import pyarrow as pa
-
-    try:
-        mapped = pa.memory_map(str(path))
-        try:
-            return pa.ipc.open_file(mapped).read_all()
-        except pa.ArrowInvalid:
-            mapped.seek(0)
-            return pa.ipc.open_stream(mapped).read_all()
-    except (pa.ArrowException, OSError) as error:
+            "two columns have the same name", where=f"{path}:1", remedy="Rename one of them."
+        )
+    if not all(map(is_unicode, header)):
         raise SaefilterError(
-            f"not a readable Arrow file ({str(error).splitlines()[0]})",
-            where=str(path),
-            remedy="Write or download the file again.",
-        ) from error
+            "the names of the columns are not UTF-8",
+            where=f"{path}:1",
+            remedy="Convert the file to UTF-8.",
+        )
+    return header
 
 
 def _table_rows(source: Source) -> Iterator[Row]:
-    import pyarrow as pa
-
-    index = 0
-    try:
-        if source.kind == "parquet":
-            batches = _parquet_file(source.path).iter_batches(batch_size=READ_BATCH_ROWS)
-        else:
-            batches = iter(arrow_table(source.path).to_batches(max_chunksize=READ_BATCH_ROWS))
-        for batch in batches:
-            for data in batch.to_pylist():
-                yield Row(index, index + 1, data)
-                index += 1
-    except pa.ArrowException as error:
-        raise SaefilterError(
-            f"row {index + 1} or one soon after cannot be read ({str(error).splitlines()[0]})",
-            where=str(source.path),
-            remedy="Write or download the file again.",
-        ) from error
+    for index, found in enumerate(table_rows(source.path, source.kind)):
+        yield Row(index, index + 1, found.data, found.error, found.raw)
 
 
 def _plugin_rows(source: Source) -> Iterator[Row]:
@@ -433,7 +411,10 @@ def _plugin_rows(source: Source) -> Iterator[Row]:
     index = 0
     try:
         for index, data in enumerate(read(source.path)):
-            checked, problem = _check_row(data, may_have_surrogates=True)
+            try:  # the same limits as for rows of a JSON file; what JSON has not becomes text
+                checked, problem = parse_line(json.dumps(data, default=str).encode())
+            except (TypeError, ValueError, RecursionError) as error:
+                checked, problem = None, f"the row cannot be written as JSON ({error})"
             yield Row(index, index + 1, checked, problem)
     except SaefilterError:
         raise

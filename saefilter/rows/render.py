@@ -235,7 +235,11 @@ def _plain_content(message: Message) -> str:
     calls = message.fields.get("tool_calls")
     if not calls:
         return message.content
-    return "\n".join(filter(None, [message.content, json.dumps(calls, ensure_ascii=False)]))
+    return "\n".join(filter(None, [message.content, _json(calls)]))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _surroundings(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -270,7 +274,10 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, use_fast=True)
+        # False, not left out: transformers would ask on the terminal whether to run code
+        tokenizer = AutoTokenizer.from_pretrained(
+            model, revision=revision, use_fast=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise SaefilterError(
             f"the tokenizer of {model} cannot be loaded ({str(error).splitlines()[0]})",

@@ -19,7 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.read import TABLES, Source, arrow_table, json_type, jsonl_lines
+from saefilter.rows import limits
+from saefilter.rows.arrow import arrow_table, parquet_table
+from saefilter.rows.parse import json_type
+from saefilter.rows.read import TABLES, Source, jsonl_lines
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def read_table(source: Source, wanted: list[int]) -> InputTable:
 def _typed_table(source: Source) -> pa.Table:
     """The files' own columns and types; several files must agree but for columns that lack."""
     tables = [
-        pq.read_table(file.path) if file.kind == "parquet" else arrow_table(file.path)
+        parquet_table(file.path) if file.kind == "parquet" else arrow_table(file.path)
         for file in source.files
     ]
     try:
@@ -86,25 +89,72 @@ def _read_rows(source: Source, wanted: list[int]) -> InputTable:
         fitted, conflicts = _fit_columns(rows)
         return InputTable(fitted, [i for i in wanted if i not in conflicts], conflicts, lines)
     found = {row.index: row for row in source.rows(keep)}
-    fitted, conflicts = _fit_columns({index: row.data or {} for index, row in found.items()})
+    readable = {index: row.data for index, row in found.items() if row.data is not None}
+    fitted, conflicts = _fit_columns(readable)
+    # none, unless the scores are of a version that read less strictly
+    conflicts |= {i: row.error or "unreadable" for i, row in found.items() if row.data is None}
     own_lines = {index: row.raw for index, row in found.items()} if source.kind == "jsonl" else None
     return InputTable(fitted, [i for i in wanted if i not in conflicts], conflicts, own_lines)
 
 
 def _fit_columns(rows: dict[int, dict[str, Any]]) -> tuple[pa.Table, dict[int, str]]:
     """A table of the rows that agree in their types, and the others with their reasons."""
+    rows, conflicts = _without_sprawl(rows)
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     arrays = {name: _array([row.get(name) for row in rows.values()]) for name in names}
     misfits = [name for name, array in arrays.items() if array is None]
     if not misfits:
-        return pa.table(arrays), {}
-    conflicts: dict[int, str] = {}
+        return pa.table(arrays), conflicts
     for name in misfits:
         for row_id, reason in _column_conflicts(name, {i: r.get(name) for i, r in rows.items()}):
             conflicts.setdefault(row_id, reason)
     fitting = [row for row_id, row in rows.items() if row_id not in conflicts]
     # a column may hold nothing but nulls once its odd rows are gone; it keeps its name and place
     return pa.table({n: pa.array([row.get(n) for row in fitting]) for n in names}), conflicts
+
+
+def _without_sprawl(
+    rows: dict[int, dict[str, Any]],
+) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """The rows without those that bring more names than one table should have."""
+    names: dict[str, None] = {}
+    paths: dict[str, set[str]] = {}
+    refused: dict[int, str] = {}
+    for row_id, row in rows.items():
+        if not row.keys() <= names.keys():
+            if len(names.keys() | row.keys()) > limits.COLUMNS:
+                refused[row_id] = f"with it there would be more than {limits.COLUMNS:,} columns"
+                continue
+            names |= dict.fromkeys(row)
+        for name, value in row.items():
+            if not isinstance(value, (dict, list)):
+                continue
+            known = paths.setdefault(name, set())
+            new = _paths(value) - known
+            if len(known) + len(new) > limits.COLUMNS:
+                refused[row_id] = (
+                    f"with it column {name[:40]!r} would have more than {limits.COLUMNS:,} fields"
+                )
+                break
+            known |= new
+    if not refused:
+        return rows, {}
+    return {row_id: row for row_id, row in rows.items() if row_id not in refused}, refused
+
+
+def _paths(value: Any, path: str = "") -> set[str]:
+    """Where the fields of the objects in a value lie."""
+    if isinstance(value, list):
+        return {found for item in value if item for found in _paths(item, path)}
+    if not isinstance(value, dict):
+        return set()
+    found = set()
+    for name, item in value.items():
+        here = f"{path}/{name}"
+        found.add(here)
+        if isinstance(item, (dict, list)):
+            found |= _paths(item, here)
+    return found
 
 
 def _column_conflicts(name: str, values: dict[int, Any]) -> Iterable[tuple[int, str]]:
@@ -116,8 +166,9 @@ def _column_conflicts(name: str, values: dict[int, Any]) -> Iterable[tuple[int, 
         of_type.setdefault(types[row_id], []).append(value)
     accepted: list[Any] = []
     refused: set[str] = set()
-    for kind, found in sorted(of_type.items(), key=lambda item: -len(item[1])):
-        if kind != UNFIT and _fits([*accepted, *found]):
+    ranked = sorted(of_type.items(), key=lambda item: -len(item[1]))
+    for rank, (kind, found) in enumerate(ranked):
+        if kind != UNFIT and rank < MOST_TYPES and _fits([*accepted, *found]):
             accepted += found
         else:
             refused.add(kind)
@@ -130,10 +181,13 @@ def _column_conflicts(name: str, values: dict[int, Any]) -> Iterable[tuple[int, 
                 if here != usual
                 else (f"{here} whose inner types differ from those of most rows")
             )
-            yield row_id, f"column {name!r} is {detail}, which one table cannot hold"
+            yield row_id, f"column {name[:40]!r} is {detail}, which one table cannot hold"
 
 
 UNFIT = "unfit"
+MOST_TYPES = 64
+"""Types that are tried with each other, as each trial reads all values: no hostile file shall make
+it one trial per row."""
 
 
 def _inferred(value: Any) -> str:

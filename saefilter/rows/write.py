@@ -77,12 +77,17 @@ def _json_line(rows: InputTable, position: int, extra: dict[str, Any]) -> bytes:
     else:
         data = rows.table.slice(position, 1).to_pylist()[0]
     try:
-        return json.dumps({**data, **extra}, ensure_ascii=False).encode() + b"\n"
-    except TypeError as error:
+        return _json({**data, **extra}).encode() + b"\n"
+    except (TypeError, ValueError) as error:
         raise SaefilterError(
             f"row {rows.row_ids[position] + 1} cannot be written as JSON ({error})",
             remedy="Write Parquet: -o NAME.parquet",
         ) from error
+
+
+def _json(value: dict[str, Any]) -> str:
+    """JSON that any reader takes. Raises ValueError for NaN and infinity, which it does not have."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 class QuarantinedRow(NamedTuple):
@@ -128,5 +133,5 @@ def write_quarantined(
         write_parquet(pa.Table.from_pylist(entries, schema=schema), path, metadata)
     else:
         with open(path, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+            file.writelines(_json(entry) + "\n" for entry in entries)
     return len(entries)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.read import Source, parse_line
+from saefilter.rows.parse import parse_line
+from saefilter.rows.read import Source
 
 
 def test_jsonl_rows_carry_their_line_and_blank_lines_are_no_rows(tmp_path: Path) -> None:

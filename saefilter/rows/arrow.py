@@ -1,0 +1,142 @@
+"""Rows of Parquet and Arrow files. Their bytes are as untrusted as any text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from saefilter.errors import SaefilterError
+from saefilter.rows import limits
+
+READ_BATCH_ROWS = 1024
+
+
+class TableRow(NamedTuple):
+    """A row of a table, or why it cannot be read and what can be shown of it."""
+
+    data: dict[str, Any] | None
+    error: str | None = None
+    raw: bytes = b""
+
+
+def parquet_file(path: Path) -> Any:
+    """A Parquet file, opened. Raises SaefilterError when it is none."""
+    import pyarrow.parquet as pq
+
+    with _errors(path, "Parquet"):
+        file = pq.ParquetFile(path)
+        _check_names(file.schema_arrow, path)
+        return file
+
+
+def parquet_table(path: Path) -> Any:
+    """All of it. Raises SaefilterError when it cannot be read."""
+    with _errors(path, "Parquet"):
+        # not read_table: that makes columns of folder names such as `a=1`
+        return parquet_file(path).read()
+
+
+def arrow_table(path: Path) -> Any:
+    """An Arrow IPC file or stream, mapped into memory and checked. Raises SaefilterError."""
+    import pyarrow as pa
+
+    with _errors(path, "Arrow"):
+        mapped = pa.memory_map(str(path))
+        try:
+            reader = pa.ipc.open_file(mapped)
+        except pa.ArrowInvalid:
+            mapped.seek(0)
+            reader = pa.ipc.open_stream(mapped)
+        table = reader.read_all()
+        _check_names(table.schema, path)
+        # offsets in the file are believed by whoever reads the values: wrong ones show the memory
+        # of this process, or end it
+        table.validate(full=True)
+        return table
+
+
+def table_rows(path: Path, kind: str) -> Iterator[TableRow]:
+    """Rows in order. Raises SaefilterError where the file cannot be read on."""
+    with _errors(path, "Parquet" if kind == "parquet" else "Arrow"):
+        if kind == "parquet":
+            batches = parquet_file(path).iter_batches(batch_size=READ_BATCH_ROWS)
+        else:
+            batches = iter(arrow_table(path).to_batches(max_chunksize=READ_BATCH_ROWS))
+        for batch in batches:
+            yield from _rows(batch)
+
+
+def _rows(batch: Any) -> Iterator[TableRow]:
+    import pyarrow as pa
+
+    if batch.nbytes <= limits.ROW_BYTES:
+        try:
+            rows = batch.to_pylist()
+        except pa.ArrowException:
+            raise
+        except (ValueError, OverflowError, TypeError, RecursionError):
+            rows = None  # one of them; the others are fine
+        if rows is not None:
+            yield from map(TableRow, rows)
+            return
+    for number in range(batch.num_rows):
+        yield _row(batch.slice(number, 1))
+
+
+def _row(batch: Any) -> TableRow:
+    import pyarrow as pa
+
+    if batch.nbytes > limits.ROW_BYTES:
+        return TableRow(None, limits.too_long("the row"), _shown(batch))
+    try:
+        return TableRow(batch.to_pylist()[0])
+    except pa.ArrowException:
+        raise
+    except UnicodeDecodeError:
+        return TableRow(None, "not UTF-8", _shown(batch))
+    except (ValueError, OverflowError, TypeError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return TableRow(None, f"a value cannot be read: {reason[:200]}", _shown(batch))
+
+
+def _shown(batch: Any) -> bytes:
+    """What can be told of a row that cannot be read: its columns, texts as their bytes."""
+    import pyarrow as pa
+
+    found = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            value = column.view(
+                pa.binary() if pa.types.is_string(column.type) else pa.large_binary()
+            )
+            told = value.slice(0, 1).to_pylist()[0] or b""
+        else:
+            told = f"({column.type})".encode()
+        found.append(name.encode() + b": " + told[: limits.KEPT_BYTES])
+    return b"\n".join(found)
+
+
+def _check_names(schema: Any, path: Path) -> None:
+    names = schema.names
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SaefilterError(
+            f"two columns are named {twice[:40]!r}", where=str(path), remedy="Rename one of them."
+        )
+
+
+@contextmanager
+def _errors(path: Path, kind: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SaefilterError(
+            f"not a readable {kind} file ({reason[:300]})",
+            where=str(path),
+            remedy="Write or download the file again.",
+        ) from error

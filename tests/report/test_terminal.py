@@ -1,0 +1,95 @@
+"""Nothing that came from data, names or models steers a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from example import HOSTILE, hostile_report
+from rich.table import Table
+from rich.text import Text
+
+from saefilter.report.build import N_REASONS, OTHER_REASONS, _reasons
+from saefilter.report.console import SafeConsole, print_filter_result
+from saefilter.report.wording import json_safe, one_line
+from saefilter.rows.read import Row
+from saefilter.rows.write import QuarantinedRow
+from saefilter.run.filter import FilterResult, OutputPaths
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202eevil\u2066[red]bold[/red] :smile:\nsaefilter: fine"
+STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def shown(*things: object) -> str:
+    file = io.StringIO()
+    console = SafeConsole(file=file, width=200)
+    for thing in things:
+        console.print(thing)
+    return file.getvalue()
+
+
+def test_no_control_character_gets_through_a_console() -> None:
+    table = Table(title=EVIL)
+    table.add_column(EVIL)
+    table.add_row(EVIL)
+    for thing in (EVIL, Text(EVIL), Text.assemble(("a", "bold"), EVIL), table):
+        text = shown(thing)
+        assert not STEERS.search(text)
+        assert "[red]bold[/red] :smile:" in text
+
+
+def test_colours_still_work() -> None:
+    file = io.StringIO()
+    SafeConsole(file=file, force_terminal=True, no_color=False, color_system="standard").print(
+        Text("red", style="red")
+    )
+    assert "\x1b[31mred" in file.getvalue()
+
+
+def test_a_hostile_report_on_a_terminal() -> None:
+    paths = OutputPaths.beside(Path(f"{EVIL.replace('/', '-')}.parquet"))
+    file = io.StringIO()
+    print_filter_result(SafeConsole(file=file, width=150), FilterResult(paths, hostile_report()))
+    assert not STEERS.search(file.getvalue())
+
+
+def test_json_for_machines_is_the_same_and_steers_nothing() -> None:
+    value = {"a\x9b": EVIL, "b": HOSTILE + "\u2028\ud800x\udfff\ufeff"}
+    text = json_safe(json.dumps(value, ensure_ascii=False))
+    assert not STEERS.search(text)
+    assert "\u2028" not in text
+    assert json.loads(text) == value
+    text.encode()
+    assert not STEERS.search(hostile_report().to_json())
+
+
+def test_errors_are_one_line() -> None:
+    assert one_line(EVIL) == (
+        "]0;owned[2J31m [U+202E]evil[U+2066][red]bold[/red] :smile: saefilter: fine"
+    )
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".txt"])
+def test_a_files_name_reaches_the_terminal_without_its_escapes(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"\x1b]0;owned\x07\nsaefilter: all is well\x9b2J{suffix}"
+    path.write_text("{}\n")
+    found = subprocess.run(
+        [sys.executable, "-m", "saefilter", "tokens", str(path)], capture_output=True, cwd=tmp_path
+    )
+    said = found.stderr.decode()
+    assert found.returncode == 2
+    assert not STEERS.search(said)
+    assert len(said.splitlines()) <= 2  # the preset, and the error
+
+
+def test_made_up_reasons_do_not_flood_the_report() -> None:
+    entries = [QuarantinedRow(Row(i, i, None), f"reason {i // 2}") for i in range(500)]
+    counts = _reasons(entries)
+    assert len(counts) == N_REASONS + 1
+    assert counts[OTHER_REASONS] == 500 - 2 * N_REASONS
+    assert sum(counts.values()) == 500
