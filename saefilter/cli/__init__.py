@@ -42,6 +42,7 @@ def root(
 def commands() -> None:
     """Register the commands."""
     from saefilter.cli import (  # noqa: F401 - they register
+        check,
         features,
         featuresets,
         filter,

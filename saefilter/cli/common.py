@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from saefilter.config import read_setting
 from saefilter.errors import SaefilterError
 from saefilter.report.wording import clean, json_safe, one_line
 
@@ -67,36 +67,15 @@ def choose_preset(
         return None, "--model and --sae"
     if option:
         return option, "--preset"
-    for path, table in (
-        (Path("saefilter.toml"), ()),
-        (Path("pyproject.toml"), ("tool", "saefilter")),
-    ):
-        if path.exists():
-            name = _preset_in(path, table)
-            if name:
-                return name, str(path)
+    if (setting := read_setting("preset")) is not None:
+        if not isinstance(setting.value, str):
+            raise SaefilterError("'preset' must be a string", where=setting.file)
+        return setting.value, setting.file
     if name := os.environ.get("SAEFILTER_PRESET"):
         return name, "SAEFILTER_PRESET"
     from saefilter.encode.presets import DEFAULT_PRESET
 
     return DEFAULT_PRESET, "the default"
-
-
-def _preset_in(path: Path, table: tuple[str, ...]) -> str | None:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        values: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SaefilterError(f"not readable TOML ({error})", where=str(path)) from error
-    for key in table:
-        values = values.get(key, {})
-    name = values.get("preset") if isinstance(values, dict) else None
-    if name is not None and not isinstance(name, str):
-        raise SaefilterError("'preset' must be a string", where=str(path))
-    return name
 
 
 class ProgressBar:

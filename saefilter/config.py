@@ -1,0 +1,51 @@
+"""The project's settings: saefilter.toml, or [tool.saefilter] in pyproject.toml."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saefilter.errors import SaefilterError
+
+FILES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("saefilter.toml", ()),
+    ("pyproject.toml", ("tool", "saefilter")),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value and the file that it is from."""
+
+    value: Any
+    file: str
+
+
+def read_setting(name: str, folder: Path = Path()) -> Setting | None:
+    """The entry `name` of the first file in `folder` that has one; None where there is none.
+
+    Raises SaefilterError for a file that is not TOML.
+    """
+    for file, tables in FILES:
+        path = folder / file
+        if not path.is_file():
+            continue
+        values = _read(path)
+        for table in tables:
+            values = values.get(table, {}) if isinstance(values, dict) else {}
+        if isinstance(values, dict) and name in values:
+            return Setting(values[name], str(path))
+    return None
+
+
+def _read(path: Path) -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SaefilterError(f"not readable TOML ({error})", where=str(path)) from error

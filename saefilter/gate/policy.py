@@ -1,0 +1,108 @@
+"""The policy: what a dataset may be like. From flags, a file, or the default."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from saefilter.config import read_setting
+from saefilter.errors import SaefilterError
+
+SHARES = ("max_flagged", "at_fpr", "min_scored", "max_quarantined")
+NUMBERS = ("max_proximity", "max_spillover")
+KNOWN = (*SHARES, *NUMBERS)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Limits; None is no limit. Shares are in percent."""
+
+    max_flagged: float | None = None
+    """Of scored rows, those closer to toxic features than all but `at_fpr` of harmless rows."""
+    at_fpr: float = 5.0
+    """False-positive rate: the share of harmless reference rows that would be flagged."""
+    max_proximity: float | None = None
+    """Of any single row."""
+    max_spillover: float | None = None
+    """Predicted push on any toxic feature, beyond the reference's."""
+    min_scored: float | None = None
+    """Of all rows."""
+    max_quarantined: float | None = None
+    """Of all rows."""
+    origin: str = "the default policy"
+    """Where it is from."""
+
+    def limits(self) -> dict[str, float]:
+        """The rules that are asked for, by name."""
+        found = {name: getattr(self, name) for name in KNOWN if name != "at_fpr"}
+        return {name: limit for name, limit in found.items() if limit is not None}
+
+
+DEFAULT_POLICY = Policy(max_flagged=10.0, max_quarantined=5.0)
+"""Twice what harmless data have flagged (docs/check.md shows it on labelled data); and data of which
+one row in twenty cannot be read are not what their owner thinks they are."""
+
+
+def choose_policy(flags: Mapping[str, Any], folder: Path = Path()) -> Policy:
+    """The policy of the command's flags, which win over the `[check]` table of the project's settings;
+    the default policy where neither sets a limit. Flags that are None are not given.
+
+    Raises SaefilterError for what is no limit, naming the file.
+    """
+    setting = read_setting("check", folder)
+    found: dict[str, float] = {}
+    if setting is not None:
+        where = f"{setting.file} [check]"
+        if not isinstance(setting.value, dict):
+            raise SaefilterError("'check' must be a table", where=setting.file)
+        for key, value in setting.value.items():
+            name = str(key).replace("-", "_")
+            if name not in KNOWN:
+                raise SaefilterError(
+                    f"{key!r} is no rule", where=where, remedy=f"Known: {', '.join(KNOWN)}."
+                )
+            found[name] = _limit(name, value, where)
+    given = {
+        name: _limit(name, value, "--" + name.replace("_", "-"))
+        for name, value in flags.items()
+        if value is not None
+    }
+    origins = [setting.file] if found and setting is not None else []
+    if given:
+        origins.append("the command's flags")
+    policy = Policy(**{**found, **given}, origin=" and ".join(origins))
+    if not policy.limits():
+        return replace(DEFAULT_POLICY, at_fpr=policy.at_fpr)  # a rate alone limits nothing
+    return policy
+
+
+def _limit(name: str, value: Any, where: str) -> float:
+    """A number; a share in percent, given as "0.5%" or as a part of 1."""
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        in_percent = isinstance(value, str) and value.strip().endswith("%")
+        number = float(value.strip().rstrip("% ") if isinstance(value, str) else value)
+    except (TypeError, ValueError):
+        raise SaefilterError(
+            f"{value!r} is no {'share' if name in SHARES else 'number'}",
+            where=where,
+            remedy='Use "0.5%" or 0.005.' if name in SHARES else "Use a number such as 0.8.",
+        ) from None
+    if name in NUMBERS:
+        if not math.isfinite(number) or in_percent:
+            raise SaefilterError(f"{value!r} is not a finite number", where=where)
+        return number
+    share = number if in_percent else number * 100
+    if not 0 <= share <= 100:
+        raise SaefilterError(
+            f"the share {value!r} is not between 0% and 100%",
+            where=where,
+            remedy='5 % is "5%" or 0.05.',
+        )
+    if name == "at_fpr" and share in (0, 100):
+        raise SaefilterError("a false-positive rate is between 0% and 100%", where=where)
+    return round(share, 10)  # 0.07 is 7 %, not 7.000000000000001 %

@@ -1,0 +1,124 @@
+"""What a gate says of one dataset: measured value, limit and worst rows of each rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+DIGITS = 4
+
+
+def rounded(value: float) -> float:
+    """To four significant digits, once: the number that is compared is the one that is printed.
+
+    Digits that count from the first one on, and not decimals, keep one row in a million above zero.
+    """
+    return float(f"{value:.{DIGITS}g}")
+
+
+@dataclass(frozen=True)
+class WorstRow:
+    """A row to look at. Its file, labels and reason are untrusted."""
+
+    row_id: int
+    row_hash: str
+    file: str
+    """Path as a person would name it."""
+    line: int
+    """In a text file; the number of the row or item in others."""
+    has_lines: bool
+    """Whether `line` is a line of a text file."""
+    proximity: float | None
+    percentile: float | None
+    features: tuple[str, ...] = ()
+    """Labels of what brings it close, strongest first."""
+    reason: str | None = None
+    """Why it could not be scored."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}" if self.has_lines else f"{self.file} row {self.line}"
+
+
+@dataclass(frozen=True)
+class RuleVerdict:
+    """One rule's verdict."""
+
+    rule: str
+    """`max-flagged`, `max-proximity`, ..."""
+    measured: float
+    """Rounded; what is compared."""
+    limit: float
+    unit: str
+    """`%` or nothing."""
+    at_least: bool
+    """Whether the limit is the smallest value that passes, rather than the largest."""
+    detail: str
+    """What was counted, as a sentence. May quote labels, which are untrusted."""
+    count: int = 0
+    """How many rows there are to look at; `rows` has the worst of them."""
+    rows: tuple[WorstRow, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+    @property
+    def comparison(self) -> str:
+        """`5.2% > 5%`"""
+        passing, failing = (">=", "<") if self.at_least else ("<=", ">")
+        sign = passing if self.passed else failing
+        return f"{number(self.measured)}{self.unit} {sign} {number(self.limit)}{self.unit}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on one dataset."""
+
+    input: str
+    rows: int
+    scored: int
+    quarantined: int
+    preset: str
+    model: str
+    toxic_set: str
+    metric: str
+    policy: str
+    """Where the limits are from."""
+    rules: tuple[RuleVerdict, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return all(rule.passed for rule in self.rules)
+
+    @property
+    def failed_rules(self) -> list[RuleVerdict]:
+        return [rule for rule in self.rules if not rule.passed]
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """A dataset on which there is no verdict, and why."""
+
+    input: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the gate came to."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    unjudged: list[Unjudged] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0: all pass; 1: a dataset fails its policy; 2: there is no verdict on one."""
+        if self.unjudged:
+            return 2
+        return 0 if all(verdict.passed for verdict in self.verdicts) else 1
+
+
+def number(value: float) -> str:
+    """A measured value or a limit, with all its digits and no more."""
+    return f"{value:.10g}"

@@ -1,0 +1,142 @@
+"""The verdict as text for people, as Markdown for a job's summary, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from saefilter import __version__
+from saefilter.gate.verdict import Outcome, RuleVerdict, Verdict, WorstRow
+from saefilter.report.markdown import code, prose
+from saefilter.report.wording import json_safe, one_line, percentile_words, rows_of
+
+TEXT_ROWS = 10
+LABEL_CHARACTERS = 60
+SUMMARY_BYTES = 1_000_000
+"""GitHub refuses a job summary of more than 1 MiB."""
+CUT = "\n\nCut here: a summary cannot be longer. The text format has all of it.\n"
+
+
+def to_text(outcome: Outcome) -> str:
+    """For a terminal or a log."""
+    lines: list[str] = []
+    for verdict in outcome.verdicts:
+        lines += _text(verdict)
+    for unjudged in outcome.unjudged:
+        lines += [f"{one_line(unjudged.input)}: NO VERDICT", f"  {one_line(unjudged.error)}", ""]
+    return "\n".join([*lines, closing(outcome)]) + "\n"
+
+
+def _text(verdict: Verdict) -> list[str]:
+    state = "pass" if verdict.passed else "FAIL"
+    lines = [f"{one_line(verdict.input)}: {state}", f"  {counts(verdict)}"]
+    for rule in verdict.rules:
+        state = "pass" if rule.passed else "FAIL"
+        lines += [f"  {state}  {rule.rule:15}  {rule.comparison}", f"        {detail(rule)}"]
+        if not rule.passed and rule.rows:
+            lines += [f"        {heading(rule, TEXT_ROWS)}"]
+            lines += [f"          {row_words(row)}" for row in rule.rows[:TEXT_ROWS]]
+    lines += [f"  Note: {one_line(note)}" for note in verdict.notes]
+    return [*lines, f"  Limits: {one_line(verdict.policy)}", ""]
+
+
+def closing(outcome: Outcome) -> str:
+    """The last line: what it all came to."""
+    n = len(outcome.verdicts) + len(outcome.unjudged)
+    failed = sum(not verdict.passed for verdict in outcome.verdicts)
+    of = f" of {n}" if n > 1 else ""
+    if outcome.unjudged:
+        return f"No verdict on {len(outcome.unjudged)}{of}, {failed} failed."
+    if failed:
+        return f"Failed: {failed}{of}." if n > 1 else "The data fails the policy."
+    return f"All {n} pass." if n > 1 else "The data passes the policy."
+
+
+def counts(verdict: Verdict) -> str:
+    """What was looked at, and by which means."""
+    return one_line(
+        f"{rows_of(verdict.rows)}, {verdict.scored:,} scored, {verdict.quarantined:,} quarantined; "
+        f"preset {verdict.preset or verdict.model}, toxic set {verdict.toxic_set}, metric "
+        f"{verdict.metric}"
+    )
+
+
+def detail(rule: RuleVerdict) -> str:
+    """What was counted, as a sentence."""
+    return one_line(f"{rule.detail[0].upper()}{rule.detail[1:]}.")
+
+
+def heading(rule: RuleVerdict, shown: int) -> str:
+    """Over a rule's worst rows."""
+    total = max(rule.count, len(rule.rows))
+    shown = min(shown, len(rule.rows))
+    return "Worst rows:" if shown >= total else f"The worst {shown} of {rows_of(total)}:"
+
+
+def row_words(row: WorstRow) -> str:
+    """A row on one line."""
+    return f"{one_line(row.place)}  {why(row)}"
+
+
+def why(row: WorstRow) -> str:
+    """What is the matter with a row, on one line."""
+    if row.reason is not None:
+        return one_line(row.reason)
+    words = percentile_words(row.percentile) or f"proximity {row.proximity:.4g}"
+    labels = [one_line(label)[:LABEL_CHARACTERS] for label in row.features]
+    return f"{words} ({'; '.join(labels)})" if labels else words
+
+
+def to_markdown(outcome: Outcome) -> str:
+    """For a job's summary or a comment; under 1 MiB."""
+    parts = [f"## saefilter check\n\n**{closing(outcome)}**\n"]
+    for verdict in outcome.verdicts:
+        parts.append(f"### {code(verdict.input)}: {'pass' if verdict.passed else 'FAIL'}\n")
+        parts.append(prose(counts(verdict)) + "\n")
+        table = ["| rule | verdict | measured | |", "| --- | --- | --- | --- |"]
+        for rule in verdict.rules:
+            state = "pass" if rule.passed else "**FAIL**"
+            comparison = code(rule.comparison)
+            table.append(f"| {rule.rule} | {state} | {comparison} | {prose(detail(rule))} |")
+        parts.append("\n".join(table) + "\n")
+        for rule in verdict.failed_rules:
+            if rule.rows:
+                lines = [f"{rule.rule}: {prose(heading(rule, len(rule.rows)))}", ""]
+                lines += [f"- {code(row.place)}: {prose(why(row))}" for row in rule.rows]
+                parts.append("\n".join(lines) + "\n")
+        parts += [f"Note: {prose(one_line(note))}\n" for note in verdict.notes]
+        parts.append(f"Limits: {prose(one_line(verdict.policy))}\n")
+    for unjudged in outcome.unjudged:
+        parts.append(
+            f"### {code(unjudged.input)}: no verdict\n\n{prose(one_line(unjudged.error))}\n"
+        )
+    return cut_bytes("\n".join(parts))
+
+
+def cut_bytes(text: str, limit: int = SUMMARY_BYTES) -> str:
+    """A text of at most `limit` bytes of UTF-8, cut at the end of a line."""
+    raw = text.encode()
+    if len(raw) <= limit:
+        return text
+    kept = raw[: limit - len(CUT.encode())].decode("utf-8", "ignore")
+    return kept[: kept.rfind("\n") + 1].rstrip("\n") + CUT
+
+
+def to_json(outcome: Outcome) -> str:
+    """For machines."""
+    fields: dict[str, Any] = {
+        "version": __version__,
+        "passed": outcome.exit_code == 0,
+        "exit_code": outcome.exit_code,
+        "verdicts": [
+            {
+                **asdict(verdict),
+                "passed": verdict.passed,
+                "rules": [{**asdict(rule), "passed": rule.passed} for rule in verdict.rules],
+            }
+            for verdict in outcome.verdicts
+        ],
+        "unjudged": [asdict(unjudged) for unjudged in outcome.unjudged],
+    }
+    return json_safe(json.dumps(fields, ensure_ascii=False, indent=2, allow_nan=False)) + "\n"
