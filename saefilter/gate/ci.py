@@ -59,8 +59,9 @@ def _commands(outcome: Outcome) -> Iterator[tuple[int, str]]:
 
 def _command(file: str, line: int | None, title: str, message: str) -> str:
     where = f",line={line}" if line is not None else ""
-    path = _property(_relative(file))
-    return f"::error file={path}{where},title={_property(title)}::{_message(message)}"
+    path = _property(one_line(_relative(file)))
+    command = f"::error file={path}{where},title={_property(title)}::{_message(message)}"
+    return command.replace("##[", "## [")  # an older way to write commands, taken anywhere in a line
 
 
 def _message(text: str) -> str:
@@ -194,6 +195,7 @@ def _result(
 
 def _location(file: str, line: int | None) -> dict[str, Any]:
     path = _relative(file)
-    uri = Path(path).as_uri() if Path(path).is_absolute() else quote(path)
+    scheme = "file://" if Path(path).is_absolute() else ""
+    uri = scheme + quote(path, errors="replace")  # a name need not be Unicode
     region = {"region": {"startLine": line}} if line is not None else {}
     return {"physicalLocation": {"artifactLocation": {"uri": uri}, **region}}
