@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from saefilter.api import Filtered, filter, score
+    from saefilter.api import Filtered, check, filter, score
     from saefilter.errors import SaefilterError
     from saefilter.run.chunks import ChunkScorer, ScoreSettings
     from saefilter.run.scores import Scores
 
 __all__ = [
-    "ChunkScorer", "Filtered", "SaefilterError", "ScoreSettings", "Scores", "filter", "score",
+    "ChunkScorer", "Filtered", "SaefilterError", "ScoreSettings", "Scores", "check", "filter",
+    "score",
 ]  # fmt: skip
 
 _HOMES = {
+    "check": "saefilter.api",
     "filter": "saefilter.api",
     "score": "saefilter.api",
     "Filtered": "saefilter.api",

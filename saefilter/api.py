@@ -25,6 +25,7 @@ from saefilter.run.scores import SCORED, Scores
 from saefilter.select.strategies import Candidates, Selection, choose_dropped
 
 if TYPE_CHECKING:
+    from saefilter.gate.verdict import Verdict
     from saefilter.run.chunks import ChunkScorer, ScoreSettings
 
 PathLike = str | os.PathLike[str]
@@ -109,17 +110,69 @@ def filter(
     selection.check()
     with tempfile.TemporaryDirectory() as folder:
         held = hold(data, Path(folder))
-        if scores is None:
-            made = _settings(preset, toxic_set, metric, settings, scorer)
-            opened = _score(held, made, None, scorer=scorer)
-        else:
-            opened = scores if isinstance(scores, Scores) else Scores.open(Path(scores))
+        opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer)
         opened.check_belongs(held.source)
+        opened.verify()
         if output is not None:
             from saefilter.run.filter import filter_file
 
             filter_file(held.source, opened, Path(output), selection, overwrite=overwrite)
         return _taken_apart(held, opened, selection)
+
+
+def check(
+    data: Data,
+    scores: Scores | PathLike | None = None,
+    *,
+    max_flagged: str | float | None = None,
+    at_fpr: str | float | None = None,
+    max_proximity: float | None = None,
+    max_spillover: float | None = None,
+    min_scored: str | float | None = None,
+    max_quarantined: str | float | None = None,
+    preset: str | None = None,
+    toxic_set: PathLike | None = None,
+    metric: str | None = None,
+    settings: ScoreSettings | None = None,
+    scorer: ChunkScorer | None = None,
+) -> Verdict:
+    """Judge a dataset by limits: `check(...).passed`, and each rule's measured value and worst rows.
+
+    Limits are those of `saefilter check`: shares as "5%" or 0.05; without any, the project's settings
+    file or the default policy. The other arguments are those of `filter`.
+
+    Raises SaefilterError when the scores are of other data, or there is no verdict to be had.
+    """
+    from saefilter.gate.evaluate import evaluate
+    from saefilter.gate.policy import choose_policy
+
+    policy = choose_policy(
+        {
+            "max_flagged": max_flagged, "at_fpr": at_fpr, "max_proximity": max_proximity,
+            "max_spillover": max_spillover, "min_scored": min_scored,
+            "max_quarantined": max_quarantined,
+        }
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        held = hold(data, Path(folder))
+        given = (preset, toxic_set, metric, settings, scorer)
+        return evaluate(held.source, _scores_of(held, scores, *given), policy)
+
+
+def _scores_of(
+    held: Held,
+    scores: Scores | PathLike | None,
+    preset: str | None,
+    toxic_set: PathLike | None,
+    metric: str | None,
+    settings: ScoreSettings | None,
+    scorer: ChunkScorer | None,
+) -> Scores:
+    """The scores that are given, or new ones."""
+    if scores is None:
+        made = _settings(preset, toxic_set, metric, settings, scorer)
+        return _score(held, made, None, scorer=scorer)
+    return scores if isinstance(scores, Scores) else Scores.open(Path(scores))
 
 
 def _taken_apart(held: Held, scores: Scores, selection: Selection) -> Filtered:

@@ -61,7 +61,9 @@ def _command(file: str, line: int | None, title: str, message: str) -> str:
     where = f",line={line}" if line is not None else ""
     path = _property(one_line(_relative(file)))
     command = f"::error file={path}{where},title={_property(title)}::{_message(message)}"
-    return command.replace("##[", "## [")  # an older way to write commands, taken anywhere in a line
+    return command.replace(
+        "##[", "## ["
+    )  # an older way to write commands, taken anywhere in a line
 
 
 def _message(text: str) -> str:

@@ -1,0 +1,105 @@
+"""The Python API on each kind of data, with the real model."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from conftest import chat
+from datasets import Dataset
+
+import saefilter
+from saefilter import ChunkScorer, SaefilterError, Scores, ScoreSettings
+
+INSULT = "You people are worthless vermin and should all be driven out and killed."
+ROWS = [
+    *(chat(f"Question {i}?", "Boil the egg for eight minutes.") for i in range(8)),
+    chat("And them?", INSULT),
+    {"messages": [{"role": "user", "content": "no answer"}]},
+]
+
+
+@pytest.fixture(scope="module")
+def scorer() -> ChunkScorer:
+    return ChunkScorer.load(ScoreSettings("minilm", device="cpu"))
+
+
+def test_a_dataset_stays_a_dataset(scorer: ChunkScorer) -> None:
+    dataset = Dataset.from_list(ROWS)
+    scores = saefilter.score(dataset, scorer=scorer)
+    result = saefilter.filter(dataset, scores, drop_count=1)
+    assert isinstance(result.kept, Dataset)
+    assert result.kept.features == dataset.features
+    assert result.kept.to_list() == ROWS[:8]
+    assert result.dropped["messages"][0][1]["content"] == INSULT
+    assert list(result.quarantined) == [9]
+    assert (result.kept_ids, result.dropped_ids) == (list(range(8)), [8])
+    # a view of it is other data: shuffled rows, and a part
+    shuffled = dataset.shuffle(seed=1)
+    with pytest.raises(SaefilterError, match="is not the data"):
+        saefilter.filter(shuffled, scores, drop_count=1)
+    again = saefilter.filter(shuffled, drop_count=1, scorer=scorer)
+    assert again.dropped["messages"][0][1]["content"] == INSULT
+
+
+def test_tables_dicts_and_files_give_the_same_scores(scorer: ChunkScorer, tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    distances = [
+        saefilter.score(data, scorer=scorer).read(["distance"])["distance"].to_pylist()
+        for data in (ROWS, iter(ROWS), table, Dataset.from_list(ROWS))
+    ]
+    for other in distances[1:]:
+        assert other[:9] == pytest.approx(distances[0][:9], abs=1e-5)
+    taken = saefilter.filter(table, drop_frac=0.1, scorer=scorer)
+    assert isinstance(taken.kept, pa.Table)
+    assert taken.kept.schema == table.schema
+    assert taken.kept.equals(table.slice(0, 8))
+    listed = saefilter.filter(ROWS, drop_frac=0.1, scorer=scorer, output=tmp_path / "f.jsonl")
+    assert listed.dropped == [ROWS[8]]
+    assert len((tmp_path / "f.jsonl").read_text().splitlines()) == 8
+
+
+def test_scores_without_a_name_live_as_long_as_the_result(
+    scorer: ChunkScorer, tmp_path: Path
+) -> None:
+    scores = saefilter.score(ROWS, scorer=scorer)
+    path = scores.path
+    assert path.exists()
+    del scores
+    gc.collect()
+    assert not path.exists()
+    kept = saefilter.score(ROWS, scorer=scorer, output=tmp_path / "s.parquet")
+    assert kept.provenance == Scores.open(tmp_path / "s.parquet").provenance
+    with pytest.raises(SaefilterError, match="exists already"):
+        saefilter.score(ROWS, scorer=scorer, output=tmp_path / "s.parquet")
+
+
+def test_check_gives_a_verdict(scorer: ChunkScorer) -> None:
+    verdict = saefilter.check(ROWS, max_flagged="5%", max_quarantined=0.1, scorer=scorer)
+    assert [(rule.rule, rule.passed) for rule in verdict.rules] == [
+        ("max-flagged", False), ("max-quarantined", True),
+    ]  # fmt: skip
+    assert verdict.rules[0].rows[0].row_id == 8
+    assert saefilter.check(ROWS[:8], max_flagged="5%", scorer=scorer).passed
+
+
+@pytest.mark.parametrize("data", [3, {"messages": []}, None, [1, 2], [{"a": {1, 2}}]])
+def test_what_is_no_dataset_is_refused(scorer: ChunkScorer, data: Any) -> None:
+    with pytest.raises(SaefilterError):
+        saefilter.score(data, scorer=scorer)
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, saefilter; saefilter.score\n"
+        "assert not {'torch', 'transformers', 'sae_lens', 'datasets'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert set(saefilter.__all__) <= set(dir(saefilter))
+    with pytest.raises(AttributeError):
+        saefilter.nonsense  # noqa: B018
