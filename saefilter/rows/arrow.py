@@ -28,6 +28,9 @@ def parquet_file(path: Path) -> Any:
     with _errors(path, "Parquet"):
         file = pq.ParquetFile(path)
         _check_names(file.schema_arrow, path)
+        # memory is set aside by what the groups state
+        groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+        _check_count(sum(group.num_rows for group in groups), file.metadata.num_rows, path)
         return file
 
 
@@ -35,7 +38,10 @@ def parquet_table(path: Path) -> Any:
     """All of it. Raises SaefilterError when it cannot be read."""
     with _errors(path, "Parquet"):
         # not read_table: that makes columns of folder names such as `a=1`
-        return parquet_file(path).read()
+        file = parquet_file(path)
+        table = file.read()
+        _check_count(table.num_rows, file.metadata.num_rows, path)
+        return table
 
 
 def arrow_table(path: Path) -> Any:
@@ -61,11 +67,18 @@ def table_rows(path: Path, kind: str) -> Iterator[TableRow]:
     """Rows in order. Raises SaefilterError where the file cannot be read on."""
     with _errors(path, "Parquet" if kind == "parquet" else "Arrow"):
         if kind == "parquet":
-            batches = parquet_file(path).iter_batches(batch_size=READ_BATCH_ROWS)
+            file = parquet_file(path)
+            batches = file.iter_batches(batch_size=READ_BATCH_ROWS)
+            stated = file.metadata.num_rows
         else:
-            batches = iter(arrow_table(path).to_batches(max_chunksize=READ_BATCH_ROWS))
+            table = arrow_table(path)
+            batches = iter(table.to_batches(max_chunksize=READ_BATCH_ROWS))
+            stated = table.num_rows
+        found = 0
         for batch in batches:
+            found += batch.num_rows
             yield from _rows(batch)
+        _check_count(found, stated, path)
 
 
 def _rows(batch: Any) -> Iterator[TableRow]:
@@ -124,6 +137,16 @@ def _check_names(schema: Any, path: Path) -> None:
         twice = next(name for name in names if names.count(name) > 1)
         raise SaefilterError(
             f"two columns are named {twice[:40]!r}", where=str(path), remedy="Rename one of them."
+        )
+
+
+def _check_count(found: int, stated: int, path: Path) -> None:
+    """A damaged file's rows and its own count of them may differ; row ids rest on both."""
+    if found != stated:
+        raise SaefilterError(
+            f"it has {found:,} rows where it states {stated:,}",
+            where=str(path),
+            remedy="Write or download the file again.",
         )
 
 

@@ -275,6 +275,25 @@ def test_damaged_pages_are_an_error_for_rows_and_table(tmp_path: Path, damage: b
         read_table(Source.open(path), [0])
 
 
+def test_parquet_with_a_wrong_count_of_its_rows_is_an_error(tmp_path: Path) -> None:
+    """Found by fuzzing: row ids went wrong, and gigabytes were set aside for rows that are not."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a"] * 20}), path)
+    sound = path.read_bytes()
+    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+    places = [at for at in range(footer, len(sound)) if sound[at : at + 2] == b"\x16\x28"]
+    assert len(places) > 1  # 20, as thrift writes it: in the file's metadata and in the group's
+    refused = 0
+    for at in places:
+        path.write_bytes(sound[: at + 1] + b"\x2a" + sound[at + 2 :])
+        for read in (rows_of, lambda path: read_table(Source.open(path), [0])):
+            try:
+                read(path)
+            except SaefilterError as error:
+                refused += "where it states" in str(error)
+    assert refused >= 4
+
+
 def test_every_row_with_columns_of_its_own_does_not_fill_the_memory(
     jsonl: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
