@@ -109,7 +109,7 @@ def main() -> None:
     mode = sys.argv[1]
     corpus = Path(tempfile.mkdtemp(prefix="corpus-"))
     seeds(mode, corpus)
-    options = ["-timeout=25", "-rss_limit_mb=4096", "-max_len=65536", str(corpus)]
+    options = ["-timeout=120", "-rss_limit_mb=4096", "-max_len=65536", str(corpus)]
     atheris.Setup([sys.argv[0], *sys.argv[2:], *options], lambda data: one_input(mode, data))
     atheris.Fuzz()
 
