@@ -132,15 +132,23 @@ class Scores:
             ) from error
         if METADATA_KEY not in metadata:
             raise SaefilterError("not a scores file of saefilter", where=str(path))
-        fields: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-        if fields.get("scores_version") != SCORES_VERSION:
+        try:
+            fields: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+            version = fields.get("scores_version")
+            made = Provenance(**fields) if version == SCORES_VERSION else None
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise SaefilterError(
-                f"scores of version {fields.get('scores_version')}; this saefilter reads "
-                f"{SCORES_VERSION}",
+                f"its metadata are damaged ({str(error)[:100]})",
+                where=str(path),
+                remedy="Run saefilter score again with --overwrite.",
+            ) from error
+        if made is None:
+            raise SaefilterError(
+                f"scores of version {version}; this saefilter reads {SCORES_VERSION}",
                 where=str(path),
                 remedy="Score the data again.",
             )
-        return cls(path, Provenance(**fields))
+        return cls(path, made)
 
     def read(self, columns: list[str]) -> pa.Table:
         """Some of its columns."""
