@@ -5,11 +5,16 @@ Used by the tests and by benchmarks/soak.py. Everything is drawn from one seed.
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 SET_ASIDE, SCORED, EITHER = "quarantined", "scored", "either"
 WORDS = [
@@ -264,6 +269,28 @@ def lines(
         if line.raw.strip(b" \t\r\n"):
             count -= 1
             yield line
+
+
+def sound_files(rng: random.Random, folder: Path) -> dict[str, bytes]:
+    """A sound file of every kind, as bytes."""
+    rows = [{"text": row.get("text", "a"), "n": i} for i, row in enumerate(
+        base_row(rng) for _ in range(20))]  # fmt: skip
+    table = pa.Table.from_pylist(rows)
+    jsonl = b"\n".join(json.dumps(row).encode() for row in rows)
+    pq.write_table(table, folder / "x.parquet")
+    with pa.ipc.new_file(folder / "x.arrow", table.schema) as writer:
+        writer.write(table)
+    with pa.output_stream(folder / "x.zst", compression="zstd") as file:
+        file.write(jsonl)
+    return {
+        "a.jsonl": jsonl,
+        "a.json": json.dumps(rows).encode(),
+        "a.csv": b"text,n\n" + b"".join(b'"%d ""x"", y",%d\r\n' % (i, i) for i in range(20)),
+        "a.jsonl.gz": gzip.compress(jsonl),
+        "a.jsonl.zst": (folder / "x.zst").read_bytes(),
+        "a.parquet": (folder / "x.parquet").read_bytes(),
+        "a.arrow": (folder / "x.arrow").read_bytes(),
+    }
 
 
 def mutated(rng: random.Random, content: bytes) -> bytes:

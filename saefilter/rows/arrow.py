@@ -11,6 +11,9 @@ from saefilter.errors import SaefilterError
 from saefilter.rows import limits
 
 READ_BATCH_ROWS = 1024
+PARQUET_BATCH_ROWS = 64
+"""Fewer: a text of a dictionary is written out for each row before its size can be seen."""
+BATCH_BYTES = 256 << 20
 
 
 class TableRow(NamedTuple):
@@ -27,7 +30,10 @@ def parquet_file(path: Path) -> Any:
 
     with _errors(path, "Parquet"):
         file = pq.ParquetFile(path)
-        _check_names(file.schema_arrow, path)
+        _check_schema(file.schema_arrow, file.metadata.num_rows, path)
+        # memory is set aside by what the groups state
+        groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+        _check_count(sum(group.num_rows for group in groups), file.metadata.num_rows, path)
         return file
 
 
@@ -35,7 +41,10 @@ def parquet_table(path: Path) -> Any:
     """All of it. Raises SaefilterError when it cannot be read."""
     with _errors(path, "Parquet"):
         # not read_table: that makes columns of folder names such as `a=1`
-        return parquet_file(path).read()
+        file = parquet_file(path)
+        table = file.read()
+        _check_count(table.num_rows, file.metadata.num_rows, path)
+        return table
 
 
 def arrow_table(path: Path) -> Any:
@@ -50,7 +59,7 @@ def arrow_table(path: Path) -> Any:
             mapped.seek(0)
             reader = pa.ipc.open_stream(mapped)
         table = reader.read_all()
-        _check_names(table.schema, path)
+        _check_schema(table.schema, table.num_rows, path)
         # offsets in the file are believed by whoever reads the values: wrong ones show the memory
         # of this process, or end it
         table.validate(full=True)
@@ -61,17 +70,44 @@ def table_rows(path: Path, kind: str) -> Iterator[TableRow]:
     """Rows in order. Raises SaefilterError where the file cannot be read on."""
     with _errors(path, "Parquet" if kind == "parquet" else "Arrow"):
         if kind == "parquet":
-            batches = parquet_file(path).iter_batches(batch_size=READ_BATCH_ROWS)
+            file = parquet_file(path)
+            batches = file.iter_batches(batch_size=_batch_rows(file.metadata, path.stat().st_size))
+            stated = file.metadata.num_rows
         else:
-            batches = iter(arrow_table(path).to_batches(max_chunksize=READ_BATCH_ROWS))
+            table = arrow_table(path)
+            batches = _arrow_batches(table)
+            stated = table.num_rows
+        found = 0
         for batch in batches:
+            found += batch.num_rows
             yield from _rows(batch)
+        _check_count(found, stated, path)
+
+
+def _arrow_batches(table: Any) -> Iterator[Any]:
+    for start in range(0, table.num_rows, READ_BATCH_ROWS):
+        yield from table.slice(start, READ_BATCH_ROWS).to_batches()
+
+
+def _batch_rows(metadata: Any, file_size: int) -> int:
+    """Rows to decode at once: fewer where a group is so compressible that one value may be most of
+    it, and be meant by every row.
+
+    Asked of whole groups: for a damaged footer, pyarrow's accessors of single columns end the
+    process.
+    """
+    fewest = PARQUET_BATCH_ROWS
+    for number in range(metadata.num_row_groups):
+        size = metadata.row_group(number).total_byte_size
+        if size > limits.EXPANSION * file_size:
+            fewest = min(fewest, max(1, BATCH_BYTES // size))
+    return fewest
 
 
 def _rows(batch: Any) -> Iterator[TableRow]:
     import pyarrow as pa
 
-    if batch.nbytes <= limits.ROW_BYTES:
+    if _decoded_bytes(batch) <= limits.ROW_BYTES:
         try:
             rows = batch.to_pylist()
         except pa.ArrowException:
@@ -85,9 +121,25 @@ def _rows(batch: Any) -> Iterator[TableRow]:
         yield _row(batch.slice(number, 1))
 
 
+def _decoded_bytes(batch: Any) -> int:
+    """At most what its values take; a dictionary's text may be there once and meant a million
+    times."""
+    shared: int = sum(c.dictionary.nbytes for c in batch.columns if _has_dictionary(c))
+    return int(batch.nbytes) + shared * int(batch.num_rows)
+
+
+def _has_dictionary(column: Any) -> bool:
+    import pyarrow as pa
+
+    found: bool = pa.types.is_dictionary(column.type)
+    return found
+
+
 def _row(batch: Any) -> TableRow:
     import pyarrow as pa
 
+    columns = [c.dictionary_decode() if _has_dictionary(c) else c for c in batch.columns]
+    batch = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
     if batch.nbytes > limits.ROW_BYTES:
         return TableRow(None, limits.too_long("the row"), _shown(batch))
     try:
@@ -118,12 +170,28 @@ def _shown(batch: Any) -> bytes:
     return b"\n".join(found)
 
 
-def _check_names(schema: Any, path: Path) -> None:
+def _check_schema(schema: Any, n_rows: int, path: Path) -> None:
     names = schema.names
+    if n_rows > max(limits.ROWS_FROM, limits.EXPANSION * path.stat().st_size):
+        raise SaefilterError(
+            f"it states {n_rows:,} rows in {path.stat().st_size:,} bytes",
+            where=str(path),
+            remedy="That is damage, or a bomb; write the file again.",
+        )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise SaefilterError(
             f"two columns are named {twice[:40]!r}", where=str(path), remedy="Rename one of them."
+        )
+
+
+def _check_count(found: int, stated: int, path: Path) -> None:
+    """A damaged file's rows and its own count of them may differ; row ids rest on both."""
+    if found != stated:
+        raise SaefilterError(
+            f"it has {found:,} rows where it states {stated:,}",
+            where=str(path),
+            remedy="Write or download the file again.",
         )
 
 

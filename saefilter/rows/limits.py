@@ -25,6 +25,9 @@ EXPANSION = 200
 EXPANSION_FROM = 1 << 30
 """Decompressed bytes up to which nobody asks."""
 
+ROWS_FROM = 1_000_000
+"""Rows of a table up to which nobody asks; beyond, more than EXPANSION per byte of file is a bomb."""
+
 
 def mebibytes(size: int) -> str:
     """`64 MiB`."""

@@ -10,6 +10,7 @@ import codecs
 import json
 import math
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -23,8 +24,8 @@ DEEP = "nested too deeply"
 HALF = "a text holds half of a surrogate pair, which is not valid Unicode"
 
 
-class _Decoder:
-    """json's decoder, which also notes what json lets pass."""
+class _Decoder(threading.local):
+    """json's decoder, which also notes what json lets pass; one per thread, as it keeps the note."""
 
     def __init__(self) -> None:
         self.flaw: str | None = None

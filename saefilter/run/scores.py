@@ -144,27 +144,27 @@ class Scores:
             raise SaefilterError("not a scores file of saefilter", where=str(path))
         try:
             fields: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-        except ValueError as error:
-            raise SaefilterError("its provenance is damaged", where=str(path)) from error
-        if "scores_version" not in fields:  # kept, dropped or quarantined rows
+            version = fields.get("scores_version")
+            made = Provenance(**fields) if version == SCORES_VERSION else None
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise SaefilterError(
+                f"its metadata are damaged ({str(error)[:100]})",
+                where=str(path),
+                remedy="Run saefilter score again with --overwrite.",
+            ) from error
+        if made is not None:
+            return cls(path, made)
+        if version is None:  # kept, dropped or quarantined rows
             raise SaefilterError(
                 f"holds {fields.get('role', 'filtered')} rows, not scores",
                 where=str(path),
                 remedy="Name the .scores.parquet file.",
             )
-        if fields.get("scores_version") != SCORES_VERSION:
-            raise SaefilterError(
-                f"scores of version {fields.get('scores_version')}; this saefilter reads "
-                f"{SCORES_VERSION}",
-                where=str(path),
-                remedy="Score the data again.",
-            )
-        try:
-            return cls(path, Provenance(**fields))
-        except TypeError as error:
-            raise SaefilterError(
-                f"its provenance cannot be read ({error})", where=str(path)
-            ) from error
+        raise SaefilterError(
+            f"scores of version {version}; this saefilter reads {SCORES_VERSION}",
+            where=str(path),
+            remedy="Score the data again.",
+        )
 
     def check_belongs(self, source: Source) -> None:
         """Raises SaefilterError when these are not the scores of that data."""

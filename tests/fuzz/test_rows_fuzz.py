@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import re
@@ -11,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from checkpoints import TEMPLATE_TOKENS, chat_tokenizer
-from damage import EITHER, SCORED, SET_ASIDE, base_row, damaged_line, lines, mutated
+from damage import EITHER, SCORED, SET_ASIDE, damaged_line, lines, mutated, sound_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -200,34 +198,12 @@ def test_every_row_is_kept_dropped_or_quarantined(
     json.loads((tmp_path / "out.report.json").read_text(encoding="utf-8"))
 
 
-def files(rng: random.Random, folder: Path) -> dict[str, bytes]:
-    """A sound file of every kind, as bytes."""
-    rows = [{"text": row.get("text", "a"), "n": i} for i, row in enumerate(
-        base_row(rng) for _ in range(20))]  # fmt: skip
-    table = pa.Table.from_pylist(rows)
-    jsonl = b"\n".join(json.dumps(row).encode() for row in rows)
-    pq.write_table(table, folder / "x.parquet")
-    with pa.ipc.new_file(folder / "x.arrow", table.schema) as writer:
-        writer.write(table)
-    with pa.output_stream(folder / "x.zst", compression="zstd") as file:
-        file.write(jsonl)
-    return {
-        "a.jsonl": jsonl,
-        "a.json": json.dumps(rows).encode(),
-        "a.csv": b"text,n\n" + b"".join(b'"%d ""x"", y",%d\r\n' % (i, i) for i in range(20)),
-        "a.jsonl.gz": gzip.compress(jsonl),
-        "a.jsonl.zst": (folder / "x.zst").read_bytes(),
-        "a.parquet": (folder / "x.parquet").read_bytes(),
-        "a.arrow": (folder / "x.arrow").read_bytes(),
-    }
-
-
 @pytest.mark.parametrize(
     "name", ["a.jsonl", "a.json", "a.csv", "a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a.arrow"]
 )
 def test_damaged_files_are_rows_or_one_error(tmp_path: Path, name: str) -> None:
     rng = random.Random(name)
-    sound = files(rng, tmp_path)[name]
+    sound = sound_files(rng, tmp_path)[name]
     outcome: Counter[str] = Counter()
     for _ in range(150):
         (tmp_path / name).write_bytes(mutated(rng, sound))

@@ -275,6 +275,64 @@ def test_damaged_pages_are_an_error_for_rows_and_table(tmp_path: Path, damage: b
         read_table(Source.open(path), [0])
 
 
+def test_parquet_with_a_wrong_count_of_its_rows_is_an_error(tmp_path: Path) -> None:
+    """Found by fuzzing: row ids went wrong, and gigabytes were set aside for rows that are not."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a"] * 20}), path)
+    sound = path.read_bytes()
+    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+    places = [at for at in range(footer, len(sound)) if sound[at : at + 2] == b"\x16\x28"]
+    assert len(places) > 1  # 20, as thrift writes it: in the file's metadata and in the group's
+    refused = 0
+    for at in places:
+        path.write_bytes(sound[: at + 1] + b"\x2a" + sound[at + 2 :])
+        for read in (rows_of, lambda path: read_table(Source.open(path), [0])):
+            try:
+                read(path)
+            except SaefilterError as error:
+                refused += "where it states" in str(error)
+    assert refused >= 4
+
+
+def test_tables_of_more_rows_than_bytes_allow_are_refused(tmp_path: Path) -> None:
+    """Found by fuzzing: rows without a value take no space, and any number of them can be stated."""
+    nothing = pa.table({"text": pa.nulls(3_000_000)})
+    write_arrow(tmp_path / "a.arrow", nothing)
+    pq.write_table(nothing, tmp_path / "a.parquet")
+    for suffix in ("arrow", "parquet"):
+        with pytest.raises(SaefilterError, match="it states 3,000,000 rows in"):
+            rows_of(tmp_path / f"a.{suffix}")
+
+
+MANY_COPIES = """
+import resource, sys
+from saefilter.rows.read import Source
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(sum(row.data is not None for row in Source.open(sys.argv[1]).rows()))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+@pytest.mark.parametrize("store_schema", [True, False])
+def test_one_long_text_meant_by_every_row_does_not_fill_the_memory(
+    tmp_path: Path, store_schema: bool
+) -> None:
+    """Half a kilobyte of Parquet, and 1.2 GB of texts."""
+    indices = pa.array([0] * 300, pa.int32())
+    texts = pa.DictionaryArray.from_arrays(indices, pa.array(["a" * (4 << 20)]))
+    pq.write_table(
+        pa.table({"text": texts}), tmp_path / "a.parquet", compression="zstd",
+        store_schema=store_schema, dictionary_pagesize_limit=1 << 30,
+    )  # fmt: skip
+    found = subprocess.run(
+        [sys.executable, "-c", MANY_COPIES, str(tmp_path / "a.parquet")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    n_rows, mebibytes = found.stdout.splitlines()
+    assert n_rows == "300"
+    assert int(mebibytes) < 900
+
+
 def test_every_row_with_columns_of_its_own_does_not_fill_the_memory(
     jsonl: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,3 +177,13 @@ def test_damaged_scores_are_refused(tmp_path: Path, content: bytes) -> None:
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(SaefilterError, match="not a scores file"):
         Scores.open(path)
+
+
+@pytest.mark.parametrize(
+    "metadata", [b'{"scores_version": 1}', b"[1]", b"not json", b"[" * 100_000]
+)
+def test_scores_with_damaged_metadata_are_refused(tmp_path: Path, metadata: bytes) -> None:
+    table = pa.table({"a": [1]}).replace_schema_metadata({METADATA_KEY: metadata})
+    pq.write_table(table, tmp_path / "s.parquet")
+    with pytest.raises(SaefilterError, match="its metadata are damaged"):
+        Scores.open(tmp_path / "s.parquet")
