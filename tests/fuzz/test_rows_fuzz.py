@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -221,3 +223,12 @@ def test_damaged_files_are_rows_or_one_error(tmp_path: Path, name: str) -> None:
         outcome["rows"] += 1
     assert outcome.total() == 150
     assert not outcome["error without a place"]
+
+
+def test_a_footer_on_which_pyarrow_aborts_does_not_end_the_process() -> None:
+    """`metadata.row_group(0).column(0)` of it ends the process (pyarrow 26.0.1); nothing here asks
+    for that."""
+    path = Path(__file__).parent / "data" / "aborts-pyarrow.parquet"
+    read = "import sys; from saefilter.rows.read import Source; print(len(list(Source.open(sys.argv[1]).rows())))"
+    found = subprocess.run([sys.executable, "-c", read, str(path)], capture_output=True, text=True)
+    assert found.returncode == 0 or "SaefilterError" in found.stderr, found.stderr
