@@ -104,7 +104,7 @@ def build_report(
             QuarantinedView(row.index, row.line, reason, row.file)
             for row, reason in quarantined[:N_QUARANTINED]
         ],
-        quarantine_reasons=_reasons(quarantined),
+        quarantine_reasons=count_reasons(reason for _, reason in quarantined),
         notes=_notes(scores, len(quarantined), len(distance)),
         made_from={
             "scores": scores.path.name,
@@ -118,9 +118,9 @@ def build_report(
     )
 
 
-def _reasons(quarantined: Sequence[QuarantinedRow]) -> dict[str, int]:
+def count_reasons(reasons: Iterable[str]) -> dict[str, int]:
     """How many rows for each reason; the rare ones together, as rows can make up reasons."""
-    found = Counter(kind_of_reason(reason) for _, reason in quarantined).most_common()
+    found = Counter(map(kind_of_reason, reasons)).most_common()
     counts = dict(found[:N_REASONS])
     if rest := sum(count for _, count in found[N_REASONS:]):
         counts[OTHER_REASONS] = counts.get(OTHER_REASONS, 0) + rest

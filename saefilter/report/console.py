@@ -102,7 +102,7 @@ def _caveats(summary: ScoreSummary) -> Group:
         lines.append(Text(f"Note: {made.note}", style="yellow"))
     if made.quarantined:
         lines.append(Text(f"Quarantined, not scored: {made.quarantined:,}", style="yellow"))
-        for reason, count in summary.reasons.most_common(6):
+        for reason, count in list(summary.reasons.items())[:6]:
             lines.append(Padding(Text.assemble(f"{count:>6,}  ", safe(reason)), (0, 2)))
     if made.truncated:
         lines.append(

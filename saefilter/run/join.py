@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from saefilter import __version__
 from saefilter.encode.l0 import l0_warning, sentence
@@ -44,13 +45,13 @@ def join_shards(
     if not any(receipt.scored for receipt in ordered):
         folder.remove()
         raise UnusableInput(_nothing_scored(ordered), where=str(source.path))
-    seen: set[int] = set()
+    hashes: list[NDArray[np.uint64]] = []  # eight bytes a row
     content = ContentHash(SCHEMA)
     with (
         publishing([output]) as (temporary,),
         pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer,
     ):
-        next_row = duplicates = 0
+        next_row = 0
         for shard in folder.shards:
             try:
                 table = pq.ParquetFile(folder.path / shard.name).read()
@@ -65,9 +66,8 @@ def join_shards(
                     where=str(folder.path / shard.name),
                 )
             next_row = shard.end_row
-            hashes = [int(digest, 16) for digest in table["row_hash"].to_pylist()]
-            duplicates += len(hashes) - len(set(hashes) - seen)
-            seen.update(hashes)
+            digests = table["row_hash"].to_pylist()
+            hashes.append(np.array([int(digest, 16) for digest in digests], dtype=np.uint64))
             content.update(table)
             writer.write_table(table)
         made = _provenance(ordered, source, settings, identity)
@@ -75,7 +75,7 @@ def join_shards(
             made,
             input_sha256=folder.fingerprint["input"],
             fingerprint=digest_of(folder.fingerprint),
-            duplicates=duplicates,
+            duplicates=next_row - len(np.unique(np.concatenate(hashes))),
             content_sha256=content.hexdigest(),
             versions=library_versions(),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from saefilter.report.build import kind_of_reason, turns_of
+from saefilter.report.build import count_reasons, turns_of
 from saefilter.run.scores import SCORED, Provenance, Scores
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ class ScoreSummary:
     distances: NDArray[np.float64]
     """Of the scored rows, in order."""
     percentiles: NDArray[np.float64] | None
-    reasons: Counter[str]
-    """Quarantine reasons, without what is particular to a row."""
+    reasons: dict[str, int]
+    """Quarantine reasons, without what is particular to a row, commonest first."""
     closest: list[dict[str, Any]]
     """Entries of the closest rows, closest first, each with a `preview` of its text."""
 
@@ -42,7 +41,7 @@ class ScoreSummary:
         return {
             "scores": str(self.output),
             **asdict(self.provenance),
-            "quarantine_reasons": dict(self.reasons),
+            "quarantine_reasons": self.reasons,
             "distance_quantiles": {
                 str(q): float(np.quantile(self.distances, q)) for q in QUANTILES
             },
@@ -64,7 +63,7 @@ def summarise(source: Source, scores: Scores) -> ScoreSummary:
         scores.provenance,
         distances,
         None if percentiles.null_count else percentiles.to_numpy(),
-        Counter(kind_of_reason(reason) for reason in reasons),
+        count_reasons(reasons),
         _closest(source, scores, ids.tolist()),
     )
 
