@@ -14,12 +14,11 @@ from example import HOSTILE, hostile_report
 from rich.table import Table
 from rich.text import Text
 
-from saefilter.report.build import N_REASONS, OTHER_REASONS, _reasons
+from saefilter.report.build import N_REASONS, OTHER_REASONS, count_reasons
 from saefilter.report.console import SafeConsole, print_filter_result
 from saefilter.report.wording import json_safe, one_line
-from saefilter.rows.read import Row
-from saefilter.rows.write import QuarantinedRow
-from saefilter.run.filter import FilterResult, OutputPaths
+from saefilter.run.filter import FilterResult
+from saefilter.run.outputs import OutputPaths
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202eevil\u2066[red]bold[/red] :smile:\nsaefilter: fine"
 STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -88,8 +87,7 @@ def test_a_files_name_reaches_the_terminal_without_its_escapes(tmp_path: Path, s
 
 
 def test_made_up_reasons_do_not_flood_the_report() -> None:
-    entries = [QuarantinedRow(Row(i, i, None), f"reason {i // 2}") for i in range(500)]
-    counts = _reasons(entries)
+    counts = count_reasons(f"reason {i // 2}" for i in range(500))
     assert len(counts) == N_REASONS + 1
     assert counts[OTHER_REASONS] == 500 - 2 * N_REASONS
     assert sum(counts.values()) == 500
