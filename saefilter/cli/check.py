@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from saefilter.run.scores import Scores
 
 FORMATS = ("text", "json", "github", "junit", "sarif", "markdown")
+SUFFIXES = {
+    ".txt": "text", ".json": "json", ".xml": "junit", ".sarif": "sarif", ".md": "markdown",
+}  # fmt: skip
+"""Of `--report`: which format a name stands for."""
 
 
 @app.command(epilog="Example: saefilter check data.jsonl --max-flagged 2% --at-fpr 1%")
@@ -55,8 +59,12 @@ def check(
         Path | None, typer.Option("-o", "--output", help="Keep the scores that are made here.")
     ] = None,
     format: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "text",
-    report: Annotated[
-        Path | None, typer.Option("--report", help="Write the verdict here, not to the console.")
+    reports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report",
+            help="Also write it here: .txt, .json, .md, .xml (JUnit), .sarif; repeatable.",
+        ),
     ] = None,
     preset: opt.PresetOption = None,
     model: opt.ModelOption = None,
@@ -80,6 +88,12 @@ def check(
     from saefilter.run.chunks import ScoreSettings
 
     one_of("--format", format, FORMATS)
+    for path in reports or []:
+        if path.suffix not in SUFFIXES:
+            raise SaefilterError(
+                f"cannot tell the format from the name {path.name!r}",
+                remedy=f"End it in {', '.join(SUFFIXES)}.",
+            )
     if len(inputs) > 1 and (scores or output):
         raise SaefilterError("--scores and -o go with a single input")
     policy = choose_policy(
@@ -105,7 +119,7 @@ def check(
     asked = bool(preset or model or sae)
     judge = _Judge(settings, asked, scores, output, overwrite, quiet)
     outcome = judge.run(inputs, policy)
-    _say(outcome, format, report)
+    _say(outcome, format, reports or [])
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
@@ -202,8 +216,9 @@ class _Judge:
         return Scores.open(target)
 
 
-def _say(outcome: Outcome, format: str, report: Path | None) -> None:
+def _say(outcome: Outcome, format: str, reports: list[Path]) -> None:
     from saefilter.gate import ci, words
+    from saefilter.run.publish import publishing, refuse_existing
 
     faces = {
         "text": words.to_text,
@@ -213,17 +228,12 @@ def _say(outcome: Outcome, format: str, report: Path | None) -> None:
         "junit": ci.to_junit,
         "sarif": ci.to_sarif,
     }
-    text = faces[format](outcome)
+    typer.echo(faces[format](outcome), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if format == "github" and summary:
         with open(summary, "a", encoding="utf-8") as file:
             file.write(words.to_markdown(outcome))
-    if report is None:
-        typer.echo(text, nl=False)
-        return
-    from saefilter.run.publish import publishing, refuse_existing
-
-    refuse_existing([report], overwrite=True)
-    with publishing([report]) as (temporary,):
-        temporary.write_text(text, encoding="utf-8")
-    typer.echo(words.closing(outcome), err=True)
+    refuse_existing(reports, overwrite=True)
+    with publishing(reports) as temporary:
+        for path, target in zip(temporary, reports, strict=True):
+            path.write_text(faces[SUFFIXES[target.suffix]](outcome), encoding="utf-8")

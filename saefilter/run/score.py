@@ -84,8 +84,11 @@ def score_file(
             if resume and _is_done(output, digest_of(made_of), overwrite=overwrite):
                 watch.say(f"{output} is complete already")
             else:
-                start = WorkFolder.resume if resume else WorkFolder.begin
-                folder = start(work_folder(output), made_of, plan_shards(n_rows, shard_rows))
+                at, shards = work_folder(output), plan_shards(n_rows, shard_rows)
+                if resume:
+                    folder = WorkFolder.resume(at, made_of, shards, overwrite=overwrite)
+                else:
+                    folder = WorkFolder.begin(at, made_of, shards)
                 receipts = _score_missing(source, settings, folder, engine, watch)
                 if source.sha256() != input_sha256:
                     folder.remove()

@@ -48,13 +48,21 @@ class WorkFolder:
         return folder
 
     @classmethod
-    def resume(cls, path: Path, fingerprint: dict[str, Any], shards: list[Shard]) -> WorkFolder:
+    def resume(
+        cls,
+        path: Path,
+        fingerprint: dict[str, Any],
+        shards: list[Shard],
+        *,
+        overwrite: bool = False,
+    ) -> WorkFolder:
         """The folder as an earlier run left it, without what was half written.
 
-        Raises SaefilterError when that run scored something else, or in another way.
+        Where that run scored something else, or in another way, an empty one if `overwrite`; else
+        raises SaefilterError.
         """
         file = path / MANIFEST
-        again = "Use the same data and settings as before, or --overwrite to start anew."
+        again = "Use the same data and settings as before, or add --overwrite to start anew."
         try:
             manifest = json.loads(file.read_text(encoding="utf-8"))
             before = dict(manifest["made of"])
@@ -67,7 +75,10 @@ class WorkFolder:
             ) from error
         if version != MANIFEST_VERSION:
             raise SaefilterError(f"a manifest of version {version}", where=str(file), remedy=again)
-        if changes := list(_changes(before, fingerprint)):
+        changes = list(_changes(before, fingerprint))
+        if changes and overwrite:
+            return cls.begin(path, fingerprint, shards)
+        if changes:
             raise SaefilterError(
                 f"the shards in {path} were made from something else: {'; '.join(changes)}",
                 remedy=again,

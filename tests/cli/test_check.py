@@ -97,8 +97,12 @@ def test_formats_go_where_ci_looks(folder: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stdout.count("::error file=bad.jsonl") == 7
     assert summary.read_text().startswith("## saefilter check")
-    done = check(folder, "bad.jsonl", *scores, "--format", "junit", "--report", str(report), code=1)
-    assert done.stdout == ""
+    sarif = tmp_path / "o.sarif"
+    done = check(
+        folder, "bad.jsonl", *scores, "--report", str(report), "--report", str(sarif), code=1
+    )
+    assert "bad.jsonl: FAIL" in done.stdout
+    assert json.loads(sarif.read_text())["version"] == "2.1.0"
     assert '<testsuite name="bad.jsonl" tests="2" failures="1"' in report.read_text()
     done = check(folder, "bad.jsonl", *scores, "--format", "json", code=1)
     assert json.loads(done.stdout)["exit_code"] == 1
@@ -125,6 +129,7 @@ def test_policy_of_the_project(folder: Path, jsonl: Callable[..., Path], tmp_pat
     [
         (["good.jsonl", "--format", "xml"], "--format 'xml' is not known"),
         (["good.jsonl", "bad.jsonl", "-o", "x.parquet"], "go with a single input"),
+        (["good.jsonl", "--report", "x.pdf"], "cannot tell the format from the name 'x.pdf'"),
         (["good.jsonl", "--max-flagged", "lots"], "--max-flagged: 'lots' is no share"),
         ([], "Missing argument"),
     ],

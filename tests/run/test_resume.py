@@ -220,7 +220,7 @@ def test_a_changed_fingerprint_says_what_changed(
     assert sorted(work_folder(output).iterdir()) == before
     with pytest.raises(SaefilterError, match=r"was not finished.*--resume"):
         resume(source, output, scorer, resume=False)
-    resume(source, output, scorer, resume=False, overwrite=True)
+    resume(source, output, scorer, overwrite=True)
     assert Scores.open(output).provenance.rows == 61
 
 
