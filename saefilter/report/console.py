@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from saefilter.report.wording import clean, one_line, place
+from saefilter.report.wording import clean, one_line, percentile_words, place
 
 if TYPE_CHECKING:
     from saefilter.report.data import Report
@@ -132,7 +132,7 @@ def _closest(entry: dict[str, Any]) -> Group:
         f"  distance {entry['distance']:.3f}",
     )
     if entry["percentile"] is not None:
-        head.append(f"  closer than {entry['percentile']:.1f}% of harmless samples", style="dim")
+        head.append(f"  {percentile_words(entry['percentile'])}", style="dim")
     shown = safe(entry["preview"].replace("\n\n", " → "))
     lines: list[RenderableType] = [head, Padding(shown, (0, 2))]
     for feature in entry["top_features"][:3]:

@@ -94,7 +94,7 @@ def filter_file(
     source.refuse_to_join(paths.all())
     scores.check_belongs(source)
     scores.verify()
-    with exclusive(output):
+    with exclusive(output, paths.all()):
         paths.refuse_existing(card=card, overwrite=overwrite)
         return _filter(source, scores, paths, selection, card, source_dataset)
 

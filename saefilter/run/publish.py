@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -54,11 +54,11 @@ def _to_disk(path: Path) -> None:
 
 
 @contextmanager
-def exclusive(output: Path) -> Iterator[None]:
+def exclusive(output: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
     """Hold the right to write `output`. Raises SaefilterError when another run has it.
 
     The operating system lets go of it when the process ends, however it ends. What a killed run left
-    half written is removed.
+    half written of it, or of the files that are written with it, is removed.
     """
     from filelock import FileLock, Timeout
 
@@ -78,8 +78,9 @@ def exclusive(output: Path) -> Iterator[None]:
         raise SaefilterError(
             f"cannot write {path} ({error.strerror or error})", remedy="Choose another folder."
         ) from error
-    for leftover in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
-        leftover.unlink(missing_ok=True)  # of a run that was killed while it published
+    for published in (output, *beside):
+        for leftover in published.parent.glob(f".{glob.escape(published.name)}.*.tmp"):
+            leftover.unlink(missing_ok=True)  # of a run that was killed while it published
     try:
         yield
     finally:

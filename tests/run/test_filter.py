@@ -187,3 +187,11 @@ def test_scores_with_damaged_metadata_are_refused(tmp_path: Path, metadata: byte
     pq.write_table(table, tmp_path / "s.parquet")
     with pytest.raises(SaefilterError, match="its metadata are damaged"):
         Scores.open(tmp_path / "s.parquet")
+
+
+def test_leftovers_of_a_killed_filter_go(jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    source = Source.open(jsonl(ROWS))
+    for name in (".out.parquet.123.tmp", ".out.report.json.123.tmp"):
+        (tmp_path / name).write_text("half")
+    run(source, tmp_path, drop_count=1)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
