@@ -43,9 +43,11 @@ def run(
     command: list[str], folder: Path, bin_folder: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     path = f"{bin_folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # `make test` tells a make below it (MAKELEVEL, MAKEFLAGS) to behave as its own part
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=400, check=False,
-        env={**os.environ, "PATH": path, **(env or {})},
+        env={**outer, "PATH": path, **(env or {})},
     )  # fmt: skip
 
 
