@@ -43,7 +43,8 @@ class ScoreSettings:
     neighbours: int | None = None
     train_on: str = "assistant"
     max_tokens: int = 1024
-    batch_tokens: int = 8192
+    batch_tokens: int | None = None
+    """Padded tokens per batch; None for what suits the device."""
     device: str = "auto"
     dtype: str = "auto"
     device_map: str | None = None
