@@ -41,6 +41,7 @@ class Lanes:
     def _start(self, started: threading.Barrier) -> None:
         if self.device.type == "cpu":
             torch.set_num_threads(1)
+            torch.get_num_threads()  # a thread takes the default at its first use: now, not later
         elif self.device.type == "cuda":
             self._own.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         started.wait()

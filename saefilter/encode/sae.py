@@ -138,7 +138,10 @@ class Sae:
             token, slot = (values > 0).nonzero(as_tuple=True)
             return Activations(token, features[token, slot], values[token, slot])
         pre, floor = self._above(pre)
-        return _where(pre > floor, pre)
+        if pre.device.type == "cpu":
+            return _entries(pre.numpy() > np.asarray(floor, dtype=np.float32), pre)
+        token, feature = (pre > floor).nonzero(as_tuple=True)
+        return Activations(token, feature, pre[token, feature])
 
     def dense(self, residual: Tensor) -> Tensor:
         """The same as `[n_tokens, d_sae]` with zeros: no wait for the device, unlike `encode`."""
@@ -158,24 +161,38 @@ class Sae:
 
 
 def _topk_on_cpu(pre: Tensor, k: int) -> Activations:
-    """NumPy's selection is vectorised and finds each token's k-th value several times as fast as
-    torch sorts for it."""
-    array = pre.numpy()
-    smallest = np.partition(array, -k, axis=1)[:, -k, None]
-    active = array >= np.maximum(smallest, np.finfo(np.float32).tiny)
-    if np.count_nonzero(active) > k * len(array):  # some are equal: take as many as torch would
+    """The `k` largest of each token where positive, found several times as fast as by a sort.
+
+    The k-th largest of a row's group maxima bounds its k-th largest value from below, so that only
+    the few entries above it are looked at closely.
+    """
+    n_tokens, d_sae = pre.shape
+    group = max(1, d_sae // (4 * k))
+    while d_sae % group:
+        group -= 1
+    maxima = pre.view(n_tokens, group, -1).amax(dim=1).numpy()
+    bound = np.partition(maxima, -k, axis=1)[:, -k, None]
+    active = _entries(pre.numpy() >= np.maximum(bound, np.finfo(np.float32).tiny), pre)
+    token, value = active.token.numpy(), active.value.numpy()
+    counts = np.bincount(token, minlength=n_tokens)
+    if counts.max(initial=0) <= k:
+        return active
+    slot = np.arange(len(token)) - (np.cumsum(counts) - counts)[token]
+    table = np.full((n_tokens, int(counts.max())), -np.inf, dtype=np.float32)
+    table[token, slot] = value
+    largest = value >= np.partition(table, -k, axis=1)[token, -k]
+    if np.bincount(token[largest], minlength=n_tokens).max() > k:  # some are equal
         values, features = torch.topk(pre, k, dim=-1, sorted=False)
-        active = np.zeros_like(active)
-        np.put_along_axis(active, features.numpy(), values.numpy() > 0, axis=1)
-    return _where(torch.from_numpy(active), pre)
+        token, slot = (values > 0).nonzero(as_tuple=True)
+        return Activations(token, features[token, slot], values[token, slot])
+    kept = torch.from_numpy(np.flatnonzero(largest))
+    return Activations(*(column[kept] for column in active))
 
 
-def _where(active: Tensor, values: Tensor) -> Activations:
-    """The entries of `values`, `[n_tokens, d_sae]`, that are active."""
-    if values.device.type != "cpu":
-        token, feature = active.nonzero(as_tuple=True)
-        return Activations(token, feature, values[token, feature])
-    flat = np.flatnonzero(active.numpy())  # torch's nonzero takes four times as long
+def _entries(active: NDArray[np.bool_], values: Tensor) -> Activations:
+    """The active entries of `values`, `[n_tokens, d_sae]`. NumPy finds them, and compares, several
+    times as fast as torch does on a CPU."""
+    flat = np.flatnonzero(active)
     token, feature = (torch.from_numpy(part) for part in np.divmod(flat, values.shape[1]))
     return Activations(token, feature, torch.from_numpy(values.numpy().reshape(-1)[flat]))
 
