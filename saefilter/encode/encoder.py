@@ -33,10 +33,10 @@ from saefilter.encode.model import (
 from saefilter.encode.placement import cpu_multiplies_bf16, model_size, place
 from saefilter.encode.pool import CPU_CHUNK_TOKENS, PooledBatch, PoolOptions, pool_batch, stack_rows
 from saefilter.encode.presets import Preset
-from saefilter.encode.rendering import build_renderer
+from saefilter.encode.rendering import RendererSpec
 from saefilter.encode.sae import Sae, hook_layers, load_sae
 from saefilter.encode.sae_source import find_sae
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.render import PlainRenderer, RenderOptions, Window, load_tokenizer
 
 DEFAULT_CONTEXT = 2048
@@ -125,23 +125,28 @@ class Encoder:
         self.batch_tokens = default_batch_tokens(self.device)
         """Budget of a batch where the caller names none."""
         self.memory_limit: int | None = None
-        """The largest budget for which memory sufficed, once it did not."""
+        """Largest budget of a batch, once memory did not suffice for more."""
         self.lanes = Lanes(self.device)
         self._count_lock = threading.Lock()
         self._n_active = self._n_encoded = 0
+
+    def renderer_spec(
+        self, options: RenderOptions | None = None, rendering: str = "auto"
+    ) -> RendererSpec:
+        """What the renderer of this model is made of."""
+        return RendererSpec(
+            self.preset,
+            self.context,
+            bool(self.sae.prepend_bos),
+            options or RenderOptions(),
+            rendering,
+        )
 
     def renderer(
         self, options: RenderOptions | None = None, rendering: str = "auto"
     ) -> PlainRenderer:
         """The renderer that goes with this model. Raises SaefilterError when it has no template."""
-        return build_renderer(
-            self.tokenizer,
-            self.preset,
-            context=self.context,
-            prepend_bos=bool(self.sae.prepend_bos),
-            options=options,
-            rendering=rendering,
-        )
+        return self.renderer_spec(options, rendering).build(self.tokenizer)
 
     def all_warnings(self) -> list[str]:
         """What is doubtful about this pair, as sentences; the L0 counts once rows are encoded."""
@@ -154,6 +159,12 @@ class Encoder:
     def l0_warning(self) -> str | None:
         """What is suspicious about the measured L0; None when nothing is."""
         return l0_warning(self.l0(), self.sae.expected_l0) if self._n_encoded else None
+
+    def limit_memory(self, batch_tokens: int | None) -> None:
+        """Plan no batch of more tokens from now on; None changes nothing."""
+        with self._count_lock:
+            limits = [limit for limit in (self.memory_limit, batch_tokens) if limit is not None]
+            self.memory_limit = min(limits, default=None)
 
     def encode(
         self,
@@ -240,17 +251,9 @@ class Encoder:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        with self._count_lock:
-            self.memory_limit = min(self.memory_limit or size, max(1, size // 2))
+        self.limit_memory(max(1, size // 2))
         half = len(batch) // 2
         return [*self._pooled(options, batch[:half]), *self._pooled(options, batch[half:])]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory does not suffice; torch has a class for GPUs only."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "memory" in str(error)
-    )
 
 
 def scored_residual(model: TruncatedModel, batch: Sequence[Window], pad_id: int) -> torch.Tensor:

@@ -134,9 +134,7 @@ class Sae:
         if self.architecture == "topk" and pre.device.type == "cpu":
             return _topk_on_cpu(pre, self.k)
         if self.architecture == "topk":
-            values, features = torch.topk(pre, self.k, dim=-1, sorted=False)
-            token, slot = (values > 0).nonzero(as_tuple=True)
-            return Activations(token, features[token, slot], values[token, slot])
+            return _of_slots(*torch.topk(pre, self.k, dim=-1, sorted=False))
         pre, floor = self._above(pre)
         if pre.device.type == "cpu":
             return _entries(pre.numpy() > np.asarray(floor, dtype=np.float32), pre)
@@ -182,11 +180,15 @@ def _topk_on_cpu(pre: Tensor, k: int) -> Activations:
     table[token, slot] = value
     largest = value >= np.partition(table, -k, axis=1)[token, -k]
     if np.bincount(token[largest], minlength=n_tokens).max() > k:  # some are equal
-        values, features = torch.topk(pre, k, dim=-1, sorted=False)
-        token, slot = (values > 0).nonzero(as_tuple=True)
-        return Activations(token, features[token, slot], values[token, slot])
+        return _of_slots(*torch.topk(pre, k, dim=-1, sorted=False))
     kept = torch.from_numpy(np.flatnonzero(largest))
     return Activations(*(column[kept] for column in active))
+
+
+def _of_slots(values: Tensor, features: Tensor) -> Activations:
+    """The positive ones of each token's candidates, both `[n_tokens, k]`."""
+    token, slot = (values > 0).nonzero(as_tuple=True)
+    return Activations(token, features[token, slot], values[token, slot])
 
 
 def _entries(active: NDArray[np.bool_], values: Tensor) -> Activations:

@@ -24,6 +24,7 @@ from saefilter.run.shards import (
     changed_input,
     digest_of,
     fingerprint_of,
+    memory_limit,
     plan_shards,
 )
 from saefilter.run.summary import ScoreSummary, summarise
@@ -108,7 +109,13 @@ def _score_missing(
     watch.plan(folder.shards[-1].end_row, done)
     if receipts:
         watch.say(f"Going on: {len(receipts):,} of {len(folder.shards):,} shards are done")
-    job = Job(source, settings, folder.path, digest_of(folder.fingerprint))
+    job = Job(
+        source,
+        settings,
+        folder.path,
+        digest_of(folder.fingerprint),
+        memory_limit(receipts.values()),
+    )
     try:
         with stop_on_signals(watch.say) as stop:
             for receipt in engine.run(job, missing, stop, lambda n: watch.advance(0, n)):
@@ -124,6 +131,10 @@ def _score_missing(
     except SaefilterError as error:
         remedy = " ".join(filter(None, [error.remedy, _how_to_go_on(folder)]))
         raise SaefilterError(error.problem, where=error.where, remedy=remedy) from error
+    if (limit := memory_limit(receipts.values())) is not None:
+        watch.say(
+            f"Memory did not suffice for batches of more than {limit:,} tokens; they were halved"
+        )
     return receipts
 
 

@@ -16,9 +16,9 @@ from conftest import chat
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
-from saefilter.run.chunks import conversation_of
 from saefilter.run.filter import filter_file
 from saefilter.run.integrity import content_sha256
+from saefilter.run.prepare import conversation_of
 from saefilter.run.scores import METADATA_KEY, SCHEMA, Provenance, Scores
 from saefilter.select.strategies import Selection
 
