@@ -194,6 +194,10 @@ class ChunkScorer:
             ),
         )
 
+    def close(self) -> None:
+        """End the processes that it started, where it did."""
+        self.preparer.close()
+
     def score(
         self, rows: Sequence[Row], advance: Callable[[int], None] | None = None
     ) -> ScoredChunk:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,14 +161,17 @@ def _engine(
     if n_workers > 1:
         watch.say(f"{n_workers} worker processes")
         with closing(ProcessEngine(settings, n_workers)) as several:
-            yield _told(several, several.identity.reasons, watch)
+            yield _told(several, watch)
         return
-    engine = LocalEngine(scorer or ChunkScorer.load(settings, watch.say))
-    yield _told(engine, engine.identity.reasons, watch)
+    if scorer is not None:
+        yield _told(LocalEngine(scorer), watch)
+        return
+    with closing(ChunkScorer.load(settings, watch.say)) as loaded:
+        yield _told(LocalEngine(loaded), watch)
 
 
-def _told(engine: Engine, reasons: Sequence[str], watch: Watch) -> Engine:
-    for line in reasons:
+def _told(engine: Engine, watch: Watch) -> Engine:
+    for line in engine.identity.reasons:
         watch.say(line)
     return engine
 
