@@ -21,16 +21,11 @@ from scipy import sparse
 from saefilter.encode.batches import default_batch_tokens, pad, plan_batches, scored_counts
 from saefilter.encode.belong import agreed_hook, check_d_model, foreign_sae
 from saefilter.encode.checkpoint import commit_of
+from saefilter.encode.finding import ResidualModel, find_model
 from saefilter.encode.l0 import l0_warning, sentence
 from saefilter.encode.lanes import Lanes
-from saefilter.encode.model import (
-    DTYPES,
-    TruncatedModel,
-    load_config,
-    load_truncated_model,
-    truncated_config,
-)
-from saefilter.encode.placement import cpu_multiplies_bf16, model_size, place
+from saefilter.encode.model import DTYPES
+from saefilter.encode.placement import cpu_multiplies_bf16, place
 from saefilter.encode.pool import CPU_CHUNK_TOKENS, PooledBatch, PoolOptions, pool_batch, stack_rows
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import RendererSpec
@@ -39,8 +34,6 @@ from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.render import PlainRenderer, RenderOptions, Window, load_tokenizer
 
-DEFAULT_CONTEXT = 2048
-"""Where a configuration does not name the model's limit."""
 TOP_TOKENS = 5
 """Tokens remembered per row as evidence."""
 
@@ -94,11 +87,11 @@ class Encoder:
         self.hook = agreed_hook(preset, sae)
         layers = hook_layers(self.hook)
         path = preset.model_path()
-        config = truncated_config(load_config(path, preset.revision), layers, preset.model)
+        found = find_model(preset, layers, device=device, device_map=device_map, quantize=quantize)
         self.revision = commit_of(path, preset.revision)
-        check_d_model(preset, sae.d_model, config.hidden_size)
+        check_d_model(preset, sae.d_model, found.d_model)
         self.placement = place(
-            model_size(config).parameters,
+            found.n_parameters,
             sae.n_bytes,
             device=device,
             dtype=preset.dtype if dtype == "auto" else dtype,
@@ -106,19 +99,9 @@ class Encoder:
         )
         self.dtype = self.placement.dtype
         self.device = self.placement.device
-        self.context: int = preset.context or int(
-            getattr(config, "max_position_embeddings", DEFAULT_CONTEXT)
-        )
+        self.context = found.context
         self.tokenizer = load_tokenizer(path, preset.revision)
-        self.model: TruncatedModel = load_truncated_model(
-            path,
-            layers,
-            revision=preset.revision,
-            dtype=self.dtype,
-            device=self.device,
-            device_map=self.placement.device_map,
-            quantize=quantize,
-        )
+        self.model: ResidualModel = found.load(self.placement)
         fast = self.device.type != "cpu" or cpu_multiplies_bf16()
         self.sae: Sae = sae.to(self.device, DTYPES[self.dtype] if fast else torch.float32)
         self.warnings = foreign_sae(preset, sae)
@@ -256,14 +239,12 @@ class Encoder:
         return [*self._pooled(options, batch[:half]), *self._pooled(options, batch[half:])]
 
 
-def scored_residual(model: TruncatedModel, batch: Sequence[Window], pad_id: int) -> torch.Tensor:
+def scored_residual(model: ResidualModel, batch: Sequence[Window], pad_id: int) -> torch.Tensor:
     """The residuals of the scored tokens of a batch, window after window, `[n_scored, d_model]` fp32.
 
     Raises SaefilterError when one is not finite.
     """
-    padded = pad(batch, pad_id)
-    residual = model.residual(padded.ids, padded.attention)
-    tokens = residual[padded.scored.to(residual.device)].float()
+    tokens = model.scored(pad(batch, pad_id)).float()
     if not torch.isfinite(tokens.sum()):
         raise SaefilterError(
             "the model gave values that are not finite", remedy="Try --dtype fp32."

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import hub_errors, truncated_checkpoint
 from saefilter.errors import SaefilterError
 
@@ -53,6 +54,11 @@ class TruncatedModel:
     def n_parameters(self) -> int:
         """Parameters in memory."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def scored(self, batch: PaddedBatch) -> Tensor:
+        """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""
+        residual = self.residual(batch.ids, batch.attention)
+        return residual[batch.scored.to(residual.device)]
 
     @torch.inference_mode()
     def residual(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
