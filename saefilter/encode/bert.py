@@ -16,10 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from saefilter.encode.batches import PaddedBatch
+from saefilter.encode.batches import CPU_BATCH_TOKENS, PaddedBatch
 from saefilter.encode.checkpoint import find_file, truncated_checkpoint
 from saefilter.errors import SaefilterError
 
+ONE_DNN: Any = torch.ops.mkldnn
+FUSES: bool = torch._C._has_mkldnn and hasattr(ONE_DNN, "_linear_pointwise")
+CHUNK = 512
+"""Tokens whose wide inner activations stay in a core's cache."""
 EXPECTED = {
     "model_type": "bert",
     "hidden_act": "gelu",
@@ -51,16 +55,40 @@ def count_parameters(config: dict[str, Any], layers: int) -> int:
         config[name] for name in ("vocab_size", "max_position_embeddings", "type_vocab_size")
     )
     per_layer = 4 * width * (width + 1) + width * (inner + 1) + inner * (width + 1) + 4 * width
-    return width * (looked_up + 2) + layers * per_layer
+    return int(width * (looked_up + 2) + layers * per_layer)
 
 
-@dataclass(frozen=True)
 class _Linear:
-    weight: Tensor
-    bias: Tensor
+    """A linear map, and the two ways in which BERT goes on from one. oneDNN computes each in one go:
+    without it the bias is copied out first, and the sum or the GELU is another pass over memory."""
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        self.weight, self.bias = weight.contiguous(), bias
+        self.packed = (
+            ONE_DNN._reorder_linear_weight(self.weight, CPU_BATCH_TOKENS) if FUSES else None
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
+        if self.packed is None:
+            return functional.linear(x, self.weight, self.bias)
+        return self._fused(x, "none", "")
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """GELU of the map."""
+        if self.packed is None:
+            return functional.gelu(functional.linear(x, self.weight, self.bias))
+        return self._fused(x, "gelu", "none")
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """The map plus `other`."""
+        if self.packed is None:
+            return functional.linear(x, self.weight, self.bias).add_(other)
+        sum_: Tensor = ONE_DNN._linear_pointwise.binary(x, other, self.packed, self.bias, "add")
+        return sum_
+
+    def _fused(self, x: Tensor, function: str, algorithm: str) -> Tensor:
+        y: Tensor = ONE_DNN._linear_pointwise(x, self.packed, self.bias, function, [], algorithm)
+        return y
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,11 @@ class _Layer:
     up: _Linear
     down: _Linear
     norm: _Norm
+
+    def after_attention(self, attended: Tensor, x: Tensor) -> Tensor:
+        """Everything that concerns one token alone."""
+        x = self.attended_norm(self.attended.plus(attended, x))
+        return self.norm(self.down.plus(self.up.gelu(x), x))
 
 
 class Bert:
@@ -169,13 +202,13 @@ class Bert:
         mask = None if bool(batch.attention.all()) else batch.attention.bool()[:, None, None, :]
         for number, layer in enumerate(self.layers):
             # [rows * tokens, 3 * d_model] -> three of [rows, heads, tokens, d_head]
-            parts = layer.query_key_value(x).view(rows, tokens, 3, self.heads, -1)
-            query, key, value = parts.permute(2, 0, 3, 1, 4)
+            joined = layer.query_key_value(x).view(rows, tokens, 3, self.heads, -1)
+            query, key, value = joined.permute(2, 0, 3, 1, 4)
             attended = functional.scaled_dot_product_attention(query, key, value, mask)
             attended = attended.transpose(1, 2).reshape(rows * tokens, self.d_model)
             if number == len(self.layers) - 1:  # nobody reads the others any more
                 wanted = batch.scored.view(-1)
                 attended, x = attended[wanted], x[wanted]
-            x = layer.attended_norm(layer.attended(attended).add_(x))
-            x = layer.norm(layer.down(functional.gelu(layer.up(x))).add_(x))
+            chunks = [slice(at, at + CHUNK) for at in range(0, len(x), CHUNK)]
+            x = torch.cat([layer.after_attention(attended[c], x[c]) for c in chunks])
         return x
