@@ -25,7 +25,6 @@ from saefilter.rows.formats import recognise  # noqa: E402
 encoder = Encoder(load_preset("minilm"), device="cpu", dtype="fp32")
 texts = [f"Number {i} says something about the weather. " * 40 for i in range(24)]
 _, windows = encoder.renderer().render([recognise({"text": text}) for text in texts])
-encoder.encode(windows[:1], 1)
 room = int(sys.argv[1]) << 20
 if room:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
