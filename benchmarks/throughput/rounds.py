@@ -21,6 +21,8 @@ from benchmarks.throughput.prepare import Prepared
 from saefilter.encode.model import DTYPES
 
 Say = Callable[[str], None]
+CLEARLY_SLOWER = 1.3
+"""Larger batches are not tried once one takes so many times the best one's time."""
 OURS, INSIDE, BARE, FLOOR = "ours", "ours-inside", "bare", "floor"
 TITLES = {
     OURS: "(a) `saefilter score`, whole process",
@@ -143,6 +145,8 @@ def _best_size(models: Models, contender: Contender, say: Say) -> int:
             break
         if seconds < best_seconds:
             best, best_seconds = size, seconds
+        elif seconds > CLEARLY_SLOWER * best_seconds:
+            break
     if not best:
         raise RuntimeError("out of memory at the smallest batch")
     say(f"  {contender.key}: {best} rows a batch")
