@@ -32,7 +32,7 @@ RESULTS = Path("benchmarks/results/memory.json")
 MARKER = "<!-- memory: written by python -m benchmarks.memory -->"
 INTERVAL = 0.05
 """Seconds between looks at the memory."""
-WORDS = "please tell me how to water the small green plants near our old house every week".split()
+TEXT = "please tell me how to water the small green plants near our old house every week"
 MIB = 1 << 20
 
 
@@ -49,9 +49,9 @@ class Measured:
 
 def lines(count: int) -> Iterator[bytes]:
     """JSONL rows, each of them different."""
-    rng = random.Random(0)
+    rng, words = random.Random(0), TEXT.split()
     for number in range(count):
-        text = " ".join(rng.choices(WORDS, k=rng.randrange(2, 5)))
+        text = " ".join(rng.choices(words, k=rng.randrange(2, 5)))
         yield json.dumps({"text": f"{text} {number}"}).encode() + b"\n"
 
 

@@ -41,13 +41,24 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
     parser.add_argument("--shapes", help="names, separated by commas [all that fit the device]")
     parser.add_argument("--gpu", action="store_true", help="the shapes for a GPU")
-    parser.add_argument("--data", type=Path, nargs="*", default=[], metavar="FILE",
-                        help="rows of these files instead of written ones")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="rows of these files instead of written ones",
+    )
     parser.add_argument("--rows", type=int, help="rows scored [each shape's own]")
     parser.add_argument("--runs", type=int, default=5, help="rounds after the warm-up")
     parser.add_argument("--dtypes", default=None, help="[fp32,bf16; with --gpu bf16]")
-    parser.add_argument("--peer-tokens", type=int, metavar="N", help="alternatives read an even "
-                        "sample of the rows of about N tokens; their rates are per token [all]")
+    parser.add_argument(
+        "--peer-tokens",
+        type=int,
+        metavar="N",
+        help="alternatives read an even "
+        "sample of the rows of about N tokens; their rates are per token [all]",
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="document to put the tables in")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help=f"[{RESULTS}]")
     parser.add_argument("--smoke", action="store_true",

@@ -4,6 +4,7 @@ arithmetic itself (what the hardware's measured rate would allow).
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,13 @@ def finish(device: torch.device) -> None:
     """Wait for what the device still computes."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def release(device: torch.device) -> None:
+    """Give back memory that nobody uses, so that the next contender finds it free."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def clock(work: Callable[[], object], device: torch.device) -> float:

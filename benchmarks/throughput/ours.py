@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from benchmarks.throughput.limits import release
 from benchmarks.throughput.prepare import Prepared
 
 GEOMETRY = ("geometry", "scoring", "proximity", "explanations")
@@ -56,6 +57,7 @@ def score(prepared: Prepared, dtype: str, folder: Path) -> Run:
     root = str(Path(__file__).parents[2])
     paths = filter(None, [root, os.environ.get("PYTHONPATH")])
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    release(prepared.device)
     started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
     seconds = time.perf_counter() - started

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.throughput.machine import in_words
 from benchmarks.throughput.ours import Run
 from benchmarks.throughput.prepare import Prepared
-from benchmarks.throughput.rounds import BARE, FLOOR, INSIDE, OURS, TITLES, Outcome, Timed
+from benchmarks.throughput.rounds import BARE, FLOOR, INSIDE, OURS, Outcome, Timed
 from benchmarks.throughput.shapes import CPU_SHAPES, GPU_SHAPES, Shape
 
 MARKER = "<!-- {name}: written by python -m benchmarks.throughput -->"
@@ -42,6 +42,7 @@ def outcome_fields(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
         "floor": outcome.floor,
         "ours": {
             "seconds": outcome.ours_seconds,
+            "scoring_seconds": prepared.tokens / (outcome.timed[INSIDE].median() or 1.0),
             "l0": last.summary["l0"],
             "tokens": last.summary["tokens"],
             "padding": last.summary.get("padding"),
@@ -99,8 +100,8 @@ def table(name: str, fields: dict[str, Any]) -> str:
 
 def _columns(fields: dict[str, Any]) -> list[str]:
     names = list(fields["dtypes"])
-    head = [f"{d} tokens/s | ours is x times | batch" for d in names]
-    lines = ["| contender | " + " | ".join(head) + " |", "| --- |" + " --- | --- | --- |" * len(names)]
+    head = " | ".join(f"{name}: tokens/s | ours is | batch" for name in names)
+    lines = [f"| contender | {head} |", "| --- |" + " --- | --- | --- |" * len(names)]
     for key in ORDER:
         cells = []
         for name in names:
@@ -108,7 +109,7 @@ def _columns(fields: dict[str, Any]) -> list[str]:
             if one["tokens_per_second"] is None:
                 cells.append("does not run | | ")
                 continue
-            ratio = "" if key == OURS else f"{one['ours_over_it']:.2f}"
+            ratio = "" if key == OURS else f"{one['ours_over_it']:.2f} x"
             cells.append(f"{one['tokens_per_second']:,.0f} | {ratio} | {one['batch']}")
         title = fields["dtypes"][names[0]]["contenders"][key]["title"]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
@@ -152,8 +153,8 @@ def _remarks(fields: dict[str, Any]) -> list[str]:
 def _own(ours: dict[str, Any]) -> str:
     """What the summary says of itself."""
     parts = [
-        f"Whole process {statistics.median(ours['seconds']):.1f} s, "
-        f"{ours['l0']:.0f} features a token"
+        f"Whole process {statistics.median(ours['seconds']):.1f} s, of which "
+        f"{ours['scoring_seconds']:.1f} s after start-up; {ours['l0']:.0f} features a token"
     ]
     if isinstance(ours["padding"], (int, float)):
         parts.append(f"padding {ours['padding']:.1%}")
@@ -196,6 +197,3 @@ def write_pages(path: Path, entries: dict[str, Any]) -> None:
             raise SystemExit(f"{path} lacks two lines {marker}")
         text = f"{before}{marker}\n\n{page}\n\n{marker}{after}"
     path.write_text(text)
-
-
-__all__ = ["TITLES", "add_ranking", "entry", "outcome_fields", "save_entries", "write_pages"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from scipy import sparse
 
 from benchmarks.throughput import rows
 from benchmarks.throughput.contenders import Contender, Models, contenders
-from benchmarks.throughput.limits import bare_forward, clock, measure_floor
+from benchmarks.throughput.limits import bare_forward, clock, measure_floor, release
 from benchmarks.throughput.ours import Run, score
 from benchmarks.throughput.prepare import Prepared
 from saefilter.encode.model import DTYPES
@@ -102,7 +101,7 @@ def measure(
         inside = float(last.summary["seconds"])
         timed[INSIDE].tokens_per_second.append(prepared.tokens / inside)
         for key, run in work.items():
-            gc.collect()
+            release(prepared.device)
             timed[key].tokens_per_second.append(run())
         floors.append(measure_floor(prepared, DTYPES[dtype]))
         timed[FLOOR].tokens_per_second.append(prepared.tokens / floors[-1].seconds)
@@ -141,7 +140,7 @@ def _best_size(models: Models, contender: Contender, say: Say) -> int:
             contender.run(batches[-1])
             seconds = clock(lambda b=batches: [contender.run(x) for x in b], prepared.device)
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+            release(prepared.device)
             break
         if seconds < best_seconds:
             best, best_seconds = size, seconds
@@ -165,7 +164,7 @@ def _best_budget(models: Models, say: Say) -> int:
                 clock(lambda b=batches: bare_forward(models, b), prepared.device) for _ in range(2)
             )
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+            release(prepared.device)
             break
     best = min(found, key=lambda budget: found[budget])
     say(f"  bare: {best:,} tokens a batch")

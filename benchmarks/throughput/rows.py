@@ -21,7 +21,7 @@ from saefilter.rows.render import PlainRenderer, Window
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "advice.jsonl"
 N_WORDS = 4000
-SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo yu".split()
+SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo yu"
 
 
 def of_files(files: Sequence[Path], count: int) -> list[dict[str, Any]]:
@@ -42,11 +42,11 @@ def of_files(files: Sequence[Path], count: int) -> list[dict[str, Any]]:
 
 def words() -> list[str]:
     """Made-up words, commonest first and shortest first."""
-    rng = random.Random(1)
+    rng, syllables = random.Random(1), SYLLABLES.split()
     made: dict[str, None] = {}
     while len(made) < N_WORDS:
         size = 1 if len(made) < 15 else 2 if len(made) < 300 else 3
-        made["".join(rng.choices(SYLLABLES, k=size))] = None
+        made["".join(rng.choices(syllables, k=size))] = None
     return list(made)
 
 

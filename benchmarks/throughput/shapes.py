@@ -98,7 +98,7 @@ GEMMA_9B = Network("gemma2", 42, 3584, 14336, 16, 8, 256, 256_000)
 LLAMA_8B = Network("llama", 32, 4096, 14336, 32, 8, 128, 128_256)
 ON_GPU = {
     "whole_on_disk": False,
-    "batches": (8, 16, 32, 64, 128),
+    "batches": (2, 4, 8, 16, 32, 64, 128),
     "budgets": (8192, 16384, 32768, 65536),
 }
 
