@@ -48,10 +48,12 @@ def bare_forward(models: Models, batches: Sequence[Batch]) -> None:
     """Layers up to the hook on every batch; the result is thrown away."""
     model = models.cut
     for batch in batches:
-        # a batch without padding needs no mask, and attention is faster without one
-        mask = None if bool(batch.attention.all()) else batch.attention
-        options = {} if models.prepared.shape.network is None else {"use_cache": False}
-        model(input_ids=batch.ids, attention_mask=mask, **options)
+        if models.prepared.shape.network is not None:
+            # causal attention never looks at padding on the right, and is faster without a mask
+            model(input_ids=batch.ids, use_cache=False)
+        else:
+            padded = not bool(batch.attention.all())
+            model(input_ids=batch.ids, attention_mask=batch.attention if padded else None)
 
 
 class Floor(NamedTuple):
