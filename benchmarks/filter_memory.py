@@ -111,7 +111,17 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}\n")
     print("| rows | input | seconds | CPU seconds | peak MiB |\n| --: | --: | --: | --: | --: |")
-    command = [sys.executable, "-m", "saefilter", "filter", "--drop-frac", "0.1", "--overwrite"]
+    command = [
+        sys.executable,
+        "-m",
+        "saefilter",
+        "filter",
+        "data.jsonl",
+        "-q",
+        "--drop-frac",
+        "0.1",
+        "--overwrite",
+    ]
     for rows in asked.rows:
         with tempfile.TemporaryDirectory(prefix="filter-") as name:
             folder = Path(name)

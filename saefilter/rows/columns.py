@@ -9,7 +9,7 @@ is left. What is kept is what `column_types` returns: types, and a number for ea
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from saefilter.rows.types import (
     column,
     common,
     field_paths,
+    inferred,
     marked,
     plain,
     type_of,
@@ -105,53 +106,62 @@ class Survey:
         """Marked; see types.py."""
         self.misfits: set[str] = set()
         """Columns whose values do not have one type."""
+        self._seen: dict[str, None] = {}
+        """Names that count for the limit: also those of rows that brought too many fields."""
         self._paths: dict[str, set[str]] = {}
+        self._inferred: dict[str, pa.DataType | None] = {}
+        """The last types whose fields are among the paths."""
 
     def add(self, rows: Sequence[dict[str, Any]]) -> dict[int, str]:
         """Take in rows. Returns those that bring more names than one table should have: position
         -> reason; they change nothing."""
-        names = dict.fromkeys(name for row in rows for name in row)
-        types = {name: type_of([row.get(name) for row in rows]) for name in names}
         refused: dict[int, str] = {}
-        if not self._take_names(names, types):  # then row by row
+        # a piece of one row may be a very large one, which is not shown to Arrow unseen
+        kinds = self._take_names(rows) if len(rows) > 1 else None
+        if kinds is None:
             refused = self._sprawling(rows)
             rows = [row for i, row in enumerate(rows) if i not in refused]
-            if refused:
-                names = dict.fromkeys(name for row in rows for name in row)
-                types = {name: type_of([row.get(name) for row in rows]) for name in names}
-        for name, kind in types.items():
-            merged = None if kind is None else common(self.types.get(name, pa.null()), kind)
+            kinds = {name: inferred([row.get(name) for row in rows]) for name in _names(rows)}
+        for name, kind in kinds.items():
+            self.names[name] = None
+            narrow = None if kind is None else type_of([row.get(name) for row in rows], kind)
+            merged = None if narrow is None else common(self.types.get(name, pa.null()), narrow)
             if merged is None:
                 self.misfits.add(name)
             else:
                 self.types[name] = merged
         return refused
 
-    def _take_names(self, names: Collection[str], types: dict[str, pa.DataType | None]) -> bool:
-        """Note all columns and fields, if none of the rows can have brought too many."""
-        if len({*self.names, *names}) > limits.COLUMNS:
-            return False
+    def _take_names(self, rows: Sequence[dict[str, Any]]) -> dict[str, pa.DataType | None] | None:
+        """Note all columns and fields, and infer their types; None, with nothing noted, where some
+        of the rows may have brought too many."""
+        names = _names(rows)
+        if len({*self._seen, *names}) > limits.COLUMNS:
+            return None
+        kinds = {}
         grown = {}
-        for name, kind in types.items():
+        for name in names:
+            kinds[name] = kind = inferred([row.get(name) for row in rows])
             if kind is None:
-                return False
-            if kind == self.types.get(name) or not pa.types.is_nested(kind):
+                return None
+            if kind == self._inferred.get(name) or not pa.types.is_nested(kind):
                 continue
             grown[name] = self._paths.get(name, set()) | field_paths(kind)
             if len(grown[name]) > limits.COLUMNS:
-                return False
-        self.names |= dict.fromkeys(names)
+                return None
+        self._seen |= names
         self._paths |= grown
-        return True
+        self._inferred |= kinds
+        return kinds
 
     def _sprawling(self, rows: Sequence[dict[str, Any]]) -> dict[int, str]:
         refused = {}
         for i, row in enumerate(rows):
-            if not row.keys() <= self.names.keys():
-                if len(self.names.keys() | row.keys()) > limits.COLUMNS:
+            if not row.keys() <= self._seen.keys():
+                if len(self._seen.keys() | row.keys()) > limits.COLUMNS:
                     refused[i] = f"with it there would be more than {limits.COLUMNS:,} columns"
                     continue
-                self.names |= dict.fromkeys(row)
+                self._seen |= dict.fromkeys(row)
             for name, value in row.items():
                 if not isinstance(value, (dict, list)):
                     continue
@@ -164,6 +174,11 @@ class Survey:
                     break
                 known |= new
         return refused
+
+
+def _names(rows: Sequence[dict[str, Any]]) -> dict[str, None]:
+    """Of the columns, in the order in which they come."""
+    return dict.fromkeys(name for row in rows for name in row)
 
 
 def _paths(value: Any, path: str = "") -> set[str]:
@@ -290,8 +305,8 @@ def _kind_of(value: Any) -> tuple[_Kind, pa.DataType]:
         return _LONG
     if type(value) is float:
         return _DOUBLE
-    # not infer_type: it accepts integers that do not fit
-    alone = column([value])
+    kind = inferred([value])
+    alone = None if kind is None else column([value], kind)
     if alone is None:
         return _Kind(UNFIT, json_type(value)), pa.null()
     return _Kind(str(alone.type), json_type(value)), marked(alone)

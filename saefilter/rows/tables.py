@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from saefilter.errors import SaefilterError
 from saefilter.rows.arrow import table_schema
 from saefilter.rows.columns import column_types
-from saefilter.rows.pieces import Piece, TablePiece, pieces
+from saefilter.rows.pieces import Piece, TablePiece, pieces, rare_garbage_collection
 from saefilter.rows.read import TABLES, Source
 
 
@@ -58,7 +58,8 @@ def typed_rows(source: Source, wanted: NDArray[np.bool_]) -> TypedRows:
     """The columns of the rows that are `wanted`, `[n_rows]`, with the input's order and types."""
     if source.kind in TABLES:
         return TypedRows(source, _schema_of(source), np.zeros(len(wanted), dtype=np.int32), [])
-    return TypedRows(source, *column_types(lambda: pieces(source), wanted))
+    with rare_garbage_collection():
+        return TypedRows(source, *column_types(lambda: pieces(source), wanted))
 
 
 def _schema_of(source: Source) -> pa.Schema:

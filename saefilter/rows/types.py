@@ -19,20 +19,34 @@ EXACT = 1 << 53
 """Beyond, a double does not hold every integer."""
 
 
-def type_of(values: Sequence[Any]) -> pa.DataType | None:
-    """The marked type of values as one column, or None when it could not hold each as it is."""
-    array = column(values)
+def inferred(values: Sequence[Any]) -> pa.DataType | None:
+    """The type that Arrow would give to values as one column, or None when they have none in common.
+
+    Whether they fit is seen when they are converted: an integer of any length is an int64 here.
+    """
+    try:
+        return pa.infer_type(values)
+    except (pa.ArrowException, OverflowError, UnicodeError):
+        return None
+
+
+def type_of(values: Sequence[Any], kind: pa.DataType) -> pa.DataType | None:
+    """The marked type of values whose inferred type is `kind`, or None when a column of it could not
+    hold each as it is."""
+    array = column(values, kind)
     return None if array is None else marked(array)
 
 
-def column(values: Sequence[Any]) -> pa.Array | None:
+def column(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
     """Values as one column, or None when it could not hold each of them as it is."""
     try:
-        array = pa.array(values)
+        array = pa.array(values, kind)
     except (pa.ArrowException, OverflowError, UnicodeError):
         return None
     # older versions of pyarrow take a boolean among numbers for 0 or 1; nothing else is changed
     # without an error
+    if array.type == LONG or pa.types.is_floating(array.type):
+        return None if bool in set(map(type, values)) else array
     if any(word in str(array.type) for word in ("int", "double")):
         pairs = zip(values, array.to_pylist(), strict=True)
         if not all(_same(value, back) for value, back in pairs):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.pieces import pieces
+from saefilter.rows.pieces import pieces, rare_garbage_collection
 from saefilter.rows.read import Source
 from saefilter.run.conserve import check_scored, lost
 from saefilter.run.parts import Part
@@ -31,7 +31,7 @@ def partition(
     `places` and `hashes`, those of the scores, are `[n_rows]`. Raises SaefilterError when a row is
     not the one that was scored, cannot be written, or is not read back as it was written.
     """
-    with ExitStack() as stack:
+    with rare_garbage_collection(), ExitStack() as stack:
         for part in parts.values():
             stack.callback(part.abandon)
         n_read = 0
