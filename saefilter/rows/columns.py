@@ -9,7 +9,7 @@ is left. What is kept is what `column_types` returns: types, and a number for ea
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +22,6 @@ from saefilter.rows.parse import json_type
 from saefilter.rows.pieces import Piece
 from saefilter.rows.types import (
     EXACT,
-    LONG,
-    SHORT,
     column,
     common,
     field_paths,
@@ -34,6 +32,8 @@ from saefilter.rows.types import (
 )
 
 UNFIT = "unfit"
+SHAPES = 10_000
+"""Whose kind is remembered."""
 MOST_TYPES = 64
 """Types of one column that are tried with each other: no hostile file shall have more."""
 
@@ -143,10 +143,12 @@ class Survey:
         for name in names:
             kinds[name] = kind = inferred([row.get(name) for row in rows])
             if kind is None:
-                return None
-            if kind == self._inferred.get(name) or not pa.types.is_nested(kind):
+                found = set().union(*(_paths(row[name]) for row in rows if name in row))
+            elif kind == self._inferred.get(name) or not pa.types.is_nested(kind):
                 continue
-            grown[name] = self._paths.get(name, set()) | field_paths(kind)
+            else:
+                found = field_paths(kind)
+            grown[name] = self._paths.get(name, set()) | found
             if len(grown[name]) > limits.COLUMNS:
                 return None
         self._seen |= names
@@ -246,10 +248,21 @@ class _Kinds:
         """By code: marked; a long integer fits beside integers, not beside floats."""
         self._counts: dict[str, int] = {}
         """By name of the kind, in the order in which they came."""
+        self._known: dict[Hashable, tuple[_Kind, pa.DataType]] = {}
+        """By shape, for the latest shapes."""
+
+    def _kind_of(self, value: Any) -> tuple[_Kind, pa.DataType]:
+        shape = _shape(value)
+        known = self._known.get(shape)
+        if known is None:
+            if len(self._known) >= SHAPES:
+                self._known.clear()
+            known = self._known[shape] = _kind_of(value)
+        return known
 
     def add(self, values: Sequence[Any]) -> None:
         for value in values:
-            kind, narrow = _kind_of(value)
+            kind, narrow = self._kind_of(value)
             code = self._code_of.setdefault(kind, len(self._types))
             if code == len(self._types):
                 self._types.append(narrow)
@@ -289,24 +302,24 @@ def _reason(column: str, here: str, usual: str) -> str:
     return f"column {column[:40]!r} is {detail}, which one table cannot hold"
 
 
-_NULL = (_Kind("null", json_type(None)), pa.null())
-_SHORT = (_Kind(str(LONG), json_type(0)), SHORT)
-_LONG = (_Kind(str(LONG), json_type(0)), LONG)
-_DOUBLE = (_Kind("double", json_type(0.0)), pa.float64())
-
-
 def _kind_of(value: Any) -> tuple[_Kind, pa.DataType]:
     """The kind of a value and its marked type."""
-    if value is None:
-        return _NULL
-    if type(value) is int and -EXACT <= value <= EXACT:
-        return _SHORT
-    if type(value) is int and -(1 << 63) <= value < 1 << 63:
-        return _LONG
-    if type(value) is float:
-        return _DOUBLE
     kind = inferred([value])
     alone = None if kind is None else column([value], kind)
     if alone is None:
         return _Kind(UNFIT, json_type(value)), pa.null()
     return _Kind(str(alone.type), json_type(value)), marked(alone)
+
+
+def _shape(value: Any) -> Hashable:
+    """What decides a value's kind: values of one shape have one kind. Cheaper than to ask Arrow."""
+    kind = type(value)
+    if kind is int:
+        if -EXACT <= value <= EXACT:
+            return "short"
+        return "long" if -(1 << 63) <= value < 1 << 63 else UNFIT
+    if kind is dict:
+        return (dict, *((name, _shape(item)) for name, item in value.items()))
+    if kind is list:
+        return (list, *dict.fromkeys(map(_shape, value)))
+    return (kind,) if kind in (str, float, bool, type(None)) else (kind, repr(value))
