@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from saefilter.encode.batches import CPU_BATCH_TOKENS, PaddedBatch
+from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import find_file, truncated_checkpoint
+from saefilter.encode.linear import Linear
 from saefilter.errors import SaefilterError
 
-ONE_DNN: Any = torch.ops.mkldnn
-FUSES: bool = torch._C._has_mkldnn and hasattr(ONE_DNN, "_linear_pointwise")
 CHUNK = 512
 """Tokens whose wide inner activations stay in a core's cache."""
 EXPECTED = {
@@ -58,39 +57,6 @@ def count_parameters(config: dict[str, Any], layers: int) -> int:
     return int(width * (looked_up + 2) + layers * per_layer)
 
 
-class _Linear:
-    """A linear map, and the two ways in which BERT goes on from one. oneDNN computes each in one go:
-    without it the bias is copied out first, and the sum or the GELU is another pass over memory."""
-
-    def __init__(self, weight: Tensor, bias: Tensor):
-        self.weight, self.bias = weight.contiguous(), bias
-        self.packed = (
-            ONE_DNN._reorder_linear_weight(self.weight, CPU_BATCH_TOKENS) if FUSES else None
-        )
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.packed is None:
-            return functional.linear(x, self.weight, self.bias)
-        return self._fused(x, "none", "")
-
-    def gelu(self, x: Tensor) -> Tensor:
-        """GELU of the map."""
-        if self.packed is None:
-            return functional.gelu(functional.linear(x, self.weight, self.bias))
-        return self._fused(x, "gelu", "none")
-
-    def plus(self, x: Tensor, other: Tensor) -> Tensor:
-        """The map plus `other`."""
-        if self.packed is None:
-            return functional.linear(x, self.weight, self.bias).add_(other)
-        sum_: Tensor = ONE_DNN._linear_pointwise.binary(x, other, self.packed, self.bias, "add")
-        return sum_
-
-    def _fused(self, x: Tensor, function: str, algorithm: str) -> Tensor:
-        y: Tensor = ONE_DNN._linear_pointwise(x, self.packed, self.bias, function, [], algorithm)
-        return y
-
-
 @dataclass(frozen=True)
 class _Norm:
     weight: Tensor
@@ -103,11 +69,11 @@ class _Norm:
 
 @dataclass(frozen=True)
 class _Layer:
-    query_key_value: _Linear
-    attended: _Linear
+    query_key_value: Linear
+    attended: Linear
     attended_norm: _Norm
-    up: _Linear
-    down: _Linear
+    up: Linear
+    down: Linear
     norm: _Norm
 
     def after_attention(self, attended: Tensor, x: Tensor) -> Tensor:
@@ -128,16 +94,17 @@ class Bert:
         self.n_parameters = count_parameters(config, layers)
         eps = float(config.get("layer_norm_eps", 1e-12))
 
-        def linear(name: str) -> _Linear:
-            return _Linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
+        def linear(name: str) -> Linear:
+            return Linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
 
         def norm(name: str) -> _Norm:
             return _Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
 
         def layer(at: str) -> _Layer:
-            parts = [linear(f"{at}.attention.self.{name}") for name in ("query", "key", "value")]
-            joined = _Linear(
-                torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+            names = [f"{at}.attention.self.{name}" for name in ("query", "key", "value")]
+            joined = Linear(
+                torch.cat([weights[f"{name}.weight"] for name in names]),
+                torch.cat([weights[f"{name}.bias"] for name in names]),
             )
             return _Layer(
                 joined,
