@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from saefilter.report.wording import (
     clean,
     decimal,
+    dropped_title,
     flagged,
     headline,
     lead,
@@ -21,6 +22,7 @@ from saefilter.report.wording import (
     place,
     rough_levels,
     rows_of,
+    score_words,
     tiles,
 )
 
@@ -94,10 +96,10 @@ def to_markdown(report: Report) -> str:
         )
         parts += [words] if (words := rough_levels(report)) else []
     if report.dropped:
-        parts.append("### Closest dropped rows")
+        parts.append(f"### {dropped_title(report)}")
         parts.append(
             "\n".join(
-                f"{number}. {_sample(view)}"
+                f"{number}. {_sample(view, report)}"
                 for number, view in enumerate(report.dropped[:N_SAMPLES], start=1)
             )
         )
@@ -123,8 +125,8 @@ def _table(head: list[str], body: list[list[str]], text: int = 1) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *body])
 
 
-def _sample(view: SampleView) -> str:
-    said = percentile_words(view.percentile)
+def _sample(view: SampleView, report: Report) -> str:
+    said = prose(score_words(view, report)) or percentile_words(view.percentile)
     about = f"**{prose(place(view.line, view.file))}**, distance {decimal(view.distance, 3)}" + (
         f", {said}" if said else ""
     )

@@ -1,0 +1,68 @@
+"""Options of strategies, for the commands that take `--strategy`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from saefilter.select.options import StrategyOptions
+
+ContrastToxicOption = Annotated[
+    list[str] | None,
+    typer.Option("--contrast-toxic", help="Toxic rows for a strategy to learn from; repeatable."),
+]
+ContrastBenignOption = Annotated[
+    list[str] | None,
+    typer.Option("--contrast-benign", help="Benign rows for a strategy to learn from; repeatable."),
+]
+HookOption = Annotated[
+    str | None,
+    typer.Option("--hook", help="Where a strategy reads the model [as the scores, or its middle]."),
+]
+MaxNewTokensOption = Annotated[
+    int | None,
+    typer.Option("--max-new-tokens", min=1, help="Length of the model's own answers [64]."),
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option("--temperature", min=0, help="Of the model's own answers [0: greedy]."),
+]
+LabelOption = Annotated[
+    str | None, typer.Option("--label", help="Column of the data that says which rows are bad.")
+]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--labels", help="File that says which rows are bad: row_id or line, and a label."
+    ),
+]
+
+
+def strategy_options(
+    *,
+    contrast_toxic: list[str] | None = None,
+    contrast_benign: list[str] | None = None,
+    model: str | None = None,
+    revision: str | None = None,
+    hook: str | None = None,
+    max_new_tokens: int | None = None,
+    temperature: float | None = None,
+    label: str | None = None,
+    labels: str | None = None,
+) -> StrategyOptions:
+    """What was given, as the strategies take it."""
+    from saefilter.select.options import StrategyOptions
+
+    return StrategyOptions(
+        contrast_toxic=tuple(contrast_toxic) if contrast_toxic else None,
+        contrast_benign=tuple(contrast_benign) if contrast_benign else None,
+        model=model,
+        revision=revision,
+        hook=hook,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        label=label,
+        labels=labels,
+    )

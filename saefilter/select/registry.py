@@ -1,0 +1,102 @@
+"""The built-in strategies by name. Each lives in a module of its own, imported when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from saefilter import plugins
+from saefilter.errors import SaefilterError
+from saefilter.plugins import load_plugin, plugin_names
+from saefilter.select.options import StrategyOptions, option_name
+
+if TYPE_CHECKING:
+    from saefilter.select.candidates import Candidates
+    from saefilter.select.ranking import Ranking
+    from saefilter.select.strategies import Selection
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """Where a strategy is, and what must be known of it before it is imported."""
+
+    where: str
+    """`module:function`; the function takes Candidates and Selection and gives a Ranking."""
+    about: str
+    """What it drops first, in a few words for the help."""
+    needs: tuple[tuple[str, ...], ...] = ()
+    """Options that must be given: exactly one of each group."""
+    takes: tuple[str, ...] = ()
+    """Options that may be given."""
+    seeded: bool = False
+    """Whether the seed plays a part."""
+
+    @property
+    def options(self) -> set[str]:
+        """Every option that goes with it."""
+        return {*self.takes, *(name for group in self.needs for name in group)}
+
+    def load(self) -> Callable[[Candidates, Selection], Ranking]:
+        """Import it."""
+        module, _, name = self.where.partition(":")
+        found: Callable[[Candidates, Selection], Ranking] = getattr(import_module(module), name)
+        return found
+
+
+BUILT_IN: dict[str, BuiltIn] = {
+    "closest": BuiltIn("saefilter.select.closest:rank", "closest to toxic features"),
+    "random": BuiltIn("saefilter.select.at_random:rank", "drawn at random", seeded=True),
+}
+
+
+def strategy_names() -> list[str]:
+    """Every strategy there is: the built-in ones, then those of other packages."""
+    return [*BUILT_IN, *plugin_names(plugins.STRATEGIES)]
+
+
+def is_seeded(name: str) -> bool:
+    """Whether the seed plays a part; of another package's strategy it is not known, so it may."""
+    return name not in BUILT_IN or BUILT_IN[name].seeded
+
+
+def takes_model(name: str) -> bool:
+    """Whether `--model` is for the strategy to read with."""
+    return name not in BUILT_IN or "model" in BUILT_IN[name].options
+
+
+def check_strategy(name: str, options: StrategyOptions) -> None:
+    """Raises SaefilterError for a strategy that is not there, or options that do not go with it."""
+    known = strategy_names()
+    if name not in known:
+        raise SaefilterError(
+            f"there is no strategy {name!r}", remedy=f"Strategies: {', '.join(known)}."
+        )
+    if name not in BUILT_IN:
+        return  # a plugin makes of the options what it likes
+    given, own = options.given(), BUILT_IN[name]
+    for option in given:
+        if option not in own.options:
+            others = [other for other, one in BUILT_IN.items() if option in one.options]
+            raise SaefilterError(
+                f"{option_name(option)} does not go with --strategy {name}",
+                remedy=f"It goes with {', '.join(others)}.",
+            )
+    for group in own.needs:
+        found = [option for option in group if option in given]
+        if len(found) != 1:
+            words = " or ".join(map(option_name, group))
+            raise SaefilterError(
+                f"--strategy {name} needs {words}"
+                if not found
+                else f"--strategy {name} takes only one of {words}",
+            )
+
+
+def load_strategy(name: str) -> Callable[[Candidates, Selection], Any]:
+    """The strategy: a built-in one gives a Ranking, one of another package may give an order."""
+    if name in BUILT_IN:
+        return BUILT_IN[name].load()
+    found: Callable[[Candidates, Selection], Any] = load_plugin(plugins.STRATEGIES, name)
+    return found
