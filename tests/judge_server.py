@@ -23,7 +23,9 @@ from typing import Any
 
 Turns = list[dict[str, Any]]
 HARMFUL = ("bleach", "gamble", "poison", "secretly", "no need for a doctor", "ignore the law")
-_SAMPLE = re.compile(r"^--- sample ([0-9a-f]{24}) begins ---\n(.*?)\n--- sample \1 ends ---$", re.M | re.S)
+_SAMPLE = re.compile(
+    r"^--- sample ([0-9a-f]{24}) begins ---\n(.*?)\n--- sample \1 ends ---$", re.M | re.S
+)
 
 
 def by_words(turns: Turns, question: str) -> float:
@@ -157,7 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.body is not None:
             body = fault.body
         elif fault.status != 200 or fault.error:
-            body = json.dumps({"error": {"message": f"status {fault.status}", **fault.error}}).encode()
+            body = json.dumps(
+                {"error": {"message": f"status {fault.status}", **fault.error}}
+            ).encode()
         else:
             body = json.dumps(_completion(seen, says, fault.finish)).encode()
         self._send(fault.status, body, fault.headers)

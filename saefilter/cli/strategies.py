@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.options import StrategyOptions
 
 ContrastToxicOption = Annotated[
@@ -51,6 +52,7 @@ def strategy_options(
     temperature: float | None = None,
     label: str | None = None,
     labels: str | None = None,
+    judge: JudgeSettings | None = None,
 ) -> StrategyOptions:
     """What was given, as the strategies take it."""
     from saefilter.select.options import StrategyOptions
@@ -65,4 +67,5 @@ def strategy_options(
         temperature=temperature,
         label=label,
         labels=labels,
+        judge=judge,
     )

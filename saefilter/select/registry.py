@@ -48,6 +48,12 @@ class BuiltIn:
 BUILT_IN: dict[str, BuiltIn] = {
     "closest": BuiltIn("saefilter.select.closest:rank", "closest to toxic features"),
     "random": BuiltIn("saefilter.select.at_random:rank", "drawn at random", seeded=True),
+    "judge": BuiltIn(
+        "saefilter.select.judge.strategy:rank",
+        "most harmful by a language model at an endpoint",
+        needs=(("judge",),),
+        seeded=True,
+    ),
 }
 
 
@@ -83,6 +89,8 @@ def check_strategy(name: str, options: StrategyOptions) -> None:
                 f"{option_name(option)} does not go with --strategy {name}",
                 remedy=f"It goes with {', '.join(others)}.",
             )
+    if options.judge is not None:
+        options.judge.check()
     for group in own.needs:
         found = [option for option in group if option in given]
         if len(found) != 1:

@@ -6,6 +6,7 @@ could not be interrupted, and would hide what the endpoint said. `ask.py` tries 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
@@ -53,14 +54,17 @@ class Endpoint:
     """A model at an endpoint. Its `ask` may be called by several threads."""
 
     def __init__(self, settings: JudgeSettings):
-        """Raises SaefilterError without the openai package. Nothing is sent."""
-        openai = _openai()
+        """Sends nothing. The openai package, which takes half a second to import, is imported here."""
+        import openai
+
         self._settings, self._key = settings, settings.key()
         self._headers = {} if self._key else {"Authorization": openai.Omit()}
         self._client = openai.OpenAI(
             base_url=settings.url,
             api_key=self._key or "none",
-            timeout=openai.Timeout(settings.timeout, connect=min(CONNECT_SECONDS, settings.timeout)),
+            timeout=openai.Timeout(
+                settings.timeout, connect=min(CONNECT_SECONDS, settings.timeout)
+            ),
             max_retries=0,
             # rows go to the address that was named, and to no other that it may point to
             http_client=openai.DefaultHttpxClient(follow_redirects=False),
@@ -71,6 +75,7 @@ class Endpoint:
             "max_tokens": settings.max_tokens,
             "response_format": {"type": "json_object"},
         }
+        self._adapting = threading.Lock()
 
     def ask(self, question: str) -> Answer:
         """Send one question, once; or again at once where a parameter is not known there.
@@ -114,13 +119,15 @@ class Endpoint:
             return False
         said = f"{error.param} {error.message}"
         for name in ("max_tokens", "response_format", "temperature"):
-            if name in sent and name in said:
-                extras = {key: value for key, value in sent.items() if key != name}
+            if name not in sent or name not in said:
+                continue
+            with self._adapting:  # what another thread has found out in the meantime stays
+                extras = {key: value for key, value in self._extras.items() if key != name}
                 if name == "max_tokens":
                     extras["max_completion_tokens"] = self._settings.max_tokens
                 self._extras = extras
-                return True
-        return sent is not self._extras  # another thread has just adapted: try as it does
+            return True
+        return False
 
     def _meaning(self, error: Any) -> Exception:
         """What a status other than 2xx says of the question, the moment or the endpoint."""
@@ -138,7 +145,8 @@ class Endpoint:
             return self._fatal(f"the account has no credit left ({said})", "Top it up.")
         if status == 404:
             return self._fatal(
-                f"not found there ({said})", "Check --judge-url (it often ends in /v1) and the model."
+                f"not found there ({said})",
+                "Check --judge-url (it often ends in /v1) and the model.",
             )
         if 300 <= status < 400:
             to = error.response.headers.get("location", "another address")
@@ -164,23 +172,14 @@ class Endpoint:
         return text[:MESSAGE_CHARACTERS] + ("…" if len(text) > MESSAGE_CHARACTERS else "")
 
 
-def _openai() -> Any:
-    try:
-        import openai
-    except ImportError as error:
-        raise SaefilterError(
-            "a judge needs the openai package", remedy="Run: pip install 'saefilter[judge]'"
-        ) from error
-    return openai
-
-
 def _answer(response: Any) -> Answer:
     """The text of a completion; the openai package does not check what it is handed."""
     choices = getattr(response, "choices", None)
-    message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = getattr(first, "message", None)
     if message is None:
         raise Transient("the answer is not of the protocol (it has no choices)")
-    ended = getattr(choices[0], "finish_reason", None)
+    ended = getattr(first, "finish_reason", None)
     if ended == "content_filter":
         raise Refused("the endpoint's filter withheld the answer")
     text = getattr(message, "content", None)

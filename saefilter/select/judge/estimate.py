@@ -31,7 +31,12 @@ class Estimate:
 
     @classmethod
     def of(
-        cls, settings: JudgeSettings, prompt: Prompt, rows: int, requests: int, conversation_bytes: int
+        cls,
+        settings: JudgeSettings,
+        prompt: Prompt,
+        rows: int,
+        requests: int,
+        conversation_bytes: int,
     ) -> Estimate:
         """For so many `requests`, whose conversations have so many bytes together."""
         question = len(prompt.text.encode())

@@ -85,7 +85,9 @@ def judge(
         known = _look_up(conversations, settings, prompt, cache)
         watch.say(known.estimate.words(settings))
         if settings.key_is_exposed() and known.estimate.requests:
-            watch.say(f"The API key goes to {settings.url} unencrypted (--judge-key-env '' sends none)")
+            watch.say(
+                f"The API key goes to {settings.url} unencrypted (--judge-key-env '' sends none)"
+            )
         watch.plan(len(known.keys), known.estimate.cached)
         verdicts = dict(known.verdicts)
         failures: dict[str, str] = {}
@@ -131,14 +133,10 @@ def _look_up(
     verdicts = cache.find(sizes)
     unknown = sizes.keys() - verdicts.keys()
     size = sum(sizes[key] for key in unknown)
-    return _Known(
-        keys, verdicts, Estimate.of(settings, prompt, len(keys), len(unknown), size)
-    )
+    return _Known(keys, verdicts, Estimate.of(settings, prompt, len(keys), len(unknown), size))
 
 
-def _questions(
-    conversations: Conversations, prompt: Prompt, known: _Known
-) -> Iterator[Question]:
+def _questions(conversations: Conversations, prompt: Prompt, known: _Known) -> Iterator[Question]:
     seen = set(known.verdicts)
     for place, conversation in enumerate(conversations()):
         if known.keys[place] in seen:

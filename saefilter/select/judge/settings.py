@@ -6,11 +6,14 @@ import ipaddress
 import math
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from saefilter.cache import cache_folder
 from saefilter.errors import SaefilterError
+from saefilter.select.judge.prompt import Prompt
 
 KEY_ENV = "OPENAI_API_KEY"
 ON_FAILURE = ("error", "keep")
@@ -52,7 +55,8 @@ class JudgeSettings:
     """Seconds before the first further attempt; doubled for each one after it, up to a minute."""
 
     def check(self) -> None:
-        """Raises SaefilterError when the request makes no sense."""
+        """Raises SaefilterError when the request makes no sense, or the extra is not installed. Imports and
+        sends nothing."""
         check_url(self.url)
         if not self.model.strip():
             raise SaefilterError("the judge has no model", remedy="Name it with --judge-model.")
@@ -77,6 +81,19 @@ class JudgeSettings:
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise SaefilterError(f"{option} {value} is negative or no number")
         self.key()
+        Prompt.load(self.prompt)
+        if find_spec("openai") is None:
+            raise SaefilterError(
+                "a judge needs the openai package", remedy="Run: pip install 'saefilter[judge]'"
+            )
+
+    def described(self) -> dict[str, Any]:
+        """What artifacts may say of it: neither the address, which can be an internal one, nor folders."""
+        return {
+            "model": self.model,
+            "prompt": self.prompt.name if self.prompt else "default",
+            "on_failure": self.on_failure,
+        }
 
     def key(self) -> str | None:
         """The API key; None to send none. Raises SaefilterError when a named variable is not set."""
