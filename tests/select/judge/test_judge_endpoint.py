@@ -213,7 +213,7 @@ def test_a_model_that_never_gives_a_verdict_is_not_asked_about_every_row(
     server: JudgeServer, tmp_path: Path
 ) -> None:
     server.always = lambda seen: Fault(says="Sure! This sample looks fine.")
-    with pytest.raises(SaefilterError, match="10 questions on end had no verdict.*no JSON"):
+    with pytest.raises(SaefilterError, match=r"10 questions on end had no verdict.*no JSON"):
         judged(tmp_path, server.url, conversations(500))
     assert len(server.seen) < 3 * (10 + 2 * 8)
 
