@@ -27,7 +27,7 @@ class BuiltIn:
     about: str
     """What it drops first, in a few words for the help."""
     needs: tuple[tuple[str, ...], ...] = ()
-    """Options that must be given: exactly one of each group."""
+    """Options that must be given: at least one of each group."""
     takes: tuple[str, ...] = ()
     """Options that may be given."""
     seeded: bool = False
@@ -45,9 +45,41 @@ class BuiltIn:
         return found
 
 
+_LABELS = ("label", "labels")
+_CONTRAST = ("contrast_toxic", "contrast_benign")
+_READS = ("model", "revision", "device", "dtype")
+
 BUILT_IN: dict[str, BuiltIn] = {
     "closest": BuiltIn("saefilter.select.closest:rank", "closest to toxic features"),
     "random": BuiltIn("saefilter.select.at_random:rank", "drawn at random", seeded=True),
+    "text-classifier": BuiltIn(
+        "saefilter.select.text_classifier:rank",
+        "toxic by a classifier of words, learnt from contrast rows",
+        takes=_CONTRAST,
+    ),
+    "embedding-classifier": BuiltIn(
+        "saefilter.select.embedding_classifier:rank",
+        "toxic by a classifier of sentence embeddings, learnt from contrast rows",
+        takes=(*_CONTRAST, "device"),
+    ),
+    "loss": BuiltIn(
+        "saefilter.select.loss:rank", "most surprising to a causal model", takes=_READS
+    ),
+    "projection-difference": BuiltIn(
+        "saefilter.select.projection_difference:rank",
+        "farther along the toxic direction than a causal model's own answer",
+        takes=(*_CONTRAST, *_READS, "toxic_set", "hook", "max_new_tokens", "temperature"),
+        seeded=True,
+    ),
+    "labels": BuiltIn(
+        "saefilter.select.labels:rank", "labelled bad (the oracle)", needs=(_LABELS,), seeded=True
+    ),
+    "matched-random": BuiltIn(
+        "saefilter.select.matched_random:rank",
+        "drawn at random, with the labels of the closest",
+        needs=(_LABELS,),
+        seeded=True,
+    ),
 }
 
 
@@ -61,9 +93,9 @@ def is_seeded(name: str) -> bool:
     return name not in BUILT_IN or BUILT_IN[name].seeded
 
 
-def takes_model(name: str) -> bool:
-    """Whether `--model` is for the strategy to read with."""
-    return name not in BUILT_IN or "model" in BUILT_IN[name].options
+def takes(name: str, option: str) -> bool:
+    """Whether an option is for this strategy; whatever another package's does with it, it may."""
+    return name not in BUILT_IN or option in BUILT_IN[name].options
 
 
 def check_strategy(name: str, options: StrategyOptions) -> None:
@@ -84,13 +116,10 @@ def check_strategy(name: str, options: StrategyOptions) -> None:
                 remedy=f"It goes with {', '.join(others)}.",
             )
     for group in own.needs:
-        found = [option for option in group if option in given]
-        if len(found) != 1:
-            words = " or ".join(map(option_name, group))
+        if not any(option in given for option in group):
             raise SaefilterError(
-                f"--strategy {name} needs {words}"
-                if not found
-                else f"--strategy {name} takes only one of {words}",
+                f"--strategy {name} needs {' or '.join(map(option_name, group))}",
+                remedy="docs/strategies.md says what for.",
             )
 
 
