@@ -27,6 +27,8 @@ from saefilter.select.strategies import Selection
 from saefilter.toxic.load import load_toxic_set
 
 DEFAULT_NEW_TOKENS = 64
+GENERATED_TOKENS = 16384
+"""Of a batch, prompts included: large, since a step for many answers costs little more than for one."""
 
 
 class Response(NamedTuple):
@@ -172,7 +174,7 @@ class ProjectionDifference:
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(self.seed)
             return model.answers(
-                prompts, self.new_tokens, self.reader.batch_tokens, temperature=self.temperature
+                prompts, self.new_tokens, GENERATED_TOKENS, temperature=self.temperature
             )
 
 

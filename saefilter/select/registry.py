@@ -32,6 +32,8 @@ class BuiltIn:
     """Options that may be given."""
     seeded: bool = False
     """Whether the seed plays a part."""
+    control: bool = False
+    """Whether it is there to compare with: it draws, or knows what a user could not."""
 
     @property
     def options(self) -> set[str]:
@@ -51,7 +53,9 @@ _READS = ("model", "revision", "device", "dtype")
 
 BUILT_IN: dict[str, BuiltIn] = {
     "closest": BuiltIn("saefilter.select.closest:rank", "closest to toxic features"),
-    "random": BuiltIn("saefilter.select.at_random:rank", "drawn at random", seeded=True),
+    "random": BuiltIn(
+        "saefilter.select.at_random:rank", "drawn at random", seeded=True, control=True
+    ),
     "text-classifier": BuiltIn(
         "saefilter.select.text_classifier:rank",
         "toxic by a classifier of words, learnt from contrast rows",
@@ -72,13 +76,18 @@ BUILT_IN: dict[str, BuiltIn] = {
         seeded=True,
     ),
     "labels": BuiltIn(
-        "saefilter.select.labels:rank", "labelled bad (the oracle)", needs=(_LABELS,), seeded=True
+        "saefilter.select.labels:rank",
+        "labelled bad (the oracle)",
+        needs=(_LABELS,),
+        seeded=True,
+        control=True,
     ),
     "matched-random": BuiltIn(
         "saefilter.select.matched_random:rank",
         "drawn at random, with the labels of the closest",
         needs=(_LABELS,),
         seeded=True,
+        control=True,
     ),
 }
 
@@ -91,6 +100,18 @@ def strategy_names() -> list[str]:
 def is_seeded(name: str) -> bool:
     """Whether the seed plays a part; of another package's strategy it is not known, so it may."""
     return name not in BUILT_IN or BUILT_IN[name].seeded
+
+
+def is_control(name: str) -> bool:
+    """Whether a strategy is there to compare with."""
+    return name in BUILT_IN and BUILT_IN[name].control
+
+
+def options_of(name: str, options: StrategyOptions) -> StrategyOptions:
+    """Those of the options that a strategy takes."""
+    return StrategyOptions(
+        **{option: value for option, value in options.given().items() if takes(name, option)}
+    )
 
 
 def takes(name: str, option: str) -> bool:
