@@ -69,6 +69,8 @@ def filter_command(
     sae: opt.SaeOption = None,
     revision: opt.RevisionOption = None,
     toxic_set: opt.ToxicSetOption = None,
+    device: strategies.DeviceOption = None,
+    dtype: strategies.DtypeOption = None,
     metric: opt.MetricOption = None,
     card: Annotated[
         bool,
@@ -92,20 +94,19 @@ def filter_command(
     from saefilter.run.chunks import ScoreSettings
     from saefilter.run.filter import filter_file
     from saefilter.run.outputs import OutputPaths
-    from saefilter.select.registry import takes_model
+    from saefilter.select.registry import takes
     from saefilter.select.strategies import Selection
     from saefilter.watch import Watch
 
-    reads_model = takes_model(strategy)
     options = strategies.strategy_options(
-        contrast_toxic=contrast_toxic, contrast_benign=contrast_benign, label=label, labels=labels,
-        hook=hook, max_new_tokens=max_new_tokens, temperature=temperature,
-        judge=judge, model=model if reads_model else None, revision=revision if reads_model else None,
+        [strategy], contrast_toxic=contrast_toxic, contrast_benign=contrast_benign, label=label,
+        labels=labels, hook=hook, max_new_tokens=max_new_tokens, temperature=temperature,
+        model=model, revision=revision, toxic_set=toxic_set, device=device, dtype=dtype, judge=judge,
     )  # fmt: skip
     selection = Selection(strategy, drop_frac, drop_count, min_distance, seed, options)
     selection.check()
-    if reads_model and not sae:
-        model = revision = None  # the strategy's alone; the scores have theirs by preset
+    if takes(strategy, "model") and not sae:  # the strategy's alone; the scores go by a preset
+        model = revision = toxic_set = None
     source, opened = _find(input, scores, quiet=quiet or as_json)
     if judge_dry_run:
         _say_estimate(judge, source, opened)
@@ -116,7 +117,14 @@ def filter_command(
     if opened is None:
         name, why = choose_preset(preset, model, sae)
         settings = ScoreSettings(
-            preset=name, model=model, sae=sae, revision=revision, toxic_set=toxic_set, metric=metric
+            preset=name,
+            model=model,
+            sae=sae,
+            revision=revision,
+            toxic_set=toxic_set,
+            metric=metric,
+            device=device or "auto",
+            dtype=dtype or "auto",
         )
         what = f"preset {name} ({why})" if name else f"{model} and {sae}"
         opened = _score_first(source, settings, what, quiet=quiet or as_json)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from saefilter.cli.common import one_of
+from saefilter.cli.options import DTYPES
 
 if TYPE_CHECKING:
     from saefilter.select.judge.settings import JudgeSettings
@@ -39,9 +43,16 @@ LabelsOption = Annotated[
         "--labels", help="File that says which rows are bad: row_id or line, and a label."
     ),
 ]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="For what reads with a model: auto, cpu, cuda, ...")
+]
+DtypeOption = Annotated[
+    str | None, typer.Option("--dtype", help="For what reads with a model: auto, fp32, bf16, fp16.")
+]
 
 
 def strategy_options(
+    names: Sequence[str],
     *,
     contrast_toxic: list[str] | None = None,
     contrast_benign: list[str] | None = None,
@@ -53,19 +64,31 @@ def strategy_options(
     label: str | None = None,
     labels: str | None = None,
     judge: JudgeSettings | None = None,
+    toxic_set: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
 ) -> StrategyOptions:
-    """What was given, as the strategies take it."""
-    from saefilter.select.options import StrategyOptions
+    """What was given, as the strategies of these names take it.
 
+    Options that also say how to score are left out where none of the strategies has use for them.
+    """
+    from saefilter.select.options import StrategyOptions
+    from saefilter.select.registry import takes
+
+    if dtype is not None:
+        one_of("--dtype", dtype, DTYPES)
+    shared = {
+        "model": model, "revision": revision, "toxic_set": toxic_set, "device": device, "dtype": dtype,
+    }  # fmt: skip
+    used = {name for name in shared if any(takes(strategy, name) for strategy in names)}
     return StrategyOptions(
         contrast_toxic=tuple(contrast_toxic) if contrast_toxic else None,
         contrast_benign=tuple(contrast_benign) if contrast_benign else None,
-        model=model,
-        revision=revision,
         hook=hook,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         label=label,
         labels=labels,
         judge=judge,
+        **{name: value for name, value in shared.items() if name in used},
     )

@@ -72,7 +72,7 @@ def to_markdown(report: Report) -> str:
     parts = [f"## {headline(report)} {code(report.input)}", lead(report)]
     parts += [f"> **Note:** {prose(note)}" for note in report.notes]
     parts.append(
-        _table(
+        table(
             ["Rows", "Meaning", "Count"],
             [[t.name, t.meaning, f"{t.count:,}"] for t in tiles(report)],
             text=2,
@@ -81,7 +81,7 @@ def to_markdown(report: Report) -> str:
     if levels := flagged(report):
         parts.append(f"Against {report.reference_rows:,} harmless reference samples:")
         parts.append(
-            _table(
+            table(
                 ["Closer than", "Rows", "Share of scored", "Expected by chance"],
                 [
                     [
@@ -119,7 +119,7 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(head: list[str], body: list[list[str]], text: int = 1) -> str:
+def table(head: list[str], body: list[list[str]], text: int = 1) -> str:
     """A table whose first `text` columns are words and the others numbers; no cell has a pipe."""
     rule = [":--" if place < text else "--:" for place in range(len(head))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *body])
@@ -151,4 +151,4 @@ def _features(report: Report) -> str:
             ]
         )
     head = ["Feature", "Next to toxic feature", "Cosine", "In dropped rows", "In kept rows"]
-    return _table(head, rows, text=2)
+    return table(head, rows, text=2)

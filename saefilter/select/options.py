@@ -19,6 +19,8 @@ class StrategyOptions:
     model: str | None = None
     """A causal language model: hub id or folder."""
     revision: str | None = None
+    toxic_set: str | None = None
+    """Whose direction to project on: file or name."""
     hook: str | None = None
     """Where the residual stream is read, in TransformerLens's words."""
     max_new_tokens: int | None = None
@@ -44,7 +46,7 @@ class StrategyOptions:
         return {name: _described(name, value) for name, value in self.given().items()}
 
 
-FILES = ("contrast_toxic", "contrast_benign", "labels", "model")
+FILES = ("contrast_toxic", "contrast_benign", "labels", "model", "toxic_set")
 
 
 def option_name(field: str) -> str:

@@ -27,11 +27,13 @@ class BuiltIn:
     about: str
     """What it drops first, in a few words for the help."""
     needs: tuple[tuple[str, ...], ...] = ()
-    """Options that must be given: exactly one of each group."""
+    """Options that must be given: at least one of each group."""
     takes: tuple[str, ...] = ()
     """Options that may be given."""
     seeded: bool = False
     """Whether the seed plays a part."""
+    control: bool = False
+    """Whether it is there to compare with: it draws, or knows what a user could not."""
 
     @property
     def options(self) -> set[str]:
@@ -45,14 +47,53 @@ class BuiltIn:
         return found
 
 
+_LABELS = ("label", "labels")
+_CONTRAST = ("contrast_toxic", "contrast_benign")
+_READS = ("model", "revision", "device", "dtype")
+
 BUILT_IN: dict[str, BuiltIn] = {
     "closest": BuiltIn("saefilter.select.closest:rank", "closest to toxic features"),
-    "random": BuiltIn("saefilter.select.at_random:rank", "drawn at random", seeded=True),
+    "random": BuiltIn(
+        "saefilter.select.at_random:rank", "drawn at random", seeded=True, control=True
+    ),
+    "text-classifier": BuiltIn(
+        "saefilter.select.text_classifier:rank",
+        "toxic by a classifier of words, learnt from contrast rows",
+        takes=_CONTRAST,
+    ),
+    "embedding-classifier": BuiltIn(
+        "saefilter.select.embedding_classifier:rank",
+        "toxic by a classifier of sentence embeddings, learnt from contrast rows",
+        takes=(*_CONTRAST, "device"),
+    ),
+    "loss": BuiltIn(
+        "saefilter.select.loss:rank", "most surprising to a causal model", takes=_READS
+    ),
+    "projection-difference": BuiltIn(
+        "saefilter.select.projection_difference:rank",
+        "farther along the toxic direction than a causal model's own answer",
+        takes=(*_CONTRAST, *_READS, "toxic_set", "hook", "max_new_tokens", "temperature"),
+        seeded=True,
+    ),
     "judge": BuiltIn(
         "saefilter.select.judge.strategy:rank",
         "most harmful by a language model at an endpoint",
         needs=(("judge",),),
         seeded=True,
+    ),
+    "labels": BuiltIn(
+        "saefilter.select.labels:rank",
+        "labelled bad (the oracle)",
+        needs=(_LABELS,),
+        seeded=True,
+        control=True,
+    ),
+    "matched-random": BuiltIn(
+        "saefilter.select.matched_random:rank",
+        "drawn at random, with the labels of the closest",
+        needs=(_LABELS,),
+        seeded=True,
+        control=True,
     ),
 }
 
@@ -67,9 +108,21 @@ def is_seeded(name: str) -> bool:
     return name not in BUILT_IN or BUILT_IN[name].seeded
 
 
-def takes_model(name: str) -> bool:
-    """Whether `--model` is for the strategy to read with."""
-    return name not in BUILT_IN or "model" in BUILT_IN[name].options
+def is_control(name: str) -> bool:
+    """Whether a strategy is there to compare with."""
+    return name in BUILT_IN and BUILT_IN[name].control
+
+
+def options_of(name: str, options: StrategyOptions) -> StrategyOptions:
+    """Those of the options that a strategy takes."""
+    return StrategyOptions(
+        **{option: value for option, value in options.given().items() if takes(name, option)}
+    )
+
+
+def takes(name: str, option: str) -> bool:
+    """Whether an option is for this strategy; whatever another package's does with it, it may."""
+    return name not in BUILT_IN or option in BUILT_IN[name].options
 
 
 def check_strategy(name: str, options: StrategyOptions) -> None:
@@ -92,13 +145,10 @@ def check_strategy(name: str, options: StrategyOptions) -> None:
     if options.judge is not None:
         options.judge.check()
     for group in own.needs:
-        found = [option for option in group if option in given]
-        if len(found) != 1:
-            words = " or ".join(map(option_name, group))
+        if not any(option in given for option in group):
             raise SaefilterError(
-                f"--strategy {name} needs {words}"
-                if not found
-                else f"--strategy {name} takes only one of {words}",
+                f"--strategy {name} needs {' or '.join(map(option_name, group))}",
+                remedy="docs/strategies.md says what for.",
             )
 
 

@@ -16,6 +16,8 @@ import pytest
 from conftest import chat
 from judge_server import Fault, JudgeServer
 
+import saefilter as saefilter_api
+
 HARMFUL = {3, 8, 13, 18}
 PROMPT_MARK = "--- sample 000000000000000000000000 ends ---"
 
@@ -177,6 +179,35 @@ def test_without_the_extra_the_error_is_the_command_to_run(folder: Path) -> None
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.strip().endswith("Run: pip install 'saefilter[judge]'")
+
+
+def test_compare_puts_the_judge_beside_the_others(folder: Path, server: JudgeServer) -> None:
+    labels = ["row_id,bad", *(f"{i},{int(i in HARMFUL)}" for i in range(20))]
+    (folder / "labels.csv").write_text("\n".join(labels) + "\n")
+    done = saefilter(
+        folder, "compare", "data.scores.parquet", "--data", "data.jsonl", "--labels", "labels.csv",
+        "--judge-url", server.url, "--judge-model", "m", "--drop-frac", "0.2", "--json",
+    )  # fmt: skip
+    arms = {arm["name"]: arm for arm in json.loads(done.stdout)["arms"]}
+    assert arms["judge"]["auroc"] == 1.0
+    assert arms["judge"]["at"][0]["precision"] == 1.0
+    assert arms["random"]["auroc"] < 1.0
+    assert len(server.seen) == 20
+
+
+def test_from_python(folder: Path, server: JudgeServer) -> None:
+    rows = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()[:20]]
+    scores = saefilter_api.score(rows)
+    options = saefilter_api.StrategyOptions(
+        judge=saefilter_api.JudgeSettings(server.url, "m", cache=folder / "verdicts.sqlite")
+    )
+    result = saefilter_api.filter(
+        rows, scores, drop_count=4, strategy="judge", options=options, output=folder / "api.jsonl"
+    )
+    assert set(result.dropped_ids) == HARMFUL
+    assert len(server.seen) == 20
+    with pytest.raises(saefilter_api.SaefilterError, match="needs --judge-url"):
+        saefilter_api.filter(rows, scores, drop_count=4, strategy="judge")
 
 
 def test_scores_stay_separate_from_verdicts(folder: Path, server: JudgeServer) -> None:
