@@ -10,6 +10,7 @@ from rich.text import Text
 from saefilter.report.compare_words import (
     alone,
     area,
+    chance,
     headline,
     label_word,
     lead,
@@ -72,7 +73,7 @@ def _found(comparison: Comparison) -> Table:
 def _overlap(overlap: Overlap, comparison: Comparison) -> Table:
     found = Table(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", title_style="bold",
-        title=f"Overlap when dropping {percent(overlap.drop_frac)} (1: the same rows)",
+        title=f"Overlap (Jaccard). {chance(overlap)}",
     )  # fmt: skip
     found.add_column("")
     for number in range(1, len(comparison.arms) + 1):
