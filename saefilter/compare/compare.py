@@ -71,10 +71,12 @@ class RankedArm:
 
 def default_strategies(options: StrategyOptions) -> list[str]:
     """What is compared unless something else is asked for: all that the options allow for, but
-    nothing that needs a model of its own or a service."""
+    nothing that needs a model of its own."""
     found = ["closest", "random"]
     if options.contrast_toxic or options.contrast_benign:
         found += ["text-classifier", "embedding-classifier"]
+    if options.judge:
+        found += ["judge"]
     if options.label or options.labels:
         found += ["labels", "matched-random"]
     return found
