@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,20 @@ def test_options_that_do_not_go_together_are_refused(
     asked = Selection(strategy, drop_frac=0.1, options=StrategyOptions(**options))  # type: ignore[arg-type]
     with pytest.raises(SaefilterError, match=message):
         asked.check()
+
+
+def test_every_strategy_is_documented_and_in_the_help() -> None:
+    from typer.testing import CliRunner
+
+    from saefilter.cli import app, commands
+
+    commands()
+    said = CliRunner().invoke(app, ["filter", "--help"], env={"COLUMNS": "300"}).output
+    page = (Path(__file__).parents[2] / "docs/strategies.md").read_text()
+    for name in BUILT_IN:
+        assert f"| `{name}` |" in page
+        assert f"**`{name}`**" in page or f"[{name}.md]" in page
+        assert name in "".join(said.split())  # lines may break at hyphens
 
 
 def test_a_strategy_gets_its_own_options_alone() -> None:
