@@ -9,11 +9,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import chat
 from example import HOSTILE
 from scored import write_scores
+from test_browser import Visit, browser  # noqa: F401 - a fixture
 from test_html import ATTRIBUTES, TAGS, Page
 
 from saefilter.compare.compare import compare
@@ -92,3 +94,23 @@ def test_the_table_says_the_figures(comparison: Comparison) -> None:
     first = comparison.arms[0]
     assert any(cell.startswith(f"{first.auroc:.3f} (") for cell in cells)
     assert "precision of dropping at random" in " ".join(page.texts["p"])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 1200])
+def test_a_browser_shows_it_without_a_request_or_a_complaint(
+    browser: Any,  # noqa: F811
+    comparison: Comparison,
+    tmp_path: Path,
+    width: int,
+) -> None:
+    path = tmp_path / "compare.html"
+    path.write_text(compare_html(comparison), encoding="utf-8")
+    visit = Visit(browser, path, viewport={"width": width, "height": 800})
+    assert (visit.dialogs, visit.problems) == ([], [])
+    assert visit.requests == [path.as_uri()]
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    drawn = visit.page.locator("polyline").first.evaluate(
+        "one => one.getBoundingClientRect().width"
+    )
+    assert drawn > width / 3
