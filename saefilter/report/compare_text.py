@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 N_SHOWN = 2
 """Rows of each strategy on the console."""
-PREVIEW_CHARACTERS = 100
+PREVIEW_CHARACTERS = 80
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
