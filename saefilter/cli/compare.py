@@ -40,7 +40,7 @@ def compare(
         list[str] | None,
         typer.Option(
             "--strategy",
-            help="Repeatable; docs/strategies.md has the list [closest, random, and what the other "
+            help=f"Which to compare, several: {strategies.NAMES} [closest, random, and what the other "
             "options allow for].",
         ),
     ] = None,

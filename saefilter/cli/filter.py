@@ -49,7 +49,7 @@ def filter_command(
     ] = None,
     strategy: Annotated[
         str,
-        typer.Option("--strategy", help="Which rows go first; docs/strategies.md has the list."),
+        typer.Option("--strategy", help=f"Which rows go first: {strategies.NAMES}."),
     ] = "closest",
     seed: Annotated[int, typer.Option("--seed", help="Of strategies that draw.")] = 0,
     contrast_toxic: strategies.ContrastToxicOption = None,

@@ -9,10 +9,14 @@ import typer
 
 from saefilter.cli.common import one_of
 from saefilter.cli.options import DTYPES
+from saefilter.select.registry import BUILT_IN
 
 if TYPE_CHECKING:
     from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.options import StrategyOptions
+
+NAMES = ", ".join(BUILT_IN)
+"""For the help."""
 
 ContrastToxicOption = Annotated[
     list[str] | None,
