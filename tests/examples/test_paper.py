@@ -200,9 +200,16 @@ def test_settings_are_read_strictly(paper: None, change: str, message: str) -> N
 
 
 @pytest.fixture
-def paper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example's modules, as they are found when it is run."""
+def paper(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The example's modules, as they are found when it is run; other examples have some of the same
+    names."""
+    names = [path.stem for path in PAPER.glob("*.py")]
+    others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     monkeypatch.syspath_prepend(str(PAPER))
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(others)
 
 
 @pytest.mark.parametrize("name", ["paper-gemma-2-2b", "paper-llama-3.1-8b"])
