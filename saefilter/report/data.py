@@ -51,6 +51,10 @@ class SampleView:
     truncated: bool = False
     file: str | None = None
     """Which file it is from, where the input is several."""
+    score: float | None = None
+    """Of the strategy, where it gives one."""
+    reason: str = ""
+    """Why it was dropped; empty for a kept row."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,10 @@ class Report:
     counts: dict[str, int]
     """`rows`, `kept`, `dropped`, `quarantined`, `truncated`, `duplicates`."""
     selection: dict[str, Any]
-    """`strategy`, what was asked (`drop_frac`, `drop_count`, `min_distance`, `seed`) and the
-    `threshold` distance: the largest distance that was dropped."""
+    """`strategy`, what was asked (`drop_frac`, `drop_count`, `min_distance`, `seed`, `options`), the
+    `threshold` distance: the largest distance that was dropped; where the strategy gives scores,
+    their `score_name` and the `score_threshold`, the smallest that was dropped; `details` of how the
+    strategy came about."""
     scoring: dict[str, Any]
     """`preset`, `model`, `sae`, `hook`, `toxic_set`, `metric`, `pool`, `train_on`, `max_tokens`,
     `dtype`, `device`, `seconds`, `tokens`, `tokens_per_second`."""
@@ -113,9 +119,9 @@ class Report:
     reference_rows: int
     """Harmless samples behind the percentiles; 0 when the toxic set has no calibration."""
     dropped: list[SampleView]
-    """The closest dropped rows, closest first."""
+    """The closest dropped rows, closest first; where the strategy gives scores, the first to go."""
     borderline: list[SampleView]
-    """The closest rows that were kept."""
+    """The closest rows that were kept; where the strategy gives scores, the next to go."""
     features: list[FeatureTotal]
     quarantined: list[QuarantinedView]
     """The first of them; `counts` has the total."""
@@ -132,16 +138,16 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON text."""
-        text = json.dumps(_finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False)
+        text = json.dumps(finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False)
         return json_safe(text) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """NaN and infinity as null: they are not JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

@@ -34,6 +34,8 @@ class Annotations(NamedTuple):
     line: Sequence[int]
     file: Sequence[str] | None = None
     """Where the input is several files."""
+    score: Sequence[float | None] | None = None
+    """Of the strategy, where it gives one."""
 
     def columns(self) -> dict[str, Sequence[Any]]:
         return {PREFIX + name: values for name, values in self._asdict().items() if values}
@@ -156,16 +158,17 @@ ADDED = {
     "row_id": pa.int64(),
     "line": pa.int64(),
     "file": pa.string(),
+    "score": pa.float64(),
 }  # fmt: skip
 """The fields of Annotations as columns."""
 
 
-def added_columns(*, has_percentile: bool, has_file: bool) -> pa.Schema:
+def added_columns(*, has_percentile: bool, has_file: bool, has_score: bool) -> pa.Schema:
     """The columns that dropped rows get, each after the input's own."""
     kinds = {**ADDED, **({} if has_percentile else {"percentile": pa.null()})}
-    return pa.schema(
-        [(PREFIX + name, kind) for name, kind in kinds.items() if name != "file" or has_file]
-    )
+    absent = {"file"} if not has_file else set()
+    absent |= {"score"} if not has_score else set()
+    return pa.schema([(PREFIX + name, kind) for name, kind in kinds.items() if name not in absent])
 
 
 class QuarantinedRow(NamedTuple):

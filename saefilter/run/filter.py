@@ -33,7 +33,10 @@ from saefilter.run.partition import (
 from saefilter.run.parts import Chosen, JsonlPart, Notes, ParquetPart, Part, QuarantinePart
 from saefilter.run.publish import exclusive, publishing
 from saefilter.run.scores import SCORED, Scores
-from saefilter.select.strategies import Candidates, Selection, choose_dropped
+from saefilter.select.candidates import Candidates
+from saefilter.select.ranking import Ranked
+from saefilter.select.strategies import Choice, Selection, choose
+from saefilter.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,14 @@ def filter_file(
     overwrite: bool = False,
     card: bool = False,
     source_dataset: str | None = None,
+    watch: Watch | None = None,
+    choice: Choice | None = None,
 ) -> FilterResult:
     """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
 
     The checks are on what was written, read back before it gets its final name (`conserve.py`).
-    `card` adds a dataset card, which names `source_dataset`, the input's name on the hub.
+    `card` adds a dataset card, which names `source_dataset`, the input's name on the hub. `watch` is
+    told how far a slow strategy has come; with `choice`, what the selection gave before is taken.
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
@@ -95,7 +101,16 @@ def filter_file(
     scores.verify()
     with exclusive(output, paths.all()):
         paths.refuse_existing(card=card, overwrite=overwrite)
-        return _filter(source, scores, paths, selection, card, source_dataset)
+        if choice is None:
+            choice = choose(candidates_of(source, scores, watch), selection)
+        return _filter(source, scores, paths, selection, choice, card, source_dataset)
+
+
+def candidates_of(source: Source, scores: Scores, watch: Watch | None = None) -> Candidates:
+    """The scored rows of a dataset, for a strategy to choose among."""
+    columns = _Columns.of(scores)
+    row_ids = np.flatnonzero(columns.scored)
+    return Candidates(columns.distance[row_ids], row_ids, scores, source, watch or Watch())
 
 
 def _filter(
@@ -103,17 +118,16 @@ def _filter(
     scores: Scores,
     paths: OutputPaths,
     selection: Selection,
+    choice: Choice,
     card: bool,
     source_dataset: str | None,
 ) -> FilterResult:
     columns = _Columns.of(scores)
     scored_ids = np.flatnonzero(columns.scored)
-    dropped_mask = choose_dropped(
-        Candidates(columns.distance[scored_ids], scored_ids, scores), selection
-    )
+    ranked = Ranked(choice.ranking, scored_ids)
     rows = typed_rows(source, columns.scored)
     refuse_own_columns(rows, source)
-    places = _places(columns, scored_ids[dropped_mask], rows)
+    places = _places(columns, scored_ids[choice.dropped], rows)
     ids = {place: np.flatnonzero(places == place) for place in (KEPT, DROPPED, QUARANTINED)}
     roles = {KEPT: paths.kept, DROPPED: paths.dropped, QUARANTINED: paths.quarantined}
     if not len(ids[QUARANTINED]):
@@ -123,10 +137,10 @@ def _filter(
         at = dict(zip(to_write, temporary, strict=True))
         chosen = {
             place: Chosen(ROLES[place], at[path], rows, places == place, columns.row_hash,
-                          made_by(scores, selection))
+                          made_by(scores, selection, choice.ranking))
             for place, path in roles.items()
         }  # fmt: skip
-        notes = _notes(source, ids[DROPPED], columns, selection)
+        notes = _notes(source, ids[DROPPED], columns, ranked)
         part_of = ParquetPart if paths.kept.suffix == ".parquet" else JsonlPart
         parts: dict[int, Part] = {
             KEPT: part_of(chosen[KEPT]),
@@ -147,6 +161,7 @@ def _filter(
             source,
             scores,
             selection,
+            ranked,
             paths_to_names(paths, QUARANTINED in roles),
             kept=ids[KEPT],
             dropped=ids[DROPPED],
@@ -209,27 +224,31 @@ def _has_files(source: Source) -> bool:
 
 
 def _notes(
-    source: Source, dropped: NDArray[np.int64], columns: _Columns, selection: Selection
+    source: Source, dropped: NDArray[np.int64], columns: _Columns, ranked: Ranked
 ) -> Notes | None:
     """What is added to the dropped rows; nothing where there are none."""
     if not len(dropped):
         return None
     has_percentile = not np.isnan(columns.percentile[dropped]).all()
-    types = added_columns(has_percentile=has_percentile, has_file=_has_files(source))
-    return Notes(types, lambda piece, positions: _annotations(piece, positions, columns, selection))
+    types = added_columns(
+        has_percentile=has_percentile,
+        has_file=_has_files(source),
+        has_score=ranked.ranking.score is not None,
+    )
+    return Notes(types, lambda piece, positions: _annotations(piece, positions, columns, ranked))
 
 
 def _annotations(
-    piece: Piece, positions: Sequence[int], columns: _Columns, selection: Selection
+    piece: Piece, positions: Sequence[int], columns: _Columns, ranked: Ranked
 ) -> Annotations:
     ids = np.asarray(positions, dtype=np.int64) + piece.first
     percentile = [None if np.isnan(p) else float(p) for p in columns.percentile[ids]]
-    reason = "drawn at random" if selection.strategy == "random" else "close to toxic features"
     return Annotations(
         distance=columns.distance[ids].tolist(),
         percentile=percentile,
-        reason=[reason] * len(ids),
+        reason=ranked.reasons(ids),
         row_id=ids.tolist(),
         line=[piece.line(i) for i in positions],
         file=None if piece.file is None else [piece.file] * len(ids),
+        score=ranked.scores(ids),
     )

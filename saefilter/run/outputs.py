@@ -19,6 +19,7 @@ from saefilter.rows.write import PREFIX, Annotations
 from saefilter.run.integrity import file_sha256
 from saefilter.run.publish import refuse_existing
 from saefilter.run.scores import Scores
+from saefilter.select.ranking import Ranking
 from saefilter.select.strategies import Selection
 
 ARTIFACT_VERSION = 1
@@ -74,7 +75,7 @@ class OutputPaths:
         refuse_existing(self.wanted(card), overwrite=overwrite)
 
 
-def made_by(scores: Scores, selection: Selection) -> dict[str, Any]:
+def made_by(scores: Scores, selection: Selection, ranking: Ranking) -> dict[str, Any]:
     """What made the files, without times and places, so that equal input and settings give equal
     bytes."""
     made = asdict(scores.provenance)
@@ -84,7 +85,7 @@ def made_by(scores: Scores, selection: Selection) -> dict[str, Any]:
         "artifact_version": ARTIFACT_VERSION,
         "filtered_by": __version__,
         "scores": made,
-        "selection": asdict(selection),
+        "selection": {**selection.to_fields(), "details": dict(ranking.details)},
     }
 
 
