@@ -19,9 +19,6 @@ from scipy.stats import spearmanr
 from benchmarks.throughput.limits import release
 from benchmarks.throughput.prepare import Prepared
 
-GEOMETRY = ("geometry", "scoring", "proximity", "explanations")
-"""Stages of the summary's timings that are geometry."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -39,11 +36,9 @@ class Run:
         return table["distance"].drop_null().to_numpy()
 
     def geometry_share(self) -> float | None:
-        """Geometry's part of all stages; None where the summary does not say."""
-        timings = self.summary.get("timings") or {}
-        found = [float(timings[name]) for name in GEOMETRY if name in timings]
-        total = sum(float(value) for value in timings.values())
-        return sum(found) / total if found and total else None
+        """Geometry's seconds over the run's; None where the summary does not say."""
+        timings = self.summary.get("timings")
+        return timings["geometry"] / self.summary["seconds"] if timings else None
 
 
 def score(prepared: Prepared, dtype: str, folder: Path) -> Run:
