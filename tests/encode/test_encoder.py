@@ -103,7 +103,7 @@ def test_the_rendering_asked_for_must_exist(tmp_path: Path, llama: str) -> None:
 def test_choices_are_explained(tmp_path: Path, llama: str) -> None:
     encoder = Encoder(resolve(None, llama, write_sae(tmp_path)))
     assert any("no GPU was found" in reason for reason in encoder.placement.reasons)
-    assert any(reason.startswith("dtype fp32:") for reason in encoder.placement.reasons)
+    assert any(reason.startswith(f"dtype {encoder.dtype}:") for reason in encoder.placement.reasons)
     chosen = Encoder(resolve(None, llama, write_sae(tmp_path)), device="cpu", dtype="bf16")
     assert chosen.placement.reasons == ()
     assert next(chosen.model.model.parameters()).dtype.itemsize == 2
