@@ -110,7 +110,8 @@ class Encoder:
         self.memory_limit: int | None = None
         """Largest budget of a batch, once memory did not suffice for more."""
         self.lanes = Lanes(self.device)
-        self._count_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._weights: tuple[NDArray[np.float32], torch.Tensor] | None = None
         self._n_active = self._n_encoded = 0
 
     def renderer_spec(
@@ -145,7 +146,7 @@ class Encoder:
 
     def limit_memory(self, batch_tokens: int | None) -> None:
         """Plan no batch of more tokens from now on; None changes nothing."""
-        with self._count_lock:
+        with self._lock:
             limits = [limit for limit in (self.memory_limit, batch_tokens) if limit is not None]
             self.memory_limit = min(limits, default=None)
 
@@ -167,10 +168,7 @@ class Encoder:
         fires. `advance` is told the real tokens of each batch done. Raises SaefilterError when
         memory does not suffice for a single window, or a residual is not finite.
         """
-        weights = None
-        if token_weights is not None:
-            weights = torch.from_numpy(token_weights).to(self.device)
-        options = PoolOptions(pool, weights, count_fired)
+        options = PoolOptions(pool, self._uploaded(token_weights), count_fired)
         rows = _Rows(n_rows, self.sae.d_model)
         for done in self.lanes.map(
             partial(self._pooled, options), self._plan(windows, batch_tokens)
@@ -180,10 +178,22 @@ class Encoder:
                 if advance is not None:
                     advance(sum(len(window.ids) for window in batch))
         encoded = rows.result(self.sae.d_sae, pool)
-        with self._count_lock:
+        with self._lock:
             self._n_active += encoded.n_active
             self._n_encoded += int(encoded.n_tokens.sum())
         return encoded
+
+    def _uploaded(self, weights: NDArray[np.float32] | None) -> torch.Tensor | None:
+        """The weights on the device; those of the last call are still there."""
+        if weights is None:
+            return None
+        with self._lock:
+            if self._weights is None or self._weights[0] is not weights:
+                tensor = torch.from_numpy(weights).to(self.device)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)  # lanes have streams of their own
+                self._weights = weights, tensor
+            return self._weights[1]
 
     def active_tokens(
         self, windows: Sequence[Window], wanted: NDArray[np.bool_]
