@@ -29,7 +29,7 @@ from saefilter.encode.placement import cpu_multiplies_bf16, place
 from saefilter.encode.pool import CPU_CHUNK_TOKENS, PooledBatch, PoolOptions, pool_batch, stack_rows
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import RendererSpec
-from saefilter.encode.sae import Sae, hook_layers, load_sae
+from saefilter.encode.sae import Activations, Sae, hook_layers, load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.render import PlainRenderer, RenderOptions, Window, load_tokenizer
@@ -199,14 +199,15 @@ class Encoder:
         self, windows: Sequence[Window], wanted: NDArray[np.bool_]
     ) -> Iterator[tuple[Window, int, int, float]]:
         """Where the `wanted` features, `[d_sae]`, fire: window, token in it, feature, activation."""
-        mask = torch.from_numpy(wanted).to(self.device)
+        mask = torch.from_numpy(wanted)
 
         def active_in(batch: list[Window]) -> list[tuple[Window, int, int, float]]:
             places = [(w, int(p)) for w in batch for p in np.flatnonzero(w.scored)]
             active = []
             tokens = self._residual(batch)
             for start in range(0, len(tokens), CPU_CHUNK_TOKENS):
-                found = self.sae.encode(tokens[start : start + CPU_CHUNK_TOKENS])
+                encoded = self.sae.encode(tokens[start : start + CPU_CHUNK_TOKENS])
+                found = Activations(*(column.cpu() for column in encoded))
                 chosen = mask[found.feature]
                 columns = (column[chosen].tolist() for column in found)
                 active += [(*places[start + t], f, v) for t, f, v in zip(*columns, strict=True)]
