@@ -42,7 +42,7 @@ def hooked_model(model: Any, network: Network, dtype: torch.dtype, device: torch
     lens = HookedSAETransformer(config)
     # its buffers (masks, rotary tables) are its own
     lens.load_state_dict(convert(model, config), strict=False)
-    return lens.to(dtype).eval()
+    return lens.to(dtype, print_details=False).eval()
 
 
 def bridge_of_bert(folder: str, dtype: torch.dtype, device: torch.device) -> Any:
