@@ -11,7 +11,6 @@ import torch
 import transformers as hf
 from checkpoints import random_model, residual_by_hook, save_model
 
-from saefilter.encode import linear
 from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.bert import Bert, bert_config
 from saefilter.encode.model import load_truncated_model
@@ -35,12 +34,7 @@ def batch() -> PaddedBatch:
     return PaddedBatch(ids, attention, scored)
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_residuals_are_those_of_transformers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fused: bool
-) -> None:
-    if not fused:  # a torch without oneDNN
-        monkeypatch.setattr(linear, "FUSES", False)
+def test_residuals_are_those_of_transformers(tmp_path: Path) -> None:
     whole = save_model(config(), tmp_path)
     found = bert_config(str(tmp_path))
     assert found is not None
