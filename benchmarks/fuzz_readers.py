@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["saefilter"]):
     from saefilter.rows.parse import parse_text
     from saefilter.rows.read import Source
     from saefilter.rows.tables import read_table
-    from saefilter.run.chunks import conversation_of
+    from saefilter.run.prepare import conversation_of
 
 KINDS = {
     "text": [".jsonl", ".json", ".csv", ".jsonl.gz", ".jsonl.zst", "conversation", "gzipped"],

@@ -28,3 +28,10 @@ def _again(
     kind: type[SaefilterError], problem: str, where: str | None, remedy: str | None
 ) -> SaefilterError:
     return kind(problem, where=where, remedy=remedy)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice; torch has a class for GPUs only."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "memory" in str(error)
+    )

@@ -48,8 +48,9 @@ def score(
     truncation_side: opt.TruncationOption = "right",
     rendering: opt.RenderingOption = "auto",
     batch_tokens: Annotated[
-        int, typer.Option("--batch-tokens", min=1, help="Padded tokens per batch.")
-    ] = 8192,
+        int | None,
+        typer.Option("--batch-tokens", min=1, help="Padded tokens per batch [by device]."),
+    ] = None,
     device: opt.DeviceOption = "auto",
     dtype: opt.DtypeOption = "auto",
     device_map: opt.DeviceMapOption = None,

@@ -100,6 +100,11 @@ class Provenance:
     """Predicted push of training on these rows on each toxic feature, beyond that of the calibration's
     reference rows: `feature`, `label`, `push`, `low`, `high` (95 %), largest push first. None when
     the toxic set's calibration does not hold the reference's."""
+    padding: float = 0.0
+    """Share of the computed tokens that were padding."""
+    timings: dict[str, float] | None = None
+    """Seconds spent on each stage (`read`, `render`, `encode`, `geometry`, `write`), summed over shards; stages
+    of different shards overlap. None where no times are kept."""
     fingerprint: str = ""
     """Digest of everything that the scores depend on; see run/shards.py."""
     content_sha256: str | None = None

@@ -63,7 +63,7 @@ def encode(encoder: Encoder, text: str = "Some words to read.") -> None:
 def test_another_d_model_is_refused_before_weights_are_read(
     tmp_path: Path, llama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saefilter.encode.encoder.load_truncated_model", None)
+    monkeypatch.setattr("saefilter.encode.finding.load_truncated_model", None)
     sae = write_sae(tmp_path, d_model=48)
     with pytest.raises(SaefilterError, match="reads vectors of 48 and tiny/llama-instruct has d_m"):
         Encoder(resolve(None, llama, sae))

@@ -44,7 +44,7 @@ def as_rows(rows: list[dict[str, Any]]) -> list[Row]:
 
 
 def proximities(scorer: ChunkScorer, rows: list[dict[str, Any]]) -> np.ndarray:
-    return np.array([row["proximity"] for row in scorer.score(as_rows(rows)).entries])
+    return scorer.score(as_rows(rows)).table["proximity"].to_numpy()
 
 
 @given(order=st.permutations(range(len(ROWS))), batch_tokens=st.integers(16, 2000))
@@ -94,7 +94,7 @@ def test_a_distance_recomputed_by_hand_with_sae_lens_and_numpy(scorer: ChunkScor
         score += pooled[i] / toxic_set.scale[i] * (pulls[0][i] - pulls[1][i])
     distance = 1 - 1 / (1 + np.exp(-score))
 
-    ours = scorer.score(as_rows([chat(question, answer)])).entries[0]
+    ours = scorer.score(as_rows([chat(question, answer)])).table.to_pylist()[0]
     assert ours["distance"] == pytest.approx(distance, abs=1e-4)
     assert ours["n_scored"] == len(trained)
 
@@ -143,7 +143,7 @@ def test_every_row_is_scored_or_quarantined_in_order(
 
 
 def test_evidence_adds_up_and_names_toxic_neighbours(scorer: ChunkScorer) -> None:
-    entry = scorer.score(as_rows([ROWS[0]])).entries[0]
+    entry = scorer.score(as_rows([ROWS[0]])).table.to_pylist()[0]
     toxic = {feature.index for feature in scorer.scorer.toxic_set.side("toxic")}
     assert entry["top_features"]
     shares = [feature["share"] for feature in entry["top_features"]]
