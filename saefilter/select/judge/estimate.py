@@ -55,7 +55,7 @@ class Estimate:
         head = f"Judge {settings.model} at {settings.url}: {rows_of(self.rows)}, "
         if not self.requests:
             return f"{head}all with a verdict in {settings.cache_file()}; nothing to ask"
-        known = f" ({self.cached:,} have or share a verdict)" if self.cached else ""
+        known = f" ({self.cached:,} known already or repeats)" if self.cached else ""
         cost = "cost unknown (--judge-price-in, --judge-price-out)"
         if self.cost is not None:
             cost = f"about {money(self.cost)} at the given prices"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from saefilter.errors import SaefilterError
 from saefilter.report.wording import rows_of
 from saefilter.rows.formats import Conversation
 from saefilter.run.interrupt import Interrupted
-from saefilter.select.judge.ask import Asker, Failure, Question
+from saefilter.select.judge.ask import Asker, Failure, Question, Result
 from saefilter.select.judge.cache import VerdictCache
 from saefilter.select.judge.endpoint import Endpoint
 from saefilter.select.judge.estimate import Estimate
@@ -80,7 +81,6 @@ def judge(
     settings.check()
     watch = watch or Watch()
     prompt = Prompt.load(settings.prompt)
-    endpoint = Endpoint(settings)
     with VerdictCache(settings.cache_file(), settings.model, prompt.sha256) as cache:
         known = _look_up(conversations, settings, prompt, cache)
         watch.say(known.estimate.words(settings))
@@ -94,17 +94,18 @@ def judge(
         asked = tokens_in = tokens_out = 0
         questions = _questions(conversations, prompt, known)
         try:
-            for question, found in Asker(settings, endpoint).ask_all(questions):
-                if isinstance(found, Failure):
-                    failures[question.key] = found.why
-                    watch.advance(1, 0)
-                    continue
-                cache.keep(question.key, found)
-                verdicts[question.key] = found
-                asked += 1
-                tokens_in += found.tokens_in
-                tokens_out += found.tokens_out
-                watch.advance(1, found.tokens_in + found.tokens_out)
+            with closing(_ask(questions, settings, known)) as results:  # or threads would ask on
+                for question, found in results:
+                    if isinstance(found, Failure):
+                        failures[question.key] = found.why
+                        watch.advance(1, 0)
+                        continue
+                    cache.keep(question.key, found)
+                    verdicts[question.key] = found
+                    asked += 1
+                    tokens_in += found.tokens_in
+                    tokens_out += found.tokens_out
+                    watch.advance(1, found.tokens_in + found.tokens_out)
         except KeyboardInterrupt as error:
             raise Interrupted(signal.SIGINT, _kept(len(verdicts), cache)) from error
         except SaefilterError as error:
@@ -134,6 +135,14 @@ def _look_up(
     unknown = sizes.keys() - verdicts.keys()
     size = sum(sizes[key] for key in unknown)
     return _Known(keys, verdicts, Estimate.of(settings, prompt, len(keys), len(unknown), size))
+
+
+def _ask(
+    questions: Iterator[Question], settings: JudgeSettings, known: _Known
+) -> Generator[Result, None, None]:
+    """The results; where all is known, the openai package is not even imported."""
+    if known.estimate.requests:
+        yield from Asker(settings, Endpoint(settings)).ask_all(questions)
 
 
 def _questions(conversations: Conversations, prompt: Prompt, known: _Known) -> Iterator[Question]:

@@ -252,6 +252,10 @@ def test_keys(server: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert server.seen[-1].headers["authorization"] == "Bearer other"
     with pytest.raises(SaefilterError, match="NOT_SET is not set"):
         judged(tmp_path, server.url, conversations(5), key_env="NOT_SET")
+    assert JudgeSettings("http://elsewhere:8000/v1", "m").key_is_exposed()
+    for safe in ("https://elsewhere/v1", "http://localhost:8000/v1", "http://[::1]:8000/v1"):
+        assert not JudgeSettings(safe, "m").key_is_exposed()
+    assert not JudgeSettings("http://elsewhere:8000/v1", "m", key_env="").key_is_exposed()
     assert KEY.encode() not in (tmp_path / "verdicts.sqlite").read_bytes()
 
 
@@ -304,7 +308,7 @@ def test_the_estimate_comes_first_and_progress_adds_up(server: JudgeServer, tmp_
     tokens_in = int(stated[1].replace(",", ""))
     assert tokens_in == pytest.approx(found.tokens_in, rel=0.02), "as the server counts them"
     assert line == (
-        f"Judge judge-model at {server.url}: 30 rows, 25 to ask (5 have or share a verdict), about "
+        f"Judge judge-model at {server.url}: 30 rows, 25 to ask (5 known already or repeats), about "
         f"{tokens_in:,} tokens in and 1,250 out, about {(tokens_in * 2 + 1250 * 8) / 1e6:.2g} at the "
         "given prices, about 10 s at 2 s a request and 5 at a time"
     )
