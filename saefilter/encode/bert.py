@@ -18,8 +18,11 @@ from torch.nn import functional
 
 from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import find_file, truncated_checkpoint
+from saefilter.encode.linear import Linear
 from saefilter.errors import SaefilterError
 
+CHUNK = 512
+"""Tokens whose wide inner activations stay in a core's cache."""
 EXPECTED = {
     "model_type": "bert",
     "hidden_act": "gelu",
@@ -51,16 +54,7 @@ def count_parameters(config: dict[str, Any], layers: int) -> int:
         config[name] for name in ("vocab_size", "max_position_embeddings", "type_vocab_size")
     )
     per_layer = 4 * width * (width + 1) + width * (inner + 1) + inner * (width + 1) + 4 * width
-    return width * (looked_up + 2) + layers * per_layer
-
-
-@dataclass(frozen=True)
-class _Linear:
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
+    return int(width * (looked_up + 2) + layers * per_layer)
 
 
 @dataclass(frozen=True)
@@ -75,12 +69,17 @@ class _Norm:
 
 @dataclass(frozen=True)
 class _Layer:
-    query_key_value: _Linear
-    attended: _Linear
+    query_key_value: Linear
+    attended: Linear
     attended_norm: _Norm
-    up: _Linear
-    down: _Linear
+    up: Linear
+    down: Linear
     norm: _Norm
+
+    def after_attention(self, attended: Tensor, x: Tensor) -> Tensor:
+        """Everything that concerns one token alone."""
+        x = self.attended_norm(self.attended.plus(attended, x))
+        return self.norm(self.down.plus(self.up.gelu(x), x))
 
 
 class Bert:
@@ -95,16 +94,17 @@ class Bert:
         self.n_parameters = count_parameters(config, layers)
         eps = float(config.get("layer_norm_eps", 1e-12))
 
-        def linear(name: str) -> _Linear:
-            return _Linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
+        def linear(name: str) -> Linear:
+            return Linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
 
         def norm(name: str) -> _Norm:
             return _Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
 
         def layer(at: str) -> _Layer:
-            parts = [linear(f"{at}.attention.self.{name}") for name in ("query", "key", "value")]
-            joined = _Linear(
-                torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+            names = [f"{at}.attention.self.{name}" for name in ("query", "key", "value")]
+            joined = Linear(
+                torch.cat([weights[f"{name}.weight"] for name in names]),
+                torch.cat([weights[f"{name}.bias"] for name in names]),
             )
             return _Layer(
                 joined,
@@ -169,13 +169,13 @@ class Bert:
         mask = None if bool(batch.attention.all()) else batch.attention.bool()[:, None, None, :]
         for number, layer in enumerate(self.layers):
             # [rows * tokens, 3 * d_model] -> three of [rows, heads, tokens, d_head]
-            parts = layer.query_key_value(x).view(rows, tokens, 3, self.heads, -1)
-            query, key, value = parts.permute(2, 0, 3, 1, 4)
+            joined = layer.query_key_value(x).view(rows, tokens, 3, self.heads, -1)
+            query, key, value = joined.permute(2, 0, 3, 1, 4)
             attended = functional.scaled_dot_product_attention(query, key, value, mask)
             attended = attended.transpose(1, 2).reshape(rows * tokens, self.d_model)
             if number == len(self.layers) - 1:  # nobody reads the others any more
                 wanted = batch.scored.view(-1)
                 attended, x = attended[wanted], x[wanted]
-            x = layer.attended_norm(layer.attended(attended).add_(x))
-            x = layer.norm(layer.down(functional.gelu(layer.up(x))).add_(x))
+            chunks = [slice(at, at + CHUNK) for at in range(0, len(x), CHUNK)]
+            x = torch.cat([layer.after_attention(attended[c], x[c]) for c in chunks])
         return x

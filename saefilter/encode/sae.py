@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from saefilter.encode.linear import Linear
 from saefilter.errors import SaefilterError
 
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
@@ -73,6 +74,9 @@ class Sae:
     stated_l0: float | None = None
     """Active features per token that its makers report."""
 
+    linear: Linear | None = None
+    """The product with `w_enc`, arranged for a CPU; None before `to`."""
+
     @property
     def d_model(self) -> int:
         return self.w_dec.shape[1]
@@ -110,6 +114,8 @@ class Sae:
         }
         if product is not None:
             moved["w_enc"] = moved["w_enc"].to(product)
+        if device.type == "cpu" and moved["w_enc"].dtype == torch.float32:
+            moved["linear"] = Linear(self.w_enc.t(), self.b_enc)
         return replace(self, **moved)
 
     def pre_activations(self, residual: Tensor) -> Tensor:
@@ -124,6 +130,8 @@ class Sae:
             x = x * (self.d_model**0.5 / x.norm(dim=-1, keepdim=True))
         if self.subtract_b_dec:
             x = x - self.b_dec
+        if self.linear is not None:
+            return self.linear(x)
         if self.w_enc.dtype == torch.float32:
             return torch.addmm(self.b_enc, x, self.w_enc)
         return (x.to(self.w_enc.dtype) @ self.w_enc).float() + self.b_enc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ class ToxicSet:
                 entries = ",\n  ".join(json.dumps(vars(f), ensure_ascii=False) for f in value)
                 lines.append(f'"features": [\n  {entries}\n ]')
             else:
-                plain = asdict(value) if is_dataclass(value) else value
+                plain = asdict(value) if isinstance(value, Calibration) else value
                 lines.append(f"{json.dumps(name)}: {json.dumps(plain, ensure_ascii=False)}")
         return "{\n " + ",\n ".join(lines) + "\n}\n"
 
