@@ -277,4 +277,4 @@ def test_stages_and_padding_are_kept(
     assert made.timings is not None
     assert set(made.timings) == {"read", "render", "encode", "geometry", "write"}
     assert made.timings["encode"] > 0
-    assert 0 <= made.padding < 0.5
+    assert 0 <= made.padding < 1
