@@ -77,7 +77,7 @@ def main() -> None:
     wide: Shape = replace(llama, sae=SaeShape(65_536, 64))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepared = prepare(minilm, folder / "minilm", args.data, args.rows, CPU)
+        prepared = prepare(minilm, folder / "small", args.data, args.rows, CPU)
         print(row(prepared, "minilm", folder), flush=True)
         prepared = prepare(wide, folder / "wide", args.data, args.rows, CPU)
         toxic_set = folder / "wide" / "toxic.json"
