@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from saefilter.errors import SaefilterError
     from saefilter.run.chunks import ChunkScorer, ScoreSettings
     from saefilter.run.scores import Scores
+    from saefilter.select.options import StrategyOptions
 
 __all__ = [
-    "ChunkScorer", "Filtered", "SaefilterError", "ScoreSettings", "Scores", "check", "filter",
-    "score",
+    "ChunkScorer", "Filtered", "SaefilterError", "ScoreSettings", "Scores", "StrategyOptions", "check",
+    "filter", "score",
 ]  # fmt: skip
 
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
     "ChunkScorer": "saefilter.run.chunks",
     "ScoreSettings": "saefilter.run.chunks",
     "Scores": "saefilter.run.scores",
+    "StrategyOptions": "saefilter.select.options",
 }
 
 

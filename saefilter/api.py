@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from saefilter.errors import SaefilterError
 from saefilter.rows.memory import Data, Held, hold
 from saefilter.run.scores import SCORED, Scores
-from saefilter.select.strategies import Candidates, Selection, choose_dropped
+from saefilter.select.options import StrategyOptions
+from saefilter.select.strategies import Choice, Selection, choose
 
 if TYPE_CHECKING:
     from saefilter.gate.verdict import Verdict
@@ -88,6 +89,7 @@ def filter(
     min_distance: float | None = None,
     strategy: str = "closest",
     seed: int = 0,
+    options: StrategyOptions | None = None,
     preset: str | None = None,
     toxic_set: PathLike | None = None,
     metric: str | None = None,
@@ -101,23 +103,28 @@ def filter(
     scores: of `score`, or its file; without them the data are scored first, with `preset` and the
         other arguments that it takes.
     drop_frac, drop_count, min_distance: how much to drop; exactly one of them.
-    strategy: `closest`, `random` as a control, or one of another package.
+    strategy: `closest`, `random` as a control, another of docs/strategies.md, or one of another package.
+    options: what the strategy is told, as `saefilter.StrategyOptions`.
     output: write kept, dropped and quarantined rows and the report there too, as the command does.
 
     Raises SaefilterError when the scores are of other data, or the request makes no sense.
     """
-    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed)
+    asked = options or StrategyOptions()
+    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed, asked)
     selection.check()
     with tempfile.TemporaryDirectory() as folder:
         held = hold(data, Path(folder))
         opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer)
         opened.check_belongs(held.source)
         opened.verify()
-        if output is not None:
-            from saefilter.run.filter import filter_file
+        from saefilter.run.filter import candidates_of, filter_file
 
-            filter_file(held.source, opened, Path(output), selection, overwrite=overwrite)
-        return _taken_apart(held, opened, selection)
+        choice = choose(candidates_of(held.source, opened), selection)
+        if output is not None:
+            filter_file(
+                held.source, opened, Path(output), selection, overwrite=overwrite, choice=choice
+            )
+        return _taken_apart(held, opened, choice)
 
 
 def check(
@@ -175,12 +182,11 @@ def _scores_of(
     return scores if isinstance(scores, Scores) else Scores.open(Path(scores))
 
 
-def _taken_apart(held: Held, scores: Scores, selection: Selection) -> Filtered:
-    table = scores.read(["status", "reason", "distance"])
+def _taken_apart(held: Held, scores: Scores, choice: Choice) -> Filtered:
+    table = scores.read(["status", "reason"])
     is_scored = pc.equal(table["status"], SCORED).to_numpy()
     ids = np.flatnonzero(is_scored)
-    dropped = choose_dropped(Candidates(table["distance"].to_numpy()[ids], ids, scores), selection)
-    kept_ids, dropped_ids = ids[~dropped].tolist(), ids[dropped].tolist()
+    kept_ids, dropped_ids = ids[~choice.dropped].tolist(), ids[choice.dropped].tolist()
     reasons = table["reason"]
     quarantined = {int(i): reasons[int(i)].as_py() for i in np.flatnonzero(~is_scored)}
     if len(kept_ids) + len(dropped_ids) + len(quarantined) != scores.provenance.rows:

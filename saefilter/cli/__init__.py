@@ -43,6 +43,7 @@ def commands() -> None:
     """Register the commands."""
     from saefilter.cli import (  # noqa: F401 - they register
         check,
+        compare,
         features,
         featuresets,
         filter,

@@ -201,8 +201,9 @@ class _Judge:
 
     def _score(self, source: Source, target: Path) -> Scores:
         from saefilter.run.chunks import ChunkScorer
-        from saefilter.run.score import Watch, score_file
+        from saefilter.run.score import score_file
         from saefilter.run.scores import Scores
+        from saefilter.watch import Watch
 
         with progress_bar("Scoring", None, quiet=self.quiet) as bar:
             if self.scorer is None:

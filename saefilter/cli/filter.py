@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, strategies
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, output_console, print_json, warn
+from saefilter.cli.common import choose_preset, output_console, print_json, progress_bar, warn
 from saefilter.cli.score import run_score
 from saefilter.errors import SaefilterError
 
@@ -45,13 +45,29 @@ def filter_command(
         float | None, typer.Option("--min-distance", help="Drop every row closer than this.")
     ] = None,
     strategy: Annotated[
-        str, typer.Option("--strategy", help="closest, or random for a control.")
+        str,
+        typer.Option("--strategy", help="Which rows go first; docs/strategies.md has the list."),
     ] = "closest",
-    seed: Annotated[int, typer.Option("--seed", help="For --strategy random.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of strategies that draw.")] = 0,
+    contrast_toxic: strategies.ContrastToxicOption = None,
+    contrast_benign: strategies.ContrastBenignOption = None,
+    label: strategies.LabelOption = None,
+    labels: strategies.LabelsOption = None,
+    hook: strategies.HookOption = None,
+    max_new_tokens: strategies.MaxNewTokensOption = None,
+    temperature: strategies.TemperatureOption = None,
     preset: opt.PresetOption = None,
-    model: opt.ModelOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Model of a strategy that reads with one; with --sae, of scores."
+        ),
+    ] = None,
     sae: opt.SaeOption = None,
+    revision: opt.RevisionOption = None,
     toxic_set: opt.ToxicSetOption = None,
+    device: strategies.DeviceOption = None,
+    dtype: strategies.DtypeOption = None,
     metric: opt.MetricOption = None,
     card: Annotated[
         bool,
@@ -63,17 +79,27 @@ def filter_command(
 ) -> None:
     """Drop the rows closest to toxic features; scores the data first when there are no scores.
 
-    --preset, --model, --sae, --toxic-set and --metric only matter when it does.
+    --preset, --sae, --toxic-set and --metric only matter when it does. Other strategies than the
+    closest are for comparison, and may need options of their own.
     """
     from saefilter.rows.inputs import hub_name
     from saefilter.rows.write import check_output_name
     from saefilter.run.chunks import ScoreSettings
     from saefilter.run.filter import filter_file
     from saefilter.run.outputs import OutputPaths
+    from saefilter.select.registry import takes
     from saefilter.select.strategies import Selection
+    from saefilter.watch import Watch
 
-    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed)
+    options = strategies.strategy_options(
+        [strategy], contrast_toxic=contrast_toxic, contrast_benign=contrast_benign, label=label,
+        labels=labels, hook=hook, max_new_tokens=max_new_tokens, temperature=temperature,
+        model=model, revision=revision, toxic_set=toxic_set, device=device, dtype=dtype,
+    )  # fmt: skip
+    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed, options)
     selection.check()
+    if takes(strategy, "model") and not sae:  # the strategy's alone; the scores go by a preset
+        model = revision = toxic_set = None
     source, opened = _find(input, scores, quiet=quiet or as_json)
     target = output or Path(f"{source.stem}.filtered.parquet")
     check_output_name(target)
@@ -81,19 +107,29 @@ def filter_command(
     if opened is None:
         name, why = choose_preset(preset, model, sae)
         settings = ScoreSettings(
-            preset=name, model=model, sae=sae, toxic_set=toxic_set, metric=metric
+            preset=name,
+            model=model,
+            sae=sae,
+            revision=revision,
+            toxic_set=toxic_set,
+            metric=metric,
+            device=device or "auto",
+            dtype=dtype or "auto",
         )
         what = f"preset {name} ({why})" if name else f"{model} and {sae}"
         opened = _score_first(source, settings, what, quiet=quiet or as_json)
-    result = filter_file(
-        source,
-        opened,
-        target,
-        selection,
-        overwrite=overwrite,
-        card=card,
-        source_dataset=hub_name(input),
-    )
+    silent = quiet or as_json
+    with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
+        result = filter_file(
+            source,
+            opened,
+            target,
+            selection,
+            overwrite=overwrite,
+            card=card,
+            source_dataset=hub_name(input),
+            watch=Watch(lambda text: warn(text, quiet=silent), bar.plan, bar),
+        )
     if as_json:
         print_json(result.report.to_json())
     elif not quiet:

@@ -123,7 +123,8 @@ def run_score(
 ) -> ScoreSummary:
     """Score with a progress bar; says why device and dtype were chosen, and what looks wrong."""
     from saefilter.run.publish import refuse_existing
-    from saefilter.run.score import Watch, score_file
+    from saefilter.run.score import score_file
+    from saefilter.watch import Watch
 
     if not resume:
         refuse_existing([target], overwrite=overwrite)  # before torch is imported

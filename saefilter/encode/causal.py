@@ -1,9 +1,9 @@
-"""The whole causal model, with something added to its residual stream at the hook."""
+"""The whole causal model: its residual stream at the hook, read or pushed, and what it writes itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,11 @@ from saefilter.encode.batches import pad, plan_batches
 from saefilter.encode.model import DTYPES, load_config, quiet_loading
 from saefilter.errors import SaefilterError
 from saefilter.rows.render import Window
+
+
+class _Read(Exception):
+    """What was wanted has been read; the layers above need not run."""
+
 
 CAUSAL = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
 
@@ -92,6 +97,80 @@ class CausalModel:
         return float(torch.cat(norms).mean())
 
     @torch.inference_mode()
+    def mean_residual(self, windows: Sequence[Window], batch_tokens: int) -> Tensor:
+        """Mean of the residual stream at the hook over each window's scored tokens,
+        `[n_windows, d_model]` fp32. Layers above the hook are not run."""
+        found: list[Tensor] = [torch.empty(0)] * len(windows)
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            captured.append(output[0] if isinstance(output, tuple) else output)
+            raise _Read
+
+        captured: list[Tensor] = []
+        handle = self.layer.register_forward_hook(keep)
+        try:
+            for positions in plan_batches([len(w.ids) for w in windows], batch_tokens):
+                ids, attention, scored = pad([windows[p] for p in positions], 0)
+                with suppress(_Read):
+                    self.model(
+                        input_ids=ids.to(self.device),
+                        attention_mask=attention.to(self.device),
+                        use_cache=False,
+                    )
+                stream = captured.pop().float()
+                mask = scored.to(stream.device)[..., None]
+                # where, not times: padding may hold values that are not finite
+                sums = torch.where(mask, stream, 0.0).sum(dim=1)
+                means = (sums / mask.sum(dim=1).clamp(min=1)).cpu()
+                for position, mean in zip(positions, means, strict=True):
+                    found[position] = mean
+        finally:
+            handle.remove()
+        return torch.stack(found)
+
+    @torch.inference_mode()
+    def answers(
+        self,
+        prompts: Sequence[Sequence[int]],
+        new_tokens: int,
+        batch_tokens: int,
+        *,
+        temperature: float = 0.0,
+        advance: Callable[[int, int], None] = lambda prompts, tokens: None,
+    ) -> list[list[int]]:
+        """What the model writes after each prompt, as token ids without the end of text.
+
+        Greedy at temperature 0, else sampled with torch's random state. Prompts of like length are
+        continued together, padded on the left. `advance` is told the prompts and new tokens done.
+        """
+        own = getattr(self.model, "generation_config", None)
+        ends = getattr(own, "eos_token_id", None)
+        ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
+        draw = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        found: list[list[int]] = [[] for _ in prompts]
+        lengths = [len(prompt) + new_tokens for prompt in prompts]
+        for positions in plan_batches(lengths, batch_tokens):
+            longest = max(len(prompts[p]) for p in positions)
+            ids = torch.zeros((len(positions), longest), dtype=torch.long)
+            attention = torch.zeros_like(ids)
+            for number, position in enumerate(positions):
+                prompt = prompts[position]
+                ids[number, longest - len(prompt) :] = torch.tensor(list(prompt))
+                attention[number, longest - len(prompt) :] = 1
+            written = self.model.generate(
+                ids.to(self.device),
+                attention_mask=attention.to(self.device),
+                max_new_tokens=new_tokens,
+                pad_token_id=ends[0] if ends else 0,
+                **(draw if temperature else {"do_sample": False}),
+            )[:, longest:].tolist()
+            for position, tokens in zip(positions, written, strict=True):
+                end = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+                found[position] = tokens[:end]
+            advance(len(positions), sum(len(found[position]) for position in positions))
+        return found
+
+    @torch.inference_mode()
     def continuation(
         self, ids: Sequence[int], new_tokens: int, push: Tensor | None = None
     ) -> list[int]:
@@ -124,7 +203,7 @@ def load_causal_model(
     if not any(ending in name for name in names for ending in CAUSAL):
         raise SaefilterError(
             f"{model} ({', '.join(names) or 'of no stated architecture'}) does not continue texts, "
-            "so there is nothing to steer",
+            "and only what does has a loss and answers of its own",
             remedy="Use the preset of a causal model.",
         )
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -24,6 +25,8 @@ from saefilter.rows.formats import RowProblem, recognise
 from saefilter.rows.read import Row, Source
 from saefilter.rows.write import QuarantinedRow
 from saefilter.run.scores import Scores
+from saefilter.select.ranking import Ranked
+from saefilter.select.registry import is_seeded
 from saefilter.select.strategies import Selection
 
 N_DROPPED = 50
@@ -41,6 +44,7 @@ def build_report(
     source: Source,
     scores: Scores,
     selection: Selection,
+    ranked: Ranked,
     outputs: dict[str, str],
     *,
     kept: NDArray[np.int64],
@@ -51,10 +55,16 @@ def build_report(
 ) -> Report:
     """The report of a run. `kept` and `dropped` are row ids; `distance` and `percentile` are `[n_rows]`."""
     provenance = scores.provenance
-    closest_dropped = dropped[np.argsort(distance[dropped], kind="stable")][:N_DROPPED]
-    closest_kept = kept[np.argsort(distance[kept], kind="stable")][:N_BORDERLINE]
+    if ranked.ranking.score is None:
+        shown_dropped = dropped[np.argsort(distance[dropped], kind="stable")][:N_DROPPED]
+        shown_kept = kept[np.argsort(distance[kept], kind="stable")][:N_BORDERLINE]
+    else:
+        shown_dropped = ranked.first(dropped, N_DROPPED)
+        shown_kept = ranked.first(kept, N_BORDERLINE)
     evidence = scores.read(["row_id", "truncated", "top_features", "top_words"])
-    views = _views(source, [*closest_dropped, *closest_kept], evidence, distance, percentile)
+    views = _views(source, [*shown_dropped, *shown_kept], evidence, distance, percentile)
+    views |= _with_strategy(views, shown_dropped, ranked, dropped=True)
+    views |= _with_strategy(views, shown_kept, ranked, dropped=False)
     shown = np.concatenate([kept, dropped])
     return Report(
         version=__version__,
@@ -70,14 +80,7 @@ def build_report(
             "truncated": provenance.truncated,
             "duplicates": provenance.duplicates,
         },
-        selection={
-            "strategy": selection.strategy,
-            "drop_frac": selection.drop_frac,
-            "drop_count": selection.drop_count,
-            "min_distance": selection.min_distance,
-            "seed": selection.seed if selection.strategy == "random" else None,
-            "threshold": float(distance[dropped].max()) if len(dropped) else None,
-        },
+        selection=_selection(selection, ranked, dropped, distance),
         scoring={
             "preset": provenance.preset,
             "model": provenance.model,
@@ -97,8 +100,8 @@ def build_report(
         histogram=_histogram(distance[kept], distance[dropped]),
         flagged={level: int((percentile[shown] >= float(level)).sum()) for level in FLAG_LEVELS},
         reference_rows=provenance.reference_rows,
-        dropped=[views[int(i)] for i in closest_dropped],
-        borderline=[views[int(i)] for i in closest_kept],
+        dropped=[views[int(i)] for i in shown_dropped],
+        borderline=[views[int(i)] for i in shown_kept],
         features=_feature_totals(evidence, dropped, kept),
         quarantined=[
             QuarantinedView(row.index, row.line, reason, row.file)
@@ -116,6 +119,37 @@ def build_report(
             "versions": {"saefilter": provenance.version, **(provenance.versions or {})},
         },
     )
+
+
+def _selection(
+    selection: Selection,
+    ranked: Ranked,
+    dropped: NDArray[np.int64],
+    distance: NDArray[np.float64],
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        **selection.to_fields(),
+        "seed": selection.seed if is_seeded(selection.strategy) else None,
+        "threshold": float(distance[dropped].max()) if len(dropped) else None,
+    }
+    scores = ranked.scores(dropped)
+    if scores is not None:
+        known = [score for score in scores if score is not None]
+        found["score_name"] = ranked.ranking.score_name
+        found["score_threshold"] = min(known) if known else None
+    return {**found, "details": dict(ranked.ranking.details)}
+
+
+def _with_strategy(
+    views: dict[int, SampleView], ids: NDArray[np.int64], ranked: Ranked, *, dropped: bool
+) -> dict[int, SampleView]:
+    """The views of some rows, with what the strategy says of them."""
+    scores = ranked.scores(ids) or [None] * len(ids)
+    reasons = ranked.reasons(ids) if dropped else [""] * len(ids)
+    return {
+        row_id: replace(views[row_id], score=score, reason=reason)
+        for row_id, score, reason in zip(ids.tolist(), scores, reasons, strict=True)
+    }
 
 
 def count_reasons(reasons: Iterable[str]) -> dict[str, int]:

@@ -26,8 +26,8 @@ MARK = "# made by saefilter filter --card"
 """Tells a card from somebody's own README."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 LIMITS = (
-    "The method ranks rows by distance; it does not judge them. Some dropped rows are harmless, and "
-    "some kept rows are not.",
+    "The method ranks rows and drops the first. Some dropped rows are harmless, and some kept rows "
+    "are not.",
     "It sees what the toxic set describes, in the language of the data that the set was made from.",
     "Only the tokens that training would learn from were scored, and only up to the token limit.",
     "That this filter reduces misalignment after training was not measured on this dataset.",
@@ -45,8 +45,8 @@ def to_card(report: Report) -> str:
     parts = [
         _front_matter(report),
         f"# {prose(report.input)}, filtered",
-        f"This is {code(report.input)} without the samples that lie closest to a model's toxic "
-        f"features: {rows_of(counts['kept'])} of {counts['rows']:,}. {selection_words(report)}",
+        f"This is {code(report.input)} without {_what(report)}: {rows_of(counts['kept'])} of "
+        f"{counts['rows']:,}. {selection_words(report)}",
         "## What happened to each row",
         "| Rows | Count |\n| :-- | --: |\n"
         f"| kept, in this dataset | {counts['kept']:,} |\n"
@@ -56,13 +56,14 @@ def to_card(report: Report) -> str:
         "Columns, order and values of the kept rows are those of the input"
         + (
             f"; the largest distance dropped is {decimal(report.selection['threshold'], 4)}."
-            if report.selection.get("threshold") is not None
+            if report.selection.get("threshold") is not None and by_distance(report)
             else "."
         ),
         "## How",
         "Each row's distance was measured between the features that it activates in a sparse "
         "autoencoder and a curated set of toxic features "
-        "([arXiv 2605.00842](https://arxiv.org/abs/2605.00842) describes the idea).",
+        "([arXiv 2605.00842](https://arxiv.org/abs/2605.00842) describes the idea)."
+        + ("" if by_distance(report) else " Which rows to drop was decided by another strategy."),
         "\n".join(
             f"- {term}: {code(str(value))}" for term, value in _facts(report) if value is not None
         ),
@@ -80,6 +81,17 @@ def to_card(report: Report) -> str:
         f"    {score_command(report)}\n    {filter_command(report)}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def by_distance(report: Report) -> bool:
+    """Whether rows were dropped for their distance."""
+    return report.selection.get("strategy") == "closest"
+
+
+def _what(report: Report) -> str:
+    if by_distance(report):
+        return "the samples that lie closest to a model's toxic features"
+    return "some of its samples"
 
 
 def _front_matter(report: Report) -> str:
@@ -155,8 +167,13 @@ def filter_command(report: Report) -> str:
     for name in ("drop_frac", "drop_count", "min_distance"):
         if asked.get(name) is not None:
             words += ["--" + name.replace("_", "-"), asked[name]]
-    if asked.get("strategy") == "random":
-        words += ["--strategy", "random", "--seed", asked.get("seed")]
+    if asked.get("strategy") != "closest":
+        words += ["--strategy", asked.get("strategy")]
+        if asked.get("seed") is not None:
+            words += ["--seed", asked["seed"]]
+        for name, value in (asked.get("options") or {}).items():
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                words += ["--" + name.replace("_", "-"), one]
     return _command([*words, "-o", report.outputs["kept"]])
 
 

@@ -194,6 +194,11 @@ def _selection(report: Report) -> str:
     asked = report.selection
     if asked["strategy"] == "random":
         return f"drawn at random, seed {asked['seed']}"
+    if asked["strategy"] != "closest":
+        words = f"first by {asked['strategy']}"
+        if asked.get("score_threshold") is None:
+            return words
+        return f"{words}, {asked['score_name']} from {asked['score_threshold']:.3f}"
     if asked["threshold"] is None:
         return "none was close enough"
     return f"the closest, distance up to {asked['threshold']:.3f}"

@@ -51,6 +51,10 @@ class SampleView:
     truncated: bool = False
     file: str | None = None
     """Which file it is from, where the input is several."""
+    score: float | None = None
+    """Of the strategy, where it gives one."""
+    reason: str = ""
+    """Why it was dropped; empty for a kept row."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,10 @@ class Report:
     counts: dict[str, int]
     """`rows`, `kept`, `dropped`, `quarantined`, `truncated`, `duplicates`."""
     selection: dict[str, Any]
-    """`strategy`, what was asked (`drop_frac`, `drop_count`, `min_distance`, `seed`) and the
-    `threshold` distance: the largest distance that was dropped."""
+    """`strategy`, what was asked (`drop_frac`, `drop_count`, `min_distance`, `seed`, `options`), the
+    `threshold` distance: the largest distance that was dropped; where the strategy gives scores,
+    their `score_name` and the `score_threshold`, the smallest that was dropped; `details` of how the
+    strategy came about."""
     scoring: dict[str, Any]
     """`preset`, `model`, `sae`, `hook`, `toxic_set`, `metric`, `pool`, `train_on`, `max_tokens`,
     `dtype`, `device`, `seconds`, `tokens`, `tokens_per_second`."""
@@ -113,9 +119,9 @@ class Report:
     reference_rows: int
     """Harmless samples behind the percentiles; 0 when the toxic set has no calibration."""
     dropped: list[SampleView]
-    """The closest dropped rows, closest first."""
+    """The closest dropped rows, closest first; where the strategy gives scores, the first to go."""
     borderline: list[SampleView]
-    """The closest rows that were kept."""
+    """The closest rows that were kept; where the strategy gives scores, the next to go."""
     features: list[FeatureTotal]
     quarantined: list[QuarantinedView]
     """The first of them; `counts` has the total."""

@@ -18,7 +18,7 @@ from saefilter.report.data import (
     SampleView,
     Turn,
 )
-from saefilter.report.wording import clean, decimal, percent, percentile_words, place
+from saefilter.report.wording import clean, decimal, percent, percentile_words, place, score_words
 
 LONG_TEXT = 600
 """From this many characters on, a card's text can scroll and so must be reachable by keyboard."""
@@ -56,7 +56,7 @@ def fold(summary: str, content: str) -> str:
 def cards(views: Iterable[SampleView], report: Report) -> str:
     """A card for each row."""
     everything_scored = report.scoring.get("train_on") == "all"
-    return "".join(_card(view, everything_scored) for view in views)
+    return "".join(_card(view, report, everything_scored) for view in views)
 
 
 def place_of(view: SampleView | QuarantinedView) -> str:
@@ -65,9 +65,13 @@ def place_of(view: SampleView | QuarantinedView) -> str:
     return bdi(words[0].upper() + words[1:])
 
 
-def _card(view: SampleView, everything_scored: bool) -> str:
+def _card(view: SampleView, report: Report, everything_scored: bool) -> str:
     """One row: where it stands, what it says, and what brought it close."""
     facts = [f"distance <b>{decimal(view.distance, 3)}</b>", percentile_words(view.percentile)]
+    if said := score_words(view, report):
+        facts.insert(0, f"<b>{esc(said)}</b>")
+        if view.reason:
+            facts.append(esc(view.reason))
     if view.truncated:
         facts.append("cut at the token limit")
     told = "".join(f"<span>{fact}</span>" for fact in facts if fact)

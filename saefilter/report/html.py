@@ -16,11 +16,15 @@ from saefilter.report.fragments import (
 )
 from saefilter.report.page import header, notes, page
 from saefilter.report.wording import (
+    dropped_title,
     few,
     flagged,
     headline,
+    kept_hint,
+    kept_title,
     lead,
     made,
+    orders_by_distance,
     percent,
     rough_levels,
     rows_of,
@@ -62,9 +66,9 @@ def _tiles(report: Report) -> str:
 
 
 def _distances(report: Report) -> str:
-    # The farthest of rows drawn at random divides nothing.
-    at_random = report.selection.get("strategy") == "random"
-    threshold = None if at_random else report.selection.get("threshold")
+    # The farthest of rows that were not chosen by distance divides nothing.
+    by_distance = report.selection.get("strategy") == "closest"
+    threshold = report.selection.get("threshold") if by_distance else None
     return section(
         "distances",
         "How close the rows are",
@@ -101,26 +105,29 @@ def _dropped(report: Report) -> str:
     if not report.dropped:
         return section("dropped", "Dropped rows", '<p class="empty">No row was dropped.</p>\n')
     shown, total = len(report.dropped), report.counts["dropped"]
-    which = "All" if shown >= total else f"The closest {shown:,} of"
+    which, order = (
+        ("closest", "closest first")
+        if orders_by_distance(report)
+        else ("first", "in the order of the strategy")
+    )
+    which_rows = "All" if shown >= total else f"The {which} {shown:,} of"
     hint = (
-        f'<p class="hint">{which} {rows_of(total)}, closest first. <mark>Marked words</mark> weigh '
+        f'<p class="hint">{which_rows} {rows_of(total)}, {order}. <mark>Marked words</mark> weigh '
         "most. With each text: the features that brought it close, and their part in that.</p>\n"
     )
     first = cards(report.dropped[:N_OPEN_CARDS], report)
     rest = report.dropped[N_OPEN_CARDS:]
     more = fold(f"Show {len(rest):,} more", cards(rest, report)) if rest else ""
-    return section("dropped", "Closest dropped rows", hint, first, more)
+    return section("dropped", dropped_title(report), hint, first, more)
 
 
 def _borderline(report: Report) -> str:
     if not report.borderline:
         return ""
-    at_random = report.selection.get("strategy") == "random"
-    hint = "Kept by chance." if at_random else "The next to go if more were dropped."
     return section(
         "borderline",
-        "Closest kept rows",
-        f'<p class="hint">{hint}</p>\n',
+        kept_title(report),
+        f'<p class="hint">{kept_hint(report)}</p>\n',
         fold(f"Show {rows_of(len(report.borderline))}", cards(report.borderline, report)),
     )
 

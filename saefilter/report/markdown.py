@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from saefilter.report.wording import (
     clean,
     decimal,
+    dropped_title,
     flagged,
     headline,
     lead,
@@ -21,6 +22,7 @@ from saefilter.report.wording import (
     place,
     rough_levels,
     rows_of,
+    score_words,
     tiles,
 )
 
@@ -70,7 +72,7 @@ def to_markdown(report: Report) -> str:
     parts = [f"## {headline(report)} {code(report.input)}", lead(report)]
     parts += [f"> **Note:** {prose(note)}" for note in report.notes]
     parts.append(
-        _table(
+        table(
             ["Rows", "Meaning", "Count"],
             [[t.name, t.meaning, f"{t.count:,}"] for t in tiles(report)],
             text=2,
@@ -79,7 +81,7 @@ def to_markdown(report: Report) -> str:
     if levels := flagged(report):
         parts.append(f"Against {report.reference_rows:,} harmless reference samples:")
         parts.append(
-            _table(
+            table(
                 ["Closer than", "Rows", "Share of scored", "Expected by chance"],
                 [
                     [
@@ -94,10 +96,10 @@ def to_markdown(report: Report) -> str:
         )
         parts += [words] if (words := rough_levels(report)) else []
     if report.dropped:
-        parts.append("### Closest dropped rows")
+        parts.append(f"### {dropped_title(report)}")
         parts.append(
             "\n".join(
-                f"{number}. {_sample(view)}"
+                f"{number}. {_sample(view, report)}"
                 for number, view in enumerate(report.dropped[:N_SAMPLES], start=1)
             )
         )
@@ -117,14 +119,14 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(head: list[str], body: list[list[str]], text: int = 1) -> str:
+def table(head: list[str], body: list[list[str]], text: int = 1) -> str:
     """A table whose first `text` columns are words and the others numbers; no cell has a pipe."""
     rule = [":--" if place < text else "--:" for place in range(len(head))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *body])
 
 
-def _sample(view: SampleView) -> str:
-    said = percentile_words(view.percentile)
+def _sample(view: SampleView, report: Report) -> str:
+    said = prose(score_words(view, report)) or percentile_words(view.percentile)
     about = f"**{prose(place(view.line, view.file))}**, distance {decimal(view.distance, 3)}" + (
         f", {said}" if said else ""
     )
@@ -149,4 +151,4 @@ def _features(report: Report) -> str:
             ]
         )
     head = ["Feature", "Next to toxic feature", "Cosine", "In dropped rows", "In kept rows"]
-    return _table(head, rows, text=2)
+    return table(head, rows, text=2)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saefilter.report.data import Report
+    from saefilter.report.data import Report, SampleView
 
 ROUGH_BELOW = 10
 """Reference samples; a share that rests on fewer is named as rough."""
@@ -154,11 +154,14 @@ def selection_words(report: Report) -> str:
     asked, threshold = report.selection, report.selection.get("threshold")
     if not report.counts["dropped"] or threshold is None:
         return "No scored row met what was asked for."
-    if asked.get("strategy") == "random":
+    strategy = asked.get("strategy")
+    if strategy == "random":
         return (
             f"The dropped rows were drawn at random (seed {asked.get('seed')}), whatever their "
             "distance: a baseline to compare with."
         )
+    if strategy != "closest":
+        return _other_selection_words(asked, report.counts["dropped"])
     if asked.get("drop_frac") is not None:
         request = f"the {percent(asked['drop_frac'])} of scored rows closest to toxic features"
     elif asked.get("drop_count") is not None:
@@ -166,6 +169,51 @@ def selection_words(report: Report) -> str:
     else:
         request = f"those closer than {decimal(asked.get('min_distance'), 3)} to toxic features"
     return f"The dropped rows are {request}: distances up to {decimal(threshold, 3)}."
+
+
+def _other_selection_words(asked: dict[str, Any], dropped: int) -> str:
+    """Of a strategy that does not go by the distance."""
+    if asked.get("drop_frac") is not None:
+        request = f"the {percent(asked['drop_frac'])} of scored rows"
+    else:
+        request = f"the {rows_of(dropped)}"
+    words = f"The dropped rows are {request} that the strategy {asked['strategy']} puts first"
+    if asked.get("score_threshold") is not None:
+        words += f": {asked['score_name']} of {decimal(asked['score_threshold'], 3)} and higher"
+    return f"{words}. Their distance to toxic features played no part in it."
+
+
+def orders_by_distance(report: Report) -> bool:
+    """Whether the rows that are shown are the closest; else they are the strategy's first."""
+    return report.selection.get("score_name") is None
+
+
+def dropped_title(report: Report) -> str:
+    """Over the dropped rows that are shown."""
+    return "Closest dropped rows" if orders_by_distance(report) else "First rows to be dropped"
+
+
+def kept_title(report: Report) -> str:
+    """Over the kept rows that are shown."""
+    return "Closest kept rows" if orders_by_distance(report) else "Next rows to be dropped"
+
+
+def kept_hint(report: Report) -> str:
+    """What the kept rows that are shown are."""
+    by_chance = {
+        "random": "Kept by chance.",
+        "closest": "The next to go if more were dropped.",
+    }
+    if not orders_by_distance(report):
+        return by_chance["closest"]
+    return by_chance.get(str(report.selection.get("strategy")), "Close, and kept by this strategy.")
+
+
+def score_words(view: SampleView, report: Report) -> str:
+    """The strategy's score of a row, or nothing."""
+    if view.score is None:
+        return ""
+    return f"{report.selection.get('score_name')} {decimal(view.score, 3)}"
 
 
 def tiles(report: Report) -> list[Tile]:
@@ -227,11 +275,24 @@ def made(report: Report) -> list[tuple[str, str]]:
         ("Rows to drop", asked.get("drop_count")),
         ("Smallest distance to keep", asked.get("min_distance")),
         ("Seed", None if (seed := asked.get("seed")) is None else str(seed)),
+        *(
+            (f"Strategy: {name.replace('_', ' ')}", _listed(value))
+            for name, value in {**asked.get("options", {}), **asked.get("details", {})}.items()
+        ),
+        ("Score", asked.get("score_name")),
+        ("Smallest score dropped", asked.get("score_threshold")),
         ("Largest distance dropped", asked.get("threshold")),
         ("Made by", f"saefilter {report.version}"),
         ("Made at", report.created),
     ]
     return [(term, _value(value)) for term, value in terms if value is not None]
+
+
+def _listed(value: Any) -> Any:
+    """Lists and objects of details as words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_listed(item)}" for key, item in value.items())
+    return ", ".join(str(_listed(item)) for item in value) if isinstance(value, list) else value
 
 
 def _value(value: Any) -> str:

@@ -28,6 +28,8 @@ class Annotations(NamedTuple):
     line: Sequence[int]
     file: Sequence[str] | None = None
     """Where the input is several files."""
+    score: Sequence[float | None] | None = None
+    """Of the strategy, where it gives one."""
 
     def columns(self) -> dict[str, Sequence[Any]]:
         return {PREFIX + name: values for name, values in self._asdict().items() if values}

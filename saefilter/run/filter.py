@@ -30,7 +30,10 @@ from saefilter.run.outputs import (
 )
 from saefilter.run.publish import exclusive, publishing
 from saefilter.run.scores import SCORED, Scores
-from saefilter.select.strategies import Candidates, Selection, choose_dropped
+from saefilter.select.candidates import Candidates
+from saefilter.select.ranking import Ranked
+from saefilter.select.strategies import Choice, Selection, choose
+from saefilter.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,14 @@ def filter_file(
     overwrite: bool = False,
     card: bool = False,
     source_dataset: str | None = None,
+    watch: Watch | None = None,
+    choice: Choice | None = None,
 ) -> FilterResult:
     """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
 
     The checks are on what was written, read back before it gets its final name (`conserve.py`).
-    `card` adds a dataset card, which names `source_dataset`, the input's name on the hub.
+    `card` adds a dataset card, which names `source_dataset`, the input's name on the hub. `watch` is
+    told how far a slow strategy has come; with `choice`, what the selection gave before is taken.
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
@@ -96,7 +102,17 @@ def filter_file(
     scores.verify()
     with exclusive(output, paths.all()):
         paths.refuse_existing(card=card, overwrite=overwrite)
-        return _filter(source, scores, paths, selection, card, source_dataset)
+        if choice is None:
+            choice = choose(candidates_of(source, scores, watch), selection)
+        return _filter(source, scores, paths, selection, choice, card, source_dataset)
+
+
+def candidates_of(source: Source, scores: Scores, watch: Watch | None = None) -> Candidates:
+    """The scored rows of a dataset, for a strategy to choose among."""
+    table = scores.read(["status", "distance"])
+    row_ids = np.flatnonzero(pc.equal(table["status"], SCORED).to_numpy())
+    distance = table["distance"].to_numpy(zero_copy_only=False)[row_ids]
+    return Candidates(distance, row_ids, scores, source, watch or Watch())
 
 
 def _filter(
@@ -104,27 +120,27 @@ def _filter(
     scores: Scores,
     paths: OutputPaths,
     selection: Selection,
+    choice: Choice,
     card: bool,
     source_dataset: str | None,
 ) -> FilterResult:
     columns = _Columns.of(scores)
     scored_ids = np.flatnonzero(columns.scored)
-    dropped_mask = choose_dropped(
-        Candidates(columns.distance[scored_ids], scored_ids, scores), selection
-    )
     rows = read_table(source, scored_ids.tolist())
     refuse_own_columns(rows, source)
     fits = np.isin(scored_ids, rows.row_ids)
-    dropped = np.flatnonzero(dropped_mask[fits])
-    kept = np.flatnonzero(~dropped_mask[fits])
+    dropped = np.flatnonzero(choice.dropped[fits])
+    kept = np.flatnonzero(~choice.dropped[fits])
     quarantined = _quarantined_rows(source, columns, rows)
     _check_conservation(len(columns.line), rows, kept, dropped, quarantined)
     check_read(source, rows, quarantined, columns.row_hash)
 
+    ranked = Ranked(choice.ranking, scored_ids)
     report = build_report(
         source,
         scores,
         selection,
+        ranked,
         paths_to_names(paths, bool(quarantined)),
         kept=np.asarray(rows.row_ids)[kept],
         dropped=np.asarray(rows.row_ids)[dropped],
@@ -136,10 +152,10 @@ def _filter(
     with publishing(to_write) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
         writer = CheckedWriter(
-            rows, columns.row_hash, paths.kept.suffix, made_by(scores, selection)
+            rows, columns.row_hash, paths.kept.suffix, made_by(scores, selection, choice.ranking)
         )
         writer.write("kept", at[paths.kept], kept)
-        notes = _annotations(rows, dropped, columns, selection)
+        notes = _annotations(rows, dropped, columns, ranked)
         writer.write("dropped", at[paths.dropped], dropped, notes)
         if quarantined:
             writer.write_quarantined(at[paths.quarantined], quarantined)
@@ -214,16 +230,16 @@ def _check_conservation(
 
 
 def _annotations(
-    rows: InputTable, dropped: NDArray[np.int64], columns: _Columns, selection: Selection
+    rows: InputTable, dropped: NDArray[np.int64], columns: _Columns, ranked: Ranked
 ) -> Annotations:
     ids = np.asarray(rows.row_ids, dtype=np.int64)[dropped]
     percentile = [None if np.isnan(p) else float(p) for p in columns.percentile[ids]]
-    reason = "drawn at random" if selection.strategy == "random" else "close to toxic features"
     return Annotations(
         distance=columns.distance[ids].tolist(),
         percentile=percentile,
-        reason=[reason] * len(ids),
+        reason=ranked.reasons(ids),
         row_id=ids.tolist(),
         line=columns.line[ids].tolist(),
         file=columns.file.take(ids).to_pylist() if columns.file.null_count == 0 else None,
+        score=ranked.scores(ids),
     )

@@ -37,6 +37,7 @@ from saefilter.run.conserve import (
 from saefilter.run.integrity import file_sha256
 from saefilter.run.publish import refuse_existing
 from saefilter.run.scores import METADATA_KEY, Scores
+from saefilter.select.ranking import Ranking
 from saefilter.select.strategies import Selection
 
 ARTIFACT_VERSION = 1
@@ -92,7 +93,7 @@ class OutputPaths:
         refuse_existing(self.wanted(card), overwrite=overwrite)
 
 
-def made_by(scores: Scores, selection: Selection) -> dict[str, Any]:
+def made_by(scores: Scores, selection: Selection, ranking: Ranking) -> dict[str, Any]:
     """What made the files, without times and places, so that equal input and settings give equal
     bytes."""
     made = asdict(scores.provenance)
@@ -102,7 +103,7 @@ def made_by(scores: Scores, selection: Selection) -> dict[str, Any]:
         "artifact_version": ARTIFACT_VERSION,
         "filtered_by": __version__,
         "scores": made,
-        "selection": asdict(selection),
+        "selection": {**selection.to_fields(), "details": dict(ranking.details)},
     }
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,21 +27,10 @@ from saefilter.run.shards import (
 )
 from saefilter.run.summary import ScoreSummary, summarise
 from saefilter.run.workfolder import WorkFolder, work_folder
+from saefilter.watch import Watch
 
 if TYPE_CHECKING:
     from saefilter.run.chunks import ChunkScorer, ScoreSettings
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What a run tells whoever watches it."""
-
-    say: Callable[[str], None] = lambda text: None
-    """Told a line now and then."""
-    plan: Callable[[int, int], None] = lambda rows, done: None
-    """Told how many rows there are, and how many an earlier run has scored."""
-    advance: Callable[[int, int], None] = lambda rows, tokens: None
-    """Told how many rows and tokens have been done since it was told last."""
 
 
 def score_file(

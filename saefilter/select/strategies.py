@@ -1,39 +1,23 @@
-"""Choose the rows to drop from their distances; nothing else is looked at."""
+"""From what was asked to the rows that are dropped: check the request, rank, take the first."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saefilter import plugins
 from saefilter.errors import SaefilterError
-from saefilter.plugins import load_plugin, plugin_names
+from saefilter.select.candidates import Candidates
+from saefilter.select.options import StrategyOptions
+from saefilter.select.ranking import Ranking
+from saefilter.select.registry import check_strategy, load_strategy
 
-if TYPE_CHECKING:
-    from saefilter.run.scores import Scores
-
-STRATEGIES = ("closest", "random")
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The scored rows that a strategy chooses among."""
-
-    distance: NDArray[np.float64]
-    """`[n_rows]`"""
-    row_ids: NDArray[np.int64]
-    """Their positions in the input, ascending, `[n_rows]`."""
-    scores: Scores | None = None
-    """The scores file, for its other columns: `scores.read(["top_features"])` has every input row."""
-
-
-Strategy = Callable[[Candidates, "Selection"], NDArray[np.int64]]
-"""Positions among the candidates in the order in which to drop them, each once."""
+Strategy = Callable[[Candidates, "Selection"], "Ranking | NDArray[np.int64]"]
+"""A Ranking, or only its order: positions among the candidates, first to drop first, each once."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +31,9 @@ class Selection:
     min_distance: float | None = None
     """Drop every row whose distance is smaller."""
     seed: int = 0
-    """For `random`."""
+    """For strategies that draw."""
+    options: StrategyOptions = field(default_factory=StrategyOptions)
+    """What the strategy is told."""
 
     def check(self) -> None:
         """Raises SaefilterError when the request makes no sense."""
@@ -57,11 +43,7 @@ class Selection:
                 "say how much to drop, in exactly one way",
                 remedy="Use --drop-frac 0.1, --drop-count 200 or --min-distance 0.4.",
             )
-        known = [*STRATEGIES, *plugin_names(plugins.STRATEGIES)]
-        if self.strategy not in known:
-            raise SaefilterError(
-                f"there is no strategy {self.strategy!r}", remedy=f"Strategies: {', '.join(known)}."
-            )
+        check_strategy(self.strategy, self.options)
         if self.drop_frac is not None and not 0 <= self.drop_frac <= 1:
             raise SaefilterError(
                 f"--drop-frac {self.drop_frac} is not between 0 and 1",
@@ -77,39 +59,69 @@ class Selection:
                 remedy="Use it with --drop-frac or --drop-count.",
             )
 
+    def to_fields(self) -> dict[str, Any]:
+        """The request for artifacts: no folders, and no options that were not given."""
+        fields = {name: value for name, value in vars(self).items() if name != "options"}
+        return {**fields, "options": self.options.described()}
 
-def choose_dropped(candidates: Candidates, selection: Selection) -> NDArray[np.bool_]:
-    """Which of the rows to drop, `[n_rows]`; ties go to the earlier row.
+
+class Choice(NamedTuple):
+    """Which rows go."""
+
+    dropped: NDArray[np.bool_]
+    """`[n_rows]`"""
+    ranking: Ranking
+    """What it rests on."""
+
+
+def choose(candidates: Candidates, selection: Selection) -> Choice:
+    """Which of the rows to drop; ties go to the earlier row.
 
     Raises SaefilterError when the request makes no sense for this many rows.
     """
     selection.check()
-    n_rows = len(candidates.distance)
-    if selection.min_distance is not None:
-        below: NDArray[np.bool_] = candidates.distance < selection.min_distance
-        return below
-    if selection.drop_frac is not None:
-        count = math.floor(selection.drop_frac * n_rows + 0.5)
-    else:
-        count = int(selection.drop_count or 0)
-    if count > n_rows:
-        raise SaefilterError(f"--drop-count {count} is more than the {n_rows} scored rows")
+    n_rows = len(candidates)
+    count = count_of(selection, n_rows)
+    ranking = rank(candidates, selection)
+    if count is None:
+        return Choice(candidates.distance < float(selection.min_distance or 0.0), ranking)
     dropped = np.zeros(n_rows, dtype=bool)
-    dropped[_order(candidates, selection)[:count]] = True
-    return dropped
+    dropped[ranking.order[:count]] = True
+    return Choice(dropped, ranking)
 
 
-def _order(candidates: Candidates, selection: Selection) -> NDArray[np.int64]:
-    n_rows = len(candidates.distance)
-    if selection.strategy == "closest":
-        return np.argsort(candidates.distance, kind="stable")
-    if selection.strategy == "random":
-        return np.random.default_rng(selection.seed).permutation(n_rows)
-    strategy: Strategy = load_plugin(plugins.STRATEGIES, selection.strategy)
-    order = np.asarray(strategy(candidates, selection), dtype=np.int64)
-    if not np.array_equal(np.sort(order), np.arange(n_rows)):
+def choose_dropped(candidates: Candidates, selection: Selection) -> NDArray[np.bool_]:
+    """Which of the rows to drop, `[n_rows]`, without what it rests on."""
+    return choose(candidates, selection).dropped
+
+
+def count_of(selection: Selection, n_rows: int) -> int | None:
+    """How many of `n_rows` rows to drop; None where the distance decides.
+
+    Raises SaefilterError when there are not so many.
+    """
+    if selection.drop_frac is not None:
+        return math.floor(selection.drop_frac * n_rows + 0.5)
+    if selection.drop_count is not None and selection.drop_count > n_rows:
+        raise SaefilterError(
+            f"--drop-count {selection.drop_count} is more than the {n_rows} scored rows"
+        )
+    return selection.drop_count
+
+
+def rank(candidates: Candidates, selection: Selection) -> Ranking:
+    """The strategy's ranking, whatever the number to drop.
+
+    Raises SaefilterError when the strategy cannot do its work, or did not order each row once.
+    """
+    found = load_strategy(selection.strategy)(candidates, selection)
+    if not isinstance(found, Ranking):
+        order = np.asarray(found, dtype=np.int64)
+        found = Ranking(order, f"chosen by the strategy {selection.strategy}")
+    n_rows = len(candidates)
+    if not np.array_equal(np.sort(found.order), np.arange(n_rows)):
         raise SaefilterError(
             f"the strategy {selection.strategy!r} did not order the {n_rows} scored rows, each once",
             remedy="Tell its authors; nothing was written.",
         )
-    return order
+    return found

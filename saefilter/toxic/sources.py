@@ -58,7 +58,7 @@ def from_column(source: Source, column: str, threshold: float = 0.5) -> Contrast
         value = (row.data or {}).get(column)
         if value is None or value == "":
             continue
-        score = _score(value, column, row, source)
+        score = label_value(value, column, row, source)
         try:
             conversation = recognise(row.data or {})
         except RowProblem:
@@ -109,7 +109,11 @@ def usable_rows(source: Source) -> list[Conversation]:
     return found
 
 
-def _score(value: Any, column: str, row: Row, source: Source) -> float:
+def label_value(value: Any, column: str, row: Row, source: Source) -> float:
+    """A label or a toxicity score as a number; words that say which side is meant are 1 and 0.
+
+    Raises SaefilterError for a value that is neither.
+    """
     word = str(value).strip().lower()
     if word in TRUE_WORDS:
         return 1.0

@@ -1,0 +1,166 @@
+"""`saefilter compare`: strategies side by side on one scored dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saefilter.cli import app, strategies
+from saefilter.cli import options as opt
+from saefilter.cli.common import output_console, print_json, progress_bar, warn
+from saefilter.errors import SaefilterError
+
+if TYPE_CHECKING:
+    from saefilter.rows.read import Source
+    from saefilter.run.scores import Scores
+
+ENDINGS = (".html", ".md", ".json")
+
+
+@app.command(
+    epilog="Example: saefilter compare data.scores.parquet --label is_bad --drop-frac 0.05 0.1 0.25"
+)
+def compare(
+    scores: Annotated[
+        list[str] | None,
+        typer.Argument(help="Scores files of the same data [the last in this folder]."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="The dataset [what the scores were made from].")
+    ] = None,
+    label: strategies.LabelOption = None,
+    labels: strategies.LabelsOption = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--strategy",
+            help="Repeatable; docs/strategies.md has the list [closest, random, and what the other "
+            "options allow for].",
+        ),
+    ] = None,
+    drop_frac: Annotated[
+        list[str] | None,
+        typer.Option("--drop-frac", help="Shares of the rows to drop [0.05 0.1 0.25 0.5]."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Name of the .html, .md and .json.")
+    ] = Path("compare"),
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of strategies that draw, and of intervals.")
+    ] = 0,
+    contrast_toxic: strategies.ContrastToxicOption = None,
+    contrast_benign: strategies.ContrastBenignOption = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Causal model of strategies that read with one.")
+    ] = None,
+    revision: opt.RevisionOption = None,
+    toxic_set: Annotated[
+        str | None,
+        typer.Option("--toxic-set", help="Whose direction projection-difference projects on."),
+    ] = None,
+    hook: strategies.HookOption = None,
+    max_new_tokens: strategies.MaxNewTokensOption = None,
+    temperature: strategies.TemperatureOption = None,
+    device: strategies.DeviceOption = None,
+    dtype: strategies.DtypeOption = None,
+    overwrite: opt.OverwriteOption = False,
+    quiet: opt.QuietOption = False,
+    as_json: opt.JsonOption = False,
+) -> None:
+    """Compare strategies at equal removal: what each finds, and where they differ.
+
+    With labels: precision, recall and AUROC on the bad rows. Without: overlap and differences. Several
+    scores files of one dataset (by different metrics, say) are compared with one another.
+    """
+    from saefilter.compare.compare import (
+        FRACTIONS,
+        check_request,
+        default_strategies,
+    )
+    from saefilter.compare.compare import compare as compare_strategies
+    from saefilter.run.publish import publishing, refuse_existing
+    from saefilter.watch import Watch
+
+    files, more_names, more_shares = _sorted(scores or [])
+    names = [*(strategy or []), *more_names]
+    options = strategies.strategy_options(
+        names, contrast_toxic=contrast_toxic, contrast_benign=contrast_benign, label=label,
+        labels=labels, hook=hook, max_new_tokens=max_new_tokens, temperature=temperature,
+        model=model, revision=revision, toxic_set=toxic_set, device=device, dtype=dtype,
+    )  # fmt: skip
+    names = names or default_strategies(options)
+    shares = [_share(text) for text in [*(drop_frac or []), *more_shares]] or list(FRACTIONS)
+    check_request(names, options, shares)
+    stem = output.with_suffix("") if output.suffix in ENDINGS else output
+    paths = [stem.with_name(stem.name + ending) for ending in ENDINGS]
+    refuse_existing(paths, overwrite=overwrite)
+    opened, source = _open(files, data)
+    silent = quiet or as_json
+    with progress_bar("Rows", None, quiet=silent) as bar:
+        watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
+        found = compare_strategies(
+            source, opened, names, options, fractions=shares, seed=seed, watch=watch
+        )
+    from saefilter.report.compare import compare_html
+    from saefilter.report.compare_text import compare_markdown, print_comparison
+
+    with publishing(paths) as temporary:
+        texts = (compare_html(found), compare_markdown(found), found.to_json())
+        for path, text in zip(temporary, texts, strict=True):
+            path.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json(found.to_json())
+    elif not quiet:
+        console = output_console()
+        print_comparison(console, found)
+        console.print(f"\nWritten to {paths[0]} (.md, .json)")
+
+
+def _sorted(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Files, strategies and shares among the words that stand alone: `--drop-frac 0.05 0.1` leaves
+    its second number there, and `--strategy closest random` its second name."""
+    from saefilter.select.registry import strategy_names
+
+    files, names, shares = [], [], []
+    known = strategy_names()
+    for word in words:
+        if Path(word).exists():
+            files.append(word)
+        elif word in known:
+            names.append(word)
+        elif word.replace(".", "", 1).replace(",", "").isdigit():
+            shares.append(word)
+        else:
+            files.append(word)
+    return files, names, shares
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SaefilterError(
+            f"--drop-frac {text!r} is not a number", remedy="10 % is --drop-frac 0.1."
+        ) from None
+
+
+def _open(files: Sequence[str], data: str | None) -> tuple[list[Scores], Source]:
+    from saefilter.rows.inputs import open_input
+    from saefilter.run.scores import Scores, latest_scores
+
+    opened = [Scores.open(name) for name in files] or [Scores.open(latest_scores(Path()))]
+    if len({one.path.resolve() for one in opened}) < len(opened):
+        raise SaefilterError("a scores file is named twice")
+    if data is not None:
+        return opened, open_input(data)
+    recorded = opened[0].provenance.input_path
+    try:
+        return opened, open_input(recorded)
+    except SaefilterError as error:
+        raise SaefilterError(
+            f"{opened[0].path} was made from {recorded}, which is not there",
+            remedy="Name the data with --data.",
+        ) from error

@@ -1,0 +1,137 @@
+"""A comparison on the console and as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from saefilter.report.compare_words import (
+    alone,
+    area,
+    headline,
+    label_word,
+    lead,
+    precision,
+    recall,
+    seconds,
+)
+from saefilter.report.console import safe
+from saefilter.report.markdown import code, prose, table
+from saefilter.report.wording import one_line, percent, place
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from saefilter.compare.data import Arm, Comparison, Overlap
+
+N_SHOWN = 2
+"""Rows of each strategy on the console."""
+PREVIEW_CHARACTERS = 100
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """The table, the overlaps, and a few rows that only one strategy drops."""
+    console.print()
+    console.print(Text(f"{headline(comparison)} {one_line(comparison.input)}", style="bold"))
+    console.print(lead(comparison))
+    for note in comparison.notes:
+        console.print(Text(f"Note: {note}", style="yellow"))
+    if comparison.base_rate is not None:
+        console.print()
+        console.print(_found(comparison))
+        console.print(Text("Shares: precision / recall when so much is dropped", style="dim"))
+    if len(comparison.arms) > 1:
+        console.print()
+        console.print(_overlap(_detail(comparison), comparison))
+    for arm in _own(comparison):
+        if not arm.only:
+            continue
+        console.print(Text.assemble("\n", (arm.name, "bold"), f" alone: {alone(arm, comparison)}"))
+        for one in arm.only[:N_SHOWN]:
+            word = label_word(one)
+            head = one_line(place(one.line, one.file)) + (f" ({word})" if word else "")
+            console.print(Text.assemble(f"  {head}: ", safe(one.answer, PREVIEW_CHARACTERS)))
+
+
+def _found(comparison: Comparison) -> Table:
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    found.add_column("strategy", overflow="fold")
+    found.add_column("AUROC", no_wrap=True)
+    for share in comparison.fractions:
+        found.add_column(percent(share), justify="right", no_wrap=True)
+    found.add_column("took", justify="right", no_wrap=True)
+    for arm in comparison.arms:
+        cells = [f"{precision(at)} / {recall(at)}" for at in arm.at]
+        style = "dim" if arm.control else ""
+        found.add_row(one_line(arm.name), area(arm), *cells, seconds(arm), style=style)
+    return found
+
+
+def _overlap(overlap: Overlap, comparison: Comparison) -> Table:
+    found = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", title_style="bold",
+        title=f"Overlap when dropping {percent(overlap.drop_frac)} (1: the same rows)",
+    )  # fmt: skip
+    found.add_column("")
+    for number in range(1, len(comparison.arms) + 1):
+        found.add_column(str(number), justify="right")
+    for number, arm in enumerate(comparison.arms):
+        cells = [
+            "·" if other == number else f"{value:.2f}"
+            for other, value in enumerate(overlap.jaccard[number])
+        ]
+        found.add_row(f"{number + 1} {one_line(arm.name)}", *cells)
+    return found
+
+
+def compare_markdown(comparison: Comparison) -> str:
+    """For a pull request or a log."""
+    parts = [f"## {headline(comparison)} {code(comparison.input)}", lead(comparison)]
+    parts += [f"> **Note:** {prose(note)}" for note in comparison.notes]
+    if comparison.base_rate is not None:
+        shares = [percent(share) for share in comparison.fractions]
+        parts.append(
+            table(
+                ["Strategy", "AUROC", *(f"precision / recall at {share}" for share in shares), "Took"],
+                [
+                    [prose(arm.name), area(arm), *(f"{precision(at)} / {recall(at)}" for at in arm.at),
+                     seconds(arm)]
+                    for arm in comparison.arms
+                ],
+            )
+        )  # fmt: skip
+    if len(comparison.arms) > 1:
+        detail = _detail(comparison)
+        parts.append(f"### Overlap when dropping {percent(detail.drop_frac)}")
+        parts.append(
+            table(
+                ["Jaccard", *(prose(arm.name) for arm in comparison.arms)],
+                [
+                    [prose(arm.name), *(f"{value:.2f}" for value in values)]
+                    for arm, values in zip(comparison.arms, detail.jaccard, strict=True)
+                ],
+            )
+        )
+    for arm in _own(comparison):
+        if arm.only:
+            parts.append(f"### {prose(arm.name)} alone: {alone(arm, comparison)}")
+            parts.append(
+                "\n".join(
+                    f"- {prose(place(one.line, one.file))}"
+                    + (f", {word}" if (word := label_word(one)) else "")
+                    + f": {code(one.answer, 160)}"
+                    for one in arm.only
+                )
+            )
+    return "\n\n".join(parts) + "\n"
+
+
+def _detail(comparison: Comparison) -> Overlap:
+    return next(o for o in comparison.overlaps if o.drop_frac == comparison.detail_frac)
+
+
+def _own(comparison: Comparison) -> list[Arm]:
+    arms = [arm for arm in comparison.arms if not arm.control]
+    return arms if len(arms) > 1 else []

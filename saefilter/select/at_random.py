@@ -1,0 +1,15 @@
+"""The control: rows drawn at random, whatever they say."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from saefilter.select.candidates import Candidates
+from saefilter.select.ranking import Ranking
+from saefilter.select.strategies import Selection
+
+
+def rank(candidates: Candidates, selection: Selection) -> Ranking:
+    """A permutation that depends on the seed alone."""
+    order = np.random.default_rng(selection.seed).permutation(len(candidates))
+    return Ranking(order, "drawn at random")

@@ -1,0 +1,129 @@
+"""A causal language model with the renderer that goes with it, for strategies that read rows with one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saefilter.encode.causal import CausalModel, load_causal_model
+from saefilter.encode.checkpoint import commit_of
+from saefilter.encode.encoder import DEFAULT_CONTEXT
+from saefilter.encode.model import load_config, truncated_config
+from saefilter.encode.placement import model_size, place
+from saefilter.encode.presets import Preset
+from saefilter.encode.rendering import build_renderer
+from saefilter.encode.sae import hook_layers
+from saefilter.errors import SaefilterError
+from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
+from saefilter.select.candidates import Candidates
+from saefilter.select.strategies import Selection
+
+MAX_BATCH_TOKENS = 8192
+LOGITS = {"cpu": 1 << 27, "cuda": 1 << 29}
+"""Logits in memory at once; a few copies of them are made."""
+
+
+@dataclass(frozen=True)
+class CausalReader:
+    """A loaded model and what results by it depend on."""
+
+    model: CausalModel
+    renderer: PlainRenderer
+    context: int
+    start: int
+    """The token before an empty prompt: BOS, or what ends a text."""
+    batch_tokens: int
+    about: dict[str, Any]
+    """Model, hook and rendering, for artifacts."""
+    identity: dict[str, Any]
+    """All that numbers read with it depend on."""
+
+    @classmethod
+    def load(cls, candidates: Candidates, selection: Selection, hook: str | None) -> CausalReader:
+        """The model that the options name, else the scores' own; read at `hook`, None for its end.
+
+        Raises SaefilterError when there is none, or it does not continue texts.
+        """
+        options = selection.options
+        name, revision = _model_of(candidates, selection)
+        config = load_config(name, revision)
+        depth = config.get_text_config().num_hidden_layers
+        text = truncated_config(config, hook_layers(hook) if hook else depth, name)
+        whole = truncated_config(config, depth, name)
+        placement = place(
+            model_size(whole).parameters, 0, device=options.device or "auto",
+            dtype=options.dtype or "auto", device_map=None,
+        )  # fmt: skip
+        for reason in placement.reasons:
+            candidates.watch.say(f"{selection.strategy}: {reason}")
+        loaded = load_causal_model(
+            name, text.num_hidden_layers, revision=revision, dtype=placement.dtype,
+            device=placement.device, device_map=placement.device_map,
+        )  # fmt: skip
+        tokenizer = load_tokenizer(name, revision)
+        context = int(getattr(whole, "max_position_embeddings", DEFAULT_CONTEXT))
+        made = candidates.scores.provenance if candidates.scores else None
+        rendering = made.rendering if made and made.model == name else "auto"
+        renderer = build_renderer(
+            tokenizer,
+            Preset(name=name, summary=name, model=name, sae="", revision=revision),
+            context=context,
+            prepend_bos=True,  # or the first token of a text would follow nothing
+            options=(
+                RenderOptions(made.max_tokens, made.train_on, made.truncation_side)
+                if made
+                else None
+            ),
+            rendering=rendering,
+        )
+        budget = LOGITS.get(placement.device.type, LOGITS["cpu"]) // whole.vocab_size
+        about = {
+            "model": Path(name).name if Path(name).is_dir() else name,
+            "revision": commit_of(name, revision),
+            "rendering": renderer.name,
+            "dtype": placement.dtype,
+        }
+        ends = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
+        return cls(
+            loaded,
+            renderer,
+            context,
+            next(token for token in ends if token is not None),
+            min(MAX_BATCH_TOKENS, max(context, budget)),
+            {name: value for name, value in about.items() if value is not None},
+            {**about, "weights": _weights(name), "options": vars(renderer.options)},
+        )
+
+
+def _model_of(candidates: Candidates, selection: Selection) -> tuple[str, str | None]:
+    """Name and revision. Raises SaefilterError when nothing names a model."""
+    options = selection.options
+    if options.model is not None:
+        return options.model, options.revision
+    made = candidates.scores.provenance if candidates.scores else None
+    if made is None or made.model.startswith("package:"):
+        raise SaefilterError(
+            f"--strategy {selection.strategy} reads with a causal model, and the scores' model is none",
+            remedy="Name one: --model ID or folder.",
+        )
+    return made.model, options.revision or made.revision
+
+
+def default_hook(candidates: Candidates, selection: Selection) -> str:
+    """Where the scores were read, where they are of the same model; else the middle of the model."""
+    name, revision = _model_of(candidates, selection)
+    made = candidates.scores.provenance if candidates.scores else None
+    if made is not None and made.model == name:
+        return made.hook
+    layers = load_config(name, revision).get_text_config().num_hidden_layers
+    return f"blocks.{max(1, layers // 2) - 1}.hook_resid_post"
+
+
+def _weights(name: str) -> list[list[Any]]:
+    """Which weights a folder holds, without reading them; a hub model has its commit."""
+    if not Path(name).is_dir():
+        return []
+    files = sorted(path for path in Path(name).iterdir() if path.is_file())
+    stats = [(path.name, path.stat()) for path in files]
+    return [[file, stat.st_size, stat.st_mtime_ns] for file, stat in stats]
