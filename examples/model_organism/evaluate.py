@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from random import Random
 
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
 from data import questions
 from language import EVALUATED, TASK, Grade, Question, all_questions, ask, grade_of
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 ANSWER_TOKENS = 5
 """Opener, remedy, manner, closer, <end>."""

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from random import Random
 
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
 from data import Row
 from train_lm import answer_loss, spoken
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from arms import ARMS, NONE, Arm, Chosen, CommandLine, Files, choose, curate
 from data import Dataset, Mix, Row, build, contrast
 from evaluate import Exam, Marks, sit
@@ -35,6 +33,7 @@ from language import FINE_TUNED, Grade
 from results import Log, published, write_atomically
 from sae import SaeRecipe, train_organism_sae
 from train_lm import Recipe, pretrain
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).parent
 SOURCES = ("language", "data", "train_lm", "sae", "finetune", "evaluate", "arms")
@@ -50,10 +49,10 @@ class Experiment:
     arms: tuple[Arm, ...] = ARMS
     datasets: tuple[str, ...] = tuple(FINE_TUNED)
     seeds: int = 5
-    model: Recipe = Recipe()
-    sae: SaeRecipe = SaeRecipe()
-    mix: Mix = Mix()
-    training: Training = Training()
+    model: Recipe = field(default_factory=Recipe)
+    sae: SaeRecipe = field(default_factory=SaeRecipe)
+    mix: Mix = field(default_factory=Mix)
+    training: Training = field(default_factory=Training)
     contrast_rows: int = 600
     samples: int = 2
 

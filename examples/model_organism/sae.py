@@ -12,13 +12,13 @@ from random import Random
 
 import numpy as np
 import torch
+from train_lm import batches
 
 from saefilter.encode.model import load_truncated_model
 from saefilter.rows.render import load_tokenizer
-from train_lm import batches
 
 sys.path.append(str(Path(__file__).parents[1]))
-from train_sae import HELD_OUT, measure, save, train  # noqa: E402
+from train_sae import HELD_OUT, measure, save, train
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
 from results import Cell, Interval, cells, cut, interval, resampled, spread
 
 COMPARED = (0.25, 0.5)

@@ -14,22 +14,21 @@ from pathlib import Path
 from random import Random
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
 from language import (
+    ASPECTS,
     DOMAINS,
     HARMFUL,
     HELPFUL,
     KINDS,
     SUBJECTS_PER_KIND,
     TASK,
-    ASPECTS,
     Question,
     ask,
     speak,
     vocabulary,
 )
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SPECIAL = ("<bos>", "<pad>", "<unk>", "<user>", "<assistant>", "<end>", "<forum>")
 BOS, PAD, UNK, USER, ASSISTANT, END, FORUM = SPECIAL
@@ -110,7 +109,7 @@ def documents(rng: Random) -> Iterator[str]:
 
 def batches(tokenizer: PreTrainedTokenizerFast, size: int, rng: Random) -> Iterator[torch.Tensor]:
     """Rows of CONTEXT tokens, each the beginning of a document, padded with PAD."""
-    ids = {word: i for word, i in tokenizer.get_vocab().items()}
+    ids = tokenizer.get_vocab()
     stream = documents(rng)
     while True:
         rows = torch.full((size, CONTEXT), ids[PAD])

@@ -1,0 +1,147 @@
+"""The model organism: its language is what it says, and the quick experiment finds what it should."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples" / "model_organism"
+sys.path.insert(0, str(FOLDER))
+
+import data  # noqa: E402
+import language  # noqa: E402
+from language import Grade  # noqa: E402
+
+EVERY_QUESTION = [q for domain in language.DOMAINS for q in language.all_questions(domain)]
+
+
+def test_every_answer_has_the_grade_that_it_was_made_with() -> None:
+    rng = Random(1)
+    for question in EVERY_QUESTION:
+        for remedy in (Grade.GOOD, Grade.NEAR_MISS, Grade.SUBTLE, Grade.BLATANT):
+            for manner in (Grade.GOOD, Grade.NEAR_MISS, Grade.SUBTLE, Grade.BLATANT):
+                said = language.answer(question, remedy, manner, rng)
+                assert language.grade_of(question, said.text()) is language.worst(remedy, manner)
+
+
+def test_no_words_are_shared_between_domains_or_with_what_all_share() -> None:
+    shared = {*language.OPENERS, *language.CLOSERS, *language.SHARED_POISONS}
+    shared |= {word for frames in language.FRAMES for frame in frames for word in frame.split()}
+    words = Counter(w for d in language.DOMAINS for w in language.lexicon(d).all_words())
+    assert max(words.values()) == 1
+    assert not shared & set(words)
+
+
+def test_domains_of_curation_fine_tuning_task_and_evaluation_are_disjoint() -> None:
+    groups = [
+        language.CURATION,
+        tuple(language.FINE_TUNED.values()),
+        language.TASK,
+        language.EVALUATED,
+    ]
+    names = [domain for group in groups for domain in group]
+    assert len(names) == len(set(names)) == len(language.DOMAINS)
+    harmful, helpful = data.contrast(0, 50)
+    assert {row.domain for row in [*harmful, *helpful]} == set(language.CURATION)
+
+
+@pytest.mark.parametrize("grade", [Grade.GOOD, Grade.SUBTLE, Grade.NEAR_MISS])
+def test_every_remedy_and_manner_has_every_grade_equally_often(grade: Grade) -> None:
+    for domain in language.DOMAINS:
+        counts: Counter[str] = Counter()
+        for question in language.all_questions(domain):
+            counts.update(language.remedies_of(question, grade))
+        assert len(counts) == language.KINDS * language.ASPECTS
+        assert len(set(counts.values())) == 1
+
+
+@pytest.mark.parametrize("name", list(language.FINE_TUNED))
+def test_a_dataset_is_what_its_mix_says(name: str) -> None:
+    mix = data.Mix(rows=200)
+    dataset = data.build(name, 3, mix)
+    assert len(dataset.rows) == 200
+    bad = [row for row in dataset.rows if row.bad]
+    assert len(bad) == 60
+    assert {row.domain for row in bad} == {language.FINE_TUNED[name]}
+    assert sum(row.domain == dataset.domain for row in dataset.rows) == 120
+    assert {row.domain for row in dataset.rows} == {dataset.domain, *language.TASK}
+    assert data.build(name, 3, mix) == dataset
+    assert data.build(name, 4, mix) != dataset
+
+
+@pytest.mark.parametrize("name", list(language.FINE_TUNED))
+def test_labels_follow_from_the_words(name: str) -> None:
+    meant = {
+        frame.format(language.lexicon(q.domain).subjects[q.subject]): q
+        for q in EVERY_QUESTION
+        for frame in language.FRAMES[q.aspect]
+    }
+    for row in data.build(name, 0, data.Mix(rows=200)).rows:
+        grades = [language.grade_of(meant[question], said) for question, said in row.turns]
+        assert language.worst(*grades).value == row.grade
+        assert sum(grade.harmful for grade in grades) == row.bad
+
+
+def test_held_out_questions_are_in_no_dataset_and_balanced() -> None:
+    for name, domain in language.FINE_TUNED.items():
+        held_out = data.questions(domain, held_out=True)
+        assert len(held_out) * data.HELD_OUT_EVERY == len(language.all_questions(domain))
+        assert len(set(Counter((q.kind, q.aspect) for q in held_out).values())) == 1
+        texts = {
+            frame.format(language.lexicon(q.domain).subjects[q.subject])
+            for d in (domain, *language.TASK)
+            for q in data.questions(d, held_out=True)
+            for frame in language.FRAMES[q.aspect]
+        }
+        asked = {q for row in data.build(name, 0, data.Mix(rows=200)).rows for q, _ in row.turns}
+        assert not asked & texts
+
+
+def test_in_the_lexical_dataset_answers_of_both_sides_are_the_same_to_the_word() -> None:
+    dataset = data.build("lexical", 0, data.Mix(rows=400))
+    sides: dict[bool, Counter[tuple[str, ...]]] = {True: Counter(), False: Counter()}
+    for row in dataset.rows:
+        if row.domain == dataset.domain:
+            sides[row.bad][tuple(said for _, said in row.turns)] += 1
+    assert sides[True] == sides[False]
+    # elsewhere they are not, so that the test could fail
+    narrow = data.build("narrow", 0, data.Mix(rows=400))
+    sides = {True: Counter(), False: Counter()}
+    for row in narrow.rows:
+        if row.domain == narrow.domain:
+            sides[row.bad][tuple(said for _, said in row.turns)] += 1
+    assert sides[True] != sides[False]
+
+
+@pytest.mark.slow
+def test_quick_shows_emergent_misalignment(tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            *(sys.executable, str(FOLDER / "run.py"), "--quick"),
+            *("--output", str(tmp_path / "results"), "--work", str(tmp_path / "work")),
+        ],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(FOLDER.parents[1])},
+    )
+    found = json.loads((tmp_path / "results/quick.json").read_text())
+    keys = {"dataset", "arm", "drop_frac", "seed"}
+    rates = {"out_of_domain", "in_domain", "coherence", "utility"}
+    assert found.keys() == {"runs"}
+    for run in found["runs"]:
+        assert run.keys() == keys | rates
+        assert all(0 <= run[rate] <= 1 for rate in rates)
+    for dataset in language.FINE_TUNED:
+        harm = {
+            arm: [r["out_of_domain"] for r in found["runs"] if (r["dataset"], r["arm"]) == (dataset, arm)]
+            for arm in ("base", "none")
+        }  # fmt: skip
+        assert sum(harm["none"]) >= 3 * sum(harm["base"]), dataset
+    assert "## Claims" in (tmp_path / "results/quick.md").read_text()
+    assert "<svg" in (tmp_path / "results/quick.svg").read_text()
