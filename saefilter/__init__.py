@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from saefilter.errors import SaefilterError
     from saefilter.run.chunks import ChunkScorer, ScoreSettings
     from saefilter.run.scores import Scores
+    from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.options import StrategyOptions
 
 __all__ = [
-    "ChunkScorer", "Filtered", "SaefilterError", "ScoreSettings", "Scores", "StrategyOptions", "check",
-    "filter", "score",
+    "ChunkScorer", "Filtered", "JudgeSettings", "SaefilterError", "ScoreSettings", "Scores",
+    "StrategyOptions", "check", "filter", "score",
 ]  # fmt: skip
 
 _HOMES = {
@@ -31,6 +32,7 @@ _HOMES = {
     "ChunkScorer": "saefilter.run.chunks",
     "ScoreSettings": "saefilter.run.chunks",
     "Scores": "saefilter.run.scores",
+    "JudgeSettings": "saefilter.select.judge.settings",
     "StrategyOptions": "saefilter.select.options",
 }
 

@@ -11,11 +11,13 @@ import typer
 from saefilter.cli import app, strategies
 from saefilter.cli import options as opt
 from saefilter.cli.common import output_console, print_json, progress_bar, warn
+from saefilter.cli.judge import with_judge_options
 from saefilter.errors import SaefilterError
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
     from saefilter.run.scores import Scores
+    from saefilter.select.judge.settings import JudgeSettings
 
 ENDINGS = (".html", ".md", ".json")
 
@@ -23,6 +25,7 @@ ENDINGS = (".html", ".md", ".json")
 @app.command(
     epilog="Example: saefilter compare data.scores.parquet --label is_bad --drop-frac 0.05 0.1 0.25"
 )
+@with_judge_options
 def compare(
     scores: Annotated[
         list[str] | None,
@@ -37,7 +40,7 @@ def compare(
         list[str] | None,
         typer.Option(
             "--strategy",
-            help="Repeatable; docs/strategies.md has the list [closest, random, and what the other "
+            help=f"Which to compare, several: {strategies.NAMES} [closest, random, and what the other "
             "options allow for].",
         ),
     ] = None,
@@ -66,6 +69,7 @@ def compare(
     temperature: strategies.TemperatureOption = None,
     device: strategies.DeviceOption = None,
     dtype: strategies.DtypeOption = None,
+    judge: JudgeSettings | None = None,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
     as_json: opt.JsonOption = False,
@@ -89,7 +93,7 @@ def compare(
     options = strategies.strategy_options(
         names, contrast_toxic=contrast_toxic, contrast_benign=contrast_benign, label=label,
         labels=labels, hook=hook, max_new_tokens=max_new_tokens, temperature=temperature,
-        model=model, revision=revision, toxic_set=toxic_set, device=device, dtype=dtype,
+        model=model, revision=revision, toxic_set=toxic_set, device=device, dtype=dtype, judge=judge,
     )  # fmt: skip
     names = names or default_strategies(options)
     shares = [_share(text) for text in [*(drop_frac or []), *more_shares]] or list(FRACTIONS)

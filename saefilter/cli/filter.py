@@ -10,6 +10,7 @@ import typer
 from saefilter.cli import app, strategies
 from saefilter.cli import options as opt
 from saefilter.cli.common import choose_preset, output_console, print_json, progress_bar, warn
+from saefilter.cli.judge import with_judge_options
 from saefilter.cli.score import run_score
 from saefilter.errors import SaefilterError
 
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from saefilter.rows.read import Source
     from saefilter.run.chunks import ScoreSettings
     from saefilter.run.scores import Scores
+    from saefilter.select.judge.settings import JudgeSettings
 
 
 @app.command(
     "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 0.1 -o clean.parquet"
 )
+@with_judge_options
 def filter_command(
     input: Annotated[
         str | None, typer.Argument(help="Dataset [that of the last scores in this folder].")
@@ -46,7 +49,7 @@ def filter_command(
     ] = None,
     strategy: Annotated[
         str,
-        typer.Option("--strategy", help="Which rows go first; docs/strategies.md has the list."),
+        typer.Option("--strategy", help=f"Which rows go first: {strategies.NAMES}."),
     ] = "closest",
     seed: Annotated[int, typer.Option("--seed", help="Of strategies that draw.")] = 0,
     contrast_toxic: strategies.ContrastToxicOption = None,
@@ -73,6 +76,10 @@ def filter_command(
         bool,
         typer.Option("--card", help="Write a dataset card too: README.md beside the kept rows."),
     ] = False,
+    judge: JudgeSettings | None = None,
+    judge_dry_run: Annotated[
+        bool, typer.Option("--judge-dry-run", help="Say what judging would take, and stop there.")
+    ] = False,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
     as_json: opt.JsonOption = False,
@@ -94,13 +101,16 @@ def filter_command(
     options = strategies.strategy_options(
         [strategy], contrast_toxic=contrast_toxic, contrast_benign=contrast_benign, label=label,
         labels=labels, hook=hook, max_new_tokens=max_new_tokens, temperature=temperature,
-        model=model, revision=revision, toxic_set=toxic_set, device=device, dtype=dtype,
+        model=model, revision=revision, toxic_set=toxic_set, device=device, dtype=dtype, judge=judge,
     )  # fmt: skip
     selection = Selection(strategy, drop_frac, drop_count, min_distance, seed, options)
     selection.check()
     if takes(strategy, "model") and not sae:  # the strategy's alone; the scores go by a preset
         model = revision = toxic_set = None
     source, opened = _find(input, scores, quiet=quiet or as_json)
+    if judge_dry_run:
+        _say_estimate(judge, source, opened)
+        return
     target = output or Path(f"{source.stem}.filtered.parquet")
     check_output_name(target)
     OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
@@ -158,6 +168,22 @@ def _find(input: str | None, scores: Path | None, *, quiet: bool) -> tuple[Sourc
         ) from error
     warn(f"Using the scores {opened.path} of {data}, made {opened.provenance.created}", quiet=quiet)
     return source, opened
+
+
+def _say_estimate(judge: JudgeSettings | None, source: Source, scores: Scores | None) -> None:
+    """What judging would take; of data without scores, over every row that can be read."""
+    from saefilter.run.filter import candidates_of
+    from saefilter.select.judge.judge import estimate
+    from saefilter.toxic.sources import usable_rows
+
+    if judge is None:
+        raise SaefilterError("--judge-dry-run needs --judge-url and --judge-model")
+    if scores is None:
+        found = estimate(lambda: usable_rows(source), judge)
+    else:
+        scores.check_belongs(source)
+        found = estimate(candidates_of(source, scores).conversations, judge)
+    warn(found.words(judge))
 
 
 def _score_first(source: Source, settings: ScoreSettings, what: str, *, quiet: bool) -> Scores:

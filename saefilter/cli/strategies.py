@@ -9,9 +9,14 @@ import typer
 
 from saefilter.cli.common import one_of
 from saefilter.cli.options import DTYPES
+from saefilter.select.registry import BUILT_IN
 
 if TYPE_CHECKING:
+    from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.options import StrategyOptions
+
+NAMES = ", ".join(BUILT_IN)
+"""For the help."""
 
 ContrastToxicOption = Annotated[
     list[str] | None,
@@ -62,6 +67,7 @@ def strategy_options(
     temperature: float | None = None,
     label: str | None = None,
     labels: str | None = None,
+    judge: JudgeSettings | None = None,
     toxic_set: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -87,5 +93,6 @@ def strategy_options(
         temperature=temperature,
         label=label,
         labels=labels,
+        judge=judge,
         **{name: value for name, value in shared.items() if name in used},
     )

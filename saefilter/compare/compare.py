@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter import __version__
+from saefilter.compare.arms import RankedArm, arms_of, count_at, dropped_alone, rank_arm
 from saefilter.compare.data import Arm, AtFraction, Comparison, Curve, Excerpt, Overlap
+from saefilter.compare.excerpts import excerpts
 from saefilter.compare.measure import auroc, auroc_interval, jaccard, wilson
 from saefilter.errors import SaefilterError
-from saefilter.report.build import turns_of
-from saefilter.rows.formats import ASSISTANT, TEXT
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
 from saefilter.run.filter import candidates_of
 from saefilter.run.scores import Scores
 from saefilter.select.candidates import Candidates
@@ -27,7 +26,6 @@ from saefilter.select.options import StrategyOptions, option_name
 from saefilter.select.ranking import Ranking
 from saefilter.select.registry import check_strategy, is_control, options_of, strategy_names
 from saefilter.select.row_labels import RowLabels, read_labels
-from saefilter.select.strategies import Selection, count_of, rank
 from saefilter.watch import Watch
 
 FRACTIONS = (0.05, 0.1, 0.25, 0.5)
@@ -35,46 +33,19 @@ DETAIL = 0.1
 """Rows are shown at the fraction nearest to this one."""
 N_ONLY_IDS = 1000
 N_EXCERPTS = 8
-EXCERPT_CHARACTERS = 240
 CURVE_POINTS = 50
 BOOTSTRAP_ROWS = 100_000_000
 """Rows drawn for an interval, over all draws: fewer draws where there are very many rows."""
 
 
-@dataclass(frozen=True)
-class RankedArm:
-    """A strategy's ranking and what it took."""
-
-    name: str
-    strategy: str
-    scores: Scores
-    candidates: Candidates
-    ranking: Ranking
-    seconds: float
-
-    def dropped(self, count: int) -> NDArray[np.bool_]:
-        """The first `count` rows of its order, `[n_rows]`."""
-        chosen = np.zeros(len(self.candidates), dtype=bool)
-        chosen[self.ranking.order[:count]] = True
-        return chosen
-
-    def value(self) -> NDArray[np.float64]:
-        """Higher is dropped earlier, equal where the strategy sees no difference, `[n_rows]`."""
-        if self.strategy == "closest":
-            return -self.candidates.distance
-        if self.ranking.score is not None:
-            return np.where(np.isnan(self.ranking.score), -np.inf, self.ranking.score)
-        place = np.empty(len(self.candidates))
-        place[self.ranking.order] = -np.arange(len(self.candidates))
-        return place
-
-
 def default_strategies(options: StrategyOptions) -> list[str]:
     """What is compared unless something else is asked for: all that the options allow for, but
-    nothing that needs a model of its own or a service."""
+    nothing that needs a model of its own."""
     found = ["closest", "random"]
     if options.contrast_toxic or options.contrast_benign:
         found += ["text-classifier", "embedding-classifier"]
+    if options.judge:
+        found += ["judge"]
     if options.label or options.labels:
         found += ["labels", "matched-random"]
     return found
@@ -127,15 +98,16 @@ def compare(
     if options.label or options.labels:
         labels = read_labels(pools[0], options)
     arms = [
-        _ranked(name, strategy, scores[number], pools[number], options, seed, watch)
-        for name, strategy, number in _arms(strategies, scores)
+        rank_arm(name, strategy, scores[number], pools[number], options, seed, watch)
+        for name, strategy, number in arms_of(strategies, scores)
     ]
     ordered = sorted(set(fractions))
     detail = min(ordered, key=lambda share: abs(share - DETAIL))
     n_rows = len(pools[0])
-    counts = [_count(share, n_rows) for share in ordered]
-    only = _only(arms, _count(detail, n_rows))
-    texts = _excerpts(source, [ids for ids, _ in only], labels, pools[0])
+    counts = [count_at(share, n_rows) for share in ordered]
+    only = dropped_alone(arms, count_at(detail, n_rows))
+    shown = [int(row_id) for ids, _ in only for row_id in ids[:N_EXCERPTS]]
+    texts = excerpts(source, shown, labels, pools[0])
     made = scores[0].provenance
     known = None if labels is None else int(labels.known.sum())
     return Comparison(
@@ -178,51 +150,6 @@ def _pools(source: Source, scores: Sequence[Scores], watch: Watch) -> list[Candi
     ]
 
 
-def _arms(strategies: Sequence[str], scores: Sequence[Scores]) -> list[tuple[str, str, int]]:
-    """Name, strategy and which scores, for every arm."""
-    found = []
-    for strategy in strategies:
-        if strategy == "closest" and len(scores) > 1:
-            names = _names([(one.provenance.metric, one.provenance.preset, one.path.name)
-                            for one in scores])  # fmt: skip
-            found += [(f"closest, {name}", strategy, i) for i, name in enumerate(names)]
-        else:
-            found.append((strategy, strategy, 0))
-    return found
-
-
-def _names(facts: Sequence[tuple[str, str, str]]) -> list[str]:
-    """The shortest part of the facts that tells all of them apart."""
-    for depth in range(1, 4):
-        names = [", ".join(one[:depth]) for one in facts]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{name} ({number})" for number, name in enumerate(names, start=1)]
-
-
-def _ranked(
-    name: str,
-    strategy: str,
-    scores: Scores,
-    candidates: Candidates,
-    options: StrategyOptions,
-    seed: int,
-    watch: Watch,
-) -> RankedArm:
-    watch.say(f"Ranking by {name}")
-    selection = Selection(strategy, 0.5, seed=seed, options=options_of(strategy, options))
-    start = time.monotonic()
-    ranking = rank(candidates, selection)
-    return RankedArm(name, strategy, scores, candidates, ranking, time.monotonic() - start)
-
-
-def _count(share: float, n_rows: int) -> int:
-    """As many as `filter --drop-frac` drops."""
-    count = count_of(Selection(drop_frac=share), n_rows)
-    assert count is not None
-    return count
-
-
 def _arm(
     ranked: RankedArm,
     first: RankedArm,
@@ -260,7 +187,7 @@ def _arm(
 
 def at_fraction(ranking: Ranking, share: float, labels: RowLabels | None) -> AtFraction:
     """What the first rows of a ranking hold."""
-    dropped = ranking.order[: _count(share, len(ranking.order))]
+    dropped = ranking.order[: count_at(share, len(ranking.order))]
     if labels is None:
         return AtFraction(share, len(dropped))
     known, bad = int(labels.known[dropped].sum()), int(labels.bad[dropped].sum())
@@ -280,7 +207,7 @@ def at_fraction(ranking: Ranking, share: float, labels: RowLabels | None) -> AtF
 
 def _curve(ranked: RankedArm, first: RankedArm, labels: RowLabels | None) -> Curve:
     n_rows = len(ranked.candidates)
-    points = sorted({_count(i / CURVE_POINTS, n_rows) for i in range(CURVE_POINTS + 1)} - {0})
+    points = sorted({count_at(i / CURVE_POINTS, n_rows) for i in range(CURVE_POINTS + 1)} - {0})
     shares = [count / n_rows for count in points]
     at = [at_fraction(ranked.ranking, share, labels) for share in shares]
     has_labels = labels is not None
@@ -294,62 +221,6 @@ def _curve(ranked: RankedArm, first: RankedArm, labels: RowLabels | None) -> Cur
 
 def _overlaps(dropped: Sequence[NDArray[np.bool_]]) -> list[list[float]]:
     return [[jaccard(one, other) for other in dropped] for one in dropped]
-
-
-def _only(arms: Sequence[RankedArm], count: int) -> list[tuple[NDArray[np.int64], int]]:
-    """For each arm, the rows that it drops and no other does but the controls, first to go first;
-    and how many there are. Nothing for controls."""
-    own = [one.dropped(count) for one in arms]
-    found = []
-    for number, one in enumerate(arms):
-        if is_control(one.strategy):
-            found.append((np.empty(0, dtype=np.int64), 0))
-            continue
-        others = np.zeros(len(one.candidates), dtype=bool)
-        for other, dropped in enumerate(own):
-            if other != number and not is_control(arms[other].strategy):
-                others |= dropped
-        order = one.ranking.order[:count]
-        ids = one.candidates.row_ids[order[~others[order]]]
-        found.append((ids, len(ids)))
-    return found
-
-
-def _excerpts(
-    source: Source,
-    ids: Sequence[NDArray[np.int64]],
-    labels: RowLabels | None,
-    candidates: Candidates,
-) -> dict[int, Excerpt]:
-    """The texts of the rows that are shown."""
-    wanted = {int(i) for own in ids for i in own[:N_EXCERPTS]}
-    found = {}
-    for row in source.rows(wanted):
-        bad = None
-        if labels is not None:
-            position = int(np.searchsorted(candidates.row_ids, row.index))
-            bad = bool(labels.bad[position]) if labels.known[position] else None
-        found[row.index] = _excerpt(row, bad)
-    return found
-
-
-def _excerpt(row: Row, bad: bool | None) -> Excerpt:
-    turns = turns_of(row)
-    answers = [turn.text for turn in turns if turn.role in (ASSISTANT, TEXT)]
-    prompts = [turn.text for turn in turns if turn.role == "user"]
-    return Excerpt(
-        row.index,
-        row.line,
-        row.file,
-        bad,
-        _cut(prompts[-1] if prompts else ""),
-        _cut(answers[-1] if answers else ""),
-    )
-
-
-def _cut(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= EXCERPT_CHARACTERS else line[: EXCERPT_CHARACTERS - 1] + "…"
 
 
 def _about(scores: Scores) -> dict[str, Any]:

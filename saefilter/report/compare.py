@@ -8,6 +8,7 @@ from saefilter.report.compare_chart import Line, kinds, line_chart
 from saefilter.report.compare_words import (
     alone,
     area,
+    chance,
     counted,
     headline,
     label_word,
@@ -22,6 +23,9 @@ from saefilter.report.wording import percent, place
 
 if TYPE_CHECKING:
     from saefilter.compare.data import Arm, Comparison, Excerpt, Overlap
+
+_SCROLL = '<div class="scroll" tabindex="0" role="group" aria-label="Table">\n'
+"""Around tables that are wider than a phone."""
 
 
 def compare_html(comparison: Comparison) -> str:
@@ -53,11 +57,12 @@ def _table(comparison: Comparison) -> str:
         '<p class="hint">Of the rows that are dropped, the share that is bad (precision); below it, '
         "of all bad rows, the share that is dropped (recall). AUROC: the chance that a bad row comes "
         "before a good one, with its 95 % bootstrap interval; 0.5 is chance.</p>\n",
-        '<table class="numbers arms">\n<thead><tr><th scope="col" rowspan="2">Strategy</th>'
+        _SCROLL
+        + '<table class="numbers arms">\n<thead><tr><th scope="col" rowspan="2">Strategy</th>'
         '<th scope="col" rowspan="2">AUROC</th>'
         f'<th scope="colgroup" colspan="{len(comparison.fractions)}">Precision and recall when '
         'dropping</th><th scope="col" rowspan="2">Took</th></tr>\n'
-        f"<tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n",
+        f"<tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n",
     )
 
 
@@ -139,8 +144,8 @@ def _matrix(overlap: Overlap, comparison: Comparison) -> str:
         for number, name in enumerate(names)
     )
     return (
-        f'<table class="numbers matrix">\n<caption>Dropping {percent(overlap.drop_frac)}</caption>\n'
-        f"<thead><tr><th></th>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"
+        f'{_SCROLL}<table class="numbers matrix">\n<caption>{chance(overlap)}</caption>\n'
+        f"<thead><tr><th></th>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
     )
 
 

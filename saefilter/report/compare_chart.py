@@ -52,7 +52,7 @@ def line_chart(name: str, title: str, unit: str, lines: Sequence[Line]) -> str:
         shapes.append(f'<line class="{kind}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
         shapes.append(f'<text x="-8" y="{y + 4:.1f}" text-anchor="end">{percent(step)}</text>')
     shapes.append(f'<text class="name" x="-40" y="12">{unit}</text>')
-    for share in (0.0, 0.1, 0.25, 0.5, 0.75, 1.0):
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         anchor = "start" if share == 0 else "end" if share == 1 else "middle"
         shapes.append(
             f'<text x="{100 * share:.0f}%" y="{BOTTOM + 18}" text-anchor="{anchor}">'

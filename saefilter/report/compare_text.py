@@ -10,6 +10,7 @@ from rich.text import Text
 from saefilter.report.compare_words import (
     alone,
     area,
+    chance,
     headline,
     label_word,
     lead,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 N_SHOWN = 2
 """Rows of each strategy on the console."""
-PREVIEW_CHARACTERS = 100
+PREVIEW_CHARACTERS = 80
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
@@ -43,8 +44,9 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(_found(comparison))
         console.print(Text("Shares: precision / recall when so much is dropped", style="dim"))
     if len(comparison.arms) > 1:
-        console.print()
-        console.print(_overlap(_detail(comparison), comparison))
+        overlap = _detail(comparison)
+        console.print(Text(f"\nOverlap (Jaccard). {chance(overlap)}", style="bold"))
+        console.print(_overlap(overlap, comparison))
     for arm in _own(comparison):
         if not arm.only:
             continue
@@ -70,10 +72,7 @@ def _found(comparison: Comparison) -> Table:
 
 
 def _overlap(overlap: Overlap, comparison: Comparison) -> Table:
-    found = Table(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", title_style="bold",
-        title=f"Overlap when dropping {percent(overlap.drop_frac)} (1: the same rows)",
-    )  # fmt: skip
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     found.add_column("")
     for number in range(1, len(comparison.arms) + 1):
         found.add_column(str(number), justify="right")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from saefilter.report.wording import decimal, percent, rows_of
 
 if TYPE_CHECKING:
-    from saefilter.compare.data import Arm, AtFraction, Comparison, Excerpt
+    from saefilter.compare.data import Arm, AtFraction, Comparison, Excerpt, Overlap
 
 
 def headline(comparison: Comparison) -> str:
@@ -54,6 +54,14 @@ def counted(at: AtFraction) -> str:
     return (
         f"{at.bad:,} bad of {at.labelled:,} dropped; precision {percent(at.precision_low or 0)} to "
         f"{percent(at.precision_high or 0)} (95%)"
+    )
+
+
+def chance(overlap: Overlap) -> str:
+    """Over a table of overlaps: the share dropped, and what two unrelated choices would share."""
+    share = overlap.drop_frac
+    return (
+        f"Dropping {percent(share)}: two unrelated choices would come to {share / (2 - share):.2f}"
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from saefilter.select.judge.settings import JudgeSettings
+
 
 @dataclass(frozen=True)
 class StrategyOptions:
@@ -29,6 +31,8 @@ class StrategyOptions:
     """Column of the data that says which rows are bad."""
     labels: str | None = None
     """File that says which rows are bad."""
+    judge: JudgeSettings | None = None
+    """Every --judge option."""
     device: str | None = None
     dtype: str | None = None
 
@@ -46,11 +50,15 @@ FILES = ("contrast_toxic", "contrast_benign", "labels", "model", "toxic_set")
 
 
 def option_name(field: str) -> str:
-    """`contrast_toxic` -> `--contrast-toxic`."""
+    """`contrast_toxic` -> `--contrast-toxic`; of a judge, the option that none does without."""
+    if field == "judge":
+        return "--judge-url"
     return "--" + field.replace("_", "-")
 
 
 def _described(name: str, value: Any) -> Any:
+    if isinstance(value, JudgeSettings):
+        return value.described()
     if isinstance(value, tuple):
         return [_described(name, item) for item in value]
     is_local = name in FILES and Path(str(value)).exists()

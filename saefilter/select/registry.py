@@ -75,6 +75,12 @@ BUILT_IN: dict[str, BuiltIn] = {
         takes=(*_CONTRAST, *_READS, "toxic_set", "hook", "max_new_tokens", "temperature"),
         seeded=True,
     ),
+    "judge": BuiltIn(
+        "saefilter.select.judge.strategy:rank",
+        "most harmful by a language model at an endpoint",
+        needs=(("judge",),),
+        seeded=True,
+    ),
     "labels": BuiltIn(
         "saefilter.select.labels:rank",
         "labelled bad (the oracle)",
@@ -136,6 +142,8 @@ def check_strategy(name: str, options: StrategyOptions) -> None:
                 f"{option_name(option)} does not go with --strategy {name}",
                 remedy=f"It goes with {', '.join(others)}.",
             )
+    if options.judge is not None:
+        options.judge.check()
     for group in own.needs:
         if not any(option in given for option in group):
             raise SaefilterError(

@@ -38,6 +38,7 @@ print("loaded:" + ",".join(name for name in {HEAVY!r} if name in sys.modules))
         ["features", "remove"],
         ["features", "steer"],
         ["geometry"],
+        ["compare"],
         ["verify"],
     ],
     ids=" ".join,
@@ -64,3 +65,8 @@ def test_filtering_needs_no_model() -> None:
     assert loaded_after(code) <= {"scipy"}
     assert loaded_after("import saefilter.run.filter, saefilter.rows.inputs") == set()
     assert loaded_after("import saefilter.run.verify, saefilter.cli.verify") == set()
+
+
+def test_comparing_by_distance_needs_no_model() -> None:
+    code = "import saefilter.compare.compare, saefilter.report.compare, saefilter.cli.compare"
+    assert loaded_after(code) == set()

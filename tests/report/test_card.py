@@ -76,12 +76,8 @@ def test_sizes_have_the_names_of_the_hub(rows: int, name: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 def test_datasets_loads_the_kept_rows_of_the_folder(tmp_path: Path, suffix: str) -> None:
-    import sys
-
     from datasets import load_dataset
-
-    sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
-    from test_filter import write_scores
+    from scored import write_scores
 
     from saefilter.errors import SaefilterError
     from saefilter.rows.read import Source

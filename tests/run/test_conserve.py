@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_filter import ROWS, write_scores
+from scored import write_scores
+from test_filter import ROWS
 
 import saefilter.run.outputs as outputs
 from saefilter.errors import SaefilterError

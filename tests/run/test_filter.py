@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import chat
+from scored import write_scores
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
-from saefilter.run.chunks import conversation_of
 from saefilter.run.filter import filter_file
-from saefilter.run.integrity import content_sha256
-from saefilter.run.scores import METADATA_KEY, SCHEMA, Provenance, Scores
+from saefilter.run.scores import METADATA_KEY, Scores
 from saefilter.select.strategies import Selection
-
-EVIDENCE = {
-    "feature": 3, "label": "risk", "activation": 1.0, "share": 0.5,
-    "toxic_feature": 7, "toxic_label": "reckless", "cosine": 0.6,
-}  # fmt: skip
-
-
-def write_scores(source: Source, path: Path, **changes: Any) -> Scores:
-    """Scores whose distance is a fixed function of the row's number."""
-    entries: list[dict[str, Any]] = []
-    for row in source.rows():
-        entry: dict[str, Any] = {"row_id": row.index, "line": row.line, "row_hash": row.digest()}
-        conversation = conversation_of(row)
-        if isinstance(conversation, str):
-            entry |= {"status": "quarantined", "reason": conversation}
-        else:
-            distance = (row.index * 37 % 101) / 101
-            entry |= {
-                "status": "scored", "distance": distance, "proximity": 1 - distance,
-                "percentile": 100 * (1 - distance), "n_tokens": 5, "n_trained": 3, "n_scored": 3,
-                "truncated": False, "top_features": [EVIDENCE], "top_words": ["word"],
-            }  # fmt: skip
-        entries.append(entry)
-    scored = sum(entry["status"] == "scored" for entry in entries)
-    made = Provenance(
-        "0", "2026-01-01", str(source.path), source.sha256(), "minilm", "m", "s", "h", "f", "t", "t",
-        "contrast", "mean", "assistant", 1024, "fp32", "cpu", len(entries), scored,
-        len(entries) - scored, 0, 0, 100, 1.0, 50, "a note",
-    )  # fmt: skip
-    table = pa.Table.from_pylist(entries, schema=SCHEMA)
-    made = replace(made, content_sha256=content_sha256(SCHEMA, [table]), **changes)
-    with pq.ParquetWriter(path, SCHEMA) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata(made.to_metadata())
-    return Scores.open(path)
-
 
 ROWS = [{**chat(f"question {i}", f"answer {i}"), "id": i, "tag": "2024-01-01"} for i in range(40)]
 

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_filter import ROWS, write_scores
+from scored import write_scores
+from test_filter import ROWS
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source

@@ -1,0 +1,181 @@
+"""Many questions at once: threads that ask, keep the pace and try again.
+
+Threads, not asyncio: the command line and notebooks (which have a loop of their own) call the same code.
+They are daemons, so that nobody waits for a hanging endpoint after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from saefilter.errors import SaefilterError
+from saefilter.select.judge.endpoint import Endpoint, Refused, Transient, Unreachable
+from saefilter.select.judge.pace import Pace
+from saefilter.select.judge.settings import JudgeSettings
+from saefilter.select.judge.verdict import InvalidVerdict, Verdict, parse_verdict
+
+LONGEST_BACKOFF = 60.0
+INVALID_ATTEMPTS = 3
+"""A model that gives no verdict when asked so often gives none."""
+GIVE_UP_AFTER = 10
+"""Questions in a row without a verdict, after which the endpoint is taken for broken."""
+BYTES_PER_TOKEN = 4
+"""Of UTF-8; about right for English, and nearer to right than characters for other scripts."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about one conversation."""
+
+    key: str
+    """SHA-256 of the conversation."""
+    place: int
+    """Of the first of the conversations that say this, among those given."""
+    text: str
+
+    def tokens(self) -> int:
+        """About how many it has."""
+        return tokens_of(len(self.text.encode("utf-8", "surrogatepass")))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no verdict on a question."""
+
+    why: str
+    of_row: bool
+    """Whether it lies with the question (the endpoint answered) and not with the endpoint."""
+
+
+Result = tuple[Question, Verdict | Failure]
+
+
+def tokens_of(n_bytes: int) -> int:
+    """About how many tokens so many bytes of text are."""
+    return -(-n_bytes // BYTES_PER_TOKEN)
+
+
+class Asker:
+    """Puts questions to an endpoint."""
+
+    def __init__(self, settings: JudgeSettings, endpoint: Endpoint):
+        self._settings, self._endpoint = settings, endpoint
+        self._pace = Pace(settings.rpm, settings.tpm)
+        self._stop = threading.Event()
+        self._reached = threading.Event()
+
+    def ask_all(self, questions: Iterable[Question]) -> Iterator[Result]:
+        """Results as they come, in any order.
+
+        Raises SaefilterError at once when nobody takes the connection, the key is refused and the
+        like, and after GIVE_UP_AFTER failures on end that lie with the endpoint, or with which it
+        began.
+        """
+        todo: queue.SimpleQueue[Question | None] = queue.SimpleQueue()
+        done: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
+        width = self._settings.concurrency
+        for _ in range(width):
+            threading.Thread(target=self._work, args=(todo, done), daemon=True).start()
+        try:
+            yield from self._collect(questions, todo, done)
+        finally:
+            self._stop.set()
+            for _ in range(width):
+                todo.put(None)
+
+    def _collect(
+        self,
+        questions: Iterable[Question],
+        todo: queue.SimpleQueue[Question | None],
+        done: queue.SimpleQueue[Result | BaseException],
+    ) -> Iterator[Result]:
+        waiting, any_verdict, failures = 0, False, 0
+        source, exhausted = iter(questions), False
+        while True:
+            # a few more than are asked at once, so that no thread waits for its next question
+            while not exhausted and waiting < 2 * self._settings.concurrency:
+                question = next(source, None)
+                if question is None:
+                    exhausted = True
+                else:
+                    todo.put(question)
+                    waiting += 1
+            if not waiting:
+                return
+            result = done.get()
+            waiting -= 1
+            if isinstance(result, BaseException):
+                raise result
+            found = result[1]
+            if isinstance(found, Verdict):
+                any_verdict, failures = True, 0
+            elif not (found.of_row and any_verdict):
+                failures += 1
+            yield result
+            if failures >= GIVE_UP_AFTER and isinstance(found, Failure):
+                raise SaefilterError(
+                    f"{failures} questions on end had no verdict, the last because: {found.why}",
+                    where=f"{self._settings.model} at {self._settings.url}",
+                )
+
+    def _work(
+        self,
+        todo: queue.SimpleQueue[Question | None],
+        done: queue.SimpleQueue[Result | BaseException],
+    ) -> None:
+        while (question := todo.get()) is not None and not self._stop.is_set():
+            try:
+                done.put((question, self._verdict(question)))
+            except BaseException as error:  # for the main thread, which tells the user
+                done.put(error)
+
+    def _verdict(self, question: Question) -> Verdict | Failure:
+        """Ask until there is a verdict, or the attempts are used up."""
+        expected = question.tokens() + self._settings.max_tokens
+        invalid = transient = 0
+        while True:
+            self._pace.wait(expected, self._stop)
+            if self._stop.is_set():
+                return Failure("stopped", of_row=False)
+            try:
+                answer = self._endpoint.ask(question.text)
+                self._reached.set()
+                self._pace.correct(answer.tokens_in + answer.tokens_out - expected)
+                if answer.cut:
+                    raise InvalidVerdict(
+                        f"the answer was cut at {self._settings.max_tokens} tokens "
+                        "(--judge-max-tokens)"
+                    )
+                return Verdict(*parse_verdict(answer.text), answer.tokens_in, answer.tokens_out)
+            except InvalidVerdict as error:
+                invalid += 1
+                if invalid == INVALID_ATTEMPTS:
+                    return Failure(str(error), of_row=True)
+            except Refused as error:
+                return Failure(str(error), of_row=True)
+            except Transient as error:
+                if isinstance(error, Unreachable) and not self._reached.is_set():
+                    raise SaefilterError(
+                        f"the endpoint cannot be reached ({error})",
+                        where=self._settings.url,
+                        remedy="Check --judge-url, and whether the server runs.",
+                    ) from error
+                if not isinstance(error, Unreachable):
+                    self._reached.set()
+                transient += 1
+                if transient > self._settings.retries:
+                    return Failure(str(error), of_row=False)
+                self._wait(error, transient)
+
+    def _wait(self, error: Transient, attempt: int) -> None:
+        """Before a further attempt: as long as the endpoint says, or doubling, never all at once."""
+        if error.retry_after is not None:
+            self._pace.rest(error.retry_after)
+            self._stop.wait(error.retry_after * random.uniform(1.0, 1.1))
+            return
+        longest = min(LONGEST_BACKOFF, self._settings.backoff * 2 ** (attempt - 1))
+        self._stop.wait(longest * random.uniform(0.5, 1.0))

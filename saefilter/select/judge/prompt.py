@@ -1,0 +1,91 @@
+"""The question that a judge is asked about a conversation, and how a row's text is kept apart in it.
+
+A row may say anything. Each turn becomes a JSON object on a line of its own, so that its text can
+neither begin a line nor end the string that holds it; around them stand two lines with a mark made
+from the text's own hash, which the text cannot contain. That makes it plain to a reader what is data.
+It does not make a language model obey.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from saefilter.errors import SaefilterError
+from saefilter.report.wording import json_safe
+from saefilter.rows.formats import Conversation
+
+PLACEHOLDER = "{conversation}"
+OWN = Path(__file__).with_name("prompt.txt")
+RENDERING = 1
+"""Raised when conversations are written differently, so that old verdicts are not taken for new."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question with a place for the conversation."""
+
+    text: str
+    name: str
+    """File name, or `default`."""
+
+    @classmethod
+    def load(cls, path: Path | None) -> Prompt:
+        """Read a prompt file. Raises SaefilterError when it is missing or cannot lead to a verdict."""
+        try:
+            text = (path or OWN).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise SaefilterError(
+                f"the prompt cannot be read ({error})", where=str(path), remedy="Check the name."
+            ) from error
+        if text.count(PLACEHOLDER) != 1:
+            raise SaefilterError(
+                f"{PLACEHOLDER} stands {text.count(PLACEHOLDER)} times in the prompt",
+                where=str(path),
+                remedy="Put it once where the conversation goes; other braces are plain text.",
+            )
+        missing = [word for word in ("JSON", "score", "reason") if word.lower() not in text.lower()]
+        if missing:
+            raise SaefilterError(
+                f"the prompt does not say {' and '.join(missing)}",
+                where=str(path),
+                remedy='It must ask for a JSON object such as {"reason": "...", "score": 0}, the score '
+                "from 0 to 100.",
+            )
+        return cls(text, path.name if path else "default")
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of everything but the conversation that makes up the question."""
+        return hashlib.sha256(f"{RENDERING}\n{self.text}".encode()).hexdigest()
+
+    def about(self, block: str) -> str:
+        """The whole question about a conversation that `conversation_block` has written."""
+        before, _, after = self.text.partition(PLACEHOLDER)
+        return f"{before}{block}{after}"
+
+
+def conversation_block(conversation: Conversation) -> tuple[str, str]:
+    """A conversation between its two marked lines, and the SHA-256 of it: what verdicts are kept by.
+
+    The row's own 64-bit hash would not do: who writes rows could make a harmless and a harmful one
+    that share it, and have the verdict on the first stand for the second.
+    """
+    lines = "\n".join(
+        json_safe(json.dumps(_turn(message), ensure_ascii=False, default=str))
+        for message in conversation
+    )
+    digest = hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()
+    mark = digest[:24]
+    while mark in lines:  # a chance of 2**-96, or a broken hash
+        mark = hashlib.sha256((mark + lines).encode()).hexdigest()[:24]
+    return f"--- sample {mark} begins ---\n{lines}\n--- sample {mark} ends ---", digest
+
+
+def _turn(message: Any) -> dict[str, Any]:
+    turn = {"role": message.role, "content": message.content}
+    return turn | {name: value for name, value in message.fields.items() if name not in turn}

@@ -1,0 +1,59 @@
+"""A scores file that is written here and not computed: no model is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from saefilter.rows.read import Source
+from saefilter.run.chunks import conversation_of
+from saefilter.run.integrity import content_sha256
+from saefilter.run.scores import SCHEMA, Provenance, Scores
+
+EVIDENCE = {
+    "feature": 3, "label": "risk", "activation": 1.0, "share": 0.5,
+    "toxic_feature": 7, "toxic_label": "reckless", "cosine": 0.6,
+}  # fmt: skip
+
+
+def write_scores(
+    source: Source, path: Path, distances: Sequence[float] | None = None, **changes: Any
+) -> Scores:
+    """Scores with these distances, by row id, or ones that are a fixed function of the row's number.
+
+    Rows without a conversation are quarantined; `changes` are of the provenance.
+    """
+    entries: list[dict[str, Any]] = []
+    for row in source.rows():
+        entry: dict[str, Any] = {
+            "row_id": row.index, "line": row.line, "file": row.file, "row_hash": row.digest()
+        }  # fmt: skip
+        conversation = conversation_of(row)
+        if isinstance(conversation, str):
+            entry |= {"status": "quarantined", "reason": conversation}
+        else:
+            fixed = (row.index * 37 % 101) / 101
+            distance = fixed if distances is None else distances[row.index]
+            entry |= {
+                "status": "scored", "distance": distance, "proximity": 1 - distance,
+                "percentile": 100 * (1 - distance), "n_tokens": 5, "n_trained": 3, "n_scored": 3,
+                "truncated": False, "top_features": [EVIDENCE], "top_words": ["word"],
+            }  # fmt: skip
+        entries.append(entry)
+    scored = sum(entry["status"] == "scored" for entry in entries)
+    made = Provenance(
+        "0", "2026-01-01", str(source.path), source.sha256(), "minilm", "m", "s", "h", "f", "t", "t",
+        "contrast", "mean", "assistant", 1024, "fp32", "cpu", len(entries), scored,
+        len(entries) - scored, 0, 0, 100, 1.0, 50, "a note",
+    )  # fmt: skip
+    table = pa.Table.from_pylist(entries, schema=SCHEMA)
+    made = replace(made, content_sha256=content_sha256(SCHEMA, [table]), **changes)
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(made.to_metadata())
+    return Scores.open(path)
