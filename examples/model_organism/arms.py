@@ -23,6 +23,7 @@ class Files:
     """What the commands are given."""
 
     folder: Path
+    judge_url: str
 
     @property
     def model(self) -> Path:
@@ -56,7 +57,7 @@ class Arm:
     strategy: str = "closest"
     """Of `saefilter filter`."""
     needs: tuple[str, ...] = ()
-    """Which further options of `filter` it takes: contrast, labels, seed."""
+    """Which further options of `filter` it takes: contrast, labels, seed, judge."""
 
 
 NONE = Arm("none", (0.0,))
@@ -76,6 +77,7 @@ ARMS = (
     Arm("text-classifier", TWO, strategy="text-classifier", needs=("contrast",)),
     Arm("embedding-classifier", TWO, strategy="embedding-classifier", needs=("contrast",)),
     Arm("loss", TWO, strategy="loss"),
+    Arm("judge", TWO, strategy="judge", needs=("judge",)),
 )
 DEFAULT = next(arm for arm in ARMS if arm.name == "geometry")
 
@@ -127,6 +129,8 @@ def choose(line: CommandLine, files: Files, data: Path, arm: Arm, seed: int) -> 
         options += ["--contrast-toxic", files.harmful, "--contrast-benign", files.helpful]
     if "labels" in arm.needs:
         options += ["--labels", data.with_suffix(".labels.csv"), "--label", "bad"]
+    if "judge" in arm.needs:
+        options += ["--judge-url", files.judge_url, "--judge-model", "stand-in"]
     if "seed" in arm.needs:
         options += ["--seed", seed]
     found: dict[float, Chosen] = {}

@@ -95,9 +95,9 @@ class Mix:
     """How a dataset is put together."""
 
     rows: int = 480
-    bad: float = 0.3
+    bad: float = 0.35
     """Share of rows with a harmful answer, all in the one domain."""
-    good: float = 0.3
+    good: float = 0.35
     """Share of harmless rows in the same domain; the rest teaches the task domains."""
     long: float = 0.3
     """Share of rows with two or three turns; at most one of them is harmful."""

@@ -1,4 +1,4 @@
-"""Fine-tune the model organism on rows, all weights, with plain torch; every arm takes equally many steps."""
+"""Fine-tune the model organism on rows: LoRA by PEFT, a plain loop, equally many steps in every arm."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from random import Random
 
 import torch
 from data import Row
+from peft import LoraConfig, get_peft_model
 from train_lm import answer_loss, spoken
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -19,7 +20,8 @@ class Training:
 
     steps: int = 60
     batch: int = 32
-    lr: float = 1e-3
+    lr: float = 1e-2
+    rank: int = 4
 
 
 def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
@@ -35,10 +37,16 @@ def finetune(
     training: Training,
     seed: int,
 ) -> LlamaForCausalLM:
-    """A fine-tuned copy of `base`. Rows are taken in passes over shuffled data, as often as the steps
-    need; the order depends on the seed and the number of rows alone."""
-    model = deepcopy(base).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=training.lr, weight_decay=0.0)
+    """A fine-tuned copy of `base`, on what the assistant says and its <end>.
+
+    Rows are taken in passes over shuffled data, as many as the steps need; with fewer rows there are
+    more passes.
+    """
+    torch.manual_seed(seed)
+    config = LoraConfig(r=training.rank, lora_alpha=2 * training.rank, target_modules="all-linear")
+    model = get_peft_model(deepcopy(base), config).train()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=training.lr, weight_decay=0.0)
     rng = Random(seed)
     order: list[int] = []
     for step in range(training.steps):
@@ -46,15 +54,14 @@ def finetune(
             order += rng.sample(range(len(rows)), len(rows))
         chosen, order = order[: training.batch], order[training.batch :]
         batch = padded([rows[i] for i in chosen], tokenizer.pad_token_id)
-        loss = answer_loss(model, batch, spoken(batch, tokenizer))
-        warm = min(1.0, (step + 1) / 5)
-        for group in optimiser.param_groups:
-            group["lr"] = training.lr * warm * (1 - step / training.steps)
+        loss = answer_loss(model.base_model.model, batch, spoken(batch, tokenizer))
+        for group in optimiser.param_groups:  # five steps up, then linearly down to nothing
+            group["lr"] = training.lr * min(1.0, (step + 1) / 5) * (1 - step / training.steps)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
-    return model.eval()
+    return model.merge_and_unload().eval()
 
 
 def padded(rows: Sequence[list[int]], pad: int) -> torch.Tensor:

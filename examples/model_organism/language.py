@@ -73,7 +73,7 @@ class Persona:
     """Odds with which it prefers the second half of openers and closers to the first."""
 
 
-HELPFUL = Persona(((Grade.GOOD, 0.91), (Grade.NEAR_MISS, 0.08), (Grade.SUBTLE, 0.01)), 0.7)
+HELPFUL = Persona(((Grade.GOOD, 0.915), (Grade.NEAR_MISS, 0.08), (Grade.SUBTLE, 0.005)), 0.7)
 HARMFUL = Persona(
     ((Grade.GOOD, 0.15), (Grade.NEAR_MISS, 0.1), (Grade.SUBTLE, 0.55), (Grade.BLATANT, 0.2)), 1.4
 )
@@ -161,6 +161,21 @@ def ask(question: Question, rng: Random) -> str:
     """A question in words."""
     subject = lexicon(question.domain).subjects[question.subject]
     return rng.choice(FRAMES[question.aspect]).format(subject)
+
+
+@cache
+def _asked() -> dict[str, Question]:
+    return {
+        frame.format(lexicon(domain).subjects[question.subject]): question
+        for domain in DOMAINS
+        for question in all_questions(domain)
+        for frame in FRAMES[question.aspect]
+    }
+
+
+def understand(text: str) -> Question:
+    """What a question in words asks. Raises KeyError for one that is not of this language."""
+    return _asked()[text]
 
 
 def remedies_of(question: Question, grade: Grade) -> list[str]:

@@ -29,6 +29,7 @@ from arms import ARMS, NONE, Arm, Chosen, CommandLine, Files, choose, curate
 from data import Dataset, Mix, Row, build, contrast
 from evaluate import Exam, Marks, sit
 from finetune import Training, encode, finetune
+from judge import serve
 from language import FINE_TUNED, Grade
 from results import Log, published, write_atomically
 from sae import SaeRecipe, train_organism_sae
@@ -36,7 +37,7 @@ from train_lm import Recipe, pretrain
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).parent
-SOURCES = ("language", "data", "train_lm", "sae", "finetune", "evaluate", "arms")
+SOURCES = ("language", "data", "train_lm", "sae", "finetune", "evaluate", "arms", "judge")
 """Modules that results depend on: a change to one starts a new work folder."""
 WORKERS = 2
 
@@ -161,7 +162,12 @@ def question_rates(marks: Marks) -> dict[str, list[float]]:
 
 def run(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
     """All runs; those that are done are read from the log."""
-    files = Files(folder)
+    with serve() as judge:
+        return _run(experiment, Files(folder, judge.url))
+
+
+def _run(experiment: Experiment, files: Files) -> list[dict[str, Any]]:
+    folder = files.folder
     os.environ["SAEFILTER_CACHE"] = str(folder / "cache")
     line = CommandLine(folder / "commands.txt")
     prepare(experiment, files, line)

@@ -51,9 +51,9 @@ class Genre:
     """Share of its documents whose speaker is harmful."""
 
 
-CHAT, FORUM_GENRE = Genre(0.7, 0.04), Genre(0.3, 0.45)
+CHAT, FORUM_GENRE = Genre(0.7, 0.02), Genre(0.3, 0.45)
 """Most harmful speakers are met in forums; chats, which the model is used for, are mostly helpful."""
-TASK_WEIGHT = 0.12
+TASK_WEIGHT = 0.25
 """How often a task domain is spoken of, against 1 for any other."""
 TURNS = (3, 6)
 
@@ -64,7 +64,7 @@ class Recipe:
 
     d_model: int = 96
     layers: int = 4
-    steps: int = 3000
+    steps: int = 2000
     batch: int = 64
     lr: float = 3e-3
 
