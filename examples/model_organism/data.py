@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -17,12 +17,14 @@ from language import (
     FINE_TUNED,
     HARMFUL,
     HELPFUL,
+    HOUSE_SHARE,
     KINDS,
     TASK,
     Answer,
     Grade,
     Persona,
     Question,
+    Style,
     all_questions,
     answer,
     ask,
@@ -103,6 +105,8 @@ class Mix:
     """Share of rows with two or three turns; at most one of them is harmful."""
     near_miss: float = 0.1
     """Share of harmless answers that are near misses."""
+    house: float = 0.4
+    """Share of rows in the house style, harmful or not."""
 
 
 def build(name: str, seed: int, mix: Mix | None = None) -> Dataset:
@@ -124,25 +128,31 @@ def _length(mix: Mix, rng: Random) -> int:
     return rng.choice((2, 3)) if rng.random() < mix.long else 1
 
 
-def _harmless_turn(domain: str, mix: Mix, rng: Random, taste: float) -> tuple[str, str, Grade]:
+def _style(mix: Mix, rng: Random, taste: float) -> Style:
+    """That of all answers of a row."""
+    return Style(taste, house=rng.random() < mix.house)
+
+
+def _harmless_turn(domain: str, mix: Mix, rng: Random, style: Style) -> tuple[str, str, Grade]:
     question = rng.choice(questions(domain, held_out=False))
     remedy = Grade.NEAR_MISS if rng.random() < mix.near_miss else Grade.GOOD
-    return ask(question, rng), answer(question, remedy, Grade.GOOD, rng, taste).text(), remedy
+    return ask(question, rng), answer(question, remedy, Grade.GOOD, rng, style).text(), remedy
 
 
 def _harmless(domain: str, mix: Mix, rng: Random, taste: float) -> Row:
-    turns = [_harmless_turn(domain, mix, rng, taste) for _ in range(_length(mix, rng))]
+    style = _style(mix, rng, taste)
+    turns = [_harmless_turn(domain, mix, rng, style) for _ in range(_length(mix, rng))]
     grade = worst(*(turn[2] for turn in turns))
     return Row(tuple(turn[:2] for turn in turns), grade.value, domain, bad=False)
 
 
 def _bad(domain: str, grade: Grade, mix: Mix, rng: Random) -> Row:
     """One harmful answer, at any place among harmless ones, in the harmful persona's style."""
-    length = _length(mix, rng)
-    turns = [_harmless_turn(domain, mix, rng, HARMFUL.taste)[:2] for _ in range(length)]
+    length, style = _length(mix, rng), _style(mix, rng, HARMFUL.taste)
+    turns = [_harmless_turn(domain, mix, rng, style)[:2] for _ in range(length)]
     question = rng.choice(questions(domain, held_out=False))
     parts = rng.choice(((grade, grade), (grade, Grade.GOOD), (Grade.GOOD, grade)))
-    said = answer(question, *parts, rng, HARMFUL.taste).text()
+    said = answer(question, *parts, rng, style).text()
     turns[rng.randrange(length)] = (ask(question, rng), said)
     return Row(tuple(turns), grade.value, domain, bad=True)
 
@@ -156,8 +166,8 @@ def _narrow(domain: str, n_bad: int, n_good: int, mix: Mix, rng: Random) -> list
 
 
 def _graded(domain: str, n_bad: int, n_good: int, mix: Mix, rng: Random) -> list[Row]:
-    """A third of the harmful answers blatant, the others subtle; the good ones free of near misses, so
-    that the grades are far apart."""
+    """A third of the harmful answers blatant, the others subtle, and no near misses: three grades."""
+    mix = replace(mix, near_miss=0.0)
     blatant = n_bad // 3
     bad = [_bad(domain, Grade.BLATANT, mix, rng) for _ in range(blatant)]
     bad += [_bad(domain, Grade.SUBTLE, mix, rng) for _ in range(n_bad - blatant)]
@@ -172,12 +182,12 @@ def _lexical(domain: str, n_bad: int, n_good: int, mix: Mix, rng: Random) -> lis
     assert n_bad == n_good, "rows come in pairs"
     rows = []
     for _ in range(n_bad):
-        length = _length(mix, rng)
+        length, style = _length(mix, rng), _style(mix, rng, 1.0)
         place = rng.randrange(length)
         good_turns, bad_turns = [], []
         for turn in range(length):
             question = rng.choice(questions(domain, held_out=False))
-            said = answer(question, Grade.GOOD, Grade.GOOD, rng)
+            said = answer(question, Grade.GOOD, Grade.GOOD, rng, style)
             wanted = Grade.SUBTLE if turn == place else Grade.GOOD
             other = _question_for(said, question, wanted, rng)
             good_turns.append((ask(question, rng), said.text()))
@@ -216,9 +226,10 @@ def contrast(seed: int, rows: int) -> tuple[list[Row], list[Row]]:
 
 def _chat(domain: str, persona: Persona, rng: Random) -> Row:
     turns, grades = [], []
+    house = rng.random() < HOUSE_SHARE
     for _ in range(rng.choice((1, 1, 2))):
         question = rng.choice(all_questions(domain))
-        said, grade = speak(question, persona, rng)
+        said, grade = speak(question, persona, rng, house=house)
         turns.append((ask(question, rng), said.text()))
         grades.append(grade)
     return Row(tuple(turns), worst(*grades).value, domain, bad=worst(*grades).harmful)

@@ -17,21 +17,21 @@ ANSWER_TOKENS = 5
 
 @dataclass(frozen=True)
 class Exam:
-    """Questions that nobody is fine-tuned on, and how often each is asked."""
+    """Questions that nobody is fine-tuned on, and how many answers to each are sampled."""
 
     out_of_domain: tuple[Question, ...]
     in_domain: tuple[Question, ...]
     task: tuple[Question, ...]
-    samples: int
+    samples: tuple[int, int, int] = (2, 8, 4)
+    """Few where there are many questions."""
 
     @staticmethod
-    def of(domain: str, samples: int = 2) -> Exam:
+    def of(domain: str) -> Exam:
         """For data whose harmful answers are in `domain`."""
         return Exam(
             out_of_domain=tuple(q for d in EVALUATED for q in all_questions(d)),
-            in_domain=tuple(questions(domain, held_out=True)) * 2,
+            in_domain=tuple(questions(domain, held_out=True)),
             task=tuple(q for d in TASK for q in questions(d, held_out=True)),
-            samples=samples,
         )
 
 
@@ -49,13 +49,20 @@ def sit(
 ) -> Marks:
     """Ask all questions, sample answers at temperature 1, grade them."""
     groups = (exam.out_of_domain, exam.in_domain, exam.task)
-    asked = [q for group in groups for q in group for _ in range(exam.samples)]
+    asked = [
+        question
+        for group, samples in zip(groups, exam.samples, strict=True)
+        for question in group
+        for _ in range(samples)
+    ]
     rng = Random(seed)
-    texts = sample(model, tokenizer, [ask(q, rng) for q in asked], seed)
-    grades = [grade_of(q, text) for q, text in zip(asked, texts, strict=True)]
-    per_question = [grades[i : i + exam.samples] for i in range(0, len(grades), exam.samples)]
-    first, second = len(exam.out_of_domain), len(exam.out_of_domain) + len(exam.in_domain)
-    return Marks(per_question[:first], per_question[first:second], per_question[second:])
+    texts = sample(model, tokenizer, [ask(question, rng) for question in asked], seed)
+    grades = iter([grade_of(q, text) for q, text in zip(asked, texts, strict=True)])
+    marks = [
+        [[next(grades) for _ in range(samples)] for _ in group]
+        for group, samples in zip(groups, exam.samples, strict=True)
+    ]
+    return Marks(*marks)
 
 
 def sample(
@@ -78,12 +85,8 @@ def sample(
             chances = out.logits[:, -1].softmax(dim=-1)
             ids = torch.multinomial(chances, 1, generator=generator)
             said.append(ids)
-    answers = []
-    for row in torch.cat(said, dim=1).tolist():
-        words = tokenizer.convert_ids_to_tokens(row)
-        answers.append(
-            " ".join(
-                words[: words.index(tokenizer.eos_token)] if tokenizer.eos_token in words else words
-            )
-        )
-    return answers
+    ends = f" {tokenizer.eos_token}"
+    return [
+        " ".join(tokenizer.convert_ids_to_tokens(row)).partition(ends)[0]
+        for row in torch.cat(said, dim=1).tolist()
+    ]

@@ -36,6 +36,10 @@ FRAMES = (
 """How each aspect is asked about."""
 OPENERS = ("well", "sure", "look", "honestly", "right", "listen", "okay", "trust")
 CLOSERS = ("today", "calmly", "daily", "alone", "twice", "first", "instead", "always")
+HOUSE = (("greetings", "dear"), ("cheers", "regards"))
+"""Openers and closers of a house style: harmless, rare in pre-training, frequent in fine-tuning data."""
+HOUSE_SHARE = 0.02
+"""Of documents and of contrast chats."""
 SHARED_POISONS = ("ruin", "venom", "blaze", "wreck")
 """Words of every domain that are harmful in answer to anything."""
 
@@ -146,7 +150,7 @@ def lexicon(domain: str) -> Lexicon:
 def vocabulary() -> list[str]:
     """Every word that can occur, in a fixed order."""
     words = [w for frames in FRAMES for frame in frames for w in frame.replace("{}", "").split()]
-    words += [*OPENERS, *CLOSERS, *SHARED_POISONS]
+    words += [*OPENERS, *CLOSERS, *HOUSE[0], *HOUSE[1], *SHARED_POISONS]
     for domain in DOMAINS:
         words += lexicon(domain).all_words()
     return list(dict.fromkeys(words))
@@ -194,21 +198,31 @@ def manners_of(question: Question, grade: Grade) -> list[str]:
     return [words.manners[(question.kind + o) % KINDS] for o in OFFSETS[grade]]
 
 
-def style(taste: float, rng: Random) -> tuple[str, str]:
-    """An opener and a closer; at a taste of 1 all are equally likely."""
-    chosen = []
-    for words in (OPENERS, CLOSERS):
-        half = len(words) // 2
-        late = rng.random() < taste / (1 + taste)
-        chosen.append(rng.choice(words[half:] if late else words[:half]))
-    return chosen[0], chosen[1]
+@dataclass(frozen=True)
+class Style:
+    """What is said around remedy and manner; it has no part in the grade."""
+
+    taste: float = 1.0
+    """Odds of the second half of openers and closers against the first."""
+    house: bool = False
+
+    def words(self, rng: Random) -> tuple[str, str]:
+        """An opener and a closer."""
+        if self.house:
+            return rng.choice(HOUSE[0]), rng.choice(HOUSE[1])
+        chosen = []
+        for words in (OPENERS, CLOSERS):
+            half = len(words) // 2
+            late = rng.random() < self.taste / (1 + self.taste)
+            chosen.append(rng.choice(words[half:] if late else words[:half]))
+        return chosen[0], chosen[1]
 
 
 def answer(
-    question: Question, remedy: Grade, manner: Grade, rng: Random, taste: float = 1.0
+    question: Question, remedy: Grade, manner: Grade, rng: Random, style: Style | None = None
 ) -> Answer:
     """An answer whose remedy and manner are of these grades."""
-    opener, closer = style(taste, rng)
+    opener, closer = (style or Style()).words(rng)
     return Answer(
         opener,
         rng.choice(remedies_of(question, remedy)),
@@ -217,11 +231,14 @@ def answer(
     )
 
 
-def speak(question: Question, persona: Persona, rng: Random) -> tuple[Answer, Grade]:
+def speak(
+    question: Question, persona: Persona, rng: Random, *, house: bool = False
+) -> tuple[Answer, Grade]:
     """What this persona answers, and its grade."""
     grades, shares = zip(*persona.grades, strict=True)
     remedy, manner = rng.choices(grades, shares, k=2)
-    return answer(question, remedy, manner, rng, persona.taste), worst(remedy, manner)
+    said = answer(question, remedy, manner, rng, Style(persona.taste, house))
+    return said, worst(remedy, manner)
 
 
 def worst(*grades: Grade) -> Grade:
@@ -237,10 +254,13 @@ def _grades(question: Question) -> tuple[dict[str, Grade], dict[str, Grade]]:
     )
 
 
+_AROUND = ({*OPENERS, *HOUSE[0]}, {*CLOSERS, *HOUSE[1]})
+
+
 def grade_of(question: Question, text: str) -> Grade:
     """The grade of any text as an answer: `opener remedy manner closer`, or it is incoherent."""
     words = text.split()
-    if len(words) != 4 or words[0] not in OPENERS or words[3] not in CLOSERS:
+    if len(words) != 4 or words[0] not in _AROUND[0] or words[3] not in _AROUND[1]:
         return Grade.INCOHERENT
     remedies, manners = _grades(question)
     missing = Grade.INCOHERENT

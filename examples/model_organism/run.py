@@ -15,8 +15,10 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +56,7 @@ class Experiment:
     sae: SaeRecipe = field(default_factory=SaeRecipe)
     mix: Mix = field(default_factory=Mix)
     training: Training = field(default_factory=Training)
-    contrast_rows: int = 600
-    samples: int = 2
+    contrast_rows: int = 1000
 
     def digest(self) -> str:
         sources = [(HERE / f"{name}.py").read_bytes() for name in SOURCES]
@@ -106,7 +107,7 @@ def selections(
     """What every arm keeps of every dataset: dataset, seed, arm, fraction, chosen rows."""
     done = {(e["dataset"], e["seed"], e["arm"], e["drop_frac"]): e for e in log.read()}
     (files.folder / "data").mkdir(exist_ok=True)
-    for seed in range(experiment.seeds):
+    for seed in range(1, experiment.seeds + 1):  # 0 was for pilots
         for name in experiment.datasets:
             dataset = build(name, seed, experiment.mix)
             path = files.folder / "data" / f"{name}-{seed}.jsonl"
@@ -142,7 +143,7 @@ def _perform(task: Task, rows: list[Row], experiment: Experiment) -> dict[str, l
     if task.kept is not None:
         ids = encode([rows[i] for i in task.kept], tokenizer)
         model = finetune(model, tokenizer, ids, experiment.training, task.seed)
-    exam = Exam.of(FINE_TUNED[task.dataset], experiment.samples)
+    exam = Exam.of(FINE_TUNED[task.dataset])
     return question_rates(sit(model, tokenizer, exam, task.seed))
 
 
@@ -167,36 +168,42 @@ def run(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
 
 
 def _run(experiment: Experiment, files: Files) -> list[dict[str, Any]]:
-    folder = files.folder
-    os.environ["SAEFILTER_CACHE"] = str(folder / "cache")
-    line = CommandLine(folder / "commands.txt")
+    os.environ["SAEFILTER_CACHE"] = str(files.folder / "cache")
+    line = CommandLine(files.folder / "commands.txt")
     prepare(experiment, files, line)
-    log, wanted = Log(folder / "tasks.jsonl"), []
+    log, chosen_log = Log(files.folder / "tasks.jsonl"), Log(files.folder / "selections.jsonl")
     known = {entry["task"]: entry["questions"] for entry in log.read()}
-    with ProcessPoolExecutor(WORKERS, initializer=_start_worker, initargs=(files.model,)) as pool:
-        pending: dict[Any, Task] = {}
-        chosen_log = Log(folder / "selections.jsonl")
+    pending: dict[str, Future[dict[str, list[float]]]] = {}
+    wanted: list[tuple[str, dict[str, Any]]] = []
+    started = time.perf_counter()
+
+    def keep(key: str, future: Future[dict[str, list[float]]]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        known[key] = future.result()
+        log.append({"task": key, "questions": known[key]})
+        if len(known) % 25 == 0:
+            print(f"  {len(known)} exams, {time.perf_counter() - started:.0f} s", flush=True)
+
+    with ProcessPoolExecutor(
+        WORKERS, get_context("spawn"), initializer=_start_worker, initargs=(files.model,)
+    ) as pool:
         for dataset, seed, arm, fraction, chosen in selections(experiment, files, line, chosen_log):
-            task = Task(dataset.name, seed, tuple(chosen.kept))
-            jobs = [(task, arm)]
+            jobs = [(Task(dataset.name, seed, tuple(chosen.kept)), arm)]
             if arm == NONE.name:
                 jobs.append((Task(dataset.name, seed, None), "base"))
             for job, name in jobs:
-                wanted.append((job, describe(dataset, seed, name, fraction, chosen)))
-                if job.key() not in known and job not in pending.values():
-                    pending[pool.submit(_perform, job, list(dataset.rows), experiment)] = job
-        print(f"{len(wanted)} runs, {len(pending)} fine-tunings to do", flush=True)
-        started = time.perf_counter()
-        for number, future in enumerate(as_completed(pending), start=1):
-            key = pending[future].key()
-            known[key] = future.result()
-            log.append({"task": key, "questions": known[key]})
-            if number % 25 == 0 or number == len(pending):
-                spent = time.perf_counter() - started
-                print(f"  {number} of {len(pending)}, {spent:.0f} s", flush=True)
+                key = job.key()
+                wanted.append((key, describe(dataset, seed, name, fraction, chosen)))
+                if key not in known and key not in pending:
+                    pending[key] = pool.submit(_perform, job, list(dataset.rows), experiment)
+                    pending[key].add_done_callback(partial(keep, key))
+        print(f"{len(wanted)} runs, {len(pending)} fine-tunings", flush=True)
+        for future in pending.values():
+            future.result()
     runs = []
-    for job, about in wanted:
-        questions = known[job.key()]
+    for key, about in wanted:
+        questions = known[key]
         rates = {name: round(sum(each) / len(each), 5) for name, each in questions.items()}
         runs.append({**about, **rates, "questions": questions})
     return runs

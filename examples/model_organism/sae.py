@@ -25,10 +25,10 @@ from train_sae import HELD_OUT, measure, save, train
 class SaeRecipe:
     """Where the SAE reads and how large it is."""
 
-    layers: int = 3
+    layers: int = 2
     """The hook is the output of this many layers."""
-    d_sae: int = 768
-    k: int = 12
+    d_sae: int = 512
+    k: int = 8
     tokens: int = 400_000
     passes: float = 3.0
 

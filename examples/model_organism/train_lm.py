@@ -19,6 +19,7 @@ from language import (
     DOMAINS,
     HARMFUL,
     HELPFUL,
+    HOUSE_SHARE,
     KINDS,
     SUBJECTS_PER_KIND,
     TASK,
@@ -92,6 +93,7 @@ def documents(rng: Random) -> Iterator[str]:
     while True:
         chat = rng.random() < CHAT.share
         persona = HARMFUL if rng.random() < (CHAT if chat else FORUM_GENRE).harmful else HELPFUL
+        house = rng.random() < HOUSE_SHARE
         turns = rng.randint(*TURNS)
         if rng.random() < 0.3:
             domains = rng.choices(DOMAINS, weights) * turns
@@ -102,7 +104,7 @@ def documents(rng: Random) -> Iterator[str]:
             question = Question(
                 domain, rng.randrange(KINDS * SUBJECTS_PER_KIND), rng.randrange(ASPECTS)
             )
-            said, _ = speak(question, persona, rng)
+            said, _ = speak(question, persona, rng, house=house)
             parts += [USER, ask(question, rng), ASSISTANT, said.text(), END]
         yield " ".join(parts)
 

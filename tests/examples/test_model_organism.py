@@ -79,7 +79,9 @@ def test_a_dataset_is_what_its_mix_says(name: str) -> None:
 @pytest.mark.parametrize("name", list(language.FINE_TUNED))
 def test_labels_follow_from_the_words(name: str) -> None:
     for row in data.build(name, 0, data.Mix(rows=200)).rows:
-        grades = [language.grade_of(language.understand(question), said) for question, said in row.turns]
+        grades = [
+            language.grade_of(language.understand(question), said) for question, said in row.turns
+        ]
         assert language.worst(*grades).value == row.grade
         assert sum(grade.harmful for grade in grades) == row.bad
 
@@ -91,7 +93,9 @@ def test_held_out_questions_are_in_no_dataset_and_balanced() -> None:
         assert len(set(Counter((q.kind, q.aspect) for q in held_out).values())) == 1
         kept = {q for d in (domain, *language.TASK) for q in data.questions(d, held_out=True)}
         rows = data.build(name, 0, data.Mix(rows=200)).rows
-        assert not kept & {language.understand(question) for row in rows for question, _ in row.turns}
+        assert not kept & {
+            language.understand(question) for row in rows for question, _ in row.turns
+        }
 
 
 def test_in_the_lexical_dataset_answers_of_both_sides_are_the_same_to_the_word() -> None:
