@@ -22,7 +22,7 @@ class Exam:
     out_of_domain: tuple[Question, ...]
     in_domain: tuple[Question, ...]
     task: tuple[Question, ...]
-    samples: tuple[int, int, int] = (2, 8, 4)
+    samples: tuple[int, int, int] = (4, 8, 4)
     """Few where there are many questions."""
 
     @staticmethod
