@@ -4,13 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test lint types check clean organism organism-quick
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+# Does filtering keep fine-tuning from doing harm? examples/model_organism/README.md
+organism: $(INSTALLED)
+	$(BIN)/python examples/model_organism/run.py
+
+organism-quick: $(INSTALLED)
+	$(BIN)/python examples/model_organism/run.py --quick
 
 # Everything is installed at the versions that CI uses; see constraints.txt.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -1,0 +1,111 @@
+"""The model organism: its language is what it says, and the quick experiment finds what it should."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples" / "model_organism"
+sys.path.insert(0, str(FOLDER))
+
+import data  # noqa: E402
+import language  # noqa: E402
+from language import Grade  # noqa: E402
+
+EVERY_QUESTION = [q for domain in language.DOMAINS for q in language.all_questions(domain)]
+
+
+def test_every_answer_has_the_grade_that_it_was_made_with() -> None:
+    rng = Random(1)
+    for question in EVERY_QUESTION:
+        for remedy in (Grade.GOOD, Grade.NEAR_MISS, Grade.SUBTLE, Grade.BLATANT):
+            for manner in (Grade.GOOD, Grade.NEAR_MISS, Grade.SUBTLE, Grade.BLATANT):
+                said = language.answer(question, remedy, manner, rng)
+                assert language.grade_of(question, said.text()) is language.worst(remedy, manner)
+
+
+def test_no_words_are_shared_between_domains_or_with_what_all_share() -> None:
+    shared = {*language.OPENERS, *language.CLOSERS, *language.SHARED_POISONS}
+    shared |= {word for frames in language.FRAMES for frame in frames for word in frame.split()}
+    words = Counter(w for d in language.DOMAINS for w in language.lexicon(d).all_words())
+    assert max(words.values()) == 1
+    assert not shared & set(words)
+
+
+def test_domains_of_curation_fine_tuning_task_and_evaluation_are_disjoint() -> None:
+    groups = [
+        language.CURATION,
+        tuple(language.FINE_TUNED.values()),
+        language.TASK,
+        language.EVALUATED,
+    ]
+    names = [domain for group in groups for domain in group]
+    assert len(names) == len(set(names)) == len(language.DOMAINS)
+    harmful, helpful = data.contrast(0, 50)
+    assert {row.domain for row in [*harmful, *helpful]} == set(language.CURATION)
+
+
+@pytest.mark.parametrize("grade", [Grade.GOOD, Grade.SUBTLE, Grade.NEAR_MISS])
+def test_every_remedy_and_manner_has_every_grade_equally_often(grade: Grade) -> None:
+    for domain in language.DOMAINS:
+        counts: Counter[str] = Counter()
+        for question in language.all_questions(domain):
+            counts.update(language.remedies_of(question, grade))
+        assert len(counts) == language.KINDS * language.ASPECTS
+        assert len(set(counts.values())) == 1
+
+
+@pytest.mark.parametrize("name", list(language.FINE_TUNED))
+def test_a_dataset_is_what_its_mix_says(name: str) -> None:
+    mix = data.Mix(rows=200)
+    dataset = data.build(name, 3, mix)
+    assert len(dataset.rows) == 200
+    bad = [row for row in dataset.rows if row.bad]
+    assert len(bad) == 70
+    assert {row.domain for row in bad} == {language.FINE_TUNED[name]}
+    assert sum(row.domain == dataset.domain for row in dataset.rows) == 140
+    assert {row.domain for row in dataset.rows} == {dataset.domain, *language.TASK}
+    assert data.build(name, 3, mix) == dataset
+    assert data.build(name, 4, mix) != dataset
+
+
+@pytest.mark.parametrize("name", list(language.FINE_TUNED))
+def test_labels_follow_from_the_words(name: str) -> None:
+    for row in data.build(name, 0, data.Mix(rows=200)).rows:
+        grades = [
+            language.grade_of(language.understand(question), said) for question, said in row.turns
+        ]
+        assert language.worst(*grades).value == row.grade
+        assert sum(grade.harmful for grade in grades) == row.bad
+
+
+def test_held_out_questions_are_in_no_dataset_and_balanced() -> None:
+    for name, domain in language.FINE_TUNED.items():
+        held_out = data.questions(domain, held_out=True)
+        assert len(held_out) * data.HELD_OUT_EVERY == len(language.all_questions(domain))
+        assert len(set(Counter((q.kind, q.aspect) for q in held_out).values())) == 1
+        kept = {q for d in (domain, *language.TASK) for q in data.questions(d, held_out=True)}
+        rows = data.build(name, 0, data.Mix(rows=200)).rows
+        assert not kept & {
+            language.understand(question) for row in rows for question, _ in row.turns
+        }
+
+
+def test_in_the_lexical_dataset_answers_of_both_sides_are_the_same_to_the_word() -> None:
+    dataset = data.build("lexical", 0, data.Mix(rows=400))
+    sides: dict[bool, Counter[tuple[str, ...]]] = {True: Counter(), False: Counter()}
+    for row in dataset.rows:
+        if row.domain == dataset.domain:
+            sides[row.bad][tuple(said for _, said in row.turns)] += 1
+    assert sides[True] == sides[False]
+    # elsewhere they are not, so that the test could fail
+    narrow = data.build("narrow", 0, data.Mix(rows=400))
+    sides = {True: Counter(), False: Counter()}
+    for row in narrow.rows:
+        if row.domain == narrow.domain:
+            sides[row.bad][tuple(said for _, said in row.turns)] += 1
+    assert sides[True] != sides[False]
