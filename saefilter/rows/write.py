@@ -145,9 +145,9 @@ def json_line(data: dict[str, Any], row_id: int) -> bytes:
 
 def annotated(table: pa.Table, notes: Annotations, types: pa.Schema) -> pa.Table:
     """Rows with the added columns; `types` are those of `added_columns`."""
-    values = notes.columns()
-    for field in types:
-        table = table.append_column(field, pa.array(values[field.name], field.type))
+    for name, values in notes.columns().items():
+        field = types.field(name)  # one without a type is an error, not left out
+        table = table.append_column(field, pa.array(values, field.type))
     return table
 
 

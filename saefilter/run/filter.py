@@ -141,11 +141,7 @@ def _filter(
             for place, path in roles.items()
         }  # fmt: skip
         notes = _notes(source, ids[DROPPED], columns, ranked)
-        part_of = ParquetPart if paths.kept.suffix == ".parquet" else JsonlPart
-        parts: dict[int, Part] = {
-            KEPT: part_of(chosen[KEPT]),
-            DROPPED: part_of(chosen[DROPPED], notes),
-        }
+        parts = _parts(chosen, paths.kept.suffix, notes)
         quarantine = Quarantine()
         if QUARANTINED in roles:
             aside = QuarantinePart(
@@ -172,19 +168,24 @@ def _filter(
         report = replace(
             report, files=files, made_from={**report.made_from, "source_dataset": source_dataset}
         )
-        faces = {
-            "report_html": (paths.report_html, to_html),
-            "report_md": (paths.report_md, to_markdown),
-        }
-        if card:
-            faces["card"] = (paths.card, to_card)
-        for name, (path, face) in faces.items():
-            at[path].write_text(face(report), encoding="utf-8")
-            files[name] = file_record(at[path], path.name)
-        at[paths.report_json].write_text(report.to_json(), encoding="utf-8")
+        _write_faces(report, paths, at, card=card)
     if QUARANTINED not in roles:  # one of an earlier run would now be a lie
         paths.quarantined.unlink(missing_ok=True)
     return FilterResult(paths, report)
+
+
+def _write_faces(report: Report, paths: OutputPaths, at: dict[Path, Path], *, card: bool) -> None:
+    """Write the report and its faces; the report's `files` gain a record of each face."""
+    faces = {
+        "report_html": (paths.report_html, to_html),
+        "report_md": (paths.report_md, to_markdown),
+    }
+    if card:
+        faces["card"] = (paths.card, to_card)
+    for name, (path, face) in faces.items():
+        at[path].write_text(face(report), encoding="utf-8")
+        report.files[name] = file_record(at[path], path.name)
+    at[paths.report_json].write_text(report.to_json(), encoding="utf-8")
 
 
 def paths_to_names(paths: OutputPaths, has_quarantined: bool) -> dict[str, str]:
@@ -217,6 +218,13 @@ def _reason_of(rows: TypedRows, scores: Scores) -> Callable[[int], str]:
     """Why a row is quarantined, to be asked in the rows' order."""
     reasons = Reasons(scores)
     return lambda row_id: rows.why(row_id) or reasons.of(row_id)
+
+
+def _parts(chosen: dict[int, Chosen], suffix: str, notes: Notes | None) -> dict[int, Part]:
+    """The files of kept and dropped rows."""
+    if suffix == ".parquet":
+        return {KEPT: ParquetPart(chosen[KEPT]), DROPPED: ParquetPart(chosen[DROPPED], notes)}
+    return {KEPT: JsonlPart(chosen[KEPT]), DROPPED: JsonlPart(chosen[DROPPED], notes)}
 
 
 def _has_files(source: Source) -> bool:
