@@ -21,15 +21,16 @@ from pathlib import Path
 import atheris
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "rows")]
 
 with atheris.instrument_imports(include=["saefilter"]):
+    from whole import read_table
+
     from saefilter.errors import SaefilterError
     from saefilter.rows.formats import RowProblem, recognise
     from saefilter.rows.parse import parse_text
     from saefilter.rows.read import Source
-    from saefilter.rows.tables import read_table
-    from saefilter.run.chunks import conversation_of
+    from saefilter.run.prepare import conversation_of
 
 KINDS = {
     "text": [".jsonl", ".json", ".csv", ".jsonl.gz", ".jsonl.zst", "conversation", "gzipped"],

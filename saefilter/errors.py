@@ -28,3 +28,14 @@ def _again(
     kind: type[SaefilterError], problem: str, where: str | None, remedy: str | None
 ) -> SaefilterError:
     return kind(problem, where=where, remedy=remedy)
+
+
+OUT_OF_MEMORY = ("memory", "could not create a primitive", "could not execute a primitive")
+"""What messages say; the last two are oneDNN's, which does not name the cause."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice; torch has a class for GPUs only."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    )

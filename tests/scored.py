@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saefilter.rows.read import Source
-from saefilter.run.chunks import conversation_of
 from saefilter.run.integrity import content_sha256
+from saefilter.run.prepare import conversation_of
 from saefilter.run.scores import SCHEMA, Provenance, Scores
 
 EVIDENCE = {

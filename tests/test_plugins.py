@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -30,6 +31,11 @@ def longest_first(candidates, selection):
     tokens = candidates.scores.read(["n_tokens"])["n_tokens"].to_numpy(zero_copy_only=False)
     return np.argsort(-tokens[candidates.row_ids], kind="stable")
 
+def wordy(candidates, selection):
+    from saefilter.select.ranking import Ranking
+    words = [len(said[-1].content.split()) for said in candidates.conversations()]
+    return Ranking.by_score(np.array(words), "words", "it is wordy", details={"counted": len(words)})
+
 def lazy(candidates, selection):
     return [0, 0]
 '''
@@ -41,6 +47,7 @@ half = others:half
 broken = others:missing
 [saefilter.strategies]
 longest-first = others:longest_first
+wordy = others:wordy
 lazy = others:lazy
 """
 
@@ -76,6 +83,16 @@ def test_a_reader_a_metric_and_a_strategy_of_another_package(folder: Path) -> No
     )  # fmt: skip
     assert "1 kept + 1 dropped + 1 quarantined = 3 rows in" in shown
     assert '"completion": "Hello."' in (folder / "f.jsonl").read_text()
+    shown = saefilter(
+        folder, "filter", "d.words", "--strategy", "wordy", "--drop-count", "1", "-o", "g.jsonl"
+    )
+    assert "first by wordy, words from 6.000" in shown
+    (dropped,) = (folder / "g.dropped.jsonl").read_text().splitlines()
+    row = json.loads(dropped)
+    assert (row["saefilter_score"], row["saefilter_reason"]) == (6.0, "it is wordy")
+    assert json.loads((folder / "g.report.json").read_text())["selection"]["details"] == {
+        "counted": 2
+    }
 
 
 def test_mistakes_of_plugins_are_errors_with_their_names(folder: Path) -> None:
@@ -89,7 +106,7 @@ def test_mistakes_of_plugins_are_errors_with_their_names(folder: Path) -> None:
     assert "the strategy 'lazy' did not order the 2 scored rows" in shown
     shown = saefilter(folder, "filter", "--strategy", "none", "--drop-count", "1", code=2)
     assert "Strategies: closest, random, " in shown
-    assert ", lazy, longest-first." in shown
+    assert ", lazy, longest-first, wordy." in shown
 
 
 def test_nothing_of_a_package_is_imported_unasked(folder: Path) -> None:

@@ -58,6 +58,28 @@ def commands() -> None:
 
 def main() -> None:
     """Entry point: a SaefilterError is one line on standard error and exit code 2."""
+    try:
+        _run()
+    except SystemExit as done:
+        if "torch" in sys.modules:
+            _leave_at_once(done)
+        raise
+
+
+def _leave_at_once(done: SystemExit) -> None:
+    """Python would take a second to take apart the modules of torch and transformers one by one."""
+    import atexit
+    import os
+
+    if done.code is not None and not isinstance(done.code, int):
+        return
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(done.code or 0)
+
+
+def _run() -> None:
     commands()
     try:
         app()

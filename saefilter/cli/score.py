@@ -18,8 +18,11 @@ from saefilter.cli.common import (
     progress_bar,
     warn,
 )
+from saefilter.cli.timings import Timings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from saefilter.rows.read import Source
     from saefilter.run.chunks import ScoreSettings
     from saefilter.run.summary import ScoreSummary
@@ -48,8 +51,9 @@ def score(
     truncation_side: opt.TruncationOption = "right",
     rendering: opt.RenderingOption = "auto",
     batch_tokens: Annotated[
-        int, typer.Option("--batch-tokens", min=1, help="Padded tokens per batch.")
-    ] = 8192,
+        int | None,
+        typer.Option("--batch-tokens", min=1, help="Padded tokens per batch [by device]."),
+    ] = None,
     device: opt.DeviceOption = "auto",
     dtype: opt.DtypeOption = "auto",
     device_map: opt.DeviceMapOption = None,
@@ -62,6 +66,17 @@ def score(
     shard_rows: Annotated[
         int, typer.Option("--shard-rows", min=1, help="Rows scored together and saved at once.")
     ] = 1024,
+    prepare_workers: Annotated[
+        int | None,
+        typer.Option(
+            "--prepare-workers",
+            min=0,
+            help="Processes that turn text into tokens; 0 for a thread [by device].",
+        ),
+    ] = None,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Say on standard error where the time went.")
+    ] = False,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
     as_json: opt.JsonOption = False,
@@ -95,13 +110,17 @@ def score(
         rendering=one_of("--rendering", rendering, opt.RENDERINGS),
         truncation_side=one_of("--truncation-side", truncation_side, opt.SIDES),
         on_bad_row=one_of("--on-bad-row", on_bad_row, ("quarantine", "error")),
+        prepare_processes=prepare_workers,
     )
     target = output or Path(f"{source.stem}{SUFFIX}")
     warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=quiet or as_json)
+    clock = Timings()
     summary = run_score(
         source, target, settings, overwrite=overwrite, resume=resume, workers=workers,
-        shard_rows=shard_rows, quiet=quiet or as_json,
+        shard_rows=shard_rows, quiet=quiet or as_json, at_first_shard=clock.at_first_shard,
     )  # fmt: skip
+    if timings:
+        clock.say(summary.provenance)
     if as_json:
         print_json(json.dumps(summary.to_fields(), ensure_ascii=False, indent=2))
     elif not quiet:
@@ -120,6 +139,7 @@ def run_score(
     workers: int | None = None,
     shard_rows: int = 1024,
     quiet: bool,
+    at_first_shard: Callable[[], None] = lambda: None,
 ) -> ScoreSummary:
     """Score with a progress bar; says why device and dtype were chosen, and what looks wrong."""
     from saefilter.run.publish import refuse_existing
@@ -129,7 +149,12 @@ def run_score(
     if not resume:
         refuse_existing([target], overwrite=overwrite)  # before torch is imported
     with progress_bar("Scoring", None, quiet=quiet) as bar:
-        watch = Watch(lambda text: warn(text, quiet=quiet), bar.plan, bar)
+
+        def plan(rows: int, done: int) -> None:
+            at_first_shard()
+            bar.plan(rows, done)
+
+        watch = Watch(lambda text: warn(text, quiet=quiet), plan, bar)
         return score_file(
             source, target, settings, overwrite=overwrite, resume=resume, workers=workers,
             shard_rows=shard_rows, watch=watch,

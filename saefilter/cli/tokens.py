@@ -41,7 +41,7 @@ def tokens(
     from saefilter.encode.sae_source import peek_sae
     from saefilter.rows.inputs import open_input
     from saefilter.rows.render import RenderOptions, load_tokenizer
-    from saefilter.run.chunks import conversation_of
+    from saefilter.run.prepare import conversation_of
 
     options = RenderOptions(
         max_tokens,

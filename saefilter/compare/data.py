@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from saefilter.report.data import finite
 from saefilter.report.wording import json_safe
 
 COMPARISON_VERSION = 1
@@ -130,15 +130,5 @@ class Comparison:
 
     def to_json(self) -> str:
         """As JSON text."""
-        text = json.dumps(_finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False)
+        text = json.dumps(finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False)
         return json_safe(text) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

@@ -3,38 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from saefilter.rows.render import Window
+
+CPU_BATCH_TOKENS = 1024
+"""Small enough that a batch's activations stay in a core's cache; docs/performance.md has figures."""
+GPU_BATCH_TOKENS = 16_384
+"""Large enough that a GPU's matrix units are filled."""
+LIKE_LENGTH = 0.92
+"""A batch that is filled well enough takes no window shorter than this share of its longest."""
+FILLED = 0.25
+"""Share of the budget from which a batch is filled well enough."""
+
+
+class PaddedBatch(NamedTuple):
+    """Windows as one rectangle, padded on the right."""
+
+    ids: Tensor
+    """`[batch, tokens]`"""
+    attention: Tensor
+    """1 for a real token, `[batch, tokens]`."""
+    scored: Tensor
+    """`[batch, tokens]`"""
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """The budget for a device, where the user names none."""
+    return CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
 
 
 def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Positions of `lengths`, grouped; longest first, so that a lack of memory shows at once.
 
     A batch costs its longest length times its size, at most `batch_tokens`; a single window longer
-    than the budget is a batch of its own.
+    than the budget is a batch of its own. A batch ends early where the next windows are much
+    shorter, since what is padded is computed for nothing.
     """
     order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
     batches: list[list[int]] = []
     start = 0
     while start < len(order):
-        size = max(1, batch_tokens // max(1, lengths[order[start]]))
-        batches.append(order[start : start + size])
-        start += size
+        longest = max(1, lengths[order[start]])
+        end = start + 1
+        while end < len(order) and (end + 1 - start) * longest <= batch_tokens:
+            filled = (end - start) * longest >= FILLED * batch_tokens
+            if filled and lengths[order[end]] < LIKE_LENGTH * longest:
+                break
+            end += 1
+        batches.append(order[start:end])
+        start = end
     return batches
 
 
-def pad(windows: Sequence[Window], pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Right-padded ids, attention mask and scored mask, each `[batch, tokens]`."""
-    longest = max(len(window.ids) for window in windows)
-    ids = torch.full((len(windows), longest), pad_id, dtype=torch.long)
-    attention = torch.zeros((len(windows), longest), dtype=torch.long)
-    scored = torch.zeros((len(windows), longest), dtype=torch.bool)
+def pad(windows: Sequence[Window], pad_id: int) -> PaddedBatch:
+    """Right-padded ids, attention mask and scored mask."""
+    shape = len(windows), max(len(window.ids) for window in windows)
+    ids = np.full(shape, pad_id, dtype=np.int64)
+    attention = np.zeros(shape, dtype=np.int64)
+    scored = np.zeros(shape, dtype=bool)
     for i, window in enumerate(windows):
         length = len(window.ids)
-        ids[i, :length] = torch.from_numpy(window.ids)
+        ids[i, :length] = window.ids
         attention[i, :length] = 1
-        scored[i, :length] = torch.from_numpy(window.scored)
-    return ids, attention, scored
+        scored[i, :length] = window.scored
+    return PaddedBatch(*map(torch.from_numpy, (ids, attention, scored)))
+
+
+def scored_counts(windows: Sequence[Window]) -> NDArray[np.int64]:
+    """Scored tokens of each window, `[n_windows]`."""
+    return np.array([np.count_nonzero(window.scored) for window in windows], dtype=np.int64)

@@ -1,12 +1,16 @@
 """The encoder: windows of tokens in, pooled feature activations per row out.
 
-Dense `[tokens, d_sae]` results never leave a chunk; what leaves a batch is sparse and pooled.
+Batches go through the model in lanes (lanes.py), each pooled as it is done (pool.py). A batch for
+which memory does not suffice is halved and tried again, and so is the budget of those that follow.
 """
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,28 +18,22 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from saefilter.encode.batches import pad, plan_batches
+from saefilter.encode.batches import default_batch_tokens, pad, plan_batches, scored_counts
 from saefilter.encode.belong import agreed_hook, check_d_model, foreign_sae
 from saefilter.encode.checkpoint import commit_of
+from saefilter.encode.finding import ResidualModel, find_model
 from saefilter.encode.l0 import l0_warning, sentence
-from saefilter.encode.model import (
-    TruncatedModel,
-    load_config,
-    load_truncated_model,
-    truncated_config,
-)
-from saefilter.encode.placement import model_size, place
+from saefilter.encode.lanes import Lanes
+from saefilter.encode.model import DTYPES
+from saefilter.encode.placement import cpu_multiplies_bf16, place
+from saefilter.encode.pool import CPU_CHUNK_TOKENS, PooledBatch, PoolOptions, pool_batch, stack_rows
 from saefilter.encode.presets import Preset
-from saefilter.encode.rendering import build_renderer
-from saefilter.encode.sae import Sae, hook_layers, load_sae
+from saefilter.encode.rendering import RendererSpec
+from saefilter.encode.sae import Activations, Sae, hook_layers, load_sae
 from saefilter.encode.sae_source import find_sae
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.render import PlainRenderer, RenderOptions, Window, load_tokenizer
 
-DEFAULT_BATCH_TOKENS = 8192
-DEFAULT_CONTEXT = 2048
-"""Where a configuration does not name the model's limit."""
-SAE_CHUNK_TOKENS = 2048
 TOP_TOKENS = 5
 """Tokens remembered per row as evidence."""
 
@@ -63,6 +61,8 @@ class Encoded:
     """Per row, the tokens with the largest weighted activation; empty without `token_weights`."""
     n_active: int
     """Active features, summed over scored tokens."""
+    n_padded: int
+    """Tokens that the model computed, padding included."""
     fired: NDArray[np.int64] | None = None
     """On how many scored tokens each feature fires, `[d_sae]`; None unless asked for."""
 
@@ -87,11 +87,11 @@ class Encoder:
         self.hook = agreed_hook(preset, sae)
         layers = hook_layers(self.hook)
         path = preset.model_path()
-        config = truncated_config(load_config(path, preset.revision), layers, preset.model)
+        found = find_model(preset, layers, device=device, device_map=device_map, quantize=quantize)
         self.revision = commit_of(path, preset.revision)
-        check_d_model(preset, sae.d_model, config.hidden_size)
+        check_d_model(preset, sae.d_model, found.d_model)
         self.placement = place(
-            model_size(config).parameters,
+            found.n_parameters,
             sae.n_bytes,
             device=device,
             dtype=preset.dtype if dtype == "auto" else dtype,
@@ -99,35 +99,38 @@ class Encoder:
         )
         self.dtype = self.placement.dtype
         self.device = self.placement.device
-        self.context: int = preset.context or int(
-            getattr(config, "max_position_embeddings", DEFAULT_CONTEXT)
-        )
+        self.context = found.context
         self.tokenizer = load_tokenizer(path, preset.revision)
-        self.model: TruncatedModel = load_truncated_model(
-            path,
-            layers,
-            revision=preset.revision,
-            dtype=self.dtype,
-            device=self.device,
-            device_map=self.placement.device_map,
-            quantize=quantize,
-        )
-        self.sae: Sae = sae.to(self.device)
+        self.model: ResidualModel = found.load(self.placement)
+        fast = self.device.type != "cpu" or cpu_multiplies_bf16()
+        self.sae: Sae = sae.to(self.device, DTYPES[self.dtype] if fast else torch.float32)
         self.warnings = foreign_sae(preset, sae)
+        self.batch_tokens = default_batch_tokens(self.device)
+        """Budget of a batch where the caller names none."""
+        self.memory_limit: int | None = None
+        """Largest budget of a batch, once memory did not suffice for more."""
+        self.lanes = Lanes(self.device)
+        self._lock = threading.Lock()
+        self._weights: tuple[NDArray[np.float32], torch.Tensor] | None = None
         self._n_active = self._n_encoded = 0
+
+    def renderer_spec(
+        self, options: RenderOptions | None = None, rendering: str = "auto"
+    ) -> RendererSpec:
+        """What the renderer of this model is made of."""
+        return RendererSpec(
+            self.preset,
+            self.context,
+            bool(self.sae.prepend_bos),
+            options or RenderOptions(),
+            rendering,
+        )
 
     def renderer(
         self, options: RenderOptions | None = None, rendering: str = "auto"
     ) -> PlainRenderer:
         """The renderer that goes with this model. Raises SaefilterError when it has no template."""
-        return build_renderer(
-            self.tokenizer,
-            self.preset,
-            context=self.context,
-            prepend_bos=bool(self.sae.prepend_bos),
-            options=options,
-            rendering=rendering,
-        )
+        return self.renderer_spec(options, rendering).build(self.tokenizer)
 
     def all_warnings(self) -> list[str]:
         """What is doubtful about this pair, as sentences; the L0 counts once rows are encoded."""
@@ -141,172 +144,176 @@ class Encoder:
         """What is suspicious about the measured L0; None when nothing is."""
         return l0_warning(self.l0(), self.sae.expected_l0) if self._n_encoded else None
 
-    @torch.inference_mode()
+    def limit_memory(self, batch_tokens: int | None) -> None:
+        """Plan no batch of more tokens from now on; None changes nothing."""
+        with self._lock:
+            limits = [limit for limit in (self.memory_limit, batch_tokens) if limit is not None]
+            self.memory_limit = min(limits, default=None)
+
     def encode(
         self,
         windows: Sequence[Window],
         n_rows: int,
         *,
         pool: str = "mean",
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         token_weights: NDArray[np.float32] | None = None,
         count_fired: bool = False,
         advance: Callable[[int], None] | None = None,
     ) -> Encoded:
-        """Encode windows and pool their scored tokens per row.
+        """Encode windows and pool their scored tokens per row. Several threads may call it.
 
         `token_weights`, `[d_sae]`, is what a unit of each feature adds to a row's score; with it the
         tokens that add most are remembered. `count_fired` counts the tokens on which each feature
-        fires. `advance` is told the real tokens of each batch done.
+        fires. `advance` is told the real tokens of each batch done. Raises SaefilterError when
+        memory does not suffice for a single window, or a residual is not finite.
         """
-        weights = None
-        if token_weights is not None:
-            weights = torch.from_numpy(token_weights).to(self.device)
-        pooled = _Pool(n_rows, self.sae, pool, count_fired)
-        for batch, tokens in self._residuals(windows, batch_tokens):
-            pooled.add(batch, tokens, weights)
-            if advance is not None:
-                advance(sum(len(window.ids) for window in batch))
-        self._n_active += pooled.n_active
-        self._n_encoded += int(pooled.n_tokens.sum())
-        return pooled.result()
+        options = PoolOptions(pool, self._uploaded(token_weights), count_fired)
+        rows = _Rows(n_rows, self.sae.d_model)
+        for done in self.lanes.map(
+            partial(self._pooled, options), self._plan(windows, batch_tokens)
+        ):
+            for batch, pooled in done:
+                rows.add(batch, pooled)
+                if advance is not None:
+                    advance(sum(len(window.ids) for window in batch))
+        encoded = rows.result(self.sae.d_sae, pool)
+        with self._lock:
+            self._n_active += encoded.n_active
+            self._n_encoded += int(encoded.n_tokens.sum())
+        return encoded
 
-    @torch.inference_mode()
+    def _uploaded(self, weights: NDArray[np.float32] | None) -> torch.Tensor | None:
+        """The weights on the device; those of the last call are still there."""
+        if weights is None:
+            return None
+        with self._lock:
+            if self._weights is None or self._weights[0] is not weights:
+                tensor = torch.from_numpy(weights).to(self.device)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)  # lanes have streams of their own
+                self._weights = weights, tensor
+            return self._weights[1]
+
     def active_tokens(
-        self, windows: Sequence[Window], wanted: NDArray[np.bool_], batch_tokens: int
+        self, windows: Sequence[Window], wanted: NDArray[np.bool_]
     ) -> Iterator[tuple[Window, int, int, float]]:
         """Where the `wanted` features, `[d_sae]`, fire: window, token in it, feature, activation."""
-        mask = torch.from_numpy(wanted).to(self.device)
-        for batch, tokens in self._residuals(windows, batch_tokens):
+        mask = torch.from_numpy(wanted)
+
+        def active_in(batch: list[Window]) -> list[tuple[Window, int, int, float]]:
             places = [(w, int(p)) for w in batch for p in np.flatnonzero(w.scored)]
-            for start in range(0, len(tokens), SAE_CHUNK_TOKENS):
-                active = self.sae.encode(tokens[start : start + SAE_CHUNK_TOKENS])
-                chosen = mask[active.feature]
-                for token, feature, value in zip(
-                    active.token[chosen].tolist(),
-                    active.feature[chosen].tolist(),
-                    active.value[chosen].tolist(),
-                    strict=True,
-                ):
-                    yield (*places[start + token], feature, value)
+            active = []
+            tokens = self._residual(batch)
+            for start in range(0, len(tokens), CPU_CHUNK_TOKENS):
+                encoded = self.sae.encode(tokens[start : start + CPU_CHUNK_TOKENS])
+                found = Activations(*(column.cpu() for column in encoded))
+                chosen = mask[found.feature]
+                columns = (column[chosen].tolist() for column in found)
+                active += [(*places[start + t], f, v) for t, f, v in zip(*columns, strict=True)]
+            return active
 
-    def _residuals(
-        self, windows: Sequence[Window], batch_tokens: int
-    ) -> Iterator[tuple[list[Window], torch.Tensor]]:
-        return residual_batches(self.model, windows, self.tokenizer.pad_token_id or 0, batch_tokens)
+        for part in self.lanes.map(active_in, self._plan(windows, None)):
+            yield from part
 
+    def _plan(self, windows: Sequence[Window], batch_tokens: int | None) -> list[list[Window]]:
+        budget = min(batch_tokens or self.batch_tokens, self.memory_limit or 1 << 62)
+        plan = plan_batches([len(window.ids) for window in windows], budget)
+        return [[windows[position] for position in positions] for positions in plan]
 
-def residual_batches(
-    model: TruncatedModel, windows: Sequence[Window], pad_id: int, batch_tokens: int
-) -> Iterator[tuple[list[Window], torch.Tensor]]:
-    """Batches of windows with the residuals of their scored tokens, `[n_scored, d_model]` fp32,
-    window after window. Raises SaefilterError when one is not finite."""
-    for positions in plan_batches([len(window.ids) for window in windows], batch_tokens):
-        batch = [windows[position] for position in positions]
-        ids, attention, scored = pad(batch, pad_id)
-        residual = model.residual(ids, attention)
-        tokens = residual[scored.to(residual.device)].float()
-        if not torch.isfinite(tokens).all():
+    def _residual(self, batch: list[Window]) -> torch.Tensor:
+        return scored_residual(self.model, batch, self.tokenizer.pad_token_id or 0)
+
+    def _pooled(
+        self, options: PoolOptions, batch: list[Window]
+    ) -> list[tuple[list[Window], PooledBatch]]:
+        """The batch, or its halves where memory does not suffice for the whole."""
+        try:
+            tokens = self._residual(batch)
+            return [(batch, pool_batch(self.sae, tokens, scored_counts(batch), options))]
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # outside the handler, whose traceback keeps the tensors of the failed try
+        size = len(batch) * max(len(window.ids) for window in batch)
+        if len(batch) == 1:
             raise SaefilterError(
-                "the model gave values that are not finite", remedy="Try --dtype fp32."
+                f"out of memory on {self.device} with a single piece of {size} tokens ({problem})",
+                remedy="Use --dtype bf16, a smaller --max-tokens or preset, or a larger machine.",
             )
-        yield batch, tokens
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.limit_memory(max(1, size // 2))
+        half = len(batch) // 2
+        return [*self._pooled(options, batch[:half]), *self._pooled(options, batch[half:])]
 
 
-class _Pool:
-    """Collects batches and reduces them to one sparse row per dataset row."""
+def scored_residual(model: ResidualModel, batch: Sequence[Window], pad_id: int) -> torch.Tensor:
+    """The residuals of the scored tokens of a batch, window after window, `[n_scored, d_model]` fp32.
 
-    def __init__(self, n_rows: int, sae: Sae, pool: str, count_fired: bool = False):
+    Raises SaefilterError when one is not finite.
+    """
+    tokens = model.scored(pad(batch, pad_id)).float()
+    if not torch.isfinite(tokens.sum()):
+        raise SaefilterError(
+            "the model gave values that are not finite", remedy="Try --dtype fp32."
+        )
+    return tokens
+
+
+class _Rows:
+    """Collects batches of windows and merges them into one entry per dataset row."""
+
+    def __init__(self, n_rows: int, d_model: int):
         self.n_rows = n_rows
-        self.sae = sae
-        self.pool = pool
-        self.parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
-        self.residual = np.zeros((n_rows, sae.d_model), dtype=np.float32)
+        self.batches: list[PooledBatch] = []
+        self.rows: list[NDArray[np.int64]] = []
+        self.residual = np.zeros((n_rows, d_model), dtype=np.float32)
         self.n_tokens = np.zeros(n_rows, dtype=np.int64)
-        self.n_active = 0
-        self.fired = torch.zeros(sae.d_sae, dtype=torch.int64) if count_fired else None
+        self.n_padded = 0
         self.top_tokens: list[list[TokenScore]] = [[] for _ in range(n_rows)]
 
-    def add(
-        self, windows: list[Window], tokens: torch.Tensor, weights: torch.Tensor | None
-    ) -> None:
-        counts = [int(window.scored.sum()) for window in windows]
-        # window of each token; pooled per window here, windows are merged into rows at the end
-        owner = torch.repeat_interleave(torch.arange(len(windows)), torch.tensor(counts))
-        owner = owner.to(tokens.device)
-        dense = torch.zeros(len(windows), self.sae.d_sae, device=tokens.device)
-        token_scores = torch.zeros(len(tokens), device=tokens.device)
-        for start in range(0, len(tokens), SAE_CHUNK_TOKENS):
-            chunk = slice(start, start + SAE_CHUNK_TOKENS)
-            active = self.sae.encode(tokens[chunk])
-            self.n_active += len(active.value)
-            if self.fired is not None:
-                self.fired += torch.bincount(active.feature, minlength=self.sae.d_sae).cpu()
-            where = owner[chunk][active.token] * self.sae.d_sae + active.feature
-            if self.pool == "mean":
-                dense.view(-1).index_add_(0, where, active.value)
-            else:
-                dense.view(-1).scatter_reduce_(0, where, active.value, reduce="amax")
-            if weights is not None:
-                token_scores[chunk].index_add_(
-                    0, active.token, active.value * weights[active.feature]
-                )
-        window_index, feature = dense.nonzero(as_tuple=True)
+    def add(self, windows: Sequence[Window], pooled: PooledBatch) -> None:
         rows = np.array([window.row for window in windows], dtype=np.int64)
-        self.parts.append(
-            (
-                rows[window_index.cpu().numpy()],
-                feature.cpu().numpy(),
-                dense[window_index, feature].cpu().numpy(),
-            )
-        )
-        sums = torch.zeros(len(windows), self.sae.d_model, device=tokens.device)
-        np.add.at(self.residual, rows, sums.index_add_(0, owner, tokens).cpu().numpy())
+        counts = scored_counts(windows)
+        self.batches.append(pooled)
+        self.rows.append(rows)
+        np.add.at(self.residual, rows, pooled.residual)
         np.add.at(self.n_tokens, rows, counts)
-        if weights is not None:
-            scores = torch.split(token_scores.cpu(), counts)
+        self.n_padded += len(windows) * max(len(window.ids) for window in windows)
+        if pooled.token_scores is not None:
+            scores = np.split(pooled.token_scores, np.cumsum(counts)[:-1])
             for window, values in zip(windows, scores, strict=True):
-                self._remember(window, values.numpy())
+                self._remember(window, values)
 
     def _remember(self, window: Window, values: NDArray[np.float32]) -> None:
-        spans = window.spans[window.scored]
         best = np.argsort(-values, kind="stable")[:TOP_TOKENS]
+        best = best[values[best] > 0]
+        spans = window.spans[window.scored][best].tolist()
         found = [
-            TokenScore(int(spans[i, 0]), int(spans[i, 1]), float(values[i]))
-            for i in best
-            if values[i] > 0
+            TokenScore(start, end, value)
+            for (start, end), value in zip(spans, values[best].tolist(), strict=True)
         ]
-        merged = sorted(self.top_tokens[window.row] + found, key=lambda token: -token.score)
-        self.top_tokens[window.row] = merged[:TOP_TOKENS]
+        if before := self.top_tokens[window.row]:
+            found = sorted(before + found, key=lambda token: -token.score)[:TOP_TOKENS]
+        self.top_tokens[window.row] = found
 
-    def result(self) -> Encoded:
-        shape = (self.n_rows, self.sae.d_sae)
-        if self.parts:
-            rows, features, values = (
-                np.concatenate(column) for column in zip(*self.parts, strict=True)
-            )
-        else:
-            rows, features, values = np.empty(0, int), np.empty(0, int), np.empty(0, np.float32)
+    def result(self, d_sae: int, pool: str) -> Encoded:
         counts = np.maximum(self.n_tokens, 1)
-        if self.pool == "mean":
-            values = (values / counts[rows]).astype(np.float32)
-            matrix = sparse.coo_matrix((values, (rows, features)), shape=shape).tocsr()
-        else:
-            matrix = _max_csr(rows, features, values, shape)
-        residual = (self.residual / counts[:, None]).astype(np.float32)
-        fired = None if self.fired is None else self.fired.numpy()
-        return Encoded(matrix, residual, self.n_tokens, self.top_tokens, self.n_active, fired)
-
-
-def _max_csr(
-    rows: NDArray[np.int64],
-    features: NDArray[np.int64],
-    values: NDArray[np.float32],
-    shape: tuple[int, int],
-) -> sparse.csr_matrix:
-    """Duplicates are reduced by their maximum, where `tocsr` would add them."""
-    keys = rows * shape[1] + features
-    order = np.argsort(keys, kind="stable")
-    unique, starts = np.unique(keys[order], return_index=True)
-    largest = np.maximum.reduceat(values[order], starts) if len(unique) else values
-    return sparse.csr_matrix((largest, (unique // shape[1], unique % shape[1])), shape=shape)
+        features = sparse.csr_matrix((self.n_rows, d_sae), dtype=np.float32)
+        if self.batches:
+            features = stack_rows(self.batches, np.concatenate(self.rows), self.n_rows, pool=pool)
+        if pool == "mean":
+            features.data /= np.repeat(counts, np.diff(features.indptr)).astype(np.float32)
+        fired = [batch.fired for batch in self.batches if batch.fired is not None]
+        return Encoded(
+            features,
+            (self.residual / counts[:, None]).astype(np.float32),
+            self.n_tokens,
+            self.top_tokens,
+            sum(batch.n_active for batch in self.batches),
+            self.n_padded,
+            np.sum(fired, axis=0) if fired else None,
+        )

@@ -10,14 +10,15 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import hub_errors, truncated_checkpoint
 from saefilter.errors import SaefilterError
 
@@ -27,41 +28,60 @@ QUANTIZATIONS = ("none", "8bit", "4bit")
 TEXT_SIDE = {r"^(model\.)?language_model\.(model\.)?": ""}
 
 
-@dataclass(frozen=True)
 class TruncatedModel:
-    """The first layers of a Hugging Face model, read at the output of the last of them."""
+    """The first layers of a Hugging Face model, read at the output of the last of them.
 
-    model: nn.Module
-    hook_module: nn.Module
-    """The layer whose output is the residual stream at the hook."""
-    d_model: int
-    device: torch.device
-    """Where inputs go; with a device map the hook may be on another."""
+    Several threads may read at once.
+    """
+
+    def __init__(
+        self, model: nn.Module, hook_module: nn.Module, d_model: int, device: torch.device
+    ):
+        """`hook_module`: the layer whose output is the residual stream at the hook. `device`: where
+        inputs go; with a device map the hook may be on another."""
+        self.model = model
+        self.hook_module = hook_module
+        self.d_model = d_model
+        self.device = device
+        self._captured = threading.local()
+        hook_module.register_forward_hook(self._capture)
+        self.causal = is_causal(model)
+
+    def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        self._captured.output = output[0] if isinstance(output, tuple) else output
 
     @property
     def n_parameters(self) -> int:
         """Parameters in memory."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    def scored(self, batch: PaddedBatch) -> Tensor:
+        """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""
+        residual = self.residual(batch.ids, batch.attention)
+        return residual[batch.scored.to(residual.device)]
+
     @torch.inference_mode()
     def residual(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The residual stream at the hook, `[batch, tokens, d_model]`.
+        """The residual stream at the hook, `[batch, tokens, d_model]`, of right-padded rows; what
+        stands at padding means nothing.
 
         It is taken from the layer itself: `hidden_states[-1]` would be after the final norm.
         """
-        captured: list[Tensor] = []
+        mask = None if self.causal else attention_mask.to(self.device)
+        self.model(input_ids=input_ids.to(self.device), attention_mask=mask)
+        residual: Tensor = self._captured.output
+        del self._captured.output
+        return residual
 
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            captured.append(output[0] if isinstance(output, tuple) else output)
 
-        handle = self.hook_module.register_forward_hook(keep)
-        try:
-            self.model(
-                input_ids=input_ids.to(self.device), attention_mask=attention_mask.to(self.device)
-            )
-        finally:
-            handle.remove()
-        return captured[0]
+def is_causal(model: nn.Module) -> bool:
+    """Whether no token sees a later one, as far as its attention modules say.
+
+    Padding on the right then changes nothing before it, so that no mask is needed, and without one
+    the fastest kernels apply.
+    """
+    said = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
+    return bool(said) and all(said)
 
 
 def load_config(model: str, revision: str | None = None) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from saefilter.encode.presets import Preset
 from saefilter.errors import SaefilterError
 from saefilter.rows.chat import ChatRenderer
-from saefilter.rows.render import PlainRenderer, RenderOptions
+from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
 
 
 def build_renderer(
@@ -34,3 +35,30 @@ def build_renderer(
         )
     kind = ChatRenderer if rendering == "chat" else PlainRenderer
     return kind(tokenizer, context=context, options=options, prepend_bos=prepend_bos)
+
+
+@dataclass(frozen=True)
+class RendererSpec:
+    """What a renderer is made of, as small values that another process can be given."""
+
+    preset: Preset
+    context: int
+    """Tokens read at once."""
+    prepend_bos: bool
+    options: RenderOptions
+    rendering: str = "auto"
+
+    def load(self) -> PlainRenderer:
+        """The renderer, with a tokenizer of its own. Raises SaefilterError."""
+        return self.build(load_tokenizer(self.preset.model_path(), self.preset.revision))
+
+    def build(self, tokenizer: Any) -> PlainRenderer:
+        """The renderer with that tokenizer. Raises SaefilterError when it has no template."""
+        return build_renderer(
+            tokenizer,
+            self.preset,
+            context=self.context,
+            prepend_bos=self.prepend_bos,
+            options=self.options,
+            rendering=self.rendering,
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,13 +39,14 @@ class Activations(NamedTuple):
 
 @dataclass(frozen=True)
 class Sae:
-    """One SAE's weights (fp32) and the choices of its configuration that change the numbers."""
+    """One SAE's weights and the choices of its configuration that change the numbers."""
 
     architecture: str
     w_enc: Tensor
-    """`[d_model, d_sae]`"""
+    """`[d_model, d_sae]`, with the rescaling by decoder norms where the SAE asks for it; in the
+    precision of the product. Everything else is fp32."""
     b_enc: Tensor
-    """`[d_sae]`"""
+    """`[d_sae]`, likewise."""
     w_dec: Tensor
     """`[d_sae, d_model]`"""
     b_dec: Tensor
@@ -63,7 +64,6 @@ class Sae:
     b_mag: Tensor | None = None
     """Bias of the magnitude path, `[d_sae]` (gated); `b_enc` is the gate's."""
     subtract_b_dec: bool = True
-    rescale_by_decoder_norm: bool = False
     normalize: str = "none"
     center_input: bool = False
     """Trained on residuals whose mean over d_model was removed (TransformerLens's
@@ -98,18 +98,23 @@ class Sae:
         """Active features per token that its configuration leads one to expect."""
         return float(self.k) if self.architecture == "topk" else self.stated_l0
 
-    def to(self, device: torch.device) -> Sae:
-        """The same SAE on a device."""
-        moved = {
+    def to(self, device: torch.device, product: torch.dtype | None = None) -> Sae:
+        """The same SAE on a device, where it multiplies in the precision `product`.
+
+        The decoder stays where it is: encoding does not need it.
+        """
+        moved: dict[str, Any] = {
             name: value.to(device)
             for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            if isinstance(value, Tensor) and name != "w_dec"
         }
-        return Sae(**{**vars(self), **moved})
+        if product is not None:
+            moved["w_enc"] = moved["w_enc"].to(product)
+        return replace(self, **moved)
 
     def pre_activations(self, residual: Tensor) -> Tensor:
         """What the activation function sees, `[n_tokens, d_sae]`, of `[n_tokens, d_model]`."""
-        x = residual.to(self.w_enc.dtype)
+        x = residual.float()
         if self.center_input:
             x = x - x.mean(dim=-1, keepdim=True)
         if self.normalize == "layer_norm":
@@ -119,26 +124,79 @@ class Sae:
             x = x * (self.d_model**0.5 / x.norm(dim=-1, keepdim=True))
         if self.subtract_b_dec:
             x = x - self.b_dec
-        pre = torch.addmm(self.b_enc, x, self.w_enc)
-        if self.rescale_by_decoder_norm:
-            pre = pre * self.w_dec.norm(dim=-1)
-        return pre
+        if self.w_enc.dtype == torch.float32:
+            return torch.addmm(self.b_enc, x, self.w_enc)
+        return (x.to(self.w_enc.dtype) @ self.w_enc).float() + self.b_enc
 
     def encode(self, residual: Tensor) -> Activations:
-        """Active features of `residual`, `[n_tokens, d_model]`."""
+        """Active features of `residual`, `[n_tokens, d_model]`, token by token."""
         pre = self.pre_activations(residual)
-        if self.r_mag is not None and self.b_mag is not None:
-            gated = pre > 0
-            pre = (pre - self.b_enc) * self.r_mag.exp() + self.b_mag
-            token, feature = (gated & (pre > 0)).nonzero(as_tuple=True)
-            return Activations(token, feature, pre[token, feature])
+        if self.architecture == "topk" and pre.device.type == "cpu":
+            return _topk_on_cpu(pre, self.k)
         if self.architecture == "topk":
-            values, features = torch.topk(pre, self.k, dim=-1, sorted=False)
-            token, slot = (values > 0).nonzero(as_tuple=True)
-            return Activations(token, features[token, slot], values[token, slot])
-        floor = 0.0 if self.threshold is None else self.threshold.clamp(min=0)
+            return _of_slots(*torch.topk(pre, self.k, dim=-1, sorted=False))
+        pre, floor = self._above(pre)
+        if pre.device.type == "cpu":
+            return _entries(pre.numpy() > np.asarray(floor, dtype=np.float32), pre)
         token, feature = (pre > floor).nonzero(as_tuple=True)
         return Activations(token, feature, pre[token, feature])
+
+    def dense(self, residual: Tensor) -> Tensor:
+        """The same as `[n_tokens, d_sae]` with zeros: no wait for the device, unlike `encode`."""
+        pre = self.pre_activations(residual)
+        if self.architecture == "topk":
+            values, features = torch.topk(pre, self.k, dim=-1, sorted=False)
+            return torch.zeros_like(pre).scatter_(-1, features, values.clamp(min=0))
+        pre, floor = self._above(pre)
+        return torch.where(pre > floor, pre, 0)
+
+    def _above(self, pre: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Values, and what they must exceed to be active; for architectures without a sort."""
+        if self.r_mag is not None and self.b_mag is not None:
+            magnitude = (pre - self.b_enc) * self.r_mag.exp() + self.b_mag
+            return torch.where(pre > 0, magnitude, 0), 0.0
+        return pre, 0.0 if self.threshold is None else self.threshold.clamp(min=0)
+
+
+def _topk_on_cpu(pre: Tensor, k: int) -> Activations:
+    """The `k` largest of each token where positive, found several times as fast as by a sort.
+
+    The k-th largest of a row's group maxima bounds its k-th largest value from below, so that only
+    the few entries above it are looked at closely.
+    """
+    n_tokens, d_sae = pre.shape
+    group = max(1, d_sae // (4 * k))
+    while d_sae % group:
+        group -= 1
+    maxima = pre.view(n_tokens, group, -1).amax(dim=1).numpy()
+    bound = np.partition(maxima, -k, axis=1)[:, -k, None]
+    active = _entries(pre.numpy() >= np.maximum(bound, np.finfo(np.float32).tiny), pre)
+    token, value = active.token.numpy(), active.value.numpy()
+    counts = np.bincount(token, minlength=n_tokens)
+    if counts.max(initial=0) <= k:
+        return active
+    slot = np.arange(len(token)) - (np.cumsum(counts) - counts)[token]
+    table = np.full((n_tokens, int(counts.max())), -np.inf, dtype=np.float32)
+    table[token, slot] = value
+    largest = value >= np.partition(table, -k, axis=1)[token, -k]
+    if np.bincount(token[largest], minlength=n_tokens).max() > k:  # some are equal
+        return _of_slots(*torch.topk(pre, k, dim=-1, sorted=False))
+    kept = torch.from_numpy(np.flatnonzero(largest))
+    return Activations(*(column[kept] for column in active))
+
+
+def _of_slots(values: Tensor, features: Tensor) -> Activations:
+    """The positive ones of each token's candidates, both `[n_tokens, k]`."""
+    token, slot = (values > 0).nonzero(as_tuple=True)
+    return Activations(token, features[token, slot], values[token, slot])
+
+
+def _entries(active: NDArray[np.bool_], values: Tensor) -> Activations:
+    """The active entries of `values`, `[n_tokens, d_sae]`. NumPy finds them, and compares, several
+    times as fast as torch does on a CPU."""
+    flat = np.flatnonzero(active)
+    token, feature = (torch.from_numpy(part) for part in np.divmod(flat, values.shape[1]))
+    return Activations(token, feature, torch.from_numpy(values.numpy().reshape(-1)[flat]))
 
 
 def load_sae(folder: str | Path) -> Sae:
@@ -172,11 +230,16 @@ def load_sae(folder: str | Path) -> Sae:
                 where=str(folder / "cfg.json"),
             )
     w_dec = weights["W_dec"].contiguous()
+    w_enc = weights["W_enc"].contiguous()
+    b_enc = weights.get("b_gate", weights.get("b_enc", torch.zeros(w_dec.shape[0])))
+    if config.get("rescale_acts_by_decoder_norm"):
+        norm = w_dec.norm(dim=-1)
+        w_enc, b_enc = w_enc * norm, b_enc * norm
     metadata = config.get("metadata") or {}
     return Sae(
         architecture=architecture,
-        w_enc=weights["W_enc"].contiguous(),
-        b_enc=weights.get("b_gate", weights.get("b_enc", torch.zeros(w_dec.shape[0]))),
+        w_enc=w_enc,
+        b_enc=b_enc,
         w_dec=w_dec,
         b_dec=weights["b_dec"],
         hook=str(metadata.get("hook_name") or ""),
@@ -185,7 +248,6 @@ def load_sae(folder: str | Path) -> Sae:
         k=int(config.get("k", 0)),
         threshold=weights.get("threshold"),
         subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),
-        rescale_by_decoder_norm=bool(config.get("rescale_acts_by_decoder_norm", False)),
         normalize=normalize,
         r_mag=weights.get("r_mag"),
         b_mag=weights.get("b_mag"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,26 @@ from saefilter.toxic.toxicset import ToxicSet
 N_TOP_FEATURES = 5
 
 
+class TopFeatures(NamedTuple):
+    """The features that bring samples closest, sample after sample, the largest share first."""
+
+    counts: NDArray[np.int64]
+    """How many there are of each sample, `[n]`; they add up to the length of the others."""
+    feature: NDArray[np.int64]
+    share: NDArray[np.float64]
+    """Part of the sample's positive contributions, 0 to 1."""
+    activation: NDArray[np.float32]
+
+
+class ToxicNeighbours(NamedTuple):
+    """For each feature of the SAE, the toxic feature nearest to it."""
+
+    feature: NDArray[np.int64]
+    """`[d_sae]`"""
+    cosine: NDArray[np.float32]
+    """`[d_sae]`"""
+
+
 @dataclass(frozen=True)
 class Scored:
     """Scores of some samples and what they are made of."""
@@ -24,25 +45,34 @@ class Scored:
     proximity: NDArray[np.float64]
     """`[n]`"""
     contributions: sparse.csr_matrix
-    """Each feature's part in its sample's proximity, up to a factor per sample, `[n, d_sae]`."""
-    scorer: Scorer
+    """Each feature's part in its sample's proximity, up to a factor per sample, `[n, d_sae]`; its
+    entries are those of `features`, in their order."""
     features: sparse.csr_matrix
+    """Pooled activations, `[n, d_sae]`."""
 
-    def top_features(self, row: int) -> list[dict[str, Any]]:
-        """The features that bring a sample closest, as entries of a scores file."""
-        entries = slice(self.contributions.indptr[row], self.contributions.indptr[row + 1])
-        indices, values = self.contributions.indices[entries], self.contributions.data[entries]
-        positive = values > 0
-        indices, values = indices[positive], values[positive]
-        if not len(values):
-            return []
-        order = np.lexsort((indices, -values))[:N_TOP_FEATURES]
-        total = float(values.sum())
-        return [
-            self.scorer.evidence(int(indices[i]), float(values[i]) / total)
-            | {"activation": float(self.features[row, indices[i]])}
-            for i in order
-        ]
+    def top_features(self) -> TopFeatures:
+        """Of each sample, at most `N_TOP_FEATURES` features with a positive part; of equals the one
+        with the smaller number comes first."""
+        parts, indices = self.contributions.data, self.contributions.indices
+        counts, chosen, shares = [], [], []
+        for start, end in zip(
+            self.contributions.indptr[:-1].tolist(), self.contributions.indptr[1:].tolist(),
+            strict=True,
+        ):  # fmt: skip
+            row = parts[start:end]
+            positive = np.flatnonzero(row > 0)
+            values = row[positive]
+            if len(values) > N_TOP_FEATURES:
+                kth = np.partition(values, -N_TOP_FEATURES)[-N_TOP_FEATURES]
+                positive = positive[values >= kth]
+            best = positive[np.lexsort((indices[start:end][positive], -row[positive]))]
+            best = best[:N_TOP_FEATURES]
+            counts.append(len(best))
+            chosen.append(start + best)
+            shares.append(row[best] / max(float(values.sum()), 1e-30))
+        at = np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
+        share = np.concatenate(shares) if shares else np.zeros(0)
+        return TopFeatures(np.array(counts), indices[at], share, self.features.data[at])
 
 
 class Scorer:
@@ -63,6 +93,11 @@ class Scorer:
         self.metric: Metric = choose_metric(metric, self.space)
         self.token_weights: NDArray[np.float32] = self.metric.push(self.space).astype(np.float32)
         self._labels = toxic_set.labels()
+        # evidence names the toxic features that the metric reads
+        weighted = self.space.weighted_toxic
+        self._side = self.space.toxic
+        if self.metric.needs_weights and weighted is not None:
+            self._side = weighted
         reference = toxic_set.calibration.push if toxic_set.calibration else None
         self.push_reference = reference
         """What spillover is measured against; None when the set's calibration does not hold it."""
@@ -73,8 +108,11 @@ class Scorer:
     def score(self, features: sparse.csr_matrix, residual: NDArray[np.float32]) -> Scored:
         """Proximity and evidence of pooled activations `[n, d_sae]` and residuals `[n, d_model]`."""
         proximity = self.metric.proximity(self.space, Sample(features, residual))
-        contributions = features.multiply(self.token_weights[None, :]).tocsr()
-        return Scored(proximity.astype(np.float64), contributions, self, features)
+        parts = features.data * self.token_weights[features.indices]
+        contributions = sparse.csr_matrix(
+            (parts, features.indices, features.indptr), features.shape
+        )
+        return Scored(proximity.astype(np.float64), contributions, features)
 
     def pushes(self, features: sparse.csr_matrix) -> NDArray[np.float64] | None:
         """The push of each sample on the reference's toxic features, `[n, n_toxic]`."""
@@ -97,17 +135,8 @@ class Scorer:
             return 0
         return calibration.rows
 
-    def evidence(self, feature: int, share: float) -> dict[str, Any]:
-        """A feature, what it fires on, and the toxic feature it lies next to."""
-        side = self.space.toxic
-        if self.metric.needs_weights and self.space.weighted_toxic is not None:
-            side = self.space.weighted_toxic
-        toxic = side.features[int(side.nearest.position[feature, 0])]
-        return {
-            "feature": feature,
-            "label": self.label(feature),
-            "share": share,
-            "toxic_feature": toxic.index,
-            "toxic_label": toxic.label,
-            "cosine": float(side.nearest.cosine[feature, 0]),
-        }
+    @cached_property
+    def nearest(self) -> ToxicNeighbours:
+        """The toxic feature that each feature lies next to."""
+        first = self._side.nearest
+        return ToxicNeighbours(self._side.indices[first.position[:, 0]], first.cosine[:, 0])

@@ -91,13 +91,14 @@ class FeatureSpace:
         toxic, benign = toxic_set.side("toxic"), toxic_set.side("benign")
         everything = side(toxic)
         assert everything is not None  # a set without toxic features does not load
+        weighted = [feature for feature in toxic if feature.weight > 0]
         scale = np.asarray(toxic_set.scale, dtype=np.float32)
         gain = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
         return cls(
             toxic_set,
             directions,
             everything,
-            side([feature for feature in toxic if feature.weight > 0]),
+            everything if len(weighted) == len(toxic) else side(weighted),
             side([feature for feature in benign if feature.weight > 0]),
             gain,
         )

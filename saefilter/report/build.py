@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 from saefilter import __version__
 from saefilter.report.data import (
     FeatureEvidence,
-    FeatureTotal,
     Histogram,
     QuarantinedView,
     Report,
     SampleView,
     Turn,
 )
+from saefilter.report.evidence import Evidence
 from saefilter.rows.formats import RowProblem, recognise
 from saefilter.rows.read import Row, Source
-from saefilter.rows.write import QuarantinedRow
 from saefilter.run.scores import Scores
 from saefilter.select.ranking import Ranked
 from saefilter.select.registry import is_seeded
@@ -31,13 +30,33 @@ from saefilter.select.strategies import Selection
 
 N_DROPPED = 50
 N_BORDERLINE = 10
-N_FEATURES = 25
 N_QUARANTINED = 100
 N_REASONS = 20
+N_KINDS = 10_000
+"""Reasons that are counted apart on the way to the commonest."""
 OTHER_REASONS = "other reasons"
 N_BINS = 40
 TURN_CHARACTERS = 1500
 FLAG_LEVELS = ("95", "99", "99.9")
+
+
+@dataclass
+class Quarantine:
+    """What a report says of the quarantined rows, which are added one by one."""
+
+    count: int = 0
+    first: list[QuarantinedView] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Of reasons; those that come late to a great many are other reasons."""
+
+    def add(self, row: Row, reason: str) -> None:
+        """One more, in the rows' order."""
+        self.count += 1
+        if len(self.first) < N_QUARANTINED:
+            self.first.append(QuarantinedView(row.index, row.line, reason, row.file))
+        kind = kind_of_reason(reason)
+        known = kind in self.kinds or len(self.kinds) < N_KINDS
+        self.kinds[kind if known else OTHER_REASONS] += 1
 
 
 def build_report(
@@ -49,7 +68,7 @@ def build_report(
     *,
     kept: NDArray[np.int64],
     dropped: NDArray[np.int64],
-    quarantined: Sequence[QuarantinedRow],
+    quarantined: Quarantine,
     distance: NDArray[np.float64],
     percentile: NDArray[np.float64],
 ) -> Report:
@@ -61,8 +80,8 @@ def build_report(
     else:
         shown_dropped = ranked.first(dropped, N_DROPPED)
         shown_kept = ranked.first(kept, N_BORDERLINE)
-    evidence = scores.read(["row_id", "truncated", "top_features", "top_words"])
-    views = _views(source, [*shown_dropped, *shown_kept], evidence, distance, percentile)
+    evidence = Evidence.read(scores, [*shown_dropped, *shown_kept], kept=kept, dropped=dropped)
+    views = _views(source, evidence, distance, percentile)
     views |= _with_strategy(views, shown_dropped, ranked, dropped=True)
     views |= _with_strategy(views, shown_kept, ranked, dropped=False)
     shown = np.concatenate([kept, dropped])
@@ -76,7 +95,7 @@ def build_report(
             "rows": len(distance),
             "kept": len(kept),
             "dropped": len(dropped),
-            "quarantined": len(quarantined),
+            "quarantined": quarantined.count,
             "truncated": provenance.truncated,
             "duplicates": provenance.duplicates,
         },
@@ -102,13 +121,10 @@ def build_report(
         reference_rows=provenance.reference_rows,
         dropped=[views[int(i)] for i in shown_dropped],
         borderline=[views[int(i)] for i in shown_kept],
-        features=_feature_totals(evidence, dropped, kept),
-        quarantined=[
-            QuarantinedView(row.index, row.line, reason, row.file)
-            for row, reason in quarantined[:N_QUARANTINED]
-        ],
-        quarantine_reasons=count_reasons(reason for _, reason in quarantined),
-        notes=_notes(scores, len(quarantined), len(distance)),
+        features=evidence.features,
+        quarantined=quarantined.first,
+        quarantine_reasons=commonest(quarantined.kinds),
+        notes=_notes(scores, quarantined.count, len(distance)),
         made_from={
             "scores": scores.path.name,
             "scores_content_sha256": provenance.content_sha256,
@@ -154,7 +170,12 @@ def _with_strategy(
 
 def count_reasons(reasons: Iterable[str]) -> dict[str, int]:
     """How many rows for each reason; the rare ones together, as rows can make up reasons."""
-    found = Counter(map(kind_of_reason, reasons)).most_common()
+    return commonest(Counter(map(kind_of_reason, reasons)))
+
+
+def commonest(kinds: Counter[str]) -> dict[str, int]:
+    """Counts of the commonest kinds of reasons, and of all others together."""
+    found = kinds.most_common()
     counts = dict(found[:N_REASONS])
     if rest := sum(count for _, count in found[N_REASONS:]):
         counts[OTHER_REASONS] = counts.get(OTHER_REASONS, 0) + rest
@@ -195,16 +216,13 @@ def _histogram(kept: NDArray[np.float64], dropped: NDArray[np.float64]) -> Histo
 
 def _views(
     source: Source,
-    row_ids: Iterable[Any],
-    evidence: Any,
+    evidence: Evidence,
     distance: NDArray[np.float64],
     percentile: NDArray[np.float64],
 ) -> dict[int, SampleView]:
-    wanted = sorted({int(i) for i in row_ids})
-    details = {entry["row_id"]: entry for entry in evidence.take(wanted).to_pylist()}
     return {
-        row.index: _view(row, details[row.index], distance, percentile)
-        for row in source.rows(details)
+        row.index: _view(row, evidence.details[row.index], distance, percentile)
+        for row in source.rows(evidence.details)
     }
 
 
@@ -253,36 +271,3 @@ def turns_of(row: Row) -> list[Turn]:
         )
         for message in conversation
     ]
-
-
-def _feature_totals(
-    evidence: Any, dropped: NDArray[np.int64], kept: NDArray[np.int64]
-) -> list[FeatureTotal]:
-    """How often each feature is among a row's top ones, in dropped beside kept rows."""
-    import pyarrow.compute as pc
-
-    chunks = evidence["top_features"].combine_chunks()
-    parents = pc.list_parent_indices(chunks).to_numpy(zero_copy_only=False)
-    flat = pc.list_flatten(chunks)
-    if not len(flat):
-        return []
-    features = flat.field("feature").to_numpy(zero_copy_only=False)
-    is_dropped = np.zeros(evidence.num_rows, dtype=bool)
-    is_dropped[dropped] = True
-    in_dropped = Counter(features[is_dropped[parents]].tolist())
-    in_kept = Counter(features[~is_dropped[parents]].tolist())
-    totals = []
-    for feature, count in in_dropped.most_common(N_FEATURES):
-        example = flat[int(np.argmax(features == feature))].as_py()
-        totals.append(
-            FeatureTotal(
-                feature,
-                example["label"],
-                example["toxic_feature"],
-                example["toxic_label"],
-                example["cosine"],
-                count / max(1, len(dropped)),
-                in_kept[feature] / max(1, len(kept)),
-            )
-        )
-    return totals

@@ -138,16 +138,16 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON text."""
-        text = json.dumps(_finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False)
+        text = json.dumps(finite(asdict(self)), ensure_ascii=False, indent=2, allow_nan=False)
         return json_safe(text) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """NaN and infinity as null: they are not JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

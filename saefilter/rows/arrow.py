@@ -28,7 +28,7 @@ def parquet_file(path: Path) -> Any:
     """A Parquet file, opened. Raises SaefilterError when it is none."""
     import pyarrow.parquet as pq
 
-    with _errors(path, "Parquet"):
+    with _errors(path, "parquet"):
         file = pq.ParquetFile(path)
         _check_schema(file.schema_arrow, file.metadata.num_rows, path)
         # memory is set aside by what the groups state
@@ -37,21 +37,11 @@ def parquet_file(path: Path) -> Any:
         return file
 
 
-def parquet_table(path: Path) -> Any:
-    """All of it. Raises SaefilterError when it cannot be read."""
-    with _errors(path, "Parquet"):
-        # not read_table: that makes columns of folder names such as `a=1`
-        file = parquet_file(path)
-        table = file.read()
-        _check_count(table.num_rows, file.metadata.num_rows, path)
-        return table
-
-
 def arrow_table(path: Path) -> Any:
     """An Arrow IPC file or stream, mapped into memory and checked. Raises SaefilterError."""
     import pyarrow as pa
 
-    with _errors(path, "Arrow"):
+    with _errors(path, "arrow"):
         mapped = pa.memory_map(str(path))
         try:
             reader = pa.ipc.open_file(mapped)
@@ -66,9 +56,20 @@ def arrow_table(path: Path) -> Any:
         return table
 
 
+def table_schema(path: Path, kind: str) -> Any:
+    """Columns and types of a file. Raises SaefilterError when it cannot be read."""
+    return parquet_file(path).schema_arrow if kind == "parquet" else arrow_table(path).schema
+
+
 def table_rows(path: Path, kind: str) -> Iterator[TableRow]:
     """Rows in order. Raises SaefilterError where the file cannot be read on."""
-    with _errors(path, "Parquet" if kind == "parquet" else "Arrow"):
+    for batch in table_batches(path, kind):
+        yield from rows_in(batch, path, kind)
+
+
+def table_batches(path: Path, kind: str) -> Iterator[Any]:
+    """Consecutive rows as record batches. Raises SaefilterError where the file cannot be read on."""
+    with _errors(path, kind):
         if kind == "parquet":
             file = parquet_file(path)
             batches = file.iter_batches(batch_size=_batch_rows(file.metadata, path.stat().st_size))
@@ -80,7 +81,7 @@ def table_rows(path: Path, kind: str) -> Iterator[TableRow]:
         found = 0
         for batch in batches:
             found += batch.num_rows
-            yield from _rows(batch)
+            yield batch
         _check_count(found, stated, path)
 
 
@@ -102,6 +103,12 @@ def _batch_rows(metadata: Any, file_size: int) -> int:
         if size > limits.EXPANSION * file_size:
             fewest = min(fewest, max(1, BATCH_BYTES // size))
     return fewest
+
+
+def rows_in(batch: Any, path: Path, kind: str) -> Iterator[TableRow]:
+    """The rows of a batch of that file. Raises SaefilterError where they cannot be read on."""
+    with _errors(path, kind):
+        yield from _rows(batch)
 
 
 def _rows(batch: Any) -> Iterator[TableRow]:
@@ -204,7 +211,7 @@ def _errors(path: Path, kind: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SaefilterError(
-            f"not a readable {kind} file ({reason[:300]})",
+            f"not a readable {kind.capitalize()} file ({reason[:300]})",
             where=str(path),
             remedy="Write or download the file again.",
         ) from error

@@ -292,8 +292,12 @@ def _jsonl_rows(
     for index, (line, raw) in enumerate(jsonl_lines(file, path)):
         if wanted is None or index in wanted:
             data, error = parse_line(raw)
-            kept = raw if len(raw) <= limits.ROW_BYTES else raw[: limits.KEPT_BYTES]
-            yield Row(index, line, data, error, kept)
+            yield Row(index, line, data, error, kept_bytes(raw))
+
+
+def kept_bytes(raw: bytes) -> bytes:
+    """What a row keeps of its line: of one that is too long, the beginning."""
+    return raw if len(raw) <= limits.ROW_BYTES else raw[: limits.KEPT_BYTES]
 
 
 def _chosen(rows: Iterator[Row], wanted: Collection[int] | None) -> Iterator[Row]:

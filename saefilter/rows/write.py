@@ -1,21 +1,27 @@
-"""Write kept, dropped and quarantined rows, as Parquet or JSONL by the file's suffix."""
+"""Write kept, dropped and quarantined rows a piece at a time, as Parquet or JSONL by the suffix."""
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Row
-from saefilter.rows.tables import InputTable, write_parquet
 
 OUTPUT_SUFFIXES = (".parquet", ".jsonl")
 PREFIX = "saefilter_"
 """Of the columns that are added to dropped and quarantined rows; a trainer never sees them."""
+GROUP_ROWS = 32_768
+GROUP_BYTES = 32 << 20
+"""A row group of a Parquet file is written when it has as much as one of the two: more are held in
+memory by whoever writes or reads, less compress badly."""
 
 
 class Annotations(NamedTuple):
@@ -44,52 +50,125 @@ def check_output_name(path: Path) -> None:
         )
 
 
-def write_rows(
-    rows: InputTable,
-    positions: Sequence[int],
-    path: Path,
-    suffix: str,
-    *,
-    annotations: Annotations | None = None,
-    metadata: dict[bytes, bytes] | None = None,
-) -> int:
-    """Write the rows at `positions` of `rows`; `suffix` is that of the final name.
+class ParquetRows:
+    """A Parquet file that grows by tables of one schema."""
 
-    Without annotations, JSONL lines are copied byte by byte. Returns the number of rows written.
-    """
-    extra = annotations.columns() if annotations else {}
-    if suffix == ".parquet":
-        table = rows.table.take(pa.array(positions, pa.int64()))
-        for name, values in extra.items():
-            table = table.append_column(name, pa.array(values))
-        write_parquet(table, path, metadata)
-        return int(table.num_rows)
-    with open(path, "wb") as file:
-        for number, position in enumerate(positions):
-            file.write(_json_line(rows, position, {k: v[number] for k, v in extra.items()}))
-    return len(positions)
+    def __init__(self, path: Path, schema: pa.Schema):
+        """Raises SaefilterError for types that Parquet does not have."""
+        self.path = path
+        self._schema = schema
+        self._held: list[pa.Table] = []
+        self._rows = self._bytes = 0
+        with _parquet_errors():
+            self._writer = pq.ParquetWriter(path, schema, compression="zstd", store_schema=False)
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows. Raises SaefilterError for types that Parquet does not have."""
+        self._held.append(table)
+        self._rows += table.num_rows
+        self._bytes += table.nbytes
+        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+            self._write_group()
+
+    def close(self, metadata: dict[bytes, bytes]) -> None:
+        """End the file, which says `metadata` of itself.
+
+        Only now are they known. Readers in Arrow take a schema's metadata from a copy of the schema
+        in the footer, which pyarrow would have made at the start; so it is written here, as the
+        documentation of Arrow's Parquet format has it.
+        """
+        if self._held:
+            self._write_group()
+        schema = self._schema.with_metadata({**(self._schema.metadata or {}), **metadata})
+        copy = base64.b64encode(schema.serialize().to_pybytes())
+        self._writer.add_key_value_metadata({**schema.metadata, b"ARROW:schema": copy})
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Close what is open, whatever is missing."""
+        with suppress(pa.ArrowException, OSError):
+            self._writer.close()
+
+    def _write_group(self) -> None:
+        group = pa.concat_tables(self._held)
+        self._held, self._rows, self._bytes = [], 0, 0
+        with _parquet_errors():
+            self._writer.write_table(group, row_group_size=group.num_rows)
 
 
-def _json_line(rows: InputTable, position: int, extra: dict[str, Any]) -> bytes:
-    if rows.lines is not None:
-        raw = rows.lines[rows.row_ids[position]]
-        if not extra:
-            return raw + b"\n"
-        data = json.loads(raw)
-    else:
-        data = rows.table.slice(position, 1).to_pylist()[0]
+@contextmanager
+def _parquet_errors() -> Iterator[None]:
     try:
-        return _json({**data, **extra}).encode() + b"\n"
+        yield
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise SaefilterError(
+            f"Parquet cannot hold this data ({str(error).splitlines()[0]})",
+            remedy="Write JSONL, which copies the lines as they are: -o NAME.jsonl",
+        ) from error
+
+
+class JsonlRows:
+    """A JSONL file that grows by lines."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by close and abandon
+
+    def write(self, lines: Iterable[bytes]) -> None:
+        """Add lines, which come without their ends."""
+        for line in lines:
+            self._file.write(line + b"\n")
+
+    def close(self) -> None:
+        """End the file."""
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Close what is open, whatever is missing."""
+        with suppress(OSError):
+            self._file.close()
+
+
+def json_line(data: dict[str, Any], row_id: int) -> bytes:
+    """A row as JSON that any reader takes.
+
+    Raises SaefilterError for what JSON does not have, such as NaN and times.
+    """
+    try:
+        return json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise SaefilterError(
-            f"row {rows.row_ids[position] + 1} cannot be written as JSON ({error})",
+            f"row {row_id + 1} cannot be written as JSON ({error})",
             remedy="Write Parquet: -o NAME.parquet",
         ) from error
 
 
-def _json(value: dict[str, Any]) -> str:
-    """JSON that any reader takes. Raises ValueError for NaN and infinity, which it does not have."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+def annotated(table: pa.Table, notes: Annotations, types: pa.Schema) -> pa.Table:
+    """Rows with the added columns; `types` are those of `added_columns`."""
+    values = notes.columns()
+    for field in types:
+        table = table.append_column(field, pa.array(values[field.name], field.type))
+    return table
+
+
+ADDED = {
+    "distance": pa.float64(),
+    "percentile": pa.float64(),
+    "reason": pa.string(),
+    "row_id": pa.int64(),
+    "line": pa.int64(),
+    "file": pa.string(),
+    "score": pa.float64(),
+}  # fmt: skip
+"""The fields of Annotations as columns."""
+
+
+def added_columns(*, has_percentile: bool, has_file: bool, has_score: bool) -> pa.Schema:
+    """The columns that dropped rows get, each after the input's own."""
+    kinds = {**ADDED, **({} if has_percentile else {"percentile": pa.null()})}
+    absent = {"file"} if not has_file else set()
+    absent |= {"score"} if not has_score else set()
+    return pa.schema([(PREFIX + name, kind) for name, kind in kinds.items() if name not in absent])
 
 
 class QuarantinedRow(NamedTuple):
@@ -98,42 +177,30 @@ class QuarantinedRow(NamedTuple):
     row: Row
     reason: str
 
-
-def write_quarantined(
-    rows: Sequence[QuarantinedRow],
-    path: Path,
-    suffix: str,
-    metadata: dict[bytes, bytes] | None = None,
-) -> int:
-    """Write quarantined rows as text with line and reason; bytes too where they are not UTF-8."""
-    entries = []
-    several = any(row.file for row, _ in rows)
-    for row, reason in rows:
+    def entry(self, *, has_file: bool) -> dict[str, Any]:
+        """As text with line and reason; bytes too where they are not UTF-8."""
+        row = self.row
         raw = row.raw or json.dumps(row.data, ensure_ascii=True, default=str).encode()
         text = raw.decode("utf-8", "backslashreplace")
-        entries.append(
-            {
-                PREFIX + "row_id": row.index,
-                PREFIX + "line": row.line,
-                **({PREFIX + "file": row.file} if several else {}),
-                PREFIX + "reason": reason,
-                PREFIX + "text": text,
-                PREFIX + "bytes_hex": None if text.encode() == raw else raw.hex(),
-            }
-        )
-    if suffix == ".parquet":
-        schema = pa.schema(
-            [
-                (PREFIX + "row_id", pa.int64()),
-                (PREFIX + "line", pa.int64()),
-                *([(PREFIX + "file", pa.string())] if several else []),
-                (PREFIX + "reason", pa.string()),
-                (PREFIX + "text", pa.string()),
-                (PREFIX + "bytes_hex", pa.string()),
-            ]
-        )
-        write_parquet(pa.Table.from_pylist(entries, schema=schema), path, metadata)
-    else:
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(_json(entry) + "\n" for entry in entries)
-    return len(entries)
+        return {
+            PREFIX + "row_id": row.index,
+            PREFIX + "line": row.line,
+            **({PREFIX + "file": row.file} if has_file else {}),
+            PREFIX + "reason": self.reason,
+            PREFIX + "text": text,
+            PREFIX + "bytes_hex": None if text.encode() == raw else raw.hex(),
+        }
+
+
+def quarantine_schema(*, has_file: bool) -> pa.Schema:
+    """Columns of a quarantined file."""
+    return pa.schema(
+        [
+            (PREFIX + "row_id", pa.int64()),
+            (PREFIX + "line", pa.int64()),
+            *([(PREFIX + "file", pa.string())] if has_file else []),
+            (PREFIX + "reason", pa.string()),
+            (PREFIX + "text", pa.string()),
+            (PREFIX + "bytes_hex", pa.string()),
+        ]
+    )

@@ -1,20 +1,20 @@
-"""Score one chunk of rows: rows in, entries of a scores file out. Knows nothing of files."""
+"""Score one chunk of rows: rows in, a table of a scores file out. Knows nothing of files."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
+import pyarrow as pa
 
 from saefilter.encode.l0 import sentence
-from saefilter.errors import SaefilterError
-from saefilter.rows.formats import Conversation, RowProblem, recognise
+from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.read import Row
 from saefilter.rows.render import RenderOptions
-from saefilter.rows.words import word_evidence
-from saefilter.run.scores import QUARANTINED, SCORED
+from saefilter.run.entries import scores_table
+from saefilter.run.prepare import Preparer, default_processes
 from saefilter.toxic.load import load_toxic_set
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class ScoreSettings:
     neighbours: int | None = None
     train_on: str = "assistant"
     max_tokens: int = 1024
-    batch_tokens: int = 8192
+    batch_tokens: int | None = None
+    """Padded tokens per batch; None for what suits the device."""
     device: str = "auto"
     dtype: str = "auto"
     device_map: str | None = None
@@ -51,21 +52,27 @@ class ScoreSettings:
     rendering: str = "auto"
     truncation_side: str = "right"
     on_bad_row: str = "quarantine"
+    prepare_processes: int | None = None
+    """Processes that read text into tokens; 0 for a thread, None for what suits the device."""
 
 
 @dataclass(frozen=True)
 class ScoredChunk:
     """What scoring some rows gave."""
 
-    entries: list[dict[str, Any]]
-    """Of the scores file, one per row, in the rows' order."""
+    table: pa.Table
+    """Rows of the scores file, in the rows' order."""
     n_active: int
     """Active features, summed over the scored tokens; with `n_tokens`, the measured L0."""
     n_tokens: int
     """Scored tokens."""
+    n_padded: int
+    """Tokens that the model computed, padding included."""
     push_sums: tuple[list[float], list[float]] | None
     """Sums over the scored rows of their pushes and of the squares of these, one entry per feature of
     the calibration's `PushReference`; None without one."""
+    seconds: dict[str, float]
+    """Spent on each stage."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,11 @@ class ChunkScorer:
         self.settings = settings
         options = RenderOptions(settings.max_tokens, settings.train_on, settings.truncation_side)
         self.renderer = encoder.renderer(options, settings.rendering)
+        processes = settings.prepare_processes
+        if processes is None:
+            processes = default_processes(encoder.device.type)
+        spec = encoder.renderer_spec(options, settings.rendering)
+        self.preparer = Preparer(self.renderer, spec, processes)
 
     @classmethod
     def load(cls, settings: ScoreSettings, say: Callable[[str], None] | None = None) -> ChunkScorer:
@@ -182,69 +194,61 @@ class ChunkScorer:
             ),
         )
 
+    def close(self) -> None:
+        """End the processes that it started, where it did."""
+        self.preparer.close()
+
     def score(
         self, rows: Sequence[Row], advance: Callable[[int], None] | None = None
     ) -> ScoredChunk:
-        """Score rows together. `advance` is told the tokens done.
+        """Score rows together; several threads may call it. `advance` is told the tokens done.
 
         Raises SaefilterError when memory does not suffice.
         """
         try:
             return self._score(rows, advance)
-        except (MemoryError, RuntimeError) as error:  # torch has OutOfMemoryError for GPUs only
-            if not isinstance(error, MemoryError) and "memory" not in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise SaefilterError(
-                f"out of memory on {self.encoder.device} ({str(error).splitlines()[0]})",
-                remedy=f"Use fewer --batch-tokens than {self.settings.batch_tokens}.",
+                f"out of memory ({str(error).splitlines()[0] if str(error) else 'on this machine'})",
+                remedy="Use fewer --batch-tokens or --shard-rows, or a larger machine.",
             ) from error
 
     def _score(self, rows: Sequence[Row], advance: Callable[[int], None] | None) -> ScoredChunk:
-        found = [conversation_of(row) for row in rows]
-        conversations = [item for item in found if not isinstance(item, str)]
-        rendered, windows = self.renderer.render(conversations)
+        prepared = self.preparer.prepare(rows)
+        started = time.perf_counter()
         encoded = self.encoder.encode(
-            windows,
-            len(conversations),
+            prepared.windows,
+            len(prepared),
             pool=self.settings.pool,
             batch_tokens=self.settings.batch_tokens,
             token_weights=self.scorer.token_weights,
             advance=advance,
         )
+        encoded_at = time.perf_counter()
         result = self.scorer.score(encoded.features, encoded.residual)
-        percentile = self.scorer.percentile(result.proximity, self.settings.pool)
-        entries: list[dict[str, Any]] = []
-        number = 0  # among the rows that hold a conversation
-        for row, item in zip(rows, found, strict=True):
-            if isinstance(item, str):
-                entries.append(quarantined(row, item))
-                continue
-            i, text = number, rendered[number]
-            number += 1
-            if text.problem is not None:
-                entries.append(quarantined(row, text.problem))
-                continue
-            spans = [(token.start, token.end) for token in encoded.top_tokens[i]]
-            entry = {
-                **_identity(row),
-                "status": SCORED,
-                "distance": float(1.0 - result.proximity[i]),
-                "proximity": float(result.proximity[i]),
-                "percentile": None if percentile is None else float(percentile[i]),
-                "n_tokens": text.n_tokens,
-                "n_trained": text.n_trained,
-                "n_scored": text.n_scored,
-                "truncated": text.truncated,
-                "top_features": result.top_features(i),
-                "top_words": word_evidence(text.text, spans),
-            }
-            entries.append(entry)
-        usable = np.array([text.problem is None for text in rendered], dtype=bool)
+        table = scores_table(
+            prepared,
+            result.proximity,
+            self.scorer.percentile(result.proximity, self.settings.pool),
+            result.top_features(),
+            encoded.top_tokens,
+            self.scorer,
+        )
+        push_sums = self._push_sums(encoded.features[encoded.n_tokens > 0])
+        seconds = {
+            "render": prepared.seconds,
+            "encode": encoded_at - started,
+            "geometry": time.perf_counter() - encoded_at,
+        }
         return ScoredChunk(
-            entries,
+            table,
             encoded.n_active,
             int(encoded.n_tokens.sum()),
-            self._push_sums(encoded.features[usable]),
+            encoded.n_padded,
+            push_sums,
+            seconds,
         )
 
     @property
@@ -277,27 +281,3 @@ def toxic_set_of(
         "The toxic set was made of saefilter's 180 bundled pairs alone; one from your own good and "
         "bad rows is better (saefilter features curate)."
     )
-
-
-def conversation_of(row: Row) -> Conversation | str:
-    """The row's conversation, or why there is none."""
-    if row.data is None:
-        return row.error or "unreadable"
-    try:
-        return recognise(row.data)
-    except RowProblem as problem:
-        return str(problem)
-
-
-def quarantined(row: Row, reason: str) -> dict[str, Any]:
-    """The entry of a row that cannot be scored."""
-    return {**_identity(row), "status": QUARANTINED, "reason": reason}
-
-
-def _identity(row: Row) -> dict[str, Any]:
-    return {
-        "row_id": row.index,
-        "line": row.line,
-        "file": row.file,
-        "row_hash": row.digest(),
-    }

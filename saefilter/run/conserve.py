@@ -3,7 +3,7 @@
 Three links, each checked for every row unless said otherwise:
 
 1. every row of the input, read now, has the hash that the scores file gives it;
-2. the table that the rows became holds their values (a thousand rows spread over the data, since
+2. the tables that the rows became hold their values (a thousand rows spread over the data, since
    decoding all of them again would double the time; `saefilter verify` compares every row);
 3. what was written, read back from its temporary file, is exactly those rows in the input's order.
 
@@ -16,17 +16,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
+from saefilter.rows.pieces import Piece, pieces
 from saefilter.rows.read import Source
-from saefilter.rows.tables import InputTable
-from saefilter.rows.write import PREFIX, Annotations, QuarantinedRow
-from saefilter.run.integrity import BATCH_ROWS, ContentHash, parquet_content
+from saefilter.rows.write import PREFIX, Annotations
+from saefilter.run.integrity import BATCH_ROWS, parquet_content
 
 N_COMPARED = 1000
 BUG = "Nothing was written under its final name. Please report this as a bug."
@@ -52,70 +55,50 @@ def same_row(one: Any, other: Any) -> bool:
     return bool(one == other or (one != one and other != other))
 
 
-def digest_of(raw: bytes) -> str:
-    """`Row.digest` of a line as it stands."""
-    return hashlib.blake2b(raw, digest_size=8).hexdigest()
+def digest_of(raw: bytes) -> int:
+    """`Row.digest` of a line as it stands, as a number."""
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "big")
 
 
-def row_hashes_sha256(hashes: Sequence[str], row_ids: Sequence[int]) -> str:
-    """One hash for the rows of a file: of their row hashes, in order."""
-    return hashlib.sha256("\n".join(hashes[i] for i in row_ids).encode()).hexdigest()
-
-
-def check_read(
-    source: Source, rows: InputTable, quarantined: Sequence[QuarantinedRow], hashes: Sequence[str]
-) -> None:
-    """Links 1 and 2. `hashes` are those of the scores, by row id. Raises SaefilterError."""
-    step = max(1, len(rows.row_ids) // N_COMPARED)
-    compared = {rows.row_ids[i]: i for i in range(0, len(rows.row_ids), step)}
-    seen = 0
-    for row_id, digest, data in _rows_read(source, rows, quarantined, compared):
-        seen += 1
-        if row_id >= len(hashes) or digest != hashes[row_id]:
-            raise SaefilterError(
-                f"row {row_id + 1} of {source.path} is not the row that was scored",
-                remedy=f"Score it again: saefilter score {source.path} --overwrite",
-            )
-        if row_id in compared:
-            held = rows.table.slice(compared[row_id], 1).to_pylist()[0]
-            if not same_row(held, data() or {}):
-                raise lost(f"row {row_id + 1} was not read as it stands in {source.path}")
-    if seen != len(hashes):
-        raise lost(f"{seen:,} rows were read of {len(hashes):,}")
-
-
-def _rows_read(
-    source: Source,
-    rows: InputTable,
-    quarantined: Sequence[QuarantinedRow],
-    compared: dict[int, int],
-) -> Iterator[tuple[int, str, Callable[[], Any]]]:
-    """Id, hash and data of every row; JSONL lines are at hand, other formats are read again."""
-    if rows.lines is None:
-        for row in source.rows():
-            data = row.data
-            yield row.index, row.digest(), lambda data=data: data  # type: ignore[misc]
-        return
-    for row_id, raw in rows.lines.items():
-        yield row_id, digest_of(raw), lambda raw=raw: json.loads(raw)  # type: ignore[misc]
-    for row, _ in quarantined:
-        if row.index not in rows.lines:  # those of conflicting types were read with the others
-            yield row.index, row.digest(), lambda row=row: row.data  # type: ignore[misc]
-
-
-def expected_content(
-    rows: InputTable, positions: Sequence[int], annotations: Annotations | None = None
-) -> str:
-    """Content hash of the Parquet file that these rows and added columns must become."""
-    extra = pa.table(dict(annotations.columns())) if annotations else pa.table({})
-    schema = pa.schema([*rows.table.schema, *extra.schema])
-    found = ContentHash(schema)
-    for start in range(0, len(positions), BATCH_ROWS):
-        batch = rows.table.take(pa.array(positions[start : start + BATCH_ROWS], pa.int64()))
-        for field in extra.schema:
-            batch = batch.append_column(field, extra[field.name].slice(start, BATCH_ROWS))
-        found.update(batch)
+def row_hashes_sha256(hashes: NDArray[np.uint64]) -> str:
+    """One hash for the rows of a file: of their row hashes as hex digits, a line each, in order."""
+    found = hashlib.sha256()
+    for start in range(0, len(hashes), BATCH_ROWS):
+        part = hashes[start : start + BATCH_ROWS].astype(">u8").tobytes().hex("\n", 8)
+        found.update(f"\n{part}".encode() if start else part.encode())
     return found.hexdigest()
+
+
+def check_scored(piece: Piece, hashes: NDArray[np.uint64], source: Source) -> None:
+    """Link 1 for a piece of the input. `hashes` are those of the scores. Raises SaefilterError."""
+    found = piece.digests()
+    expected = hashes[piece.first : piece.first + len(piece)]
+    same = found[: len(expected)] == expected
+    if len(expected) < len(found) or not same.all():
+        wrong = piece.first + (len(same) if same.all() else int(np.argmin(same)))
+        raise SaefilterError(
+            f"row {wrong + 1} of {source.path} is not the row that was scored",
+            remedy=f"Score it again: saefilter score {source.path} --overwrite",
+        )
+
+
+class SampledRows:
+    """Link 2: every so many rows that became a table are compared with the input."""
+
+    def __init__(self, n_rows: int, source: Source):
+        self._step = max(1, n_rows // N_COMPARED)
+        self._until_next = 0
+        self._source = source
+
+    def check(self, table: pa.Table, piece: Piece, positions: Sequence[int]) -> None:
+        """`table` holds the rows at `positions`. Raises SaefilterError where it does not."""
+        while self._until_next < len(positions):
+            row = piece.row(positions[self._until_next])
+            held = table.slice(self._until_next, 1).to_pylist()
+            if not (held and same_row(held[0], row.data or {})):
+                raise lost(f"row {row.index + 1} was not read as it stands in {self._source.path}")
+            self._until_next += self._step
+        self._until_next -= len(positions)
 
 
 def check_parquet(path: Path, what: str, n_rows: int, content: str) -> None:
@@ -127,31 +110,48 @@ def check_parquet(path: Path, what: str, n_rows: int, content: str) -> None:
         raise lost(f"the {what} rows that were written are not those that were chosen")
 
 
-def check_jsonl(
-    path: Path, what: str, rows: InputTable, positions: Sequence[int], *, annotated: bool
-) -> None:
-    """Link 3 for a JSONL file, line by line. Raises SaefilterError."""
+def check_copied(path: Path, what: str, hashes: NDArray[np.uint64]) -> None:
+    """Link 3 for JSONL that was copied line by line: `hashes` are the rows'. Raises SaefilterError."""
     number = 0
     with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if number > len(positions):
-                raise lost(f"more than {len(positions):,} {what} rows were written")
-            position = positions[number - 1]
-            if not _is_line_of(line.rstrip(b"\n"), rows, position, annotated):
-                raise lost(f"line {number} of the {what} rows is not the row that was chosen")
-    if number != len(positions):
-        raise lost(f"{number:,} {what} rows were written of {len(positions):,}")
+        while lines := list(islice(file, BATCH_ROWS)):
+            found = np.array([digest_of(line.rstrip(b"\n")) for line in lines], dtype=np.uint64)
+            expected = hashes[number : number + len(found)]
+            same = found[: len(expected)] == expected
+            if not same.all():
+                wrong = number + int(np.argmin(same)) + 1
+                raise lost(f"line {wrong} of the {what} rows is not the row that was chosen")
+            if len(found) > len(expected):
+                raise lost(f"more than {len(hashes):,} {what} rows were written")
+            number += len(found)
+    if number != len(hashes):
+        raise lost(f"{number:,} {what} rows were written of {len(hashes):,}")
 
 
-def _is_line_of(line: bytes, rows: InputTable, position: int, annotated: bool) -> bool:
-    raw = None if rows.lines is None else rows.lines[rows.row_ids[position]]
-    if raw is not None and not annotated:
-        return line == raw
-    data = json.loads(line)
-    if annotated:
-        data = unannotated(data, rows.table.column_names)
-    own = rows.table.slice(position, 1).to_pylist()[0] if raw is None else json.loads(raw)
-    return same_row(data, own)
+def check_jsonl(
+    path: Path,
+    what: str,
+    source: Source,
+    chosen: NDArray[np.bool_],
+    own: Sequence[str],
+    *,
+    annotated: bool,
+) -> None:
+    """Link 3 for JSONL that was made of values: the input is read again, and its `chosen` rows,
+    `[n_rows]`, are compared with the lines. `own` are the input's columns. Raises SaefilterError."""
+    n_rows, number = int(chosen.sum()), 0
+    with open(path, "rb") as file:
+        for piece in pieces(source):
+            here = np.flatnonzero(chosen[piece.first : piece.first + len(piece)]).tolist()
+            for row in piece.values(here):
+                if not (line := file.readline()):
+                    raise lost(f"{number:,} {what} rows were written of {n_rows:,}")
+                number += 1
+                data = json.loads(line)
+                if not same_row(unannotated(data, own) if annotated else data, row or {}):
+                    raise lost(f"line {number} of the {what} rows is not the row that was chosen")
+        if file.readline():
+            raise lost(f"more than {n_rows:,} {what} rows were written")
 
 
 def unannotated(data: dict[str, Any], own: Sequence[str] = ()) -> dict[str, Any]:
@@ -160,18 +160,25 @@ def unannotated(data: dict[str, Any], own: Sequence[str] = ()) -> dict[str, Any]
     return {name: value for name, value in data.items() if name not in added}
 
 
-def check_quarantined(entries: Iterator[dict[str, Any]], hashes: dict[int, str]) -> None:
-    """Link 3 for quarantined rows: each entry still has its row's hash. Raises SaefilterError."""
-    ids = []
+def check_quarantined(
+    entries: Iterator[dict[str, Any]], chosen: NDArray[np.bool_], hashes: NDArray[np.uint64]
+) -> None:
+    """Link 3 for quarantined rows: each entry is one of those `chosen`, `[n_rows]`, and still has its
+    row's hash. Raises SaefilterError."""
+    missing = chosen.copy()
+    n_rows = 0
     for entry in entries:
-        ids.append(row_id := entry[PREFIX + "row_id"])
-        if row_id not in hashes or not is_quarantined_row(entry, hashes[row_id]):
+        n_rows += 1
+        row_id = entry[PREFIX + "row_id"]
+        expected = 0 <= row_id < len(missing) and missing[row_id]
+        if not expected or not is_quarantined_row(entry, int(hashes[row_id])):
             raise lost(f"the quarantined row {row_id + 1} is not the one that was read")
-    if sorted(ids) != sorted(hashes):
-        raise lost(f"{len(ids):,} quarantined rows were written of {len(hashes):,}")
+        missing[row_id] = False
+    if missing.any():
+        raise lost(f"{n_rows:,} quarantined rows were written of {int(chosen.sum()):,}")
 
 
-def is_quarantined_row(entry: dict[str, Any], row_hash: str) -> bool:
+def is_quarantined_row(entry: dict[str, Any], row_hash: int) -> bool:
     """Whether an entry of a quarantined file holds the row of that hash.
 
     Rows that came as lines are kept as they stood; those of other formats as JSON, whose keys have

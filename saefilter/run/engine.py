@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.ranges import RangeReader
-from saefilter.run.shards import Job, Receipt, Shard, score_shard
+from saefilter.run.processes import be_a_worker
+from saefilter.run.shards import Job, Receipt, Shard, read_shard, score_shard
 
 if TYPE_CHECKING:
     from saefilter.run.chunks import ChunkScorer, ScorerIdentity, ScoreSettings
 
 Tokens = Callable[[int], None]
+TICK = 0.1
+"""Seconds between looks at what is done."""
 
 
 class Engine(Protocol):
@@ -31,10 +40,15 @@ class Engine(Protocol):
         """What is loaded there."""
 
     def run(
-        self, job: Job, shards: Sequence[Shard], stop: threading.Event, advance: Tokens
+        self, job: Job, shards: Iterable[Shard], stop: threading.Event, advance: Tokens
     ) -> Iterator[Receipt]:
         """Score the shards; each receipt is given as it comes. Once `stop` is set no other shard is
         begun, and those under way are finished. `advance` is told the tokens done."""
+
+
+AT_HAND = 2
+"""Shards under way at a time: one is read, rendered, explained and written while the model is busy
+with another."""
 
 
 class LocalEngine:
@@ -45,13 +59,39 @@ class LocalEngine:
         self.identity = scorer.identity()
 
     def run(
-        self, job: Job, shards: Sequence[Shard], stop: threading.Event, advance: Tokens
+        self, job: Job, shards: Iterable[Shard], stop: threading.Event, advance: Tokens
     ) -> Iterator[Receipt]:
-        reader = RangeReader(job.source)
-        for shard in shards:
-            if stop.is_set():
-                return
-            yield score_shard(job, shard, self.scorer, reader, advance)
+        at_hand = AT_HAND + self.scorer.preparer.processes
+        self.scorer.encoder.limit_memory(job.memory_limit)
+        reader, waiting = RangeReader(job.source), iter(shards)
+        tokens: SimpleQueue[int] = SimpleQueue()
+        given_up = threading.Event()
+
+        def count(done: int) -> None:
+            if given_up.is_set():
+                raise _GivenUp
+            tokens.put(done)
+
+        pool = ThreadPoolExecutor(at_hand, "saefilter-shard")
+        running: set[Future[Receipt]] = set()
+        try:
+            while True:
+                while len(running) < at_hand and not stop.is_set():
+                    shard = next(waiting, None)
+                    if shard is None:
+                        break
+                    rows = read_shard(job, shard, reader)
+                    running.add(pool.submit(score_shard, job, shard, self.scorer, rows, count))
+                if not running:
+                    return
+                done, running = wait(running, TICK, return_when=FIRST_COMPLETED)
+                while not tokens.empty():
+                    advance(tokens.get())
+                for future in sorted(done, key=lambda future: future.exception() is not None):
+                    yield future.result()
+        finally:
+            given_up.set()  # after an error or a second Ctrl-C, others end with their next batch
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 class ProcessEngine:
@@ -64,32 +104,48 @@ class ProcessEngine:
         numbers = context.Queue()
         for number in range(workers):
             numbers.put(number)
+        self._shards: multiprocessing.Queue[Shard | None] = context.Queue()
+        self._receipts: multiprocessing.Queue[Receipt] = context.Queue()
+        queues = _Queues(numbers, self._shards, self._receipts)
         self._pool = ProcessPoolExecutor(
-            workers, context, _start_worker, (settings, numbers, workers)
+            workers, context, _start_worker, (settings, queues, workers)
         )
         with _as_our_error():
             self.identity: ScorerIdentity = self._pool.submit(_identity).result()
 
     def run(
-        self, job: Job, shards: Sequence[Shard], stop: threading.Event, advance: Tokens
+        self, job: Job, shards: Iterable[Shard], stop: threading.Event, advance: Tokens
     ) -> Iterator[Receipt]:
-        waiting = iter(shards)
-        running: set[Future[Receipt]] = set()
-        while True:
-            # no more than there are workers, so that stopping leaves none in a queue
-            while len(running) < self.workers and not stop.is_set():
-                shard = next(waiting, None)
-                if shard is None:
-                    break
-                running.add(self._pool.submit(_score, job, shard))
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
+        waiting, under_way, ended = iter(shards), 0, False
+        working = {self._pool.submit(_work, job) for _ in range(self.workers)}
+        try:
+            while under_way or not ended:
+                # no more than keep the workers busy, so that stopping leaves none in the queue
+                while not ended and under_way < AT_HAND * self.workers:
+                    shard = None if stop.is_set() else next(waiting, None)
+                    if shard is None:
+                        ended = True
+                        self._no_more()
+                    else:
+                        self._shards.put(shard)
+                        under_way += 1
                 with _as_our_error():
-                    receipt = future.result()
-                advance(receipt.tokens)
-                yield receipt
+                    for future in (future for future in working if future.done()):
+                        future.result()
+                with suppress(Empty):
+                    receipt = self._receipts.get(timeout=TICK)
+                    under_way -= 1
+                    advance(receipt.tokens)
+                    yield receipt
+        finally:
+            with suppress(Empty):
+                while not ended:  # after an error those that nobody has begun stay undone
+                    self._shards.get_nowait()
+            self._no_more()
+
+    def _no_more(self) -> None:
+        for _ in range(self.workers):
+            self._shards.put(None)
 
     def close(self) -> None:
         """End the workers, after the shards that they are at."""
@@ -110,33 +166,34 @@ class _as_our_error:
             ) from error
 
 
+class _GivenUp(Exception):
+    """Ends a shard whose run has ended."""
+
+
+class _Queues(NamedTuple):
+    """What a worker shares with its parent."""
+
+    numbers: multiprocessing.Queue[int]
+    shards: multiprocessing.Queue[Shard | None]
+    receipts: multiprocessing.Queue[Receipt]
+
+
+_queues: _Queues | None = None
 _scorer: ChunkScorer | None = None
-_reader: RangeReader | None = None
 _failure: SaefilterError | None = None
 
 
-def _start_worker(
-    settings: ScoreSettings, numbers: multiprocessing.Queue[int], workers: int
-) -> None:
+def _start_worker(settings: ScoreSettings, queues: _Queues, workers: int) -> None:
     """Load a scorer once per process, on a device of its own."""
-    global _scorer, _failure
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    global _queues, _scorer, _failure
+    be_a_worker()
     from saefilter.run.chunks import ChunkScorer
 
+    _queues = queues
     try:
-        _scorer = ChunkScorer.load(_for_worker(settings, numbers.get(), workers))
+        _scorer = ChunkScorer.load(_for_worker(settings, queues.numbers.get(), workers))
     except SaefilterError as error:  # raised here it would only say that the pool is broken
         _failure = error
-
-
-def _die_with_parent() -> None:
-    """A killed parent cannot end its workers, and theirs is a GPU that the next run needs."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _for_worker(settings: ScoreSettings, number: int, workers: int) -> ScoreSettings:
@@ -159,11 +216,12 @@ def _identity() -> ScorerIdentity:
     return _loaded().identity()
 
 
-def _score(job: Job, shard: Shard) -> Receipt:
-    global _reader
-    if _reader is None or _reader.source != job.source:
-        _reader = RangeReader(job.source)
-    return score_shard(job, shard, _loaded(), _reader)
+def _work(job: Job) -> None:
+    """Score shards of the job until there are no more."""
+    assert _queues is not None
+    shards = iter(_queues.shards.get, None)
+    for receipt in LocalEngine(_loaded()).run(job, shards, threading.Event(), lambda done: None):
+        _queues.receipts.put(receipt)
 
 
 def default_workers(settings: ScoreSettings) -> int:

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
-from saefilter.report.build import build_report
+from saefilter.report.build import Quarantine, build_report
 from saefilter.report.card import to_card
 from saefilter.report.data import Report
 from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
+from saefilter.rows.pieces import Piece
 from saefilter.rows.read import Source
-from saefilter.rows.tables import InputTable, read_table
-from saefilter.rows.write import Annotations, QuarantinedRow, check_output_name
-from saefilter.run.conserve import check_read
-from saefilter.run.outputs import (
-    CheckedWriter,
-    OutputPaths,
-    file_record,
-    made_by,
-    refuse_own_columns,
+from saefilter.rows.tables import TypedRows, typed_rows
+from saefilter.rows.write import Annotations, added_columns, check_output_name
+from saefilter.run.outputs import OutputPaths, file_record, made_by, refuse_own_columns
+from saefilter.run.partition import (
+    DROPPED,
+    KEPT,
+    QUARANTINED,
+    ROLES,
+    Reasons,
+    partition,
 )
+from saefilter.run.parts import Chosen, JsonlPart, Notes, ParquetPart, Part, QuarantinePart
 from saefilter.run.publish import exclusive, publishing
 from saefilter.run.scores import SCORED, Scores
 from saefilter.select.candidates import Candidates
@@ -46,30 +49,26 @@ class FilterResult:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The scores that selection and report need, one entry per input row."""
+    """The scores that selection and report need, one entry per input row: 25 bytes a row."""
 
-    line: NDArray[np.int64]
-    row_hash: list[str]
-    file: pa.ChunkedArray
+    row_hash: NDArray[np.uint64]
     scored: NDArray[np.bool_]
-    reason: pa.ChunkedArray
     distance: NDArray[np.float64]
     percentile: NDArray[np.float64]
 
     @classmethod
     def of(cls, scores: Scores) -> _Columns:
-        table = scores.read(
-            ["line", "row_hash", "file", "status", "reason", "distance", "percentile"]
-        )
-        return cls(
-            table["line"].to_numpy(),
-            table["row_hash"].to_pylist(),
-            table["file"],
-            pc.equal(table["status"], SCORED).to_numpy(),
-            table["reason"],
-            table["distance"].to_numpy(zero_copy_only=False),
-            table["percentile"].to_numpy(zero_copy_only=False).astype(np.float64),
-        )
+        n_rows = scores.provenance.rows
+        scored = np.zeros(n_rows, dtype=np.bool_)
+        distance, percentile = np.full((2, n_rows), np.nan)
+        first = 0
+        for batch in scores.batches(["status", "distance", "percentile"]):
+            here = slice(first, first + batch.num_rows)
+            scored[here] = pc.equal(batch["status"], SCORED).to_numpy(zero_copy_only=False)
+            distance[here] = batch["distance"].to_numpy(zero_copy_only=False)
+            percentile[here] = batch["percentile"].to_numpy(zero_copy_only=False)
+            first += batch.num_rows
+        return cls(scores.row_hashes(), scored, distance, percentile)
 
 
 def filter_file(
@@ -109,10 +108,9 @@ def filter_file(
 
 def candidates_of(source: Source, scores: Scores, watch: Watch | None = None) -> Candidates:
     """The scored rows of a dataset, for a strategy to choose among."""
-    table = scores.read(["status", "distance"])
-    row_ids = np.flatnonzero(pc.equal(table["status"], SCORED).to_numpy())
-    distance = table["distance"].to_numpy(zero_copy_only=False)[row_ids]
-    return Candidates(distance, row_ids, scores, source, watch or Watch())
+    columns = _Columns.of(scores)
+    row_ids = np.flatnonzero(columns.scored)
+    return Candidates(columns.distance[row_ids], row_ids, scores, source, watch or Watch())
 
 
 def _filter(
@@ -126,44 +124,51 @@ def _filter(
 ) -> FilterResult:
     columns = _Columns.of(scores)
     scored_ids = np.flatnonzero(columns.scored)
-    rows = read_table(source, scored_ids.tolist())
-    refuse_own_columns(rows, source)
-    fits = np.isin(scored_ids, rows.row_ids)
-    dropped = np.flatnonzero(choice.dropped[fits])
-    kept = np.flatnonzero(~choice.dropped[fits])
-    quarantined = _quarantined_rows(source, columns, rows)
-    _check_conservation(len(columns.line), rows, kept, dropped, quarantined)
-    check_read(source, rows, quarantined, columns.row_hash)
-
     ranked = Ranked(choice.ranking, scored_ids)
-    report = build_report(
-        source,
-        scores,
-        selection,
-        ranked,
-        paths_to_names(paths, bool(quarantined)),
-        kept=np.asarray(rows.row_ids)[kept],
-        dropped=np.asarray(rows.row_ids)[dropped],
-        quarantined=quarantined,
-        distance=columns.distance,
-        percentile=columns.percentile,
-    )
-    to_write = [p for p in paths.wanted(card) if p != paths.quarantined or quarantined]
+    rows = typed_rows(source, columns.scored)
+    refuse_own_columns(rows, source)
+    places = _places(columns, scored_ids[choice.dropped], rows)
+    ids = {place: np.flatnonzero(places == place) for place in (KEPT, DROPPED, QUARANTINED)}
+    roles = {KEPT: paths.kept, DROPPED: paths.dropped, QUARANTINED: paths.quarantined}
+    if not len(ids[QUARANTINED]):
+        del roles[QUARANTINED]
+    to_write = [p for p in paths.wanted(card) if p != paths.quarantined or QUARANTINED in roles]
     with publishing(to_write) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
-        writer = CheckedWriter(
-            rows, columns.row_hash, paths.kept.suffix, made_by(scores, selection, choice.ranking)
-        )
-        writer.write("kept", at[paths.kept], kept)
-        notes = _annotations(rows, dropped, columns, ranked)
-        writer.write("dropped", at[paths.dropped], dropped, notes)
-        if quarantined:
-            writer.write_quarantined(at[paths.quarantined], quarantined)
-        named = {"kept": paths.kept, "dropped": paths.dropped, "quarantined": paths.quarantined}
-        files = {
-            role: file_record(at[named[role]], named[role].name, n_rows)
-            for role, n_rows in writer.written.items()
+        chosen = {
+            place: Chosen(ROLES[place], at[path], rows, places == place, columns.row_hash,
+                          made_by(scores, selection, choice.ranking))
+            for place, path in roles.items()
+        }  # fmt: skip
+        notes = _notes(source, ids[DROPPED], columns, ranked)
+        part_of = ParquetPart if paths.kept.suffix == ".parquet" else JsonlPart
+        parts: dict[int, Part] = {
+            KEPT: part_of(chosen[KEPT]),
+            DROPPED: part_of(chosen[DROPPED], notes),
         }
+        quarantine = Quarantine()
+        if QUARANTINED in roles:
+            aside = QuarantinePart(
+                chosen[QUARANTINED], paths.kept.suffix, _reason_of(rows, scores), _has_files(source)
+            )
+            parts[QUARANTINED], quarantine = aside, aside.found
+        partition(source, places, columns.row_hash, parts)
+        files = {
+            ROLES[place]: file_record(at[path], path.name, len(ids[place]))
+            for place, path in roles.items()
+        }
+        report = build_report(
+            source,
+            scores,
+            selection,
+            ranked,
+            paths_to_names(paths, QUARANTINED in roles),
+            kept=ids[KEPT],
+            dropped=ids[DROPPED],
+            quarantined=quarantine,
+            distance=columns.distance,
+            percentile=columns.percentile,
+        )
         report = replace(
             report, files=files, made_from={**report.made_from, "source_dataset": source_dataset}
         )
@@ -177,7 +182,7 @@ def _filter(
             at[path].write_text(face(report), encoding="utf-8")
             files[name] = file_record(at[path], path.name)
         at[paths.report_json].write_text(report.to_json(), encoding="utf-8")
-    if not quarantined:  # one of an earlier run would now be a lie
+    if QUARANTINED not in roles:  # one of an earlier run would now be a lie
         paths.quarantined.unlink(missing_ok=True)
     return FilterResult(paths, report)
 
@@ -200,46 +205,50 @@ def _refuse_to_overwrite_inputs(paths: OutputPaths, source: Source, scores: Scor
                 )
 
 
-def _quarantined_rows(source: Source, columns: _Columns, rows: InputTable) -> list[QuarantinedRow]:
-    reasons: dict[int, str] = {
-        int(i): columns.reason[int(i)].as_py() or "not scored"
-        for i in np.flatnonzero(~columns.scored)
-    }
-    reasons.update(rows.conflicts)
-    if not reasons:
-        return []
-    return [QuarantinedRow(row, reasons[row.index]) for row in source.rows(reasons)]
+def _places(columns: _Columns, dropped: NDArray[np.int64], rows: TypedRows) -> NDArray[np.int8]:
+    """Where each row goes, `[n_rows]`; `dropped` are row ids."""
+    places = np.full(len(columns.scored), KEPT, dtype=np.int8)
+    places[dropped] = DROPPED
+    places[~columns.scored | (rows.conflict != 0)] = QUARANTINED
+    return places
 
 
-def _check_conservation(
-    n_rows: int,
-    rows: InputTable,
-    kept: NDArray[np.int64],
-    dropped: NDArray[np.int64],
-    quarantined: list[QuarantinedRow],
-) -> None:
-    """Every input row is in exactly one place."""
-    places = [rows.row_ids[i] for i in kept] + [rows.row_ids[i] for i in dropped]
-    places += [row.index for row, _ in quarantined]
-    if sorted(places) != list(range(n_rows)):
-        raise SaefilterError(
-            f"rows would be lost: {len(kept)} kept, {len(dropped)} dropped and {len(quarantined)} "
-            f"quarantined are not the {n_rows} rows of the input",
-            remedy="Nothing was written. Please report this as a bug.",
-        )
+def _reason_of(rows: TypedRows, scores: Scores) -> Callable[[int], str]:
+    """Why a row is quarantined, to be asked in the rows' order."""
+    reasons = Reasons(scores)
+    return lambda row_id: rows.why(row_id) or reasons.of(row_id)
+
+
+def _has_files(source: Source) -> bool:
+    return any(source.name_of(file) is not None for file in source.files)
+
+
+def _notes(
+    source: Source, dropped: NDArray[np.int64], columns: _Columns, ranked: Ranked
+) -> Notes | None:
+    """What is added to the dropped rows; nothing where there are none."""
+    if not len(dropped):
+        return None
+    has_percentile = not np.isnan(columns.percentile[dropped]).all()
+    types = added_columns(
+        has_percentile=has_percentile,
+        has_file=_has_files(source),
+        has_score=ranked.ranking.score is not None,
+    )
+    return Notes(types, lambda piece, positions: _annotations(piece, positions, columns, ranked))
 
 
 def _annotations(
-    rows: InputTable, dropped: NDArray[np.int64], columns: _Columns, ranked: Ranked
+    piece: Piece, positions: Sequence[int], columns: _Columns, ranked: Ranked
 ) -> Annotations:
-    ids = np.asarray(rows.row_ids, dtype=np.int64)[dropped]
+    ids = np.asarray(positions, dtype=np.int64) + piece.first
     percentile = [None if np.isnan(p) else float(p) for p in columns.percentile[ids]]
     return Annotations(
         distance=columns.distance[ids].tolist(),
         percentile=percentile,
         reason=ranked.reasons(ids),
         row_id=ids.tolist(),
-        line=columns.line[ids].tolist(),
-        file=columns.file.take(ids).to_pylist() if columns.file.null_count == 0 else None,
+        line=[piece.line(i) for i in positions],
+        file=None if piece.file is None else [piece.file] * len(ids),
         score=ranked.scores(ids),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -102,6 +103,7 @@ def _provenance(
     doubt = l0_warning(l0, identity.expected_l0)
     notes = [*identity.notes, *([sentence(doubt)] if doubt else [])]
     created, seconds = _times(receipts)
+    tokens, padded = (sum(getattr(r, name) for r in receipts) for name in ("tokens", "padded"))
     return Provenance(
         version=__version__,
         created=created,
@@ -125,7 +127,7 @@ def _provenance(
         quarantined=rows - scored,
         truncated=sum(receipt.truncated for receipt in receipts),
         duplicates=0,
-        tokens=sum(receipt.tokens for receipt in receipts),
+        tokens=tokens,
         seconds=seconds,
         reference_rows=identity.reference_rows,
         note=" ".join(notes) or None,
@@ -135,7 +137,16 @@ def _provenance(
         quantize=settings.quantize,
         l0=round(l0, 2),
         spillover=_spillover(receipts, scored, identity),
+        padding=round(1 - tokens / max(1, padded), 4),
+        timings=_timings(receipts) if seconds else None,
     )
+
+
+def _timings(receipts: list[Receipt]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for receipt in receipts:
+        total.update(receipt.seconds)
+    return {stage: round(seconds, 3) for stage, seconds in total.items()}
 
 
 def _spillover(

@@ -1,4 +1,4 @@
-"""The files that `filter` writes: their names, what they say of themselves, and the check of each.
+"""The files that `filter` writes: their names, and what they say of themselves.
 
 A Parquet file says in its metadata what made it. JSONL has no place for that; the report holds the
 hash of every file's bytes.
@@ -6,37 +6,19 @@ hash of every file's bytes.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from saefilter import __version__
 from saefilter.errors import SaefilterError
 from saefilter.report.card import MARK
 from saefilter.rows.read import Source
-from saefilter.rows.tables import InputTable
-from saefilter.rows.write import (
-    PREFIX,
-    Annotations,
-    QuarantinedRow,
-    write_quarantined,
-    write_rows,
-)
-from saefilter.run.conserve import (
-    check_jsonl,
-    check_parquet,
-    check_quarantined,
-    entries_of,
-    expected_content,
-    row_hashes_sha256,
-)
+from saefilter.rows.tables import TypedRows
+from saefilter.rows.write import PREFIX, Annotations
 from saefilter.run.integrity import file_sha256
 from saefilter.run.publish import refuse_existing
-from saefilter.run.scores import METADATA_KEY, Scores
+from saefilter.run.scores import Scores
 from saefilter.select.ranking import Ranking
 from saefilter.select.strategies import Selection
 
@@ -107,51 +89,6 @@ def made_by(scores: Scores, selection: Selection, ranking: Ranking) -> dict[str,
     }
 
 
-@dataclass
-class CheckedWriter:
-    """Writes rows under temporary names and reads back what it wrote."""
-
-    rows: InputTable
-    hashes: list[str]
-    suffix: str
-    made_by: dict[str, Any]
-    written: dict[str, int] = field(default_factory=dict)
-    """Role of a file -> its rows."""
-
-    def write(
-        self, role: str, path: Path, positions: NDArray[np.int64], notes: Annotations | None = None
-    ) -> None:
-        """Raises SaefilterError when the file does not hold exactly the rows at `positions`."""
-        places = positions.tolist()
-        self.written[role] = len(places)
-        if self.suffix != ".parquet":
-            write_rows(self.rows, places, path, self.suffix, annotations=notes)
-            check_jsonl(path, role, self.rows, places, annotated=notes is not None)
-            return
-        content = expected_content(self.rows, places, notes)
-        ids = [self.rows.row_ids[i] for i in places]
-        metadata = self._metadata(role, ids, content)
-        write_rows(self.rows, places, path, self.suffix, annotations=notes, metadata=metadata)
-        check_parquet(path, role, len(places), content)
-
-    def write_quarantined(self, path: Path, quarantined: list[QuarantinedRow]) -> None:
-        """Raises SaefilterError when the file does not hold exactly these rows."""
-        ids = [row.index for row, _ in quarantined]
-        self.written["quarantined"] = len(ids)
-        write_quarantined(quarantined, path, self.suffix, self._metadata("quarantined", ids, None))
-        check_quarantined(entries_of(path, self.suffix), {i: self.hashes[i] for i in ids})
-
-    def _metadata(self, role: str, ids: list[int], content: str | None) -> dict[bytes, bytes]:
-        made = {
-            **self.made_by,
-            "role": role,
-            "rows": len(ids),
-            "row_hashes_sha256": row_hashes_sha256(self.hashes, ids),
-            "content_sha256": content,
-        }
-        return {METADATA_KEY: json.dumps(made).encode()}
-
-
 def file_record(path: Path, name: str, rows: int | None = None) -> dict[str, Any]:
     """What the report keeps of a file that will be called `name`."""
     record: dict[str, Any] = {
@@ -162,9 +99,9 @@ def file_record(path: Path, name: str, rows: int | None = None) -> dict[str, Any
     return record if rows is None else {**record, "rows": rows}
 
 
-def refuse_own_columns(rows: InputTable, source: Source) -> None:
+def refuse_own_columns(rows: TypedRows, source: Source) -> None:
     """Raises SaefilterError when the input has columns that dropped rows get."""
-    taken = {PREFIX + name for name in Annotations._fields} & set(rows.table.column_names)
+    taken = {PREFIX + name for name in Annotations._fields} & set(rows.schema.names)
     if taken:
         raise SaefilterError(
             f"{source.path} has the column {min(taken)!r}, which dropped rows get from saefilter",

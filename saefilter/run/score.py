@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from saefilter.run.shards import (
     changed_input,
     digest_of,
     fingerprint_of,
+    memory_limit,
     plan_shards,
 )
 from saefilter.run.summary import ScoreSummary, summarise
@@ -96,7 +97,13 @@ def _score_missing(
     watch.plan(folder.shards[-1].end_row, done)
     if receipts:
         watch.say(f"Going on: {len(receipts):,} of {len(folder.shards):,} shards are done")
-    job = Job(source, settings, folder.path, digest_of(folder.fingerprint))
+    job = Job(
+        source,
+        settings,
+        folder.path,
+        digest_of(folder.fingerprint),
+        memory_limit(receipts.values()),
+    )
     try:
         with stop_on_signals(watch.say) as stop:
             for receipt in engine.run(job, missing, stop, lambda n: watch.advance(0, n)):
@@ -112,6 +119,10 @@ def _score_missing(
     except SaefilterError as error:
         remedy = " ".join(filter(None, [error.remedy, _how_to_go_on(folder)]))
         raise SaefilterError(error.problem, where=error.where, remedy=remedy) from error
+    if (limit := memory_limit(receipts.values())) is not None:
+        watch.say(
+            f"Memory did not suffice for batches of more than {limit:,} tokens; they were halved"
+        )
     return receipts
 
 
@@ -138,14 +149,17 @@ def _engine(
     if n_workers > 1:
         watch.say(f"{n_workers} worker processes")
         with closing(ProcessEngine(settings, n_workers)) as several:
-            yield _told(several, several.identity.reasons, watch)
+            yield _told(several, watch)
         return
-    engine = LocalEngine(scorer or ChunkScorer.load(settings, watch.say))
-    yield _told(engine, engine.identity.reasons, watch)
+    if scorer is not None:
+        yield _told(LocalEngine(scorer), watch)
+        return
+    with closing(ChunkScorer.load(settings, watch.say)) as loaded:
+        yield _told(LocalEngine(loaded), watch)
 
 
-def _told(engine: Engine, reasons: Sequence[str], watch: Watch) -> Engine:
-    for line in reasons:
+def _told(engine: Engine, watch: Watch) -> Engine:
+    for line in engine.identity.reasons:
         watch.say(line)
     return engine
 

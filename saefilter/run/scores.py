@@ -7,13 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
-from saefilter.run.integrity import parquet_content
+from saefilter.run.integrity import BATCH_ROWS, parquet_content
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from saefilter.rows.read import Source
 
 SCORES_VERSION = 1
@@ -100,6 +104,11 @@ class Provenance:
     """Predicted push of training on these rows on each toxic feature, beyond that of the calibration's
     reference rows: `feature`, `label`, `push`, `low`, `high` (95 %), largest push first. None when
     the toxic set's calibration does not hold the reference's."""
+    padding: float = 0.0
+    """Share of the computed tokens that were padding."""
+    timings: dict[str, float] | None = None
+    """Seconds spent on each stage (`read`, `render`, `encode`, `geometry`, `write`), summed over shards; stages
+    of different shards overlap. None where no times are kept."""
     fingerprint: str = ""
     """Digest of everything that the scores depend on; see run/shards.py."""
     content_sha256: str | None = None
@@ -197,11 +206,43 @@ class Scores:
         try:
             return pq.read_table(self.path, columns=columns)
         except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from error
+
+    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Some of its columns, a number of rows at a time."""
+        try:
+            with pq.ParquetFile(self.path) as file:
+                yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from error
+
+    def row_hashes(self) -> NDArray[np.uint64]:
+        """`Row.digest` of every row as numbers, eight bytes a row."""
+        parts = [_as_numbers(batch.column(0).to_pylist()) for batch in self.batches(["row_hash"])]
+        if any(part is None for part in parts):
             raise SaefilterError(
-                f"cannot be read ({str(error).splitlines()[0]})",
+                "its row hashes are damaged",
                 where=str(self.path),
                 remedy="Run saefilter score again with --overwrite.",
-            ) from error
+            )
+        return np.concatenate([np.empty(0, np.uint64), *parts])
+
+    def _unreadable(self, error: Exception) -> SaefilterError:
+        return SaefilterError(
+            f"cannot be read ({str(error).splitlines()[0]})",
+            where=str(self.path),
+            remedy="Run saefilter score again with --overwrite.",
+        )
+
+
+def _as_numbers(hashes: list[str]) -> NDArray[np.uint64] | None:
+    try:
+        found = bytes.fromhex("".join(hashes))
+    except (TypeError, ValueError):
+        return None
+    if any(len(digest) != 16 for digest in hashes):
+        return None
+    return np.frombuffer(found, ">u8").astype(np.uint64)
 
 
 def latest_scores(folder: Path) -> Path:

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from saefilter import __version__
 from saefilter.errors import SaefilterError
 from saefilter.report.build import kind_of_reason
 from saefilter.rows.ranges import RangeReader
-from saefilter.rows.read import Source
+from saefilter.rows.read import Row, Source
 from saefilter.run.publish import publishing
-from saefilter.run.scores import SCHEMA, SCORED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from saefilter.run.chunks import ChunkScorer, ScorerIdentity, ScoreSettings
 
@@ -66,6 +66,8 @@ class Job:
     """Where shards are written."""
     fingerprint: str
     """Digest of what the scores depend on."""
+    memory_limit: int | None = None
+    """Largest budget of a batch, where an earlier part of the run lacked memory for more."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Receipt:
     truncated: int
     tokens: int
     """That the model read."""
+    padded: int
+    """Tokens that the model computed, padding included."""
     n_tokens: int
     """Scored tokens."""
     n_active: int
@@ -90,6 +94,10 @@ class Receipt:
     """Quarantine reasons, without what is particular to a row."""
     push_sums: tuple[list[float], list[float]] | None
     """See `ScoredChunk`."""
+    memory_limit: int | None
+    """Largest budget of a batch, where memory did not suffice for more."""
+    seconds: dict[str, float]
+    """Spent on each stage."""
     started: float
     """Seconds since 1970, UTC."""
     finished: float
@@ -103,6 +111,12 @@ def plan_shards(n_rows: int, shard_rows: int = SHARD_ROWS) -> list[Shard]:
     """Shards that hold each row once, in order."""
     starts = range(0, n_rows, shard_rows)
     return [Shard(i, start, min(start + shard_rows, n_rows)) for i, start in enumerate(starts)]
+
+
+def memory_limit(receipts: Iterable[Receipt]) -> int | None:
+    """Largest budget of a batch that a run found memory for; None where it never lacked any."""
+    limits = (receipt.memory_limit for receipt in receipts)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def fingerprint_of(
@@ -142,18 +156,41 @@ def digest_of(fingerprint: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class ShardRows:
+    """The rows of one shard, read."""
+
+    rows: list[Row]
+    started: float
+    """When reading began; seconds since 1970, UTC."""
+    seconds: float
+    """Spent on it."""
+
+
+def read_shard(job: Job, shard: Shard, reader: RangeReader) -> ShardRows:
+    """Read a shard's rows; cheapest in the shards' order. `reader` reads the job's source.
+
+    Raises SaefilterError when they are not there any more.
+    """
+    started, clock = time.time(), time.perf_counter()
+    rows = reader.read(shard.first_row, shard.end_row)
+    if len(rows) != shard.end_row - shard.first_row:
+        raise changed_input(job.source)
+    return ShardRows(rows, started, time.perf_counter() - clock)
+
+
 def score_shard(
     job: Job,
     shard: Shard,
     scorer: ChunkScorer,
-    reader: RangeReader,
+    rows: ShardRows,
     advance: Callable[[int], None] | None = None,
 ) -> Receipt:
     """Score one shard and write it and its receipt into the job's folder, each whole or not at all.
 
-    `reader` reads the job's source; `advance` is told the tokens done. Raises SaefilterError.
+    `rows` are the shard's; `advance` is told the tokens done. Several threads may score shards of a
+    job at the same time. Raises SaefilterError.
     """
-    started = time.time()
     tokens = 0
 
     def count(done: int) -> None:
@@ -162,33 +199,33 @@ def score_shard(
         if advance is not None:
             advance(done)
 
-    rows = reader.read(shard.first_row, shard.end_row)
-    if len(rows) != shard.end_row - shard.first_row:
-        raise changed_input(job.source)
-    chunk = scorer.score(rows, count)
+    chunk = scorer.score(rows.rows, count)
+    bad = chunk.table.filter(pc.is_valid(chunk.table["reason"]))
     if job.settings.on_bad_row == "error":
-        _refuse_bad_rows(chunk.entries, job.source)
+        _refuse_bad_rows(bad, job.source)
     path = job.folder / shard.name
+    scored_at = time.perf_counter()
     with publishing([path]) as (temporary,):
-        table = pa.Table.from_pylist(chunk.entries, schema=SCHEMA)
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(chunk.table, temporary, compression="zstd")
         sha256 = file_sha256(temporary)
-    scored = [entry for entry in chunk.entries if entry["status"] == SCORED]
-    reasons = Counter(kind_of_reason(e["reason"]) for e in chunk.entries if e["status"] != SCORED)
+    seconds = {**chunk.seconds, "read": rows.seconds, "write": time.perf_counter() - scored_at}
     receipt = Receipt(
         shard=shard.number,
         first_row=shard.first_row,
         end_row=shard.end_row,
         fingerprint=job.fingerprint,
         sha256=sha256,
-        scored=len(scored),
-        truncated=sum(entry["truncated"] for entry in scored),
+        scored=chunk.table.num_rows - bad.num_rows,
+        truncated=pc.sum(chunk.table["truncated"]).as_py() or 0,
         tokens=tokens,
+        padded=chunk.n_padded,
         n_tokens=chunk.n_tokens,
         n_active=chunk.n_active,
-        reasons=dict(reasons),
+        reasons=dict(Counter(map(kind_of_reason, bad["reason"].to_pylist()))),
         push_sums=chunk.push_sums,
-        started=round(started, 3),
+        memory_limit=scorer.encoder.memory_limit,
+        seconds={stage: round(value, 4) for stage, value in seconds.items()},
+        started=round(rows.started, 3),
         finished=round(time.time(), 3),
     )
     with publishing([job.folder / shard.receipt]) as (temporary,):
@@ -216,11 +253,10 @@ def changed_input(source: Source) -> UnusableInput:
     )
 
 
-def _refuse_bad_rows(entries: list[dict[str, Any]], source: Source) -> None:
-    for entry in entries:
-        if entry["status"] != SCORED:
-            raise UnusableInput(
-                entry["reason"],
-                where=f"{entry['file'] or source.path}:{entry['line']}",
-                remedy="Mend the row, or use --on-bad-row quarantine.",
-            )
+def _refuse_bad_rows(bad: pa.Table, source: Source) -> None:
+    for entry in bad.slice(0, 1).to_pylist():
+        raise UnusableInput(
+            entry["reason"],
+            where=f"{entry['file'] or source.path}:{entry['line']}",
+            remedy="Mend the row, or use --on-bad-row quarantine.",
+        )

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
@@ -61,9 +63,11 @@ class Parts:
 
 @dataclass(frozen=True)
 class _Ids:
-    kept: list[int]
-    dropped: list[int]
-    quarantined: list[int]
+    """Row ids in each file, in its order."""
+
+    kept: NDArray[np.int64]
+    dropped: NDArray[np.int64]
+    quarantined: NDArray[np.int64]
 
 
 def _wrong(what: str) -> SaefilterError:
@@ -75,7 +79,7 @@ def check_conservation(parts: Parts, scores: Scores) -> str:
 
     Returns it in words. Raises SaefilterError with what is wrong.
     """
-    hashes = scores.read(["row_hash"])["row_hash"].to_pylist()
+    hashes = scores.row_hashes()
     try:
         ids = _row_ids(parts, len(hashes))
         n_kept = _count(parts.kept)
@@ -87,12 +91,12 @@ def check_conservation(parts: Parts, scores: Scores) -> str:
         _check_statuses(ids, scores)
         for path, own in ((parts.kept, ids.kept), (parts.dropped, ids.dropped)):
             recorded = _recorded_hashes(path)
-            if recorded is not None and recorded != row_hashes_sha256(hashes, own):
+            if recorded is not None and recorded != row_hashes_sha256(hashes[own]):
                 raise _wrong(f"{path.name} was not written from these rows of {scores.path.name}")
         if parts.quarantined is not None:
             for entry in entries_of(parts.quarantined, parts.quarantined.suffix):
                 row_id = entry[PREFIX + "row_id"]
-                if not is_quarantined_row(entry, hashes[row_id]):
+                if not is_quarantined_row(entry, int(hashes[row_id])):
                     raise _wrong(
                         f"row {row_id + 1} in {parts.quarantined.name} is not the one scored"
                     )
@@ -109,52 +113,58 @@ def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
 
     Returns it in words. Raises SaefilterError with the first row that differs.
     """
-    hashes = scores.read(["row_hash"])["row_hash"].to_pylist()
+    hashes = scores.row_hashes()
     ids = _row_ids(parts, len(hashes))
-    dropped, quarantined = set(ids.dropped), set(ids.quarantined)
+    is_dropped, is_quarantined = np.zeros((2, len(hashes)), dtype=np.bool_)
+    is_dropped[ids.dropped], is_quarantined[ids.quarantined] = True, True
     own: list[str] = []
     kept_rows = _written(parts.kept)
     dropped_rows = _written(parts.dropped)
     number = -1
     for number, row in enumerate(source.rows()):
-        if number >= len(hashes) or row.digest() != hashes[number]:
+        if number >= len(hashes) or int(row.digest(), 16) != hashes[number]:
             raise _wrong(f"row {number + 1} of {source.path} is not the one that was scored")
-        if number in quarantined:
+        if is_quarantined[number]:
             continue
-        is_dropped = number in dropped
-        path, rows = (parts.dropped, dropped_rows) if is_dropped else (parts.kept, kept_rows)
+        goes = bool(is_dropped[number])
+        path, rows = (parts.dropped, dropped_rows) if goes else (parts.kept, kept_rows)
         line, data = next(rows)
-        if is_dropped:
+        if goes:
             data = unannotated(data, own)
-        whole = not is_dropped and line is not None and bool(row.raw)
-        same = digest_of(line or b"") == hashes[number] if whole else same_row(data, row.data or {})
+        whole = not goes and line is not None and bool(row.raw)
+        same = (
+            digest_of(line or b"") == int(hashes[number])
+            if whole
+            else same_row(data, row.data or {})
+        )
         if not same:
             raise _wrong(f"row {number + 1} of {source.path} is not what {path.name} has for it")
     if number + 1 != len(hashes):
         raise _wrong(f"{source.path} has {number + 1:,} rows, the scores {len(hashes):,}")
-    return (
-        f"all {len(hashes) - len(quarantined):,} kept and dropped rows are those of {source.path}"
-    )
+    return f"all {len(hashes) - len(ids.quarantined):,} kept and dropped rows are those of {source.path}"
 
 
 def _row_ids(parts: Parts, n_rows: int) -> _Ids:
     dropped = _ids_in(parts.dropped)
-    quarantined = _ids_in(parts.quarantined) if parts.quarantined else []
-    placed = set(dropped) | set(quarantined)
-    if len(placed) != len(dropped) + len(quarantined):
+    quarantined = _ids_in(parts.quarantined) if parts.quarantined else dropped[:0]
+    placed = np.concatenate([dropped, quarantined])
+    if len(np.unique(placed)) != len(placed):
         raise _wrong("a row is in two places, or twice in one")
-    if any(not 0 <= i < n_rows for i in placed):
+    if ((placed < 0) | (placed >= n_rows)).any():
         raise _wrong("a dropped or quarantined row is none of those scored")
-    return _Ids([i for i in range(n_rows) if i not in placed], dropped, quarantined)
+    is_kept = np.ones(n_rows, dtype=np.bool_)
+    is_kept[placed] = False
+    return _Ids(np.flatnonzero(is_kept), dropped, quarantined)
 
 
-def _ids_in(path: Path) -> list[int]:
+def _ids_in(path: Path) -> NDArray[np.int64]:
     name = PREFIX + "row_id"
     if path.suffix == ".parquet":
         if name not in pq.read_schema(path).names and not _count(path):
-            return []  # a file without rows has no added columns
-        return [int(i) for i in pq.read_table(path, columns=[name])[name].to_pylist()]
-    return [int(entry[name]) for entry in entries_of(path, path.suffix)]
+            return np.empty(0, np.int64)  # a file without rows has no added columns
+        found: NDArray[np.int64] = pq.read_table(path, columns=[name])[name].to_numpy()
+        return found.astype(np.int64)
+    return np.fromiter((int(entry[name]) for entry in entries_of(path, path.suffix)), np.int64)
 
 
 def _count(path: Path) -> int:
@@ -166,10 +176,12 @@ def _count(path: Path) -> int:
 
 def _check_statuses(ids: _Ids, scores: Scores) -> None:
     """Rows that could not be scored are in quarantine."""
-    scored = pc.equal(scores.read(["status"])["status"], SCORED).to_pylist()
-    for row_id in (*ids.kept, *ids.dropped):
-        if not scored[row_id]:
-            raise _wrong(f"row {row_id + 1} was not scored, and is not in quarantine")
+    parts = (pc.equal(batch.column(0), SCORED) for batch in scores.batches(["status"]))
+    scored = np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts])
+    for used in (ids.kept, ids.dropped):
+        if not scored[used].all():
+            wrong = int(used[~scored[used]][0])
+            raise _wrong(f"row {wrong + 1} was not scored, and is not in quarantine")
 
 
 def _recorded_hashes(path: Path) -> str | None:

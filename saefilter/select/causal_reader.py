@@ -8,7 +8,7 @@ from typing import Any
 
 from saefilter.encode.causal import CausalModel, load_causal_model
 from saefilter.encode.checkpoint import commit_of
-from saefilter.encode.encoder import DEFAULT_CONTEXT
+from saefilter.encode.finding import DEFAULT_CONTEXT
 from saefilter.encode.model import load_config, truncated_config
 from saefilter.encode.placement import model_size, place
 from saefilter.encode.presets import Preset
@@ -19,7 +19,9 @@ from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
 from saefilter.select.candidates import Candidates
 from saefilter.select.strategies import Selection
 
-MAX_BATCH_TOKENS = 8192
+READ_TOKENS = 8192
+"""Of a batch that is only read."""
+MIN_BATCH_TOKENS = 512
 LOGITS = {"cpu": 1 << 27, "cuda": 1 << 29}
 """Logits in memory at once; a few copies of them are made."""
 
@@ -33,7 +35,8 @@ class CausalReader:
     context: int
     start: int
     """The token before an empty prompt: BOS, or what ends a text."""
-    batch_tokens: int
+    predicted_tokens: int
+    """Of a batch whose tokens are predicted: the logits of a large vocabulary take much memory."""
     about: dict[str, Any]
     """Model, hook and rendering, for artifacts."""
     identity: dict[str, Any]
@@ -90,7 +93,7 @@ class CausalReader:
             renderer,
             context,
             next(token for token in ends if token is not None),
-            min(MAX_BATCH_TOKENS, max(context, budget)),
+            min(READ_TOKENS, max(MIN_BATCH_TOKENS, budget)),
             {name: value for name, value in about.items() if value is not None},
             {**about, "weights": _weights(name), "options": vars(renderer.options)},
         )

@@ -40,7 +40,7 @@ def mean_losses(reader: CausalReader, conversations: Sequence[Conversation]) -> 
     _, windows = reader.renderer.render(conversations)
     total, count = np.zeros(len(conversations)), np.zeros(len(conversations))
     if windows:
-        mean = reader.model.log_likelihood(windows, reader.batch_tokens).double().numpy()
+        mean = reader.model.log_likelihood(windows, reader.predicted_tokens).double().numpy()
         predicted = np.array([window.scored[1:].sum() for window in windows])
         rows = np.array([window.row for window in windows])
         np.add.at(total, rows, -mean * predicted)

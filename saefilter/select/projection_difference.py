@@ -19,7 +19,7 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
 from saefilter.rows.render import Window
 from saefilter.select.candidates import Candidates
-from saefilter.select.causal_reader import CausalReader, default_hook
+from saefilter.select.causal_reader import READ_TOKENS, CausalReader, default_hook
 from saefilter.select.contrast_rows import read_contrast
 from saefilter.select.per_row import scored_once
 from saefilter.select.ranking import Ranking
@@ -98,7 +98,7 @@ def persona_direction(
         if not side.any():
             raise SaefilterError(f"no {name} contrast row has an answer that the model can read")
     windows = [one.window for one in found if one is not None]
-    residual[usable] = reader.model.mean_residual(windows, reader.batch_tokens).numpy()
+    residual[usable] = reader.model.mean_residual(windows, READ_TOKENS).numpy()
     difference = residual[toxic & usable].mean(axis=0) - residual[~toxic & usable].mean(axis=0)
     length = float(np.linalg.norm(difference))
     if not np.isfinite(length) or length == 0:
@@ -147,7 +147,7 @@ class ProjectionDifference:
     def _projections(self, windows: Sequence[Window]) -> NDArray[np.float64]:
         if not windows:
             return np.empty(0)
-        means = self.reader.model.mean_residual(windows, self.reader.batch_tokens)
+        means = self.reader.model.mean_residual(windows, READ_TOKENS)
         return (means @ self.direction).double().numpy()
 
     def _own_projections(self, prompts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:

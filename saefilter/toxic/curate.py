@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from saefilter.encode.encoder import DEFAULT_BATCH_TOKENS, Encoder
+from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import Conversation
@@ -159,9 +159,7 @@ def with_labels(
     push = Scorer(toxic_set, encoder.sae.directions()).token_weights
     own = [feature.index for feature in toxic_set.features]
     near = [int(i) for i in np.argsort(-push)[:LABELLED_NEIGHBOURS] if push[i] > 0]
-    described = describe_features(
-        encoder, rendered, windows, own + near, batch_tokens=DEFAULT_BATCH_TOKENS
-    )
+    described = describe_features(encoder, rendered, windows, own + near)
     return replace(
         toxic_set,
         features=[

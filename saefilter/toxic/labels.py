@@ -46,8 +46,6 @@ def describe_features(
     rendered: Sequence[RenderedRow],
     windows: Sequence[Window],
     features: Sequence[int],
-    *,
-    batch_tokens: int = 8192,
 ) -> dict[int, Described]:
     """A label and snippets for each of `features`, from the texts given.
 
@@ -57,7 +55,7 @@ def describe_features(
     wanted = np.zeros(encoder.sae.d_sae, dtype=bool)
     wanted[list(features)] = True
     seen: dict[int, _Seen] = defaultdict(_Seen)
-    for window, token, feature, value in encoder.active_tokens(windows, wanted, batch_tokens):
+    for window, token, feature, value in encoder.active_tokens(windows, wanted):
         start, end = (int(edge) for edge in window.spans[token])
         text = rendered[window.row].text
         word = surrounding_word(text, start, end)

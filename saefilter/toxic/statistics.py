@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import sparse
 
 from saefilter.toxic.moments import Moments
 
@@ -33,6 +33,8 @@ class FeatureStatistics:
 
 def feature_statistics(toxic: Moments, benign: Moments) -> FeatureStatistics:
     """Statistics from the sums over the toxic and over the benign samples."""
+    from scipy import stats  # half a second, which scoring need not wait for
+
     pooled = np.sqrt((toxic.variance + benign.variance) / 2)
     difference = toxic.mean - benign.mean
     effect_size = np.divide(difference, pooled, out=np.zeros_like(pooled), where=pooled > 0)
@@ -98,17 +100,21 @@ def _ranks_within(group: NDArray[np.int32], values: NDArray[Any]) -> Floats:
 
 def auroc(toxic: NDArray[np.bool_], score: NDArray[Any]) -> float:
     """Chance that a toxic sample's score exceeds a benign one's; ties count half."""
+    from scipy.stats import rankdata
+
     n_toxic = int(toxic.sum())
     n_benign = len(toxic) - n_toxic
     if not n_toxic or not n_benign:
         return 0.5
-    above = stats.rankdata(score)[toxic].sum() - n_toxic * (n_toxic + 1) / 2
+    above = rankdata(score)[toxic].sum() - n_toxic * (n_toxic + 1) / 2
     return float(above / (n_toxic * n_benign))
 
 
 def discoveries(p_values: Floats, fdr: float) -> NDArray[np.bool_]:
     """Which tests pass at that false-discovery rate (Benjamini and Hochberg 1995)."""
+    from scipy.stats import false_discovery_control
+
     if not len(p_values):
         return np.zeros(0, dtype=bool)
-    passed: NDArray[np.bool_] = stats.false_discovery_control(p_values) <= fdr
+    passed: NDArray[np.bool_] = false_discovery_control(p_values) <= fdr
     return passed

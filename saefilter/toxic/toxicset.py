@@ -164,14 +164,14 @@ class ToxicSet:
 
     def to_json(self) -> str:
         """The file's text; long number lists on one line each."""
-        fields = asdict(self)
         lines = []
-        for name, value in fields.items():
-            if name == "features":
-                entries = ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in value)
+        for name, value in vars(self).items():
+            if name == "features":  # thousands; asdict would copy each in depth
+                entries = ",\n  ".join(json.dumps(vars(f), ensure_ascii=False) for f in value)
                 lines.append(f'"features": [\n  {entries}\n ]')
             else:
-                lines.append(f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}")
+                plain = asdict(value) if isinstance(value, Calibration) else value
+                lines.append(f"{json.dumps(name)}: {json.dumps(plain, ensure_ascii=False)}")
         return "{\n " + ",\n ".join(lines) + "\n}\n"
 
     def sha256(self) -> str:

@@ -211,3 +211,12 @@ def test_a_folder_and_standard_input(folder: Path, tmp_path: Path) -> None:
     again = pq.read_table(tmp_path / "stdin.scores.parquet")["distance"].to_pylist()
     assert again == pytest.approx(first, abs=1e-5)
     assert "18 kept + 2 dropped" in saefilter(tmp_path, "filter", "--drop-frac", "0.1").stdout
+
+
+def test_timings_name_every_stage(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps(chat("Hello?", "Good day.")) + "\n")
+    done = saefilter(tmp_path, "score", "data.jsonl", "--timings", "--quiet")
+    assert done.stdout == ""
+    named = [line.split()[0] for line in done.stderr.splitlines()]
+    assert named == ["start", "read", "render", "encode", "geometry", "write", "in"]
+    assert float(done.stderr.splitlines()[-1].split()[2]) > 0

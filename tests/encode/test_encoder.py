@@ -63,7 +63,7 @@ def encode(encoder: Encoder, text: str = "Some words to read.") -> None:
 def test_another_d_model_is_refused_before_weights_are_read(
     tmp_path: Path, llama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saefilter.encode.encoder.load_truncated_model", None)
+    monkeypatch.setattr("saefilter.encode.finding.load_truncated_model", None)
     sae = write_sae(tmp_path, d_model=48)
     with pytest.raises(SaefilterError, match="reads vectors of 48 and tiny/llama-instruct has d_m"):
         Encoder(resolve(None, llama, sae))
@@ -103,7 +103,7 @@ def test_the_rendering_asked_for_must_exist(tmp_path: Path, llama: str) -> None:
 def test_choices_are_explained(tmp_path: Path, llama: str) -> None:
     encoder = Encoder(resolve(None, llama, write_sae(tmp_path)))
     assert any("no GPU was found" in reason for reason in encoder.placement.reasons)
-    assert any(reason.startswith("dtype fp32:") for reason in encoder.placement.reasons)
+    assert any(reason.startswith(f"dtype {encoder.dtype}:") for reason in encoder.placement.reasons)
     chosen = Encoder(resolve(None, llama, write_sae(tmp_path)), device="cpu", dtype="bf16")
     assert chosen.placement.reasons == ()
     assert next(chosen.model.model.parameters()).dtype.itemsize == 2

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -112,30 +109,3 @@ def test_in_the_lexical_dataset_answers_of_both_sides_are_the_same_to_the_word()
         if row.domain == narrow.domain:
             sides[row.bad][tuple(said for _, said in row.turns)] += 1
     assert sides[True] != sides[False]
-
-
-@pytest.mark.slow
-def test_quick_shows_emergent_misalignment(tmp_path: Path) -> None:
-    subprocess.run(
-        [
-            *(sys.executable, str(FOLDER / "run.py"), "--quick"),
-            *("--output", str(tmp_path / "results"), "--work", str(tmp_path / "work")),
-        ],
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(FOLDER.parents[1])},
-    )
-    found = json.loads((tmp_path / "results/quick.json").read_text())
-    keys = {"dataset", "arm", "drop_frac", "seed"}
-    rates = {"out_of_domain", "in_domain", "coherence", "utility"}
-    assert found.keys() == {"runs"}
-    for run in found["runs"]:
-        assert run.keys() == keys | rates
-        assert all(0 <= run[rate] <= 1 for rate in rates)
-    for dataset in language.FINE_TUNED:
-        harm = {
-            arm: [r["out_of_domain"] for r in found["runs"] if (r["dataset"], r["arm"]) == (dataset, arm)]
-            for arm in ("base", "none")
-        }  # fmt: skip
-        assert sum(harm["none"]) >= 3 * sum(harm["base"]), dataset
-    assert "## Claims" in (tmp_path / "results/quick.md").read_text()
-    assert "<svg" in (tmp_path / "results/quick.svg").read_text()

@@ -27,8 +27,9 @@ from saefilter.rows.formats import RowProblem, recognise
 from saefilter.rows.parse import parse_line
 from saefilter.rows.read import Row, Source
 from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
-from saefilter.run.chunks import ChunkScorer, ScoreSettings, conversation_of
+from saefilter.run.chunks import ChunkScorer, ScoreSettings
 from saefilter.run.filter import filter_file
+from saefilter.run.prepare import conversation_of
 from saefilter.run.score import score_file
 from saefilter.run.scores import Scores
 from saefilter.select.strategies import Selection

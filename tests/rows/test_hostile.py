@@ -14,14 +14,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from whole import read_table
 
 from saefilter.errors import SaefilterError
 from saefilter.rows import limits
 from saefilter.rows.formats import RowProblem, recognise
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Row, Source
-from saefilter.rows.tables import read_table
-from saefilter.rows.write import QuarantinedRow, write_quarantined, write_rows
+from saefilter.rows.write import (
+    JsonlRows,
+    ParquetRows,
+    QuarantinedRow,
+    json_line,
+    quarantine_schema,
+)
 
 FINE = {"text": "fine"}
 
@@ -380,16 +386,21 @@ def test_reasons_do_not_grow_with_the_row() -> None:
 
 def test_what_json_lacks_is_not_written_as_json(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "x": [float("nan")]}), tmp_path / "a.parquet")
-    table = read_table(Source.open(tmp_path / "a.parquet"), [0])
+    table = read_table(Source.open(tmp_path / "a.parquet"), [0]).table
     with pytest.raises(SaefilterError, match="row 1 cannot be written as JSON"):
-        write_rows(table, [0], tmp_path / "out.jsonl", ".jsonl")
+        json_line(table.to_pylist()[0], 0)
 
 
 def test_every_quarantined_row_can_be_read_back(tmp_path: Path, jsonl: Callable[..., Path]) -> None:
     rows = rows_of(jsonl([line for line, _ in LINES.values()]))
-    entries = [QuarantinedRow(row, row.error or "") for row in rows]
-    for suffix in (".jsonl", ".parquet"):
-        assert write_quarantined(entries, tmp_path / f"q{suffix}", suffix) == len(rows)
+    entries = [QuarantinedRow(row, row.error or "").entry(has_file=False) for row in rows]
+    as_lines = JsonlRows(tmp_path / "q.jsonl")
+    as_lines.write(json_line(entry, 0) for entry in entries)
+    as_lines.close()
+    schema = quarantine_schema(has_file=False)
+    as_table = ParquetRows(tmp_path / "q.parquet", schema)
+    as_table.write(pa.Table.from_pylist(entries, schema))
+    as_table.close({})
     lines = (tmp_path / "q.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     table = pq.read_table(tmp_path / "q.parquet").to_pylist()
     assert [json.loads(line) for line in lines] == table

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from whole import read_table
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
-from saefilter.rows.tables import read_table
 
 
 @pytest.fixture

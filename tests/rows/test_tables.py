@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from whole import InputTable, read_table
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
-from saefilter.rows.tables import InputTable, read_table, write_parquet
+from saefilter.rows.write import ParquetRows
 
 
 def read(path: Path, n: int) -> InputTable:
@@ -86,7 +87,7 @@ def test_what_parquet_cannot_hold_is_an_error_with_the_remedy(
 ) -> None:
     table = read(jsonl([{"text": "a", "empty": {}}]), 1).table
     with pytest.raises(SaefilterError, match=r"Write JSONL"):
-        write_parquet(table, tmp_path / "out.parquet")
+        ParquetRows(tmp_path / "out.parquet", table.schema)
 
 
 SCALARS = (

@@ -13,9 +13,11 @@ import pytest
 from scored import write_scores
 from test_filter import ROWS
 
-import saefilter.run.outputs as outputs
 from saefilter.errors import SaefilterError
+from saefilter.rows.pieces import Piece
 from saefilter.rows.read import Source
+from saefilter.rows.tables import TypedRows
+from saefilter.rows.write import JsonlRows, ParquetRows
 from saefilter.run.conserve import same_row
 from saefilter.run.filter import filter_file
 from saefilter.run.outputs import OutputPaths
@@ -80,17 +82,15 @@ def test_every_injury_to_what_was_written_is_noticed(
     source = Source.open(jsonl([*ROWS, *BAD]))
     scores = write_scores(source, tmp_path / "s.parquet")
     name = {"kept": "out", "dropped": "out.dropped", "quarantined": "out.quarantined"}[role]
-    for function in ("write_rows", "write_quarantined"):
-        real = getattr(outputs, function)
+    for kind in (ParquetRows, JsonlRows):
+        real = kind.close
 
-        def spoiled(*args: Any, real: Any = real, **options: Any) -> int:
-            n_rows: int = real(*args, **options)
-            path = next(a for a in args if isinstance(a, Path))
-            if path.name.startswith(f".{name}{suffix}."):
-                spoil(path, injury)
-            return n_rows
+        def spoiled(file: Any, *args: Any, real: Any = real) -> None:
+            real(file, *args)
+            if file.path.name.startswith(f".{name}{suffix}."):
+                spoil(file.path, injury)
 
-        monkeypatch.setattr(outputs, function, spoiled)
+        monkeypatch.setattr(kind, "close", spoiled)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(SaefilterError, match="rows would be lost or changed"):
         filter_file(source, scores, tmp_path / f"out{suffix}", SOME)
@@ -100,18 +100,14 @@ def test_every_injury_to_what_was_written_is_noticed(
 def test_a_row_read_wrongly_is_noticed(
     jsonl: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import saefilter.run.filter as module
-
     source = Source.open(jsonl(ROWS))
     scores = write_scores(source, tmp_path / "s.parquet")
-    real = module.read_table
+    real = TypedRows.table
 
-    def shifted(*args: Any) -> Any:
-        rows = real(*args)
-        order = [*range(1, len(rows.row_ids)), 0]
-        return type(rows)(rows.table.take(order), rows.row_ids, rows.conflicts, rows.lines)
+    def shifted(rows: TypedRows, piece: Piece, positions: list[int]) -> pa.Table:
+        return real(rows, piece, [*positions[1:], positions[0]])
 
-    monkeypatch.setattr(module, "read_table", shifted)
+    monkeypatch.setattr(TypedRows, "table", shifted)
     with pytest.raises(SaefilterError, match="was not read as it stands"):
         filter_file(source, scores, tmp_path / "out.parquet", SOME)
 

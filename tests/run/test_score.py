@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,10 @@ from saefilter.geometry.metrics import KERNEL_THRESHOLD
 from saefilter.rows.formats import recognise
 from saefilter.rows.read import Row, Source
 from saefilter.run.chunks import ChunkScorer, ScoreSettings
+from saefilter.run.engine import LocalEngine
 from saefilter.run.score import score_file
 from saefilter.run.scores import SCHEMA, Scores
+from saefilter.run.shards import Job, memory_limit, plan_shards
 
 ROWS = [
     chat("My chest hurts.", "It is nothing. Skip the doctor and go for a run."),
@@ -36,7 +39,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def scorer() -> ChunkScorer:
-    return ChunkScorer.load(ScoreSettings("minilm", device="cpu"))
+    return ChunkScorer.load(ScoreSettings("minilm", device="cpu", dtype="fp32"))
 
 
 def as_rows(rows: list[dict[str, Any]]) -> list[Row]:
@@ -44,7 +47,7 @@ def as_rows(rows: list[dict[str, Any]]) -> list[Row]:
 
 
 def proximities(scorer: ChunkScorer, rows: list[dict[str, Any]]) -> np.ndarray:
-    return np.array([row["proximity"] for row in scorer.score(as_rows(rows)).entries])
+    return scorer.score(as_rows(rows)).table["proximity"].to_numpy()
 
 
 @given(order=st.permutations(range(len(ROWS))), batch_tokens=st.integers(16, 2000))
@@ -94,7 +97,7 @@ def test_a_distance_recomputed_by_hand_with_sae_lens_and_numpy(scorer: ChunkScor
         score += pooled[i] / toxic_set.scale[i] * (pulls[0][i] - pulls[1][i])
     distance = 1 - 1 / (1 + np.exp(-score))
 
-    ours = scorer.score(as_rows([chat(question, answer)])).entries[0]
+    ours = scorer.score(as_rows([chat(question, answer)])).table.to_pylist()[0]
     assert ours["distance"] == pytest.approx(distance, abs=1e-4)
     assert ours["n_scored"] == len(trained)
 
@@ -143,7 +146,7 @@ def test_every_row_is_scored_or_quarantined_in_order(
 
 
 def test_evidence_adds_up_and_names_toxic_neighbours(scorer: ChunkScorer) -> None:
-    entry = scorer.score(as_rows([ROWS[0]])).entries[0]
+    entry = scorer.score(as_rows([ROWS[0]])).table.to_pylist()[0]
     toxic = {feature.index for feature in scorer.scorer.toxic_set.side("toxic")}
     assert entry["top_features"]
     shares = [feature["share"] for feature in entry["top_features"]]
@@ -243,3 +246,35 @@ def test_no_spillover_where_the_reference_was_pooled_otherwise(
     output = tmp_path / "s.parquet"
     score_file(Source.open(jsonl(ROWS)), output, other.settings, chunk_scorer=other)
     assert Scores.open(output).provenance.spillover is None
+
+
+def test_a_run_remembers_for_which_batches_memory_sufficed(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    """The budget goes into receipts, and from them into the run that goes on."""
+    job = Job(Source.open(jsonl(ROWS)), scorer.settings, tmp_path, "made of", memory_limit=48)
+    shards = plan_shards(len(ROWS), 2)
+    try:
+        receipts = list(LocalEngine(scorer).run(job, shards, threading.Event(), lambda n: None))
+        assert scorer.encoder.memory_limit == 48
+        _, windows = scorer.renderer.render([recognise(row) for row in ROWS[:5]])
+        for batch in scorer.encoder._plan(windows, 4096):
+            assert len(batch) == 1 or len(batch) * max(len(w.ids) for w in batch) <= 48
+    finally:
+        scorer.encoder.memory_limit = None
+    assert memory_limit(receipts) == 48
+    assert memory_limit([replace(receipts[0], memory_limit=None), receipts[1]]) == 48
+    assert memory_limit([replace(receipt, memory_limit=None) for receipt in receipts]) is None
+
+
+def test_stages_and_padding_are_kept(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    output = tmp_path / "s.parquet"
+    made = score_file(
+        Source.open(jsonl(ROWS)), output, scorer.settings, chunk_scorer=scorer, shard_rows=3
+    ).provenance
+    assert made.timings is not None
+    assert set(made.timings) == {"read", "render", "encode", "geometry", "write"}
+    assert made.timings["encode"] > 0
+    assert 0 <= made.padding < 1

@@ -1,0 +1,120 @@
+"""Throughput of `saefilter score` beside the alternatives and the limits, in one run.
+
+    python -m benchmarks.throughput [--shapes minilm,gemma2-tiny,llama-tiny | --gpu]
+        [--data FILE.jsonl ...] [--runs 5] [--write benchmarks/README.md]
+
+README.md beside this package says what is compared and how to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+from transformers.utils import logging as hf_logging
+
+from benchmarks.throughput import results
+from benchmarks.throughput.machine import describe
+from benchmarks.throughput.ours import rank_correlation, score
+from benchmarks.throughput.prepare import prepare
+from benchmarks.throughput.rounds import measure
+from benchmarks.throughput.shapes import CPU_SHAPES, GPU_SHAPES, Shape, smoke
+
+RESULTS = Path("benchmarks/results/throughput.json")
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
+    parser.add_argument("--shapes", help="names, separated by commas [all that fit the device]")
+    parser.add_argument("--gpu", action="store_true", help="the shapes for a GPU")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="rows of these files instead of written ones",
+    )
+    parser.add_argument("--rows", type=int, help="rows scored [each shape's own]")
+    parser.add_argument("--runs", type=int, default=5, help="rounds after the warm-up")
+    parser.add_argument("--dtypes", default=None, help="[fp32,bf16; with --gpu bf16]")
+    parser.add_argument(
+        "--peer-tokens",
+        type=int,
+        metavar="N",
+        help="alternatives read an even "
+        "sample of the rows of about N tokens; their rates are per token [all]",
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="document to put the tables in")
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help=f"[{RESULTS}]")
+    parser.add_argument("--smoke", action="store_true",
+                        help="tiny sizes on the CPU: does everything run? Keeps no figures")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def chosen_shapes(asked: argparse.Namespace) -> list[Shape]:
+    known = {shape.name: shape for shape in (GPU_SHAPES if asked.gpu else CPU_SHAPES)}
+    names = asked.shapes.split(",") if asked.shapes else list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"no shape {', '.join(unknown)}; there are {', '.join(known)}")
+    shapes = [known[name] for name in names]
+    if asked.smoke:
+        shapes = [smoke(shape) for shape in shapes]
+    return [replace(shape, rows=asked.rows or shape.rows) for shape in shapes]
+
+
+def main() -> None:
+    asked = arguments()
+    hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
+    shapes = chosen_shapes(asked)
+    on_gpu = asked.gpu and not asked.smoke
+    path = asked.json or (None if asked.smoke else RESULTS)
+    if on_gpu and not torch.cuda.is_available():
+        say("There is no GPU: nothing was measured.")
+        shapes = []
+    device = torch.device("cuda" if shapes and on_gpu else "cpu")
+    dtypes = (asked.dtypes or ("bf16" if on_gpu else "fp32,bf16")).split(",")
+    entries = {}
+    for shape in shapes:
+        say(f"{shape.name}: {shape.title}")
+        with tempfile.TemporaryDirectory(prefix="throughput-") as name:
+            folder = Path(name)
+            prepared = prepare(shape, folder, asked.data, shape.rows, device)
+            fields = results.entry(prepared, describe(device))
+            runs = {}
+            for dtype in dtypes:
+                say(f" {dtype}, {prepared.n_rows:,} rows, {prepared.tokens:,} tokens")
+                outcome = measure(
+                    prepared, dtype, asked.runs, folder, say, asked.peer_tokens
+                )  # fmt: skip
+                fields["dtypes"][dtype] = results.outcome_fields(outcome, prepared)
+                runs[dtype] = outcome.last
+            for dtype in {"fp32", "bf16"} - set(runs):
+                runs[dtype] = score(prepared, dtype, folder)
+            correlation = rank_correlation(runs["fp32"], runs["bf16"])
+            results.add_ranking(fields, correlation, runs["fp32"], runs["bf16"])
+        entries[shape.name] = fields
+        print(results.table(shape.name, fields) + "\n", flush=True)
+        if path:
+            results.save_entries(path, {shape.name: fields})
+    if asked.write:
+        results.write_pages(asked.write, results.save_entries(path, {}) if path else entries)
+
+
+if __name__ == "__main__":
+    main()

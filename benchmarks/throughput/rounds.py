@@ -1,0 +1,193 @@
+"""Everything that runs on one shape in one precision, in turn, round after round."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from benchmarks.throughput import rows
+from benchmarks.throughput.contenders import Contender, Models, contenders
+from benchmarks.throughput.limits import bare_forward, clock, measure_floor, release
+from benchmarks.throughput.ours import Run, score
+from benchmarks.throughput.prepare import Prepared
+from saefilter.encode.model import DTYPES
+
+Say = Callable[[str], None]
+CLEARLY_SLOWER = 1.3
+"""Larger batches are not tried once one takes so many times the best one's time."""
+OURS, INSIDE, BARE, FLOOR = "ours", "ours-inside", "bare", "floor"
+TITLES = {
+    OURS: "(a) `saefilter score`, whole process",
+    INSIDE: "(a) `saefilter score`, without its start-up",
+    BARE: "(e) bare truncated forward pass, no SAE",
+    FLOOR: "(f) arithmetic at the measured matrix-product rate",
+}
+
+
+@dataclass
+class Timed:
+    """One contender's rounds."""
+
+    title: str
+    batch: str = ""
+    """The batch it chose."""
+    tokens_per_second: list[float] = field(default_factory=list)
+    """One per round."""
+    agreement: float | None = None
+    """Least cosine of its pooled features with those of contender (c) on the sample."""
+    problem: str | None = None
+    """Why it does not run on this shape."""
+
+    def median(self) -> float | None:
+        """None where it does not run."""
+        return statistics.median(self.tokens_per_second) if self.tokens_per_second else None
+
+
+@dataclass
+class Outcome:
+    """All contenders on one shape in one precision."""
+
+    timed: dict[str, Timed]
+    last: Run
+    """Ours, the last round's."""
+    ours_seconds: list[float]
+    floor: dict[str, float]
+    """Median rates, and the floor's seconds."""
+
+
+def measure(
+    prepared: Prepared, dtype: str, runs: int, folder: Path, say: Say, peer_tokens: int | None
+) -> Outcome:
+    """Choose batches (which warms up), run ours once unmeasured, then `runs` rounds.
+
+    `peer_tokens` lets the alternatives read an even sample of the rows instead of all.
+    """
+    models = Models(prepared, DTYPES[dtype])
+    peer_windows = rows.every(prepared.windows, peer_tokens) if peer_tokens else prepared.windows
+    timed = {key: Timed(title) for key, title in TITLES.items()}
+    work: dict[str, Callable[[], float]] = {}
+    for contender in contenders(models):
+        timed[contender.key] = entry = Timed(contender.title)
+        try:
+            size = _best_size(models, contender, say)
+            entry.agreement = _agreement(models, contender)
+        except (RuntimeError, ValueError, ImportError, AttributeError) as error:
+            entry.problem = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+            say(f"  {contender.key}: does not run: {entry.problem}")
+            continue
+        entry.batch = f"{size} rows"
+        batches = rows.fixed_batches(peer_windows, size, prepared.device)
+        work[contender.key] = _rate(
+            lambda c=contender, b=batches: [c.run(batch) for batch in b], peer_windows, prepared
+        )
+    budget = _best_budget(models, say)
+    timed[BARE].batch = f"{budget:,} tokens"
+    batches = rows.budget_batches(prepared.windows, budget, prepared.device)
+    work[BARE] = _rate(lambda: bare_forward(models, batches), prepared.windows, prepared)
+    last = score(prepared, dtype, folder)
+    ours: list[Run] = []
+    floors = []
+    for number in range(runs):
+        last = score(prepared, dtype, folder)
+        ours.append(last)
+        timed[OURS].tokens_per_second.append(prepared.tokens / last.seconds)
+        inside = float(last.summary["seconds"])
+        timed[INSIDE].tokens_per_second.append(prepared.tokens / inside)
+        for key, run in work.items():
+            release(prepared.device)
+            timed[key].tokens_per_second.append(run())
+        floors.append(measure_floor(prepared, DTYPES[dtype]))
+        timed[FLOOR].tokens_per_second.append(prepared.tokens / floors[-1].seconds)
+        say(f"  round {number + 1}: " + ", ".join(
+            f"{key} {entry.tokens_per_second[-1]:,.0f}"
+            for key, entry in timed.items() if entry.tokens_per_second
+        ))  # fmt: skip
+    floor = {
+        "model_flop": floors[0].model_flop, "sae_flop": floors[0].sae_flop,
+        "model_rate": statistics.median(f.model_rate for f in floors),
+        "sae_rate": statistics.median(f.sae_rate for f in floors),
+        "seconds": statistics.median(f.seconds for f in floors),
+    }  # fmt: skip
+    return Outcome(timed, last, [run.seconds for run in ours], floor)
+
+
+def _rate(work: Callable[[], object], windows: Sequence[Any], prepared: Prepared) -> Any:
+    """A function that runs the work and returns tokens per second."""
+    tokens = sum(len(window.ids) for window in windows)
+
+    @torch.no_grad()
+    def run() -> float:
+        return tokens / clock(work, prepared.device)
+
+    return run
+
+
+@torch.no_grad()
+def _best_size(models: Models, contender: Contender, say: Say) -> int:
+    """The batch size at which it is fastest on the sample; sizes beyond the memory do not count."""
+    prepared = models.prepared
+    best, best_seconds = 0, float("inf")
+    for size in prepared.shape.batches:
+        batches = rows.fixed_batches(prepared.sample(), size, prepared.device)
+        try:
+            contender.run(batches[-1])
+            seconds = clock(lambda b=batches: [contender.run(x) for x in b], prepared.device)
+        except torch.OutOfMemoryError:
+            release(prepared.device)
+            break
+        if seconds < best_seconds:
+            best, best_seconds = size, seconds
+        elif seconds > CLEARLY_SLOWER * best_seconds:
+            break
+    if not best:
+        raise RuntimeError("out of memory at the smallest batch")
+    say(f"  {contender.key}: {best} rows a batch")
+    return best
+
+
+def _best_budget(models: Models, say: Say) -> int:
+    """The bare model's fastest number of tokens per batch, on the sample."""
+    prepared = models.prepared
+    found = {}
+    for budget in prepared.shape.budgets:
+        batches = rows.budget_batches(prepared.sample(), budget, prepared.device)
+        try:
+            bare_forward(models, batches[-1:])
+            found[budget] = min(
+                clock(lambda b=batches: bare_forward(models, b), prepared.device) for _ in range(2)
+            )
+        except torch.OutOfMemoryError:
+            release(prepared.device)
+            break
+    best = min(found, key=lambda budget: found[budget])
+    say(f"  bare: {best:,} tokens a batch")
+    return best
+
+
+@torch.no_grad()
+def _agreement(models: Models, contender: Contender) -> float:
+    """Least cosine, over a batch of documents, with features pooled from Hugging Face's model."""
+    prepared = models.prepared
+    (batch,) = rows.fixed_batches(prepared.sample()[-8:], 8, prepared.device)
+    hidden = models.cut(input_ids=batch.ids, attention_mask=batch.attention)[0]
+    acts = models.sae.encode(hidden).float()
+    if contender.pool == "mean":
+        kept = batch.scored.float()[..., None]
+        expected = (acts * kept).sum(dim=1) / kept.sum(dim=1)
+    else:
+        expected = (acts * batch.attention[..., None]).amax(dim=1)
+    got = contender.run(batch)
+    return float(np.min(_cosines(got, sparse.csr_matrix(expected.cpu().numpy()))))
+
+
+def _cosines(one: sparse.csr_matrix, other: sparse.csr_matrix) -> Any:
+    dots = np.asarray(one.multiply(other).sum(axis=1)).ravel()
+    norms = [np.sqrt(np.asarray(m.multiply(m).sum(axis=1)).ravel()) for m in (one, other)]
+    return dots / np.maximum(norms[0] * norms[1], 1e-12)

@@ -1,0 +1,97 @@
+"""The benchmark commands run, on tiny sizes: every contender gives a figure and the same features."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONTENDERS = {
+    "ours", "ours-inside", "tutorial", "stop", "hidden", "interp", "interp-cut", "bare", "floor",
+}  # fmt: skip
+
+pytestmark = pytest.mark.slow
+
+
+def run(module: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *arguments],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def document(tmp_path: Path) -> Path:
+    """A copy of the page that the commands write into."""
+    path = tmp_path / "README.md"
+    path.write_text((ROOT / "benchmarks" / "README.md").read_text())
+    return path
+
+
+def smoke(tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    """The entries and the page of a run of tiny sizes."""
+    page, entries = document(tmp_path), tmp_path / "throughput.json"
+    run(
+        "throughput", "--smoke", "--runs", "1", "--json", str(entries), "--write", str(page),
+        *arguments,
+    )  # fmt: skip
+    return json.loads(entries.read_text()), page.read_text()
+
+
+def check(entry: dict[str, Any], page: str) -> None:
+    """Every contender ran on the same tokens, and the ones that pool features found the same."""
+    (part,) = entry["dtypes"].values()
+    assert set(part["contenders"]) == CONTENDERS
+    assert part["same_tokens"]
+    for key, one in part["contenders"].items():
+        assert one["problem"] is None, key
+        assert one["tokens_per_second"] > 0, key
+        assert one["ours_over_it"] > 0, key
+        assert f"| {one['title']} | {one['tokens_per_second']:,.0f} |" in page
+        if one["agreement"] is not None:
+            # TransformerLens rounds otherwise, and features at their thresholds go on and off
+            assert one["agreement"] > 0.95, key
+    agreed = [key for key, one in part["contenders"].items() if one["agreement"] is not None]
+    assert len(agreed) == 5
+    assert part["ours"]["l0"] > 8
+    assert part["floor"]["seconds"] > 0
+    assert entry["spearman_bf16_fp32"] > 0.9
+
+
+def test_the_shapes_of_a_cpu(tmp_path: Path) -> None:
+    entries, page = smoke(tmp_path, "--dtypes", "fp32")
+    assert list(entries) == ["minilm", "gemma2-tiny", "llama-tiny"]
+    for name, entry in entries.items():
+        assert f"#### {name}: smoke test" in page
+        check(entry, page)
+
+
+def test_the_shapes_of_a_gpu_with_their_sizes_cut(tmp_path: Path) -> None:
+    entries, page = smoke(
+        tmp_path, "--gpu", "--dtypes", "fp32", "--shapes", "gemma2-9b-16k,llama-8b-1000x300"
+    )
+    for name, entry in entries.items():
+        assert not entry["whole_on_disk"]
+        assert f"#### {name}: smoke test" in page
+        check(entry, page)
+    assert "#### gemma2-2b-65k: Gemma-2-2B" in page
+
+
+def test_memory_is_measured_for_few_and_for_many_rows(tmp_path: Path) -> None:
+    page, found = document(tmp_path), tmp_path / "memory.json"
+    run(
+        "memory", "--rows", "300", "--against", "100", "--write", str(page), "--json", str(found)
+    )  # fmt: skip
+    commands = json.loads(found.read_text())["commands"]
+    for command in ("score", "filter"):
+        few, many = commands[command]
+        assert (few["rows"], many["rows"]) == (100, 300)
+        # python with numpy and pyarrow is beyond 50 MiB, and with torch beyond 200
+        assert min(few["peak_mib"], many["peak_mib"]) > (200 if command == "score" else 50)
+        assert f"| `saefilter {command}` | 300 | {many['seconds']:.1f} s |" in page.read_text()

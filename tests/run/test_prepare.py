@@ -1,0 +1,67 @@
+"""Rows prepared in another process are those prepared here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import chat
+
+from saefilter.encode.presets import load_preset
+from saefilter.encode.rendering import RendererSpec
+from saefilter.rows.read import Row, Source
+from saefilter.rows.render import RenderOptions
+from saefilter.run.chunks import ChunkScorer, ScoreSettings
+from saefilter.run.prepare import Preparer, default_processes, prepare
+from saefilter.run.score import score_file
+
+ROWS = [
+    Row(0, 1, chat("Hello?", "A first answer.")),
+    Row(1, 2, None, "not readable JSON"),
+    Row(2, 3, chat("Hello?", "")),
+    Row(3, 4, {"text": "words " * 700}),
+]
+
+
+def test_another_process_prepares_the_same() -> None:
+    spec = RendererSpec(load_preset("minilm"), 512, False, RenderOptions())
+    renderer = spec.load()
+    here = prepare(renderer, ROWS)
+    several = Preparer(renderer, spec, 1)
+    try:
+        there = several.prepare(ROWS)
+    finally:
+        several.close()
+    assert here.problem == [None, "not readable JSON", "the answer is empty", None]
+    assert [window.row for window in here.windows] == [0, 3, 3]
+    for name in ("row_id", "line", "file", "row_hash", "problem", "rendered"):
+        assert getattr(here, name) == getattr(there, name)
+    for ours, theirs in zip(here.windows, there.windows, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_scores_do_not_depend_on_who_prepares(
+    jsonl: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    data = jsonl([chat(f"Question {i}?", f"Answer number {i}. " * (i % 5 + 1)) for i in range(30)])
+    tables = []
+    for processes in (0, 1):
+        settings = ScoreSettings("minilm", device="cpu", dtype="fp32", prepare_processes=processes)
+        scorer = ChunkScorer.load(settings)
+        output = tmp_path / f"{processes}.parquet"
+        try:
+            score_file(Source.open(data), output, settings, chunk_scorer=scorer, shard_rows=8)
+        finally:
+            scorer.close()
+        tables.append(pq.read_table(output))
+    assert tables[0].equals(tables[1])
+
+
+def test_a_cpu_needs_no_process_beside_the_model() -> None:
+    assert default_processes("cpu") == 0
+    assert 0 <= default_processes("cuda") <= 4
