@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,10 @@ class Task:
 
 def prepare(experiment: Experiment, files: Files, line: CommandLine) -> None:
     """Model, SAE, contrast rows and toxic set, where they are not there yet."""
-    if not (files.model / "tokenizer_config.json").exists():
-        pretrain(files.model, experiment.model)
+    if not files.model.exists():
+        unfinished = files.model.with_suffix(".unfinished")
+        pretrain(unfinished, experiment.model)
+        unfinished.rename(files.model)
     if not (files.sae / "card.json").exists():
         print(f"SAE: {train_organism_sae(files.model, files.sae, experiment.sae)}", flush=True)
     if not files.toxic_set.exists():
@@ -188,16 +191,19 @@ def _run(experiment: Experiment, files: Files) -> list[dict[str, Any]]:
     with ProcessPoolExecutor(
         WORKERS, get_context("spawn"), initializer=_start_worker, initargs=(files.model,)
     ) as pool:
-        for dataset, seed, arm, fraction, chosen in selections(experiment, files, line, chosen_log):
-            jobs = [(Task(dataset.name, seed, tuple(chosen.kept)), arm)]
-            if arm == NONE.name:
-                jobs.append((Task(dataset.name, seed, None), "base"))
-            for job, name in jobs:
-                key = job.key()
-                wanted.append((key, describe(dataset, seed, name, fraction, chosen)))
-                if key not in known and key not in pending:
-                    pending[key] = pool.submit(_perform, job, list(dataset.rows), experiment)
-                    pending[key].add_done_callback(partial(keep, key))
+        # seed by seed: while rows of the first are chosen nothing else runs, so that its times are clean
+        chosen_rows = selections(experiment, files, line, chosen_log)
+        for _, members in groupby(chosen_rows, key=lambda member: member[1]):
+            for dataset, seed, arm, fraction, chosen in list(members):
+                jobs = [(Task(dataset.name, seed, tuple(chosen.kept)), arm)]
+                if arm == NONE.name:
+                    jobs.append((Task(dataset.name, seed, None), "base"))
+                for job, name in jobs:
+                    key = job.key()
+                    wanted.append((key, describe(dataset, seed, name, fraction, chosen)))
+                    if key not in known and key not in pending:
+                        pending[key] = pool.submit(_perform, job, list(dataset.rows), experiment)
+                        pending[key].add_done_callback(partial(keep, key))
         print(f"{len(wanted)} runs, {len(pending)} fine-tunings", flush=True)
         for future in pending.values():
             future.result()
