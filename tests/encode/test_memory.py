@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers as hf
+from checkpoints import configs, save_model, small_tokenizer
+from test_encoder import write_sae
 
 
-def encode_with(mebibytes: int) -> dict[str, Any]:
+def encode_with(mebibytes: int, *model_and_sae: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("short_of_memory.py")), str(mebibytes)],
+        [
+            sys.executable, str(Path(__file__).with_name("short_of_memory.py")), str(mebibytes),
+            *model_and_sae,
+        ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -28,3 +34,15 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_budget_with_it() -> None:
     assert short["limit"] is not None
     assert short["limit"] < 24 * 400
     assert short["sums"][0] == pytest.approx(plenty["sums"][0], rel=1e-3)
+
+
+def test_a_single_piece_that_does_not_fit_is_a_clear_error(tmp_path: Path) -> None:
+    """One allocation of it is larger than all that is left, so that no free corner of the heap
+    can take it."""
+    config = hf.LlamaConfig(**{**configs()["llama"].to_dict(), "max_position_embeddings": 1 << 20})
+    model = tmp_path / "model"
+    save_model(config, model, small_tokenizer(bos_token="<bos>", eos_token="<eos>"))
+    sae = write_sae(tmp_path / "sae", d_model=config.hidden_size)
+    error = encode_with(4, str(model), sae)["error"]
+    assert "out of memory on cpu with a single piece of 200000 tokens" in error
+    assert "Use --dtype bf16, a smaller --max-tokens" in error
