@@ -1,11 +1,18 @@
-"""A FAISS inner-product index over unit decoder directions."""
+"""Exact nearest directions by cosine: a FAISS inner-product index, or a matrix product where that is much
+faster."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+FAISS_WORK = 2e10
+"""Multiplications up to which FAISS is asked: well under a second."""
+BLOCK = 1 << 24
+"""Cosines that are held at once by the matrix product."""
 
 
 class Neighbours(NamedTuple):
@@ -20,23 +27,49 @@ class Neighbours(NamedTuple):
 class DirectionIndex:
     """Exact nearest directions by cosine.
 
-    Flat, since toxic sets are small beside `d_sae` and exactness costs milliseconds; moved to the
-    GPUs when the installed FAISS has any.
+    Flat, since exactness costs milliseconds with the sets of hundreds of features that curation finds;
+    on the GPUs when the installed FAISS has any. A set of tens of thousands against a whole SAE is
+    another matter: the BLAS in FAISS's package reaches a quarter of what torch's does
+    (docs/performance.md), so beyond `FAISS_WORK` torch multiplies, on a GPU where there is one.
     """
 
     def __init__(self, directions: NDArray[np.float32]):
         """`directions`: unit rows, `[n_directions, d_model]`."""
-        import faiss
-
-        self.n_directions = len(directions)
-        index: Any = faiss.IndexFlatIP(directions.shape[1])
-        if getattr(faiss, "get_num_gpus", int)() > 0:
-            index = faiss.index_cpu_to_all_gpus(index)
-        index.add(np.ascontiguousarray(directions, dtype=np.float32))
-        self._index = index
+        self.directions = np.ascontiguousarray(directions, dtype=np.float32)
 
     def nearest(self, queries: NDArray[np.float32], k: int = 1) -> Neighbours:
         """The `k` nearest directions to each unit query, `[n_queries, d_model]`."""
-        k = min(k, self.n_directions)
-        cosine, position = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
-        return Neighbours(cosine, position)
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        k = min(k, len(self.directions))
+        if float(queries.size) * len(self.directions) > FAISS_WORK:
+            return nearest_by_product(self.directions, queries, k)
+        return Neighbours(*self._faiss.search(queries, k))
+
+    @cached_property
+    def _faiss(self) -> Any:
+        import faiss
+
+        index: Any = faiss.IndexFlatIP(self.directions.shape[1])
+        if getattr(faiss, "get_num_gpus", int)() > 0:
+            index = faiss.index_cpu_to_all_gpus(index)
+        index.add(self.directions)
+        return index
+
+
+def nearest_by_product(
+    directions: NDArray[np.float32], queries: NDArray[np.float32], k: int
+) -> Neighbours:
+    """What FAISS's flat index answers, by torch in fp32: queries `[n, d]` against directions `[m, d]`."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    columns = torch.from_numpy(directions).to(device).T
+    parts = []
+    rows = max(1, BLOCK // len(directions))
+    for start in range(0, len(queries), rows):
+        cosine = torch.from_numpy(queries[start : start + rows]).to(device) @ columns
+        # of one neighbour a maximum is enough, which is several times faster than topk
+        found = cosine.max(dim=1, keepdim=True) if k == 1 else cosine.topk(k, dim=1)
+        parts.append((found.values.cpu(), found.indices.cpu()))
+    values, positions = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    return Neighbours(values, positions)
