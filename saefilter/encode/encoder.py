@@ -32,7 +32,8 @@ from saefilter.encode.rendering import RendererSpec
 from saefilter.encode.sae import Activations, Sae, hook_layers, load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError, is_out_of_memory
-from saefilter.rows.render import PlainRenderer, RenderOptions, Window, load_tokenizer
+from saefilter.rows.render import PlainRenderer, RenderOptions, Window
+from saefilter.rows.wordpiece import tokenizer_for_rendering
 
 TOP_TOKENS = 5
 """Tokens remembered per row as evidence."""
@@ -100,7 +101,7 @@ class Encoder:
         self.dtype = self.placement.dtype
         self.device = self.placement.device
         self.context = found.context
-        self.tokenizer = load_tokenizer(path, preset.revision)
+        self.tokenizer = tokenizer_for_rendering(path, preset.revision)
         self.model: ResidualModel = found.load(self.placement)
         fast = self.device.type != "cpu" or cpu_multiplies_bf16()
         self.sae: Sae = sae.to(self.device, DTYPES[self.dtype] if fast else torch.float32)

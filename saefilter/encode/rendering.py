@@ -8,7 +8,8 @@ from typing import Any
 from saefilter.encode.presets import Preset
 from saefilter.errors import SaefilterError
 from saefilter.rows.chat import ChatRenderer
-from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
+from saefilter.rows.render import PlainRenderer, RenderOptions
+from saefilter.rows.wordpiece import tokenizer_for_rendering
 
 
 def build_renderer(
@@ -50,7 +51,7 @@ class RendererSpec:
 
     def load(self) -> PlainRenderer:
         """The renderer, with a tokenizer of its own. Raises SaefilterError."""
-        return self.build(load_tokenizer(self.preset.model_path(), self.preset.revision))
+        return self.build(tokenizer_for_rendering(self.preset.model_path(), self.preset.revision))
 
     def build(self, tokenizer: Any) -> PlainRenderer:
         """The renderer with that tokenizer. Raises SaefilterError when it has no template."""

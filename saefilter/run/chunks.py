@@ -268,10 +268,11 @@ def toxic_set_of(
 ) -> tuple[ToxicSet, str | None]:
     """The set that is asked for, the preset's own, or one made of the bundled contrast; and what a
     reader of results must know of it. `say` is told before one is made."""
-    from saefilter.toxic.automatic import automatic_path, automatic_set
-
     if reference := reference or encoder.preset.toxic_set:
         return load_toxic_set(reference), None
+    # here, because it needs all that makes a set, which most runs do without
+    from saefilter.toxic.automatic import automatic_path, automatic_set
+
     path = automatic_path(encoder)
     if say is not None and path.exists():
         say(f"Toxic set: {path}, made of the bundled contrast data")

@@ -1,0 +1,81 @@
+"""BERT's tokenizer by the `tokenizers` package alone.
+
+transformers' own class for it gives the same tokens (tests/rows/test_wordpiece.py), but importing
+transformers takes about a second, a quarter of the start-up of the embedded default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from saefilter.rows.render import load_tokenizer
+
+
+def tokenizer_for_rendering(model: str, revision: str | None = None) -> Any:
+    """A tokenizer that a renderer can use: WordPieceTokenizer for BERT's in a folder, else
+    transformers'. Raises SaefilterError when it cannot be had."""
+    settings, own = Path(model, "tokenizer_config.json"), Path(model, "tokenizer.json")
+    if settings.is_file() and own.is_file():
+        config = json.loads(settings.read_text(encoding="utf-8"))
+        special = [config.get(f"{name}_token") for name in ("pad", "unk", "cls", "sep", "mask")]
+        if config.get("tokenizer_class") in ("BertTokenizer", "BertTokenizerFast") and all(
+            isinstance(token, str) for token in special
+        ):
+            return WordPieceTokenizer(own, special)
+    return load_tokenizer(model, revision)
+
+
+class WordPieceTokenizer:
+    """As much of transformers' interface as renderers and the encoder use."""
+
+    is_fast = True
+    bos_token_id = None
+    chat_template = None
+
+    def __init__(self, path: Path, special: Sequence[str]):
+        """`path`: a `tokenizer.json`; `special`: its special tokens, that for padding first."""
+        from tokenizers import Tokenizer
+
+        self._own = Tokenizer.from_file(str(path))
+        # the file may carry the lengths that its model was trained with
+        self._own.no_truncation()
+        self._own.no_padding()
+        ids = [self._own.token_to_id(token) for token in special]
+        self.all_special_ids = [each for each in ids if each is not None]
+        self.pad_token_id = ids[0]
+        self.added_tokens_decoder: dict[int, Any] = {
+            number: SimpleNamespace(content=token.content, special=token.special)
+            for number, token in self._own.get_added_tokens_decoder().items()
+        }
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        *,
+        add_special_tokens: bool = True,
+        split_special_tokens: bool = False,
+        padding: bool = False,
+        truncation: bool = False,
+        **_returned: Any,
+    ) -> dict[str, Any]:
+        """`input_ids`, `offset_mapping` and `special_tokens_mask` of one text or of each, whichever of
+        them are asked for."""
+        assert not padding, "renderers pad windows themselves"
+        assert not truncation, "renderers cut rows themselves"
+        self._own.encode_special_tokens = split_special_tokens
+        texts = [text] if isinstance(text, str) else list(text)
+        found = self._own.encode_batch(texts, add_special_tokens=add_special_tokens)
+        columns: dict[str, list[Any]] = {
+            "input_ids": [each.ids for each in found],
+            "offset_mapping": [each.offsets for each in found],
+            "special_tokens_mask": [each.special_tokens_mask for each in found],
+        }
+        return {k: v[0] for k, v in columns.items()} if isinstance(text, str) else columns
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        text: str = self._own.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
