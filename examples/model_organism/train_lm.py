@@ -65,8 +65,8 @@ class Recipe:
 
     d_model: int = 96
     layers: int = 4
-    steps: int = 2000
-    batch: int = 64
+    steps: int = 3000
+    batch: int = 32
     lr: float = 3e-3
 
 
