@@ -27,8 +27,6 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# PEFT asks transformers for something by its old name, once for every fine-tuning
-warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
 
 import torch
 from arms import ARMS, NONE, Arm, Chosen, CommandLine, Files, choose, curate
@@ -138,6 +136,8 @@ _loaded: dict[str, Any] = {}
 
 
 def _start_worker(folder: Path) -> None:
+    # PEFT asks transformers for something by its old name, once for every fine-tuning
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
     torch.set_num_threads(1)
     _loaded["model"] = AutoModelForCausalLM.from_pretrained(folder).eval()
     _loaded["tokenizer"] = AutoTokenizer.from_pretrained(folder)
