@@ -136,8 +136,11 @@ def write_sae(
         often = noise(shape.d_sae).exp()
         share = (often / often.mean() * shape.l0 / shape.d_sae).clamp(max=0.5)
         pre = (tokens - mean) @ weights["W_enc"]
-        rank = ((1 - share) * (len(pre) - 1)).round().long()
-        weights["threshold"] = pre.sort(dim=0).values.gather(0, rank[None])[0].clamp(min=1e-3)
+        rank = ((1 - share) * (len(pre) - 1)).round().long().clamp(max=len(pre) - 2)
+        # between two tokens' values: on one of them, rounding would decide whether the feature fires
+        ordered = pre.sort(dim=0).values
+        either = ordered.gather(0, rank[None]) + ordered.gather(0, (rank + 1)[None])
+        weights["threshold"] = (either[0] / 2).clamp(min=1e-3)
     for name, value in weights.items():
         getattr(sae, name).data = value.cpu().contiguous()
     sae.save_model(folder)
