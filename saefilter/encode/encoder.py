@@ -97,6 +97,7 @@ class Encoder:
             device=device,
             dtype=preset.dtype if dtype == "auto" else dtype,
             device_map=device_map,
+            ranks_in_bf16=preset.ranks_in_bf16,
         )
         self.dtype = self.placement.dtype
         self.device = self.placement.device

@@ -44,10 +44,17 @@ def choose_device(device: str) -> torch.device:
 
 
 def place(
-    n_parameters: int, sae_bytes: int, *, device: str, dtype: str, device_map: str | None
+    n_parameters: int,
+    sae_bytes: int,
+    *,
+    device: str,
+    dtype: str,
+    device_map: str | None = None,
+    ranks_in_bf16: bool = False,
 ) -> Placement:
     """Choose device, precision and device map for a model of `n_parameters` up to the hook.
 
+    `ranks_in_bf16`: see Preset.
     Raises SaefilterError for a device that cannot be used.
     """
     chosen = choose_device(device)
@@ -57,7 +64,7 @@ def place(
         reasons.append(f"device {chosen}: {why}")
     free = free_memory(chosen)
     if dtype == "auto":
-        dtype, why = _auto_dtype(n_parameters, sae_bytes, chosen, free)
+        dtype, why = _auto_dtype(n_parameters, sae_bytes, chosen, free, ranks_in_bf16)
         reasons.append(f"dtype {dtype}: {why}")
     need = weight_bytes(n_parameters, dtype) * HEADROOM + sae_bytes
     several = chosen.type == "cuda" and torch.cuda.device_count() > 1
@@ -70,7 +77,7 @@ def place(
 
 
 def _auto_dtype(
-    n_parameters: int, sae_bytes: int, device: torch.device, free: int
+    n_parameters: int, sae_bytes: int, device: torch.device, free: int, ranks_in_bf16: bool
 ) -> tuple[str, str]:
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported():
@@ -79,9 +86,14 @@ def _auto_dtype(
     need = weight_bytes(n_parameters, "fp32") * HEADROOM + sae_bytes
     if need > free:
         return "bf16", f"fp32 needs {need / GIB:.1f} GiB and {free / GIB:.1f} are free"
-    if cpu_multiplies_bf16():
+    if not cpu_multiplies_bf16():
+        return "fp32", "exact, and this CPU computes it as fast as anything"
+    if ranks_in_bf16:
         return "bf16", "this CPU has matrix units for it; --dtype fp32 is exact and slower"
-    return "fp32", "exact, and this CPU computes it as fast as anything"
+    return (
+        "fp32",
+        "exact; --dtype bf16 is faster on this CPU, and may rank rows a little differently",
+    )
 
 
 def cpu_multiplies_bf16() -> bool:

@@ -152,7 +152,7 @@ def _memory(found: Preflight, device: str, dtype: str) -> tuple[str, str, str | 
         sae_bytes,
         device=device,
         dtype=preset.dtype if dtype == "auto" else dtype,
-        device_map=None,
+        ranks_in_bf16=preset.ranks_in_bf16,
     )
     found.placement = placement
     weights = weight_bytes(found.size.parameters, placement.dtype)

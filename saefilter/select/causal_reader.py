@@ -56,7 +56,7 @@ class CausalReader:
         whole = truncated_config(config, depth, name)
         placement = place(
             model_size(whole).parameters, 0, device=options.device or "auto",
-            dtype=options.dtype or "auto", device_map=None,
+            dtype=options.dtype or "auto",
         )  # fmt: skip
         for reason in placement.reasons:
             candidates.watch.say(f"{selection.strategy}: {reason}")

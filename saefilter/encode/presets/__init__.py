@@ -45,6 +45,9 @@ class Preset:
     """`chat`: the model's own template; `plain`: turns joined by blank lines; `auto`: chat where
     the tokenizer has a template."""
     dtype: str = "auto"
+    ranks_in_bf16: bool = False
+    """Whether rows were measured to rank in bf16 as in fp32 (Spearman above 0.999); where bf16 is only
+    faster, on a CPU, it is chosen unasked for these alone."""
     d_model: int | None = None
     d_sae: int | None = None
     millions_to_hook: int | None = None
