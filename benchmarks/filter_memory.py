@@ -25,7 +25,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
+from saefilter.rows.row import Row
 from saefilter.run.integrity import ContentHash
 from saefilter.run.scores import SCHEMA, Provenance
 

@@ -9,7 +9,8 @@ import numpy as np
 from saefilter.compare.data import Excerpt
 from saefilter.report.build import turns_of
 from saefilter.rows.formats import ASSISTANT, TEXT
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
+from saefilter.rows.row import Row
 from saefilter.select.candidates import Candidates
 from saefilter.select.row_labels import RowLabels
 

@@ -22,7 +22,8 @@ from saefilter.report.data import (
 )
 from saefilter.report.evidence import Evidence
 from saefilter.rows.formats import RowProblem, recognise
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
+from saefilter.rows.row import Row
 from saefilter.run.scores import Scores
 from saefilter.select.ranking import Ranked
 from saefilter.select.registry import is_seeded

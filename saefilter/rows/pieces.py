@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from saefilter.rows.arrow import rows_in, table_batches
 from saefilter.rows.parse import parse_line
-from saefilter.rows.read import TABLES, Row, Source, jsonl_lines, kept_bytes
+from saefilter.rows.read import TABLES, Source
+from saefilter.rows.row import Row, kept_bytes
+from saefilter.rows.text import jsonl_lines
 
 PIECE_ROWS = 4096
 PIECE_BYTES = 2 << 20

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.read import Row
+from saefilter.rows.row import Row
 
 OUTPUT_SUFFIXES = (".parquet", ".jsonl")
 PREFIX = "saefilter_"

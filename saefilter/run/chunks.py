@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from saefilter.encode.l0 import sentence
 from saefilter.errors import SaefilterError, is_out_of_memory
-from saefilter.rows.read import Row
 from saefilter.rows.render import RenderOptions
+from saefilter.rows.row import Row
 from saefilter.run.entries import scores_table
 from saefilter.run.prepare import Preparer, default_processes
 from saefilter.toxic.load import load_toxic_set

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from saefilter.rows.formats import Conversation, RowProblem, recognise
-from saefilter.rows.read import Row
 from saefilter.rows.render import PlainRenderer, RenderedRow, Window
+from saefilter.rows.row import Row
 from saefilter.run.processes import be_a_worker
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from saefilter import __version__
 from saefilter.errors import SaefilterError
 from saefilter.report.build import kind_of_reason
 from saefilter.rows.ranges import RangeReader
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
+from saefilter.rows.row import Row
 from saefilter.run.publish import publishing
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.watch import Watch
 
 if TYPE_CHECKING:
-    from saefilter.rows.read import Row, Source
+    from saefilter.rows.read import Source
+    from saefilter.rows.row import Row
     from saefilter.run.scores import Scores
 
 

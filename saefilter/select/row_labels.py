@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
+from saefilter.rows.row import Row
 from saefilter.select.candidates import Candidates
 from saefilter.select.options import StrategyOptions
 from saefilter.toxic.sources import label_value

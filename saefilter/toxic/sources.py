@@ -12,7 +12,8 @@ from typing import Any
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, RowProblem, recognise
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
+from saefilter.rows.row import Row
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "toxic", "bad", "harmful", "unsafe"})
 FALSE_WORDS = frozenset({"0", "false", "no", "benign", "good", "harmless", "safe"})

@@ -25,8 +25,9 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import RowProblem, recognise
 from saefilter.rows.parse import parse_line
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
 from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
+from saefilter.rows.row import Row
 from saefilter.run.chunks import ChunkScorer, ScoreSettings
 from saefilter.run.filter import filter_file
 from saefilter.run.prepare import conversation_of

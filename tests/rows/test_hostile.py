@@ -20,7 +20,8 @@ from saefilter.errors import SaefilterError
 from saefilter.rows import limits
 from saefilter.rows.formats import RowProblem, recognise
 from saefilter.rows.inputs import open_input
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
+from saefilter.rows.row import Row
 from saefilter.rows.write import (
     JsonlRows,
     ParquetRows,

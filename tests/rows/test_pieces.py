@@ -14,7 +14,8 @@ import pytest
 from saefilter.rows import pieces as module
 from saefilter.rows.inputs import open_input
 from saefilter.rows.pieces import LinePiece, Piece, pieces
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
+from saefilter.rows.row import Row
 
 ROWS = [{"text": f"row {i}", "n": i} for i in range(10)]
 

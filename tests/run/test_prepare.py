@@ -12,8 +12,9 @@ from conftest import chat
 
 from saefilter.encode.presets import load_preset
 from saefilter.encode.rendering import RendererSpec
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
 from saefilter.rows.render import RenderOptions
+from saefilter.rows.row import Row
 from saefilter.run.chunks import ChunkScorer, ScoreSettings
 from saefilter.run.prepare import Preparer, default_processes, prepare
 from saefilter.run.score import score_file

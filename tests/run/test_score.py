@@ -20,7 +20,8 @@ from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import KERNEL_THRESHOLD
 from saefilter.rows.formats import recognise
-from saefilter.rows.read import Row, Source
+from saefilter.rows.read import Source
+from saefilter.rows.row import Row
 from saefilter.run.chunks import ChunkScorer, ScoreSettings
 from saefilter.run.engine import LocalEngine
 from saefilter.run.score import score_file
