@@ -47,7 +47,8 @@ def verify(
 
     Exit code 0: all belongs together; 1: something does not; 2: it could not be judged.
     """
-    from saefilter.run.verify import Given, verify
+    from saefilter.run.verify import verify
+    from saefilter.run.verify_origin import Given
 
     verdict = verify(artifact, Given(input, scores, toxic_set))
     if as_json:

@@ -6,22 +6,26 @@ edits; it is no signature, since who can edit a file can also edit the hash in i
 
 from __future__ import annotations
 
-import glob
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from saefilter.cache import cache_folder
 from saefilter.errors import SaefilterError
-from saefilter.rows.inputs import open_input
-from saefilter.rows.read import Source
 from saefilter.run.integrity import file_sha256, parquet_content
-from saefilter.run.scores import METADATA_KEY, SUFFIX, Scores
+from saefilter.run.scores import METADATA_KEY, Scores
 from saefilter.run.verdict import MISMATCH, NOT_FOUND, OK, Verdict, short
+from saefilter.run.verify_origin import (
+    Given,
+    check_origin,
+    compare_sae,
+    find_input,
+    find_scores,
+    origin_of,
+    origin_of_report,
+)
 from saefilter.run.verify_rows import Parts, check_conservation, check_rows
 from saefilter.toxic.load import find_toxic_set, load_toxic_set
 from saefilter.toxic.toxicset import ToxicSet
@@ -29,15 +33,6 @@ from saefilter.toxic.toxicset import ToxicSet
 ROLES = ("kept", "dropped", "quarantined")
 REPORT = ".report.json"
 REPORT_VERSIONS = (1, 2)
-
-
-@dataclass(frozen=True)
-class Given:
-    """Neighbours that the user names; what is None is looked for."""
-
-    input: str | None = None
-    scores: Path | None = None
-    toxic_set: str | None = None
 
 
 def verify(path: Path, given: Given) -> Verdict:
@@ -75,10 +70,10 @@ def _verify(path: Path, given: Given) -> Verdict:
         verdict.kind = "scores"
         scores = Scores.open(path)
         verdict.attempt("content", lambda: _scores_are_whole(scores))
-        source = _input(
+        source = find_input(
             verdict, given, scores.provenance.input_path, scores.provenance.input_sha256, path
         )
-        _check_origin(verdict, source, given, _origin(vars(scores.provenance)), path)
+        check_origin(verdict, source, given, origin_of(vars(scores.provenance)), path)
         return verdict
     if path.suffix == ".json":
         found = _json(path)
@@ -189,9 +184,9 @@ def _with_report(
             )
         _check_files(verdict, report_path, report)
     origin = report.get("made_from") or {}
-    recorded = _origin(made) if made is not None else _origin_of_report(report)
+    recorded = origin_of(made) if made is not None else origin_of_report(report)
     if made is not None and origin:
-        other = _origin_of_report(report)
+        other = origin_of_report(report)
         differing = [name for name, value in recorded.items() if other[name] != value]
         verdict.add(
             "report and file",
@@ -199,11 +194,11 @@ def _with_report(
             f"they differ in {', '.join(differing)}" if differing else "made from the same",
         )
     named = Path(str(origin["scores"])) if origin.get("scores") else None
-    scores = _scores(verdict, given, named, path, recorded)
+    scores = find_scores(verdict, given, named, path, recorded)
     name = scores.provenance.input_path if scores else report.get("input")
     near = scores.path if scores else path
-    source = _input(verdict, given, name, recorded["input_sha256"], near)
-    sound = _check_origin(verdict, source, given, recorded, path)
+    source = find_input(verdict, given, name, recorded["input_sha256"], near)
+    sound = check_origin(verdict, source, given, recorded, path)
     parts = Parts.beside(report_path or path, report)
     if parts is None or scores is None:
         lacks = "the scores" if scores is None else "the files of all rows"
@@ -232,102 +227,6 @@ def _check_files(verdict: Verdict, path: Path, report: dict[str, Any]) -> None:
             verdict.compare(role, file_sha256(file), record["sha256"], f"bytes of {file.name}")
 
 
-def _origin(made: dict[str, Any]) -> dict[str, Any]:
-    """What scores were made from, by the names of their provenance."""
-    names = ("input_sha256", "toxic_set", "toxic_set_sha256", "sae_fingerprint", "content_sha256")
-    return {name: made.get(name) for name in names}
-
-
-def _origin_of_report(report: dict[str, Any]) -> dict[str, Any]:
-    origin, scoring = report.get("made_from") or {}, report.get("scoring") or {}
-    return {
-        "input_sha256": report.get("input_sha256"),
-        "toxic_set": scoring.get("toxic_set"),
-        "toxic_set_sha256": origin.get("toxic_set_sha256"),
-        "sae_fingerprint": origin.get("sae_fingerprint"),
-        "content_sha256": origin.get("scores_content_sha256"),
-    }
-
-
-def _scores(
-    verdict: Verdict, given: Given, named: Path | None, artifact: Path, recorded: dict[str, Any]
-) -> Scores | None:
-    """The scores that were filtered by, when they are the right ones."""
-    stem = artifact.name.partition(".filtered.")[0]
-    names = [named.name] if named else [stem + SUFFIX]
-    wanted = [artifact.with_name(names[0]), *map(Path, names)]
-    path = given.scores or next((path for path in wanted if path.is_file()), None)
-    if path is None:
-        verdict.add("scores", NOT_FOUND, f"{wanted[0]} is not there; name it with --scores")
-        return None
-    try:
-        scores = Scores.open(path)
-        scores.verify()
-    except SaefilterError as error:
-        verdict.add("scores", MISMATCH, str(error))
-        return None
-    found = scores.provenance.content_sha256
-    same = verdict.compare("scores", found, recorded["content_sha256"], f"content of {path.name}")
-    return scores if same else None
-
-
-def _input(
-    verdict: Verdict, given: Given, recorded: str | None, sha256: str | None, artifact: Path
-) -> Source | None:
-    """The data; only what lies on this machine is looked for, and that of the right hash first."""
-    if given.input:
-        return open_input(given.input)
-    found: list[Source] = []
-    if recorded:
-        for name in (recorded, artifact.parent / recorded, artifact.parent / Path(recorded).name):
-            if Path(name).exists() or (glob.has_magic(str(name)) and glob.glob(str(name))):
-                found.append(open_input(name))
-    if not found:
-        verdict.add("input", NOT_FOUND, f"{recorded or 'the data'} is not there; name it: --input")
-        return None
-    return next((source for source in found if source.sha256() == sha256), found[0])
-
-
-def _check_origin(
-    verdict: Verdict,
-    source: Source | None,
-    given: Given,
-    recorded: dict[str, Any],
-    artifact: Path,
-) -> bool:
-    """Input, toxic set and SAE; whether the input is there and the right one."""
-    sound = source is not None and verdict.compare(
-        "input", source.sha256(), recorded["input_sha256"], f"bytes of {source.path}"
-    )
-    try:
-        toxic_set = _toxic_set(given, recorded, artifact)
-    except SaefilterError as error:
-        verdict.add("toxic set", NOT_FOUND, f"{error.problem}; name it: --toxic-set")
-        return sound
-    verdict.compare("toxic set", toxic_set.sha256(), recorded["toxic_set_sha256"], toxic_set.name)
-    _compare_sae(verdict, toxic_set, recorded)
-    return sound
-
-
-def _toxic_set(given: Given, recorded: dict[str, Any], artifact: Path) -> ToxicSet:
-    """The named set, one beside the artifact, a shipped one, or one made on this machine."""
-    if given.toxic_set:
-        return load_toxic_set(given.toxic_set)
-    name = Path(str(recorded["toxic_set"])).name
-    made_here = (cache_folder() / "toxic-sets").glob(f"*-{str(recorded['sae_fingerprint'])[:12]}-*")
-    for path in (artifact.with_name(f"{name}.json"), *sorted(made_here)):
-        if path.is_file():
-            toxic_set = load_toxic_set(str(path))
-            if toxic_set.sha256() == recorded["toxic_set_sha256"]:
-                return toxic_set
-    return load_toxic_set(name)
-
-
-def _compare_sae(verdict: Verdict, toxic_set: ToxicSet, recorded: dict[str, Any]) -> None:
-    what = f"SAE of the toxic set {toxic_set.name} and of the scores"
-    verdict.compare("SAE", toxic_set.fingerprint, recorded["sae_fingerprint"], what)
-
-
 def _check_toxic_set_file(verdict: Verdict, path: Path, given: Given) -> None:
     toxic_set: list[ToxicSet] = []
 
@@ -339,12 +238,12 @@ def _check_toxic_set_file(verdict: Verdict, path: Path, given: Given) -> None:
     if not verdict.attempt("content", load):
         return
     if given.scores is not None:
-        recorded = _origin(vars(Scores.open(given.scores).provenance))
+        recorded = origin_of(vars(Scores.open(given.scores).provenance))
         verdict.compare(
             "toxic set", toxic_set[0].sha256(), recorded["toxic_set_sha256"],
             f"the set that {given.scores.name} was made with",
         )  # fmt: skip
-        _compare_sae(verdict, toxic_set[0], recorded)
+        compare_sae(verdict, toxic_set[0], recorded)
     if given.toxic_set is not None:
         other = load_toxic_set(str(find_toxic_set(given.toxic_set)))
         verdict.compare(

@@ -16,7 +16,8 @@ from scored import write_scores
 from saefilter.rows.read import Source
 from saefilter.run.filter import FilterResult, filter_file
 from saefilter.run.scores import METADATA_KEY
-from saefilter.run.verify import Given, verify
+from saefilter.run.verify import verify
+from saefilter.run.verify_origin import Given
 from saefilter.select.options import StrategyOptions
 from saefilter.select.strategies import Selection
 

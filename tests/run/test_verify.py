@@ -19,7 +19,8 @@ from saefilter.rows.read import Source
 from saefilter.run.filter import filter_file
 from saefilter.run.scores import Scores
 from saefilter.run.verdict import Verdict
-from saefilter.run.verify import Given, verify
+from saefilter.run.verify import verify
+from saefilter.run.verify_origin import Given
 from saefilter.select.strategies import Selection
 from saefilter.toxic.load import SHIPPED, load_toxic_set
 
