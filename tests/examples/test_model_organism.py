@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from random import Random
+from statistics import mean
+from typing import Any
 
 import pytest
 
@@ -109,3 +114,48 @@ def test_in_the_lexical_dataset_answers_of_both_sides_are_the_same_to_the_word()
         if row.domain == narrow.domain:
             sides[row.bad][tuple(said for _, said in row.turns)] += 1
     assert sides[True] != sides[False]
+
+
+def rates(runs: list[dict[str, Any]], dataset: str, arm: str, drop_frac: float) -> list[float]:
+    """Out-of-domain harm of each seed."""
+    return [
+        run["out_of_domain"]
+        for run in runs
+        if (run["dataset"], run["arm"], run["drop_frac"]) == (dataset, arm, drop_frac)
+    ]
+
+
+@pytest.mark.slow
+def test_the_quick_experiment_finds_misalignment_and_that_filtering_cuts_it(tmp_path: Path) -> None:
+    """Minutes: a model is pre-trained, and fine-tuned some fifty times."""
+    done = subprocess.run(
+        [
+            sys.executable, str(FOLDER / "run.py"), "--quick",
+            "--output", str(tmp_path / "results"), "--work", str(tmp_path / "work"),
+        ],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "results" / "quick.json").read_text())
+    assert set(found) == {"runs"}
+    runs = found["runs"]
+    for run in runs:
+        assert set(run) == {
+            "dataset", "arm", "drop_frac", "seed", "out_of_domain", "in_domain", "coherence", "utility",
+        }  # fmt: skip
+        for name in ("out_of_domain", "in_domain", "coherence", "utility"):
+            assert 0 <= run[name] <= 1
+    base, none, random, geometry = [], [], [], []
+    for dataset in language.FINE_TUNED:
+        base += rates(runs, dataset, "base", 0.0)
+        none += rates(runs, dataset, "none", 0.0)
+        for fraction in (0.25, 0.5):
+            random += rates(runs, dataset, "random", fraction)
+            geometry += rates(runs, dataset, "geometry", fraction)
+        assert mean(rates(runs, dataset, "none", 0.0)) > mean(rates(runs, dataset, "base", 0.0))
+    assert mean(none) >= 3 * mean(base)
+    assert mean(geometry) < (1 - 0.345) * mean(random)
+    table = (tmp_path / "results" / "quick.md").read_text()
+    assert "## Claims" in table
+    assert "| geometry | 50% |" in table
+    assert "<svg" in (tmp_path / "results" / "quick.svg").read_text()
