@@ -34,6 +34,11 @@ class Files:
         return self.folder / "sae"
 
     @property
+    def hook(self) -> Path:
+        """How well each layer's probe transfers between domains, as JSON."""
+        return self.folder / "hook.json"
+
+    @property
     def toxic_set(self) -> Path:
         return self.folder / "harmful.json"
 

@@ -23,10 +23,8 @@ from train_sae import HELD_OUT, measure, save, train
 
 @dataclass(frozen=True)
 class SaeRecipe:
-    """Where the SAE reads and how large it is."""
+    """How large the SAE is and what it is trained on."""
 
-    layers: int = 2
-    """The hook is the output of this many layers."""
     d_sae: int = 512
     k: int = 8
     tokens: int = 400_000
@@ -34,18 +32,19 @@ class SaeRecipe:
 
 
 def train_organism_sae(
-    model: Path, folder: Path, recipe: SaeRecipe, seed: int = 0
+    model: Path, layers: int, folder: Path, recipe: SaeRecipe, seed: int = 0
 ) -> dict[str, float]:
-    """Train on the words of new documents (special tokens are never scored, so never trained on).
+    """Train on the words of new documents (special tokens are never scored, so never trained on), at the
+    output of so many layers.
 
     Returns what was measured on tokens held out from training.
     """
     started = time.perf_counter()
-    activations = residuals(model, recipe, seed)
+    activations = residuals(model, layers, recipe, seed)
     sae = train(
         activations,
         Namespace(
-            model=str(model), layers=recipe.layers, d_sae=recipe.d_sae, k=recipe.k,
+            model=str(model), layers=layers, d_sae=recipe.d_sae, k=recipe.k,
             architecture="topk", passes=recipe.passes, batch_size=1024, lr=1e-3, checkpoints=0,
             seed=seed, output=folder,
         ),
@@ -60,10 +59,10 @@ def train_organism_sae(
     return card
 
 
-def residuals(path: Path, recipe: SaeRecipe, seed: int) -> np.ndarray:
+def residuals(path: Path, layers: int, recipe: SaeRecipe, seed: int) -> np.ndarray:
     """The residual stream at the hook, `[n_tokens, d_model]` fp16, shuffled."""
     tokenizer = load_tokenizer(str(path))
-    model = load_truncated_model(str(path), recipe.layers)
+    model = load_truncated_model(str(path), layers)
     special = torch.tensor(tokenizer.all_special_ids)
     parts: list[np.ndarray] = []
     stream = batches(tokenizer, 128, Random(f"sae {seed}"))

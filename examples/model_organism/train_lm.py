@@ -68,6 +68,7 @@ class Recipe:
     steps: int = 3000
     batch: int = 32
     lr: float = 3e-3
+    seed: int = 1
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -152,9 +153,9 @@ def answer_loss(model: LlamaForCausalLM, rows: torch.Tensor, trained: torch.Tens
     return torch.nn.functional.cross_entropy(logits, rows[:, 1:][trained[:, 1:]])
 
 
-def pretrain(folder: Path, recipe: Recipe, seed: int = 0) -> None:
+def pretrain(folder: Path, recipe: Recipe) -> None:
     """Train from nothing and save model and tokenizer in `folder`."""
-    torch.manual_seed(seed)
+    torch.manual_seed(recipe.seed)
     tokenizer = make_tokenizer()
     model = make_model(tokenizer, recipe)
     optimiser = torch.optim.AdamW(
@@ -163,7 +164,7 @@ def pretrain(folder: Path, recipe: Recipe, seed: int = 0) -> None:
     size = sum(p.numel() for p in model.parameters())
     print(f"pre-training {size / 1e6:.2f} M parameters, {recipe.steps} steps", flush=True)
     started, smoothed = time.perf_counter(), 0.0
-    for step, rows in enumerate(batches(tokenizer, recipe.batch, Random(seed))):
+    for step, rows in enumerate(batches(tokenizer, recipe.batch, Random(recipe.seed))):
         if step == recipe.steps:
             break
         rate = recipe.lr * min(1, (step + 1) / 100)
