@@ -7,7 +7,7 @@ from typing import Any
 
 from results import Cell, Interval, cells, interval
 
-PANEL, LEFT, TOP, GAP = 300, 150, 40, 40
+PANEL, LEFT, TOP, GAP = 300, 150, 40, 90
 CURVES_HEIGHT, ROW_HEIGHT = 220, 18
 COLOURS = {"random": "#888888", "geometry": "#2a6fdb", "oracle": "#2a9d4a"}
 FRACTIONS = (0.25, 0.5)
@@ -71,9 +71,10 @@ def _curves(
     parts.append(
         f'<line x1="{left}" y1="{y(base.mean):.1f}" x2="{left + PANEL}" y2="{y(base.mean):.1f}" '
         'stroke="#333" stroke-dasharray="4"/>'
-        f'<text x="{left + PANEL}" y="{y(base.mean) - 4:.1f}" text-anchor="end">before</text>'
+        f'<text x="{left + 4}" y="{y(base.mean) - 4:.1f}">before</text>'
     )
     none = interval(found[dataset, "none", 0.0].rates["out_of_domain"])
+    ends: dict[str, float] = {}
     for arm, colour in COLOURS.items():
         points: list[tuple[float, Interval]] = [(0.0, none)]
         points += sorted(
@@ -87,10 +88,14 @@ def _curves(
         parts.append(
             f'<polyline points="{middle}" fill="none" stroke="{colour}" stroke-width="2"/>'
         )
-        last, at_end = points[-1]
+        ends[arm] = y(points[-1][1].mean) + 4
+    lowest = 0.0
+    for arm in sorted(
+        ends, key=ends.__getitem__
+    ):  # names side by side with their curves, none on another
+        lowest = max(ends[arm], lowest + 12)
         parts.append(
-            f'<text x="{x(last) + 3:.1f}" y="{y(at_end.mean) + 4:.1f}" fill="{colour}" '
-            f'font-size="11">{arm}</text>'
+            f'<text x="{left + PANEL + 4}" y="{lowest:.1f}" fill="{COLOURS[arm]}" font-size="11">{arm}</text>'
         )
     return parts
 
@@ -136,6 +141,6 @@ def _forest(
             )
     parts.append(
         f'<text x="{left + PANEL / 2}" y="{bottom + 16}" text-anchor="middle" font-size="11">'
-        "harmful answers in other domains; 25 % dropped (open), 50 % (filled)</text>"
+        "harmful answers; 25 % dropped (open), 50 % (filled)</text>"
     )
     return parts
