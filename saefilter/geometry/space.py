@@ -41,7 +41,7 @@ class Side:
             return None
         indices = np.array([feature.index for feature in features], dtype=np.int64)
         own = directions[indices]
-        nearest = DirectionIndex(own).nearest(directions, neighbours)
+        nearest = _nearest_of_each(directions, indices, neighbours)
         weights = np.array([feature.weight for feature in features], dtype=np.float32)
         return cls(features, indices, weights, own, nearest)
 
@@ -64,6 +64,23 @@ class Side:
         effects = np.array([abs(feature.effect_size) for feature in self.features], np.float32)
         centroid: Array = unit_rows((effects @ self.directions)[None])[0]
         return centroid
+
+
+def _nearest_of_each(directions: Array, indices: NDArray[np.int64], neighbours: int) -> Neighbours:
+    """For each feature of the SAE, `[d_sae, d_model]`, the nearest of those at `indices`."""
+    index = DirectionIndex(directions[indices])
+    if neighbours > 1:
+        return index.nearest(directions, neighbours)
+    # the nearest to a feature of the set is itself: nobody needs to be asked, which with a huge set is
+    # much of the work. One without a direction (a dead feature) is near to nothing, itself included
+    alive = np.einsum("nd,nd->n", directions[indices], directions[indices]) > 0.5
+    others = np.ones(len(directions), dtype=bool)
+    others[indices[alive]] = False
+    cosine = np.ones((len(directions), 1), dtype=np.float32)
+    position = np.zeros((len(directions), 1), dtype=np.int64)
+    position[indices[alive], 0] = np.flatnonzero(alive)
+    cosine[others], position[others] = index.nearest(directions[others])
+    return Neighbours(cosine, position)
 
 
 @dataclass(frozen=True)

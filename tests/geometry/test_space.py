@@ -124,3 +124,19 @@ def test_a_set_without_weights_falls_back_and_says_what_it_cannot_do() -> None:
     assert Scorer(toxic_set, directions).metric.name == "nearest"
     with pytest.raises(SaefilterError, match="needs weighted features"):
         Scorer(toxic_set, directions, metric="contrast")
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_every_features_nearest_is_found_whether_it_is_in_the_set_or_not(share: float) -> None:
+    """Features of the set are their own nearest; dead ones, without a direction, are near to nothing."""
+    toxic_set, directions, _ = make(5)
+    directions[[0, 3, 50]] = 0
+    indices = np.sort(np.random.default_rng(0).permutation(D_SAE)[: int(share * D_SAE)])
+    indices = np.union1d(indices, [3])
+    template = toxic_set.features[0]
+    features = [replace(template, index=int(i), side="toxic", weight=1.0) for i in indices]
+    side = FeatureSpace.of(replace(toxic_set, features=features), directions).toxic
+    cosines = directions @ directions[indices].T
+    np.testing.assert_allclose(side.nearest.cosine[:, 0], cosines.max(axis=1), atol=1e-6)
+    at = np.take_along_axis(cosines, side.nearest.position, axis=1)
+    np.testing.assert_allclose(at, side.nearest.cosine, atol=1e-6)
