@@ -1,10 +1,10 @@
 """What geometry costs where a toxic set is huge: 50,000 features of a SAE of 65,536.
 
-    python -m benchmarks.geometry_share [--features 50000] [--rows 1000] [--data FILE.jsonl ...]
+    python -m benchmarks.geometry_share [--features 50000] [--rows 5000] [--data FILE.jsonl ...]
 
 A tiny random Llama with a random SAE (benchmarks/throughput makes both), a set whose features all have
-weights, half of them benign, and one run of `saefilter score`. Geometry is FAISS when the scorer is
-made, and everything after pooling: proximity, percentiles, evidence, spillover. With the shipped set of
+weights, half of them benign, and one run of `saefilter score`. Geometry is finding every feature's nearest ones when the scorer
+is made, and everything after pooling: proximity, percentiles, evidence, spillover. With the shipped set of
 the preset `minilm` the same is printed beside it.
 """
 
@@ -67,10 +67,10 @@ def row(prepared: Prepared, toxic_set: str, folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="geometry's share of a scoring run")
     parser.add_argument("--features", type=int, default=50_000)
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--data", type=Path, nargs="*", default=[], metavar="FILE")
     args = parser.parse_args()
-    print("| shape | d_sae | set | rows | tokens | whole process | FAISS | the rest | share |")
+    print("| shape | d_sae | set | rows | tokens | whole process | nearest features | the rest | share |")
     print("| --- " * 9 + "|")
     minilm = next(shape for shape in CPU_SHAPES if shape.name == "minilm")
     llama = next(shape for shape in CPU_SHAPES if shape.name == "llama-tiny")
