@@ -3,9 +3,9 @@
     python -m benchmarks.geometry_share [--features 50000] [--rows 5000] [--data FILE.jsonl ...]
 
 A tiny random Llama with a random SAE (benchmarks/throughput makes both), a set whose features all have
-weights, half of them benign, and one run of `saefilter score`. Geometry is finding every feature's nearest ones when the scorer
-is made, and everything after pooling: proximity, percentiles, evidence, spillover. With the shipped set of
-the preset `minilm` the same is printed beside it.
+weights, half of them benign, and one run of `saefilter score`. Geometry is finding every feature's
+nearest ones when the scorer is made, and everything after pooling: proximity, percentiles, evidence,
+spillover. With the shipped set of the preset `minilm` the same is printed beside it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--data", type=Path, nargs="*", default=[], metavar="FILE")
     args = parser.parse_args()
-    print("| shape | d_sae | set | rows | tokens | whole process | nearest features | the rest | share |")
+    print(
+        "| shape | d_sae | set | rows | tokens | whole process | nearest features | the rest | share |"
+    )
     print("| --- " * 9 + "|")
     minilm = next(shape for shape in CPU_SHAPES if shape.name == "minilm")
     llama = next(shape for shape in CPU_SHAPES if shape.name == "llama-tiny")
