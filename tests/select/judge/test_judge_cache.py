@@ -21,7 +21,8 @@ from saefilter.select.judge.judge import judge
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.judge.verdict import Verdict
 
-ROWS = [(Message("user", f"{i}?"), Message("assistant", "Yes.")) for i in range(60)]
+ROWS = [(Message("user", f"{i}?"), Message("assistant", "Yes.")) for i in range(600)]
+"""So many that a machine which stalls for a second does not see the last one before it is stopped."""
 RUN = """
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_a_killed_run_loses_no_more_than_what_was_under_way(tmp_path: Path, kill
         _, errors = run.communicate(timeout=20)
         asked = len(server.seen)
         kept = stored(path)
-        assert asked - 5 <= kept <= asked < 60
+        assert asked - 5 <= kept <= asked < len(ROWS)
         if kill == signal.SIGINT:
             said = re.search(r"(\d+) verdicts are kept in " + re.escape(str(path)), errors)
             assert said is not None
@@ -64,8 +65,8 @@ def test_a_killed_run_loses_no_more_than_what_was_under_way(tmp_path: Path, kill
         server.seconds = 0
         found = judge(lambda: ROWS, JudgeSettings(server.url, "m", cache=path))
         assert not found.failures
-        assert len(server.seen) == asked + 60 - kept
-    assert stored(path) == 60
+        assert len(server.seen) == asked + len(ROWS) - kept
+    assert stored(path) == len(ROWS)
 
 
 def test_two_runs_share_one_file(tmp_path: Path) -> None:
