@@ -24,8 +24,9 @@ from saefilter.select.judge.verdict import Verdict
 ROWS = [(Message("user", f"{i}?"), Message("assistant", "Yes.")) for i in range(600)]
 """So many that a machine which stalls for a second does not see the last one before it is stopped."""
 RUN = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
 from test_judge_cache import ROWS
 from saefilter.select.judge.judge import judge
 from saefilter.select.judge.settings import JudgeSettings
