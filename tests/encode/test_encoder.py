@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import importlib.util
 import json
 import os
 import subprocess
@@ -110,7 +111,7 @@ def test_choices_are_explained(tmp_path: Path, llama: str) -> None:
 
 
 def test_bitsandbytes_is_asked_for_where_it_is_missing(tmp_path: Path, llama: str) -> None:
-    if "bitsandbytes" in sys.modules:
+    if importlib.util.find_spec("bitsandbytes"):
         pytest.skip("bitsandbytes is installed")
     with pytest.raises(SaefilterError, match="--quantize 8bit needs bitsandbytes"):
         Encoder(resolve(None, llama, write_sae(tmp_path)), quantize="8bit")

@@ -10,6 +10,7 @@ from saefilter.encode.presets import load_preset
 
 
 def chosen(amx: bool, ranks_in_bf16: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    # matrix units are a matter of the machine, and both kinds are asked about here
     monkeypatch.setattr(placement, "cpu_multiplies_bf16", lambda: amx)
     found = place(1000, 0, device="cpu", dtype="auto", ranks_in_bf16=ranks_in_bf16)
     return found.dtype, found.reasons[-1]
@@ -31,11 +32,8 @@ def test_a_cpu_takes_bf16_where_it_is_faster_and_ranks_the_same(
     assert reason in why
 
 
-def test_a_model_that_does_not_fit_in_fp32_is_taken_in_bf16(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(placement, "free_memory", lambda device: 5000)
-    found = place(2000, 0, device="cpu", dtype="auto")
+def test_a_model_that_does_not_fit_in_fp32_is_taken_in_bf16() -> None:
+    found = place(10**13, 0, device="cpu", dtype="auto")  # 40 TB
     assert found.dtype == "bf16"
     assert "are free" in found.reasons[-1]
 
