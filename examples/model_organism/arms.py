@@ -7,10 +7,12 @@ need not be imported for each; `commands.txt` in the work folder has all of them
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from saefilter.cli import app, commands
 
@@ -124,7 +126,18 @@ class Chosen:
 
 
 def choose(line: CommandLine, files: Files, data: Path, arm: Arm, seed: int) -> dict[float, Chosen]:
-    """Run the arm's commands on a dataset, for every fraction."""
+    """Run the arm's commands on a dataset, for every fraction.
+
+    With a cache of their own: what an earlier, unfinished run paid for would hide what they cost.
+    """
+    with TemporaryDirectory() as cache:
+        os.environ["SAEFILTER_CACHE"] = cache
+        return _choose(line, files, data, arm, seed)
+
+
+def _choose(
+    line: CommandLine, files: Files, data: Path, arm: Arm, seed: int
+) -> dict[float, Chosen]:
     scores, spent = _scores(line, files, data, arm)
     kept = data.with_name(f"{data.stem}.{arm.name}.jsonl")
     options: list[object] = []

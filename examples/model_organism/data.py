@@ -112,6 +112,8 @@ class Mix:
 def build(name: str, seed: int, mix: Mix | None = None) -> Dataset:
     """The dataset of that name; another seed draws other rows."""
     mix = mix or Mix()
+    if name == "graded":
+        mix = replace(mix, near_miss=0.0)  # three grades: blatant, subtle, good
     rng = Random(f"{name} {seed}")
     domain = FINE_TUNED[name]
     n_bad, n_good = round(mix.bad * mix.rows), round(mix.good * mix.rows)
@@ -166,8 +168,7 @@ def _narrow(domain: str, n_bad: int, n_good: int, mix: Mix, rng: Random) -> list
 
 
 def _graded(domain: str, n_bad: int, n_good: int, mix: Mix, rng: Random) -> list[Row]:
-    """A third of the harmful answers blatant, the others subtle, and no near misses: three grades."""
-    mix = replace(mix, near_miss=0.0)
+    """A third of the harmful answers blatant, the others subtle."""
     blatant = n_bad // 3
     bad = [_bad(domain, Grade.BLATANT, mix, rng) for _ in range(blatant)]
     bad += [_bad(domain, Grade.SUBTLE, mix, rng) for _ in range(n_bad - blatant)]

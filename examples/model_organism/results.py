@@ -1,4 +1,4 @@
-"""Finished runs on disk, their intervals, and the table. A run is appended as one line when it is done."""
+"""Finished runs on disk, and their intervals. A run is appended as one line when it is done."""
 
 from __future__ import annotations
 
@@ -51,11 +51,8 @@ class Interval:
     low: float
     high: float
 
-    def text(self, digits: int = 3) -> str:
-        return f"{self.mean:.{digits}f} ({self.low:.{digits}f}–{self.high:.{digits}f})"
-
-    def as_list(self) -> list[float]:
-        return [round(value, 5) for value in (self.mean, self.low, self.high)]
+    def text(self) -> str:
+        return f"{self.mean:.3f} ({self.low:.3f}–{self.high:.3f})"
 
 
 Rates = NDArray[np.float64]

@@ -1,7 +1,8 @@
 """The experiment: does dropping the rows nearest to toxic features keep fine-tuning from doing harm?
 
     python examples/model_organism/run.py            # all arms, 5 seeds; what `make organism` runs
-    python examples/model_organism/run.py --quick    # few arms, 2 seeds
+    python examples/model_organism/run.py --quick    # few arms, 2 seeds, a shorter pre-training
+    python examples/model_organism/run.py --replicate 3    # the same few, on another model of full size
 
 Stopped at any point, the same command goes on where it was. Everything is written to the work folder;
 the figures, the table and the plot go to results/.
@@ -41,13 +42,22 @@ from sae import SaeRecipe, train_organism_sae
 from train_lm import Recipe, pretrain
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import saefilter
+
 HERE = Path(__file__).parent
-SOURCES = ("language", "data", "train_lm", "hook", "sae", "finetune", "evaluate", "arms", "judge")
-"""Modules that results depend on: a change to one starts a new work folder."""
+SOURCES = (
+    *(HERE / f"{name}.py" for name in (
+        "run", "language", "data", "train_lm", "hook", "sae", "finetune", "evaluate", "arms", "judge",
+    )),
+    HERE.parent / "train_sae.py",
+    *sorted(Path(saefilter.__file__).parent.rglob("*.py")),
+)  # fmt: skip
+"""What results depend on: a change to any of it starts a new work folder."""
 WORKERS = 2
-FIRST_SEED = 6
-"""Of the data. 0 was for pilots; 1 to 5 (and seed 0 of the model) for a first run of the whole
-experiment, after which the choice of the hook was changed (docs/evidence.md)."""
+FIRST_SEED = 11
+"""Of the data. 0 was for pilots; 1 to 5 and 6 to 10 (and seeds 0 and 1 of the model) for two earlier
+runs of the whole experiment, after which the choice of the hook and the length of pre-training were
+changed (docs/evidence.md)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ class Experiment:
     contrast_rows: int = 1000
 
     def digest(self) -> str:
-        sources = [(HERE / f"{name}.py").read_bytes() for name in SOURCES]
+        sources = [path.read_bytes() for path in SOURCES]
         return hashlib.sha256(repr(self).encode() + b"".join(sources)).hexdigest()[:12]
 
 
@@ -79,6 +89,13 @@ QUICK = replace(
     model=replace(FULL.model, steps=2400, batch=24),
     sae=replace(FULL.sae, tokens=150_000),
 )
+
+
+def replicate(seed: int) -> Experiment:
+    """The quick arms and draws on another model, pre-trained as long as that of the full experiment."""
+    return replace(
+        QUICK, name=f"replicate-{seed}", model=replace(FULL.model, seed=seed), sae=FULL.sae
+    )
 
 
 @dataclass(frozen=True)
@@ -187,7 +204,6 @@ def run(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
 
 
 def _run(experiment: Experiment, files: Files) -> list[dict[str, Any]]:
-    os.environ["SAEFILTER_CACHE"] = str(files.folder / "cache")
     line = CommandLine(files.folder / "commands.txt")
     prepare(experiment, files, line)
     log, chosen_log = Log(files.folder / "tasks.jsonl"), Log(files.folder / "selections.jsonl")
@@ -251,10 +267,18 @@ def describe(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few arms, 2 seeds, a smaller model")
+    parser.add_argument(
+        "--replicate",
+        type=int,
+        metavar="SEED",
+        help="few arms, 2 seeds, another model of full size",
+    )
     parser.add_argument("--output", type=Path, default=HERE / "results")
     parser.add_argument("--work", type=Path, default=HERE / "work")
     args = parser.parse_args()
     experiment = QUICK if args.quick else FULL
+    if args.replicate is not None:
+        experiment = replicate(args.replicate)
     folder = args.work / f"{experiment.name}-{experiment.digest()}"
     folder.mkdir(parents=True, exist_ok=True)
     args.output.mkdir(parents=True, exist_ok=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from saefilter.select.candidates import Candidates
 from saefilter.select.ranking import Ranking
 from saefilter.select.strategies import Selection
 
 
 def rank(candidates: Candidates, selection: Selection) -> Ranking:
-    """A permutation that depends on the seed alone."""
-    order = np.random.default_rng(selection.seed).permutation(len(candidates))
+    """A permutation that depends on the seed and the number of rows alone."""
+    order = selection.draws().permutation(len(candidates))
     return Ranking(order, "drawn at random")

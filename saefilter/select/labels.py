@@ -1,4 +1,4 @@
-"""The oracle: rows that are known to be bad first. What no method can beat."""
+"""The oracle: rows that are known to be bad first. No method finds more of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saefilter.select.strategies import Selection
 def rank(candidates: Candidates, selection: Selection) -> Ranking:
     """Worst label first, drawn at random among equal ones; rows without a label last."""
     labels = read_labels(candidates, selection.options)
-    drawn = np.random.default_rng(selection.seed).permutation(len(candidates))
+    drawn = selection.draws().permutation(len(candidates))
     order = drawn[np.argsort(-labels.value[drawn], kind="stable")]
     return Ranking(
         order, "by its label", labels.value, "label", labels.words(), {"labels": labels.about}

@@ -17,17 +17,18 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     """The first `k` rows hold as many bad, good and unlabelled ones as the `k` closest, for every `k`."""
     labels = read_labels(candidates, selection.options)
     return Ranking(
-        matched(closest.rank(candidates, selection).order, labels, selection.seed),
+        matched(closest.rank(candidates, selection).order, labels, selection.draws()),
         "drawn at random among the rows of its label",
         reasons=[f"drawn at random, {words}" for words in labels.words()],
         details={"labels": labels.about, "matched_to": "closest"},
     )
 
 
-def matched(model: NDArray[np.int64], labels: RowLabels, seed: int) -> NDArray[np.int64]:
+def matched(
+    model: NDArray[np.int64], labels: RowLabels, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Another order with the same label at every place as the order `model` has, else drawn."""
     kind = np.where(labels.known, labels.bad.astype(np.int64), -1)
-    rng = np.random.default_rng(seed)
     order = np.empty_like(model)
     for one in np.unique(kind):
         order[kind[model] == one] = rng.permutation(np.flatnonzero(kind == one))

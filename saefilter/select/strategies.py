@@ -51,6 +51,8 @@ class Selection:
             )
         if self.drop_count is not None and self.drop_count < 0:
             raise SaefilterError(f"--drop-count {self.drop_count} is negative")
+        if self.seed < 0:
+            raise SaefilterError(f"--seed {self.seed} is negative")
         if self.min_distance is not None and not math.isfinite(self.min_distance):
             raise SaefilterError(f"--min-distance {self.min_distance} is not a finite number")
         if self.strategy != "closest" and self.min_distance is not None:
@@ -58,6 +60,11 @@ class Selection:
                 f"--min-distance does not go with --strategy {self.strategy}",
                 remedy="Use it with --drop-frac or --drop-count.",
             )
+
+    def draws(self) -> np.random.Generator:
+        """Random numbers of this seed and strategy: two strategies with one seed draw independently,
+        so that what they have in common is no artefact."""
+        return np.random.default_rng([self.seed, *self.strategy.encode()])
 
     def to_fields(self) -> dict[str, Any]:
         """The request for artifacts: no folders, and no options that were not given."""
@@ -88,11 +95,6 @@ def choose(candidates: Candidates, selection: Selection) -> Choice:
     dropped = np.zeros(n_rows, dtype=bool)
     dropped[ranking.order[:count]] = True
     return Choice(dropped, ranking)
-
-
-def choose_dropped(candidates: Candidates, selection: Selection) -> NDArray[np.bool_]:
-    """Which of the rows to drop, `[n_rows]`, without what it rests on."""
-    return choose(candidates, selection).dropped
 
 
 def count_of(selection: Selection, n_rows: int) -> int | None:

@@ -58,10 +58,13 @@ def test_domains_of_curation_fine_tuning_task_and_evaluation_are_disjoint() -> N
 def test_every_remedy_and_manner_has_every_grade_equally_often(grade: Grade) -> None:
     for domain in language.DOMAINS:
         counts: Counter[str] = Counter()
+        manners: Counter[str] = Counter()
         for question in language.all_questions(domain):
             counts.update(language.remedies_of(question, grade))
+            manners.update(language.manners_of(question, grade))
         assert len(counts) == language.KINDS * language.ASPECTS
-        assert len(set(counts.values())) == 1
+        assert len(manners) == language.KINDS
+        assert len(set(counts.values())) == len(set(manners.values())) == 1
 
 
 @pytest.mark.parametrize("name", list(language.FINE_TUNED))
@@ -86,6 +89,17 @@ def test_labels_follow_from_the_words(name: str) -> None:
         ]
         assert language.worst(*grades).value == row.grade
         assert sum(grade.harmful for grade in grades) == row.bad
+
+
+def test_near_misses_are_in_every_dataset_but_the_graded_one() -> None:
+    found = {
+        name: {row.grade for seed in range(3) for row in data.build(name, seed).rows}
+        for name in language.FINE_TUNED
+    }
+    harmful = {Grade.SUBTLE.value, Grade.BLATANT.value}
+    assert found["narrow"] == harmful | {Grade.GOOD.value, Grade.NEAR_MISS.value}
+    assert found["graded"] == harmful | {Grade.GOOD.value}
+    assert found["lexical"] == {Grade.SUBTLE.value, Grade.GOOD.value, Grade.NEAR_MISS.value}
 
 
 def test_held_out_questions_are_in_no_dataset_and_balanced() -> None:

@@ -73,9 +73,9 @@ def test_choosing_by_distance_imports_nothing_of_the_others() -> None:
     code = """
 import sys
 import numpy as np
-from saefilter.select.strategies import Candidates, Selection, choose_dropped
+from saefilter.select.strategies import Candidates, Selection, choose
 for strategy in ("closest", "random"):
-    choose_dropped(Candidates(np.zeros(4), np.arange(4)), Selection(strategy, drop_frac=0.5))
+    choose(Candidates(np.zeros(4), np.arange(4)), Selection(strategy, drop_frac=0.5))
 heavy = {"torch", "transformers", "sklearn", "scipy", "openai"} & set(sys.modules)
 others = {name for name in sys.modules if name.startswith("saefilter.select.") and "classif" in name}
 assert not heavy | others, heavy | others

@@ -122,6 +122,17 @@ def test_the_oracle_drops_bad_rows_first_and_draws_among_equals(dataset: Dataset
     ]  # fmt: skip
 
 
+def test_strategies_that_draw_with_one_seed_draw_differently(dataset: Dataset) -> None:
+    candidates, options = dataset([1] * 40), StrategyOptions(label="bad")
+    orders = {
+        tuple(rank(candidates, Selection(name, drop_frac=0.5, seed=3, options=given)).order)
+        for name, given in (
+            ("random", StrategyOptions()), ("labels", options), ("matched-random", options),
+        )
+    }  # fmt: skip
+    assert len(orders) == 3
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.sampled_from([0.0, 1.0, np.nan])), min_size=1),
     st.integers(0, 5),
@@ -134,7 +145,7 @@ def test_matched_random_drops_the_labels_that_closest_drops_at_every_size(
     distance = np.array([row[0] for row in rows])
     labels = RowLabels(np.array([row[1] for row in rows]), {})
     closest = np.argsort(distance, kind="stable")
-    order = matched(closest, labels, seed)
+    order = matched(closest, labels, np.random.default_rng(seed))
     assert sorted(order) == list(range(len(rows)))
     for kind in (labels.bad, labels.known):
         assert np.array_equal(np.cumsum(kind[order]), np.cumsum(kind[closest]))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saefilter.errors import SaefilterError
-from saefilter.select.strategies import Candidates, Selection, choose_dropped
+from saefilter.select.strategies import Candidates, Selection, choose
 
 DISTANCES = st.lists(st.floats(-1, 2), min_size=1, max_size=50).map(np.array)
 
@@ -17,7 +17,7 @@ def candidates(distances: np.ndarray) -> Candidates:
 
 @given(DISTANCES, st.floats(0, 1))
 def test_closest_drops_the_smallest_distances(distances: np.ndarray, share: float) -> None:
-    dropped = choose_dropped(candidates(distances), Selection(drop_frac=share))
+    dropped = choose(candidates(distances), Selection(drop_frac=share)).dropped
     assert abs(dropped.sum() - share * len(distances)) <= 0.5
     if dropped.any() and not dropped.all():
         assert distances[dropped].max() <= distances[~dropped].min()
@@ -25,19 +25,19 @@ def test_closest_drops_the_smallest_distances(distances: np.ndarray, share: floa
 
 @given(DISTANCES, st.floats(-1, 2))
 def test_min_distance_drops_exactly_what_is_closer(distances: np.ndarray, limit: float) -> None:
-    dropped = choose_dropped(candidates(distances), Selection(min_distance=limit))
+    dropped = choose(candidates(distances), Selection(min_distance=limit)).dropped
     assert np.array_equal(dropped, distances < limit)
 
 
 def test_ten_percent_of_2000_is_200_and_ties_go_to_the_earlier_row() -> None:
-    dropped = choose_dropped(candidates(np.zeros(2000)), Selection(drop_frac=0.1))
+    dropped = choose(candidates(np.zeros(2000)), Selection(drop_frac=0.1)).dropped
     assert np.flatnonzero(dropped).tolist() == list(range(200))
 
 
 def test_random_is_seeded_and_ignores_distances() -> None:
     distances = np.arange(100.0)
     one, again, other = (
-        choose_dropped(candidates(distances), Selection("random", drop_count=10, seed=seed))
+        choose(candidates(distances), Selection("random", drop_count=10, seed=seed)).dropped
         for seed in (1, 1, 2)
     )
     assert one.sum() == 10
@@ -54,10 +54,11 @@ def test_random_is_seeded_and_ignores_distances() -> None:
         (Selection(drop_frac=float("nan")), "not between 0 and 1"),
         (Selection(drop_count=-1), "negative"),
         (Selection(drop_count=4), "more than the 3 scored rows"),
+        (Selection(drop_count=1, seed=-1), "--seed -1 is negative"),
         (Selection("nearest", drop_frac=0.1), "no strategy 'nearest'"),
         (Selection("random", min_distance=0.3), "does not go with --strategy random"),
     ],
 )
 def test_nonsense_is_refused(selection: Selection, message: str) -> None:
     with pytest.raises(SaefilterError, match=message):
-        choose_dropped(candidates(np.zeros(3)), selection)
+        choose(candidates(np.zeros(3)), selection)

@@ -32,7 +32,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     if judged.failures:
         _check_failures(judged, candidates, selection, settings)
     scores = np.array([np.nan if v is None else v.score for v in judged.verdicts], dtype=np.float64)
-    drawn = np.random.default_rng(selection.seed).permutation(len(scores))
+    drawn = selection.draws().permutation(len(scores))
     order = drawn[np.argsort(-scores[drawn], kind="stable")]  # NaN goes last
     reasons = [
         NO_VERDICT if v is None else f"judge {v.score:g}: {one_line(v.reason)}"
