@@ -59,7 +59,7 @@ def score(
     output: PathLike | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    workers: int | None = None,
+    workers: int | None = 1,
     scorer: ChunkScorer | None = None,
 ) -> Scores:
     """Score every row by its distance to toxic features.
@@ -68,7 +68,9 @@ def score(
         table, or an iterable of dicts.
     preset, toxic_set, metric: as the options of `saefilter score`; `settings` has all the others.
     output: where to keep the scores file; without it, it lives as long as the result.
-    resume, overwrite, workers: as the options.
+    resume, overwrite: as the options.
+    workers: processes that share the work; None for one per GPU. They import the program's main module
+        anew, so a script that wants several needs `if __name__ == "__main__"`.
     scorer: a loaded `ChunkScorer`, to score several datasets with one; it has settings of its own.
 
     Raises SaefilterError, and then writes nothing; `saefilter.run.interrupt.Interrupted` after Ctrl-C.
@@ -228,7 +230,7 @@ def _score(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    workers: int | None = None,
+    workers: int | None = 1,
     scorer: ChunkScorer | None = None,
 ) -> Scores:
     from saefilter.run.score import score_file

@@ -30,12 +30,16 @@ def _again(
     return kind(problem, where=where, remedy=remedy)
 
 
-OUT_OF_MEMORY = ("memory", "could not create a primitive", "could not execute a primitive")
-"""What messages say; the last two are oneDNN's, which does not name the cause."""
+OUT_OF_MEMORY = (
+    "out of memory", "not enough memory", "allocate memory", "bad_alloc", "alloc_failed",
+    "could not create a primitive", "could not execute a primitive",
+)  # fmt: skip
+"""What messages say, in small letters; the last two are oneDNN's, which does not name the cause."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory does not suffice; torch has a class for GPUs only."""
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+        isinstance(error, RuntimeError)
+        and any(words in str(error).lower() for words in OUT_OF_MEMORY)
     )

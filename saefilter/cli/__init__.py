@@ -69,10 +69,13 @@ def main() -> None:
 def _leave_at_once(done: SystemExit) -> None:
     """Python would take a second to take apart the modules of torch and transformers one by one."""
     import atexit
+    import multiprocessing
     import os
 
     if done.code is not None and not isinstance(done.code, int):
         return
+    if multiprocessing.active_children():
+        return  # whoever started processes ends them in its own order
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -115,10 +115,14 @@ def check(
         max_tokens=max_tokens,
         device=device,
         dtype=one_of("--dtype", dtype, opt.DTYPES),
+        prepare_processes=None,
     )
     asked = bool(preset or model or sae)
     judge = _Judge(settings, asked, scores, output, overwrite, quiet)
-    outcome = judge.run(inputs, policy)
+    try:
+        outcome = judge.run(inputs, policy)
+    finally:
+        judge.close()
     _say(outcome, format, reports or [])
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
@@ -162,6 +166,11 @@ class _Judge:
                 except SaefilterError as error:
                     outcome.unjudged.append(Unjudged(name, str(error)))
         return outcome
+
+    def close(self) -> None:
+        """End what the model's scorer started."""
+        if self.scorer is not None:
+            self.scorer.close()
 
     def _scores_of(self, source: Source, folder: Path) -> Scores:
         from saefilter.run.scores import SUFFIX, Scores

@@ -125,6 +125,7 @@ def filter_command(
             metric=metric,
             device=device or "auto",
             dtype=dtype or "auto",
+            prepare_processes=None,
         )
         what = f"preset {name} ({why})" if name else f"{model} and {sae}"
         opened = _score_first(source, settings, what, quiet=quiet or as_json)

@@ -116,6 +116,10 @@ class Encoder:
         self._weights: tuple[NDArray[np.float32], torch.Tensor] | None = None
         self._n_active = self._n_encoded = 0
 
+    def close(self) -> None:
+        """End its threads. It cannot encode any more."""
+        self.lanes.close()
+
     def renderer_spec(
         self, options: RenderOptions | None = None, rendering: str = "auto"
     ) -> RendererSpec:
@@ -224,32 +228,52 @@ class Encoder:
         return [[windows[position] for position in positions] for positions in plan]
 
     def _residual(self, batch: list[Window]) -> torch.Tensor:
-        return scored_residual(self.model, batch, self.tokenizer.pad_token_id or 0)
+        residual = scored_residual(self.model, batch, self.tokenizer.pad_token_id or 0)
+        return residual.to(self.device)  # with a device map, the hook may be on another card
 
     def _pooled(
         self, options: PoolOptions, batch: list[Window]
     ) -> list[tuple[list[Window], PooledBatch]]:
-        """The batch, or its halves where memory does not suffice for the whole."""
-        try:
-            tokens = self._residual(batch)
-            return [(batch, pool_batch(self.sae, tokens, scored_counts(batch), options))]
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        # outside the handler, whose traceback keeps the tensors of the failed try
+        """The batch, or its halves where memory does not suffice for the whole.
+
+        A single window is tried again while no other lane needs memory.
+        """
+        found = self._try(options, batch)
+        if isinstance(found, PooledBatch):
+            return [(batch, found)]
         size = len(batch) * max(len(window.ids) for window in batch)
         if len(batch) == 1:
+            with self.lanes.alone():
+                self._free_memory()
+                found = self._try(options, batch)
+            if isinstance(found, PooledBatch):
+                return [(batch, found)]
             raise SaefilterError(
-                f"out of memory on {self.device} with a single piece of {size} tokens ({problem})",
+                f"out of memory on {self.device} with a single piece of {size} tokens ({found})",
                 remedy="Use --dtype bf16, a smaller --max-tokens or preset, or a larger machine.",
             )
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._free_memory()
         self.limit_memory(max(1, size // 2))
         half = len(batch) // 2
         return [*self._pooled(options, batch[:half]), *self._pooled(options, batch[half:])]
+
+    def _try(self, options: PoolOptions, batch: list[Window]) -> PooledBatch | str:
+        """The batch pooled, or what an error said that memory did not suffice.
+
+        Whoever goes on does so outside the handler, whose traceback keeps the tensors of the try.
+        """
+        try:
+            tokens = self._residual(batch)
+            return pool_batch(self.sae, tokens, scored_counts(batch), options)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+    def _free_memory(self) -> None:
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def scored_residual(model: ResidualModel, batch: Sequence[Window], pad_id: int) -> torch.Tensor:

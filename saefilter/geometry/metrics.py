@@ -18,7 +18,6 @@ from scipy.special import expit
 
 from saefilter import plugins
 from saefilter.errors import SaefilterError
-from saefilter.geometry.index import DirectionIndex
 from saefilter.geometry.space import FeatureSpace, Side, unit_rows
 from saefilter.plugins import load_plugin, plugin_names
 
@@ -118,7 +117,7 @@ def _rebuilt(space: FeatureSpace, sample: Sample) -> Array:
 
 
 def _reconstruction(space: FeatureSpace, sample: Sample) -> Array:
-    return DirectionIndex(space.toxic.directions).nearest(_rebuilt(space, sample)).cosine[:, 0]
+    return space.toxic.index.nearest(_rebuilt(space, sample)).cosine[:, 0]
 
 
 def _centroid(space: FeatureSpace, sample: Sample) -> Array:

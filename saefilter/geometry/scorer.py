@@ -76,7 +76,7 @@ class Scored:
 
 
 class Scorer:
-    """Scores samples of one SAE. FAISS is asked once, when it is made."""
+    """Scores samples of one SAE. Neighbours of its features are sought once, when it is made."""
 
     def __init__(
         self,
@@ -85,11 +85,12 @@ class Scorer:
         *,
         metric: str | None = None,
         neighbours: int | None = None,
+        device: str = "cpu",
     ):
-        """`directions`: unit decoder directions, `[d_sae, d_model]`. Raises SaefilterError for a
-        metric that is unknown or that the set cannot serve."""
+        """`directions`: unit decoder directions, `[d_sae, d_model]`. `device`: where neighbours are
+        sought. Raises SaefilterError for a metric that is unknown or that the set cannot serve."""
         self.toxic_set = toxic_set
-        self.space = FeatureSpace.of(toxic_set, directions, neighbours or 1)
+        self.space = FeatureSpace.of(toxic_set, directions, neighbours or 1, device)
         self.metric: Metric = choose_metric(metric, self.space)
         self.token_weights: NDArray[np.float32] = self.metric.push(self.space).astype(np.float32)
         self._labels = toxic_set.labels()

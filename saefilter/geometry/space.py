@@ -31,19 +31,24 @@ class Side:
     """`[n]`"""
     directions: Array
     """Unit decoder directions, `[n, d_model]`."""
+    index: DirectionIndex
+    """Of these."""
     nearest: Neighbours
     """For each feature of the SAE, the nearest of these, `[d_sae, k]`."""
 
     @classmethod
-    def of(cls, features: list[ToxicFeature], directions: Array, neighbours: int) -> Side | None:
+    def of(
+        cls, features: list[ToxicFeature], directions: Array, neighbours: int, device: str
+    ) -> Side | None:
         """None when there are no features."""
         if not features:
             return None
         indices = np.array([feature.index for feature in features], dtype=np.int64)
         own = directions[indices]
-        nearest = _nearest_of_each(directions, indices, neighbours)
+        index = DirectionIndex(own, device)
+        nearest = _nearest_of_each(directions, indices, index, neighbours)
         weights = np.array([feature.weight for feature in features], dtype=np.float32)
-        return cls(features, indices, weights, own, nearest)
+        return cls(features, indices, weights, own, index, nearest)
 
     def proximity(self) -> Array:
         """Mean cosine to the nearest of them, `[d_sae]`: the paper's proximity for one neighbour."""
@@ -66,9 +71,11 @@ class Side:
         return centroid
 
 
-def _nearest_of_each(directions: Array, indices: NDArray[np.int64], neighbours: int) -> Neighbours:
-    """For each feature of the SAE, `[d_sae, d_model]`, the nearest of those at `indices`."""
-    index = DirectionIndex(directions[indices])
+def _nearest_of_each(
+    directions: Array, indices: NDArray[np.int64], index: DirectionIndex, neighbours: int
+) -> Neighbours:
+    """For each feature of the SAE, `[d_sae, d_model]`, the nearest of those at `indices`, whose `index`
+    this is."""
     if neighbours > 1:
         return index.nearest(directions, neighbours)
     # the nearest to a feature of the set is itself: nobody needs to be asked, which with a huge set is
@@ -99,11 +106,13 @@ class FeatureSpace:
     """1 over each feature's spread on the contrast data, `[d_sae]`; 0 where there is none."""
 
     @classmethod
-    def of(cls, toxic_set: ToxicSet, directions: Array, neighbours: int = 1) -> FeatureSpace:
-        """The space of an SAE with these unit decoder directions."""
+    def of(
+        cls, toxic_set: ToxicSet, directions: Array, neighbours: int = 1, device: str = "cpu"
+    ) -> FeatureSpace:
+        """The space of an SAE with these unit decoder directions. `device`: see DirectionIndex."""
 
         def side(features: list[ToxicFeature]) -> Side | None:
-            return Side.of(features, directions, neighbours)
+            return Side.of(features, directions, neighbours, device)
 
         toxic, benign = toxic_set.side("toxic"), toxic_set.side("benign")
         everything = side(toxic)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +19,22 @@ from saefilter.rows.render import load_tokenizer
 def tokenizer_for_rendering(model: str, revision: str | None = None) -> Any:
     """A tokenizer that a renderer can use: WordPieceTokenizer for BERT's in a folder, else
     transformers'. Raises SaefilterError when it cannot be had."""
-    settings, own = Path(model, "tokenizer_config.json"), Path(model, "tokenizer.json")
-    if settings.is_file() and own.is_file():
-        config = json.loads(settings.read_text(encoding="utf-8"))
-        special = [config.get(f"{name}_token") for name in ("pad", "unk", "cls", "sep", "mask")]
-        if config.get("tokenizer_class") in ("BertTokenizer", "BertTokenizerFast") and all(
-            isinstance(token, str) for token in special
-        ):
-            return WordPieceTokenizer(own, special)
+    # of files that cannot be read transformers says what is wrong; tokenizers raises bare Exceptions
+    with suppress(Exception):
+        if (found := _word_piece(Path(model))) is not None:
+            return found
     return load_tokenizer(model, revision)
+
+
+def _word_piece(folder: Path) -> WordPieceTokenizer | None:
+    settings, own = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    if not (settings.is_file() and own.is_file()):
+        return None
+    config = json.loads(settings.read_text(encoding="utf-8"))
+    special = [config.get(f"{name}_token") for name in ("pad", "unk", "cls", "sep", "mask")]
+    if config.get("tokenizer_class") not in ("BertTokenizer", "BertTokenizerFast"):
+        return None
+    return WordPieceTokenizer(own, special) if all(isinstance(t, str) for t in special) else None
 
 
 class WordPieceTokenizer:

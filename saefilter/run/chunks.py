@@ -52,8 +52,9 @@ class ScoreSettings:
     rendering: str = "auto"
     truncation_side: str = "right"
     on_bad_row: str = "quarantine"
-    prepare_processes: int | None = None
-    """Processes that read text into tokens; 0 for a thread, None for what suits the device."""
+    prepare_processes: int | None = 0
+    """Processes that read text into tokens; 0 for a thread, None for what suits the device. Processes
+    import the program's main module anew, so a script that has some needs `if __name__ == "__main__"`."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ class ChunkScorer:
             encoder.sae.directions(),
             metric=settings.metric,
             neighbours=settings.neighbours,
+            device=str(encoder.device),
         )
         return cls(encoder, scorer, settings, note)
 
@@ -195,8 +197,9 @@ class ChunkScorer:
         )
 
     def close(self) -> None:
-        """End the processes that it started, where it did."""
+        """End the processes and threads that it started."""
         self.preparer.close()
+        self.encoder.close()
 
     def score(
         self, rows: Sequence[Row], advance: Callable[[int], None] | None = None

@@ -13,15 +13,15 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.util import Finalize
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.ranges import RangeReader
-from saefilter.run.processes import be_a_worker
+from saefilter.run.processes import be_a_worker, died_is_an_error, end_pool
 from saefilter.run.shards import Job, Receipt, Shard, read_shard, score_shard
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class Engine(Protocol):
 
 AT_HAND = 2
 """Shards under way at a time: one is read, rendered, explained and written while the model is busy
-with another."""
+with another. One more for each process that prepares rows."""
+REMEDY = "Use fewer --workers or --batch-tokens."
 
 
 class LocalEngine:
@@ -57,11 +58,12 @@ class LocalEngine:
     def __init__(self, scorer: ChunkScorer):
         self.scorer = scorer
         self.identity = scorer.identity()
+        self.at_hand = AT_HAND + scorer.preparer.processes
+        """Shards under way at a time."""
 
     def run(
         self, job: Job, shards: Iterable[Shard], stop: threading.Event, advance: Tokens
     ) -> Iterator[Receipt]:
-        at_hand = AT_HAND + self.scorer.preparer.processes
         self.scorer.encoder.limit_memory(job.memory_limit)
         reader, waiting = RangeReader(job.source), iter(shards)
         tokens: SimpleQueue[int] = SimpleQueue()
@@ -72,11 +74,11 @@ class LocalEngine:
                 raise _GivenUp
             tokens.put(done)
 
-        pool = ThreadPoolExecutor(at_hand, "saefilter-shard")
+        pool = ThreadPoolExecutor(self.at_hand, "saefilter-shard")
         running: set[Future[Receipt]] = set()
         try:
             while True:
-                while len(running) < at_hand and not stop.is_set():
+                while len(running) < self.at_hand and not stop.is_set():
                     shard = next(waiting, None)
                     if shard is None:
                         break
@@ -110,8 +112,14 @@ class ProcessEngine:
         self._pool = ProcessPoolExecutor(
             workers, context, _start_worker, (settings, queues, workers)
         )
-        with _as_our_error():
-            self.identity: ScorerIdentity = self._pool.submit(_identity).result()
+        try:
+            with died_is_an_error(REMEDY):
+                loaded = self._pool.submit(_about).result()
+        except BaseException:
+            self.close()
+            raise
+        self.identity: ScorerIdentity
+        self.identity, self._at_hand = loaded
 
     def run(
         self, job: Job, shards: Iterable[Shard], stop: threading.Event, advance: Tokens
@@ -120,8 +128,9 @@ class ProcessEngine:
         working = {self._pool.submit(_work, job) for _ in range(self.workers)}
         try:
             while under_way or not ended:
-                # no more than keep the workers busy, so that stopping leaves none in the queue
-                while not ended and under_way < AT_HAND * self.workers:
+                # as many as the workers take, so that stopping leaves none in the queue; with fewer, all of
+                # them would wait for another one and none would say what it has done
+                while not ended and under_way < self._at_hand * self.workers:
                     shard = None if stop.is_set() else next(waiting, None)
                     if shard is None:
                         ended = True
@@ -129,7 +138,7 @@ class ProcessEngine:
                     else:
                         self._shards.put(shard)
                         under_way += 1
-                with _as_our_error():
+                with died_is_an_error(REMEDY):
                     for future in (future for future in working if future.done()):
                         future.result()
                 with suppress(Empty):
@@ -149,21 +158,7 @@ class ProcessEngine:
 
     def close(self) -> None:
         """End the workers, after the shards that they are at."""
-        self._pool.shutdown(cancel_futures=True)
-
-
-class _as_our_error:
-    """A worker that died becomes a SaefilterError."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, BrokenProcessPool):
-            raise SaefilterError(
-                "a worker process died; most often it was killed for want of memory",
-                remedy="Use fewer --workers or --batch-tokens.",
-            ) from error
+        end_pool(self._pool)
 
 
 class _GivenUp(Exception):
@@ -192,6 +187,8 @@ def _start_worker(settings: ScoreSettings, queues: _Queues, workers: int) -> Non
     _queues = queues
     try:
         _scorer = ChunkScorer.load(_for_worker(settings, queues.numbers.get(), workers))
+        # first of all, while its queues still work: or the process would wait for its own processes
+        Finalize(None, _scorer.close, exitpriority=1000)
     except SaefilterError as error:  # raised here it would only say that the pool is broken
         _failure = error
 
@@ -212,8 +209,10 @@ def _loaded() -> ChunkScorer:
     return _scorer
 
 
-def _identity() -> ScorerIdentity:
-    return _loaded().identity()
+def _about() -> tuple[ScorerIdentity, int]:
+    """What was loaded, and how many shards the worker takes at a time."""
+    engine = LocalEngine(_loaded())
+    return engine.identity, engine.at_hand
 
 
 def _work(job: Job) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.render import PlainRenderer, RenderedRow, Window
 from saefilter.rows.row import Row
-from saefilter.run.processes import be_a_worker
+from saefilter.run.processes import be_a_worker, died_is_an_error, end_pool
 
 if TYPE_CHECKING:
     from saefilter.encode.rendering import RendererSpec
@@ -103,14 +103,15 @@ class Preparer:
     def prepare(self, rows: Sequence[Row]) -> Prepared:
         """The rows, prepared. Raises SaefilterError when a process died."""
         if self._pool is not None:
-            return self._pool.submit(_prepare, list(rows)).result()
+            with died_is_an_error("Use fewer --prepare-workers."):
+                return self._pool.submit(_prepare, list(rows)).result()
         with self._lock:
             return prepare(self._renderer, rows)
 
     def close(self) -> None:
         """End the processes."""
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            end_pool(self._pool)
 
 
 _renderer: PlainRenderer | None = None

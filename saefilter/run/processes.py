@@ -7,6 +7,12 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+from saefilter.errors import SaefilterError
 
 
 def be_a_worker() -> None:
@@ -15,6 +21,32 @@ def be_a_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+@contextmanager
+def died_is_an_error(remedy: str) -> Iterator[None]:
+    """A worker that died becomes a SaefilterError."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise SaefilterError(
+            "a worker process died; most often it was killed for want of memory", remedy=remedy
+        ) from error
+
+
+def end_pool(pool: ProcessPoolExecutor) -> None:
+    """End a pool of such workers, after what they are at.
+
+    Once one of them has died, Python ends the others by SIGTERM, which they ignore, and then waits for
+    them: they are killed.
+    """
+    processes = list((getattr(pool, "_processes", None) or {}).values())
+    try:
+        pool.submit(int)
+    except BrokenProcessPool:
+        for process in processes:
+            process.kill()
+    pool.shutdown(cancel_futures=True)
 
 
 def _die_with_parent() -> None:

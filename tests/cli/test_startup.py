@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,29 @@ def test_filtering_needs_no_model() -> None:
 def test_comparing_by_distance_needs_no_model() -> None:
     code = "import saefilter.compare.compare, saefilter.report.compare, saefilter.cli.compare"
     assert loaded_after(code) == set()
+
+
+ENDING = """
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from saefilter.cli import _leave_at_once
+from saefilter.run.processes import be_a_worker
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(2, get_context("spawn"), be_a_worker)
+    pool.submit(int).result()
+    try:
+        raise SystemExit(3)
+    except SystemExit as done:
+        _leave_at_once(done)
+        raise
+"""
+
+
+def test_a_command_ends_though_it_has_processes(tmp_path: Path) -> None:
+    """As a model command on a GPU may: what is not closed must not be waited for in the wrong order."""
+    (tmp_path / "ending.py").write_text(ENDING)
+    done = subprocess.run([sys.executable, str(tmp_path / "ending.py")], timeout=120, check=False)
+    assert done.returncode == 3

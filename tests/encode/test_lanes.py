@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -32,6 +33,50 @@ def test_results_come_in_order_and_lanes_compute_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_one_lane_may_ask_to_compute_alone() -> None:
+    lanes = Lanes(CPU, 3)
+    computing: set[int] = set()
+    overlaps: list[int] = []
+
+    def work(item: int) -> int:
+        computing.add(item)
+        time.sleep(0.002)
+        computing.discard(item)
+        if item % 4:
+            return item
+        with lanes.alone():  # twelve of them, up to three at a time
+            computing.add(item)
+            time.sleep(0.01)
+            overlaps.append(len(computing))
+            computing.discard(item)
+        return item
+
+    assert list(lanes.map(work, range(48))) == list(range(48))
+    assert overlaps == [1] * 12
+
+
+def test_threads_end_with_the_lanes_and_a_start_that_fails_is_an_error() -> None:
+    def lane_threads() -> int:
+        return sum(t.name.startswith("saefilter-lane") for t in threading.enumerate())
+
+    gc.collect()
+    before = lane_threads()
+    lanes = Lanes(CPU, 3)
+    assert list(lanes.map(abs, range(4))) == [0, 1, 2, 3]
+    assert lane_threads() == before + 3
+    del lanes
+    gc.collect()
+    closed = Lanes(CPU, 2)
+    closed.close()
+    deadline = time.monotonic() + 30
+    while lane_threads() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    if not torch.cuda.is_available():
+        with pytest.raises((RuntimeError, AssertionError)):
+            Lanes(torch.device("cuda"))
 
 
 def test_an_error_ends_the_others_first() -> None:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import transformers as hf
 from checkpoints import configs, save_model, small_tokenizer
 from test_encoder import write_sae
+
+from saefilter.encode.encoder import Encoder
+from saefilter.encode.lanes import Lanes
+from saefilter.encode.presets import load_preset
+from saefilter.rows.formats import recognise
+from saefilter.rows.render import Window
 
 
 def encode_with(mebibytes: int, *model_and_sae: str) -> dict[str, Any]:
@@ -34,6 +44,37 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_budget_with_it() -> None:
     assert short["limit"] is not None
     assert short["limit"] < 24 * 400
     assert short["sums"][0] == pytest.approx(plenty["sums"][0], rel=1e-3)
+
+
+def test_a_single_piece_that_does_not_fit_beside_another_is_read_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine with memory for one batch at a time, whatever its size: two lanes take turns."""
+    encoder = Encoder(load_preset("minilm"), device="cpu", dtype="fp32")
+    _, windows = encoder.renderer().render(
+        [
+            recognise({"text": f"Number {i} says something about the weather. " * 30})
+            for i in range(12)
+        ]
+    )
+    plenty = encoder.encode(windows, 12)
+    encoder.lanes = Lanes(encoder.device, 2)
+    reads, at_once, refused = encoder._residual, threading.Semaphore(1), []
+
+    def read(batch: list[Window]) -> torch.Tensor:
+        if not at_once.acquire(blocking=False):
+            refused.append(batch)
+            raise MemoryError
+        try:
+            time.sleep(0.05)
+            return reads(batch)
+        finally:
+            at_once.release()
+
+    monkeypatch.setattr(encoder, "_residual", read)
+    short = encoder.encode(windows, 12, batch_tokens=1)
+    assert refused
+    np.testing.assert_allclose(short.residual, plenty.residual, atol=1e-4)
 
 
 def test_a_single_piece_that_does_not_fit_is_a_clear_error(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from checkpoints import configs, save_model, small_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saefilter.encode.presets import load_preset
+from saefilter.errors import SaefilterError
 from saefilter.rows.render import PlainRenderer, Tokens, load_tokenizer
 from saefilter.rows.wordpiece import WordPieceTokenizer, tokenizer_for_rendering
 
@@ -63,3 +65,14 @@ def test_other_tokenizers_are_transformers(tmp_path: Path) -> None:
     found = tokenizer_for_rendering(str(tmp_path / "model"))
     assert found.bos_token_id is not None
     assert not isinstance(found, WordPieceTokenizer)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_damaged_tokenizer_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    for file in Path(PATH).iterdir():
+        if file.suffix in (".json", ".txt") and file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert isinstance(tokenizer_for_rendering(str(tmp_path)), WordPieceTokenizer)
+    (tmp_path / name).write_text((tmp_path / name).read_text(encoding="utf-8")[:100])
+    with pytest.raises(SaefilterError, match="tokenizer"):
+        tokenizer_for_rendering(str(tmp_path))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from conftest import chat
 
 from saefilter.encode.presets import load_preset
 from saefilter.encode.rendering import RendererSpec
+from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.rows.render import RenderOptions
 from saefilter.rows.row import Row
@@ -63,6 +68,26 @@ def test_scores_do_not_depend_on_who_prepares(
     assert tables[0].equals(tables[1])
 
 
-def test_a_cpu_needs_no_process_beside_the_model() -> None:
+@pytest.mark.parametrize(("cores", "processes"), [(1, 0), (3, 0), (4, 1), (16, 4), (64, 4)])
+def test_a_process_for_four_cores_beside_a_gpu_and_none_beside_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert default_processes("cuda") == processes
     assert default_processes("cpu") == 0
-    assert 0 <= default_processes("cuda") <= 4
+
+
+def test_a_dead_process_is_an_error_and_the_others_end() -> None:
+    spec = RendererSpec(load_preset("minilm"), 512, False, RenderOptions())
+    several = Preparer(spec.load(), spec, 2)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(several.prepare, [ROWS] * 8))
+    mine = multiprocessing.active_children()
+    assert len(mine) == 2
+    assert mine[0].pid is not None
+    os.kill(mine[0].pid, signal.SIGKILL)
+    mine[0].join()
+    with pytest.raises(SaefilterError, match=r"a worker process died.*--prepare-workers"):
+        list(map(several.prepare, [ROWS] * 1000))  # until Python has noticed
+    several.close()
+    assert not any(process.is_alive() for process in mine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -280,7 +281,7 @@ def test_two_runs_on_one_output_exclude_each_other(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_workers_give_the_same_scores_and_a_dead_one_is_an_error_with_a_remedy(
+def test_workers_give_the_same_scores(
     jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
 ) -> None:
     source = open_input(jsonl(some_rows()))
@@ -297,3 +298,33 @@ def test_workers_give_the_same_scores_and_a_dead_one_is_an_error_with_a_remedy(
             source, tmp_path / "x.parquet", replace(scorer.settings, toxic_set="none"), workers=2
         )
     assert not work_folder(tmp_path / "x.parquet").exists()
+
+
+def test_several_workers_with_preparers_of_their_own(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    """More shards than all workers take at once, each of which takes more for its preparers."""
+    source, output = open_input(jsonl(some_rows() * 2)), tmp_path / "s.parquet"
+    settings = replace(scorer.settings, prepare_processes=1)
+    score_file(source, output, settings, workers=2, shard_rows=8)
+    assert Scores.open(output).provenance.rows == 2 * N_ROWS
+
+
+def test_a_dead_worker_is_an_error_that_says_what_is_safe(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    from saefilter.run.score import Watch
+
+    def kill_one(rows: int, tokens: int) -> None:
+        if rows and (workers := multiprocessing.active_children()):
+            assert workers[0].pid is not None
+            os.kill(workers[0].pid, signal.SIGKILL)
+
+    source, output = open_input(jsonl(some_rows() * 4)), tmp_path / "s.parquet"
+    with pytest.raises(SaefilterError, match=r"a worker process died.* are safe in .*--resume"):
+        score_file(
+            source, output, scorer.settings, workers=2, shard_rows=2, watch=Watch(advance=kill_one)
+        )
+    assert not multiprocessing.active_children()
+    resume(source, output, scorer, shard_rows=2)
+    assert Scores.open(output).provenance.rows == 4 * N_ROWS
