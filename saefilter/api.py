@@ -10,6 +10,7 @@ trainer = SFTTrainer(train_dataset=result.kept, ...)
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import weakref
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from saefilter.rows.memory import Data, Held, hold
 from saefilter.run.scores import SCORED, Scores
 from saefilter.select.options import StrategyOptions
 from saefilter.select.strategies import Choice, Selection, choose
+from saefilter.watch import Watch
 
 if TYPE_CHECKING:
     from saefilter.gate.verdict import Verdict
@@ -99,6 +101,7 @@ def filter(
     scorer: ChunkScorer | None = None,
     output: PathLike | None = None,
     overwrite: bool = False,
+    watch: Watch | None = None,
 ) -> Filtered:
     """Drop the rows closest to toxic features.
 
@@ -108,6 +111,8 @@ def filter(
     strategy: `closest`, `random` as a control, another of docs/strategies.md, or one of another package.
     options: what the strategy is told, as `saefilter.StrategyOptions`.
     output: write kept, dropped and quarantined rows and the report there too, as the command does.
+    watch: told what the strategy has to say, what a judge will cost before it is asked among it; by
+        default it is said on standard error.
 
     Raises SaefilterError when the scores are of other data, or the request makes no sense.
     """
@@ -121,7 +126,8 @@ def filter(
         opened.verify()
         from saefilter.run.filter import candidates_of, filter_file
 
-        choice = choose(candidates_of(held.source, opened), selection)
+        watch = watch or Watch(say=lambda text: print(text, file=sys.stderr))
+        choice = choose(candidates_of(held.source, opened, watch), selection)
         if output is not None:
             filter_file(
                 held.source, opened, Path(output), selection, overwrite=overwrite, choice=choice

@@ -37,9 +37,11 @@ def main() -> None:
     parser.add_argument("settings", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args()
-    settings = load(args.settings, args.set)
-    for line in estimate(settings):
-        print(line)
+    try:
+        for line in estimate(load(args.settings, args.set)):
+            print(line)
+    except SaefilterError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 def estimate(settings: Settings) -> list[str]:

@@ -73,6 +73,7 @@ class Experiment:
                     "score", str(self.folder / mix.name / "mix.jsonl"), *self.settings.reader(),
                     "--toxic-set", str(self._toxic_set()), *metric, "-o", str(path), "--resume",
                     "--max-tokens", str(self.settings.train.max_tokens),
+                    "--train-on", "last-turn",  # as finetune.py trains
                 )  # fmt: skip
 
     def filter(self) -> None:

@@ -189,9 +189,10 @@ def _build(kind: type, table: Any, where: str, folder: Path) -> Any:
 
 def _value(hint: Any, value: Any, where: str, folder: Path) -> Any:
     inner = [one for one in getattr(hint, "__args__", ()) if one not in (type(None), ...)]
+    if (getattr(hint, "__origin__", None) is tuple) != isinstance(value, list):
+        problem = "no list was expected" if isinstance(value, list) else "a list was expected"
+        raise SaefilterError(problem, where=where)
     if isinstance(value, list):
-        if getattr(hint, "__origin__", None) is not tuple:
-            raise SaefilterError("no list was expected", where=where)
         return tuple(_value(inner[0], item, where, folder) for item in value)
     wanted = inner[0] if inner else hint
     if is_dataclass(wanted):
@@ -216,6 +217,8 @@ def _change(table: dict[str, Any], change: str) -> None:
     *above, last = key.split(".")
     for name in above:
         table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise SaefilterError(f"--set {change}: {name} is no table; change it in the file")
     table[last] = value
 
 

@@ -91,7 +91,7 @@ def compare(
     files, more_names, more_shares = _sorted(scores or [])
     names = [*(strategy or []), *more_names]
     options = strategies.strategy_options(
-        names, contrast_toxic=contrast_toxic, contrast_benign=contrast_benign, label=label,
+        None, contrast_toxic=contrast_toxic, contrast_benign=contrast_benign, label=label,
         labels=labels, hook=hook, max_new_tokens=max_new_tokens, temperature=temperature,
         model=model, revision=revision, toxic_set=toxic_set, device=device, dtype=dtype, judge=judge,
     )  # fmt: skip
@@ -131,10 +131,10 @@ def _sorted(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     files, names, shares = [], [], []
     known = strategy_names()
     for word in words:
-        if Path(word).exists():
-            files.append(word)
-        elif word in known:
+        if word in known:
             names.append(word)
+        elif Path(word).exists():
+            files.append(word)
         elif word.replace(".", "", 1).replace(",", "").isdigit():
             shares.append(word)
         else:

@@ -56,7 +56,7 @@ DtypeOption = Annotated[
 
 
 def strategy_options(
-    names: Sequence[str],
+    names: Sequence[str] | None,
     *,
     contrast_toxic: list[str] | None = None,
     contrast_benign: list[str] | None = None,
@@ -74,7 +74,8 @@ def strategy_options(
 ) -> StrategyOptions:
     """What was given, as the strategies of these names take it.
 
-    Options that also say how to score are left out where none of the strategies has use for them.
+    Options that also say how to score are left out where none of the strategies has use for them;
+    without names nothing is.
     """
     from saefilter.select.options import StrategyOptions
     from saefilter.select.registry import takes
@@ -84,7 +85,9 @@ def strategy_options(
     shared = {
         "model": model, "revision": revision, "toxic_set": toxic_set, "device": device, "dtype": dtype,
     }  # fmt: skip
-    used = {name for name in shared if any(takes(strategy, name) for strategy in names)}
+    used = set(shared)
+    if names is not None:
+        used = {name for name in shared if any(takes(strategy, name) for strategy in names)}
     return StrategyOptions(
         contrast_toxic=tuple(contrast_toxic) if contrast_toxic else None,
         contrast_benign=tuple(contrast_benign) if contrast_benign else None,

@@ -74,12 +74,14 @@ def rank_arm(
     scores: Scores,
     candidates: Candidates,
     options: StrategyOptions,
+    most: float,
     seed: int,
     watch: Watch,
 ) -> RankedArm:
-    """Let a strategy rank the candidates. Raises SaefilterError when it cannot."""
+    """Let a strategy rank the candidates, of which a share of `most` is to be dropped at most. Raises
+    SaefilterError when it cannot."""
     watch.say(f"Ranking by {name}")
-    selection = Selection(strategy, 0.5, seed=seed, options=options_of(strategy, options))
+    selection = Selection(strategy, most, seed=seed, options=options_of(strategy, options))
     start = time.monotonic()
     ranking = rank(candidates, selection)
     return RankedArm(name, strategy, scores, candidates, ranking, time.monotonic() - start)

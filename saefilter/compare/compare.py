@@ -18,6 +18,7 @@ from saefilter.compare.data import Arm, AtFraction, Comparison, Curve, Excerpt, 
 from saefilter.compare.excerpts import excerpts
 from saefilter.compare.measure import auroc, auroc_interval, jaccard, wilson
 from saefilter.errors import SaefilterError
+from saefilter.report.wording import rows_of
 from saefilter.rows.read import Source
 from saefilter.run.filter import candidates_of
 from saefilter.run.scores import Scores
@@ -93,12 +94,14 @@ def compare(
         one.check_belongs(source)
         one.verify()
     watch = watch or Watch()
-    pools = _pools(source, scores, watch)
+    pools, left_out = _pools(source, scores, watch)
     labels = None
     if options.label or options.labels:
         labels = read_labels(pools[0], options)
     arms = [
-        rank_arm(name, strategy, scores[number], pools[number], options, seed, watch)
+        rank_arm(
+            name, strategy, scores[number], pools[number], options, max(fractions), seed, watch
+        )
         for name, strategy, number in arms_of(strategies, scores)
     ]
     ordered = sorted(set(fractions))
@@ -132,22 +135,27 @@ def compare(
             Overlap(share, _overlaps([one.dropped(count) for one in arms]))
             for share, count in zip(ordered, counts, strict=True)
         ],
-        notes=_notes(scores, n_rows, labels),
+        notes=_notes(scores, n_rows, left_out, labels),
     )
 
 
-def _pools(source: Source, scores: Sequence[Scores], watch: Watch) -> list[Candidates]:
-    """For each scores file, the rows that all of them have scored. Raises SaefilterError."""
+def _pools(source: Source, scores: Sequence[Scores], watch: Watch) -> tuple[list[Candidates], int]:
+    """For each scores file, the rows that all of them have scored; and how many only some have.
+
+    Raises SaefilterError when there are none.
+    """
     pools = [candidates_of(source, one, watch) for one in scores]
-    common = pools[0].row_ids
+    common = some = pools[0].row_ids
     for pool in pools[1:]:
         common = np.intersect1d(common, pool.row_ids, assume_unique=True)
+        some = np.union1d(some, pool.row_ids)
     if not len(common):
         raise SaefilterError("there is no row that all of these scores have scored")
-    return [
+    shared = [
         replace(pool, distance=pool.distance[np.isin(pool.row_ids, common)], row_ids=common)
         for pool in pools
     ]
+    return shared, len(some) - len(common)
 
 
 def _arm(
@@ -234,11 +242,12 @@ def _about(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _notes(scores: Sequence[Scores], n_rows: int, labels: RowLabels | None) -> list[str]:
+def _notes(
+    scores: Sequence[Scores], n_rows: int, left_out: int, labels: RowLabels | None
+) -> list[str]:
     notes = list(dict.fromkeys(one.provenance.note for one in scores if one.provenance.note))
-    most = max(one.provenance.scored for one in scores)
-    if most > n_rows:
-        notes.append(f"{most - n_rows:,} rows are left out because not all scores have them.")
+    if left_out:
+        notes.append(f"Left out, because not all scores have them: {rows_of(left_out)}.")
     if labels is None:
         return notes
     unknown = n_rows - int(labels.known.sum())

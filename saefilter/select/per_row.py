@@ -28,7 +28,7 @@ def scored_once(
     `score` is asked for those whose number is not in the cache of `kind`, by everything it
     `depends_on`, some at a time.
     """
-    cache = RowCache(kind, depends_on)
+    cache = RowCache(kind, depends_on, candidates.watch.say)
     hashes = candidates.row_hashes()
     unknown = [row_hash for row_hash in dict.fromkeys(hashes) if cache.get(row_hash) is None]
     wanted = set(unknown)

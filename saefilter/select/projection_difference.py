@@ -155,7 +155,7 @@ class ProjectionDifference:
         keys = [hashlib.blake2b(prompt.tobytes(), digest_size=16).digest() for prompt in prompts]
         new = {key: one for key, one in zip(keys, prompts, strict=True) if key not in self._own}
         shown = [self._shortened(prompt) for prompt in new.values()]
-        answers = self._answers(shown)
+        answers = self._answers(shown, _digest(list(new)))
         windows = [
             _answer_window(number, prompt, answer)
             for number, (prompt, answer) in enumerate(zip(shown, answers, strict=True))
@@ -168,14 +168,19 @@ class ProjectionDifference:
         room = self.reader.context - self.new_tokens
         return prompt[-room:].tolist() or [self.reader.start]
 
-    def _answers(self, prompts: list[list[int]]) -> list[list[int]]:
+    def _answers(self, prompts: list[list[int]], number: int) -> list[list[int]]:
+        """`number`: of these prompts, so that other prompts are answered by other draws."""
         model = self.reader.model
         cuda = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(self.seed)
+            torch.manual_seed((self.seed + number) % (1 << 63))
             return model.answers(
                 prompts, self.new_tokens, GENERATED_TOKENS, temperature=self.temperature
             )
+
+
+def _digest(keys: Sequence[bytes]) -> int:
+    return int.from_bytes(hashlib.blake2b(b"".join(keys), digest_size=7).digest(), "big")
 
 
 def _answer_window(number: int, prompt: list[int], answer: list[int]) -> Window:

@@ -1,7 +1,7 @@
 """Numbers that cost a model's work, kept by the hash of the row they are of: a rerun costs nothing.
 
-One text file for everything that the numbers depend on, a line for each row. A line that a kill cut
-short is left out.
+One text file for everything that the numbers depend on, a line for each row. A line that a kill or a
+full disk cut short lacks its end and is left out.
 """
 
 from __future__ import annotations
@@ -9,22 +9,31 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from saefilter import __version__
 from saefilter.cache import cache_folder
 
+END = " ."
+"""Of every line."""
+
 
 class RowCache:
-    """What is known of rows already; numbers that are not finite are kept as well."""
+    """What is known of rows already; NaN is kept as well."""
 
-    def __init__(self, kind: str, depends_on: dict[str, Any]):
+    def __init__(self, kind: str, depends_on: dict[str, Any], say: Callable[[str], None]):
+        """`say` is told when the numbers cannot be kept; the run goes on without."""
         key = json.dumps([__version__, depends_on], sort_keys=True)
         digest = hashlib.sha256(key.encode()).hexdigest()[:24]
         self.path: Path = cache_folder() / "strategies" / f"{kind}-{digest}.txt"
-        self._known = dict(self._read())
+        self._say, self._kept = say, True
+        self._known: dict[str, float] = {}
+        try:
+            self._known.update(self._read())
+        except OSError as error:
+            self._give_up(error)
 
     def get(self, row_hash: str) -> float | None:
         """The row's number, or None when it is not known."""
@@ -33,18 +42,29 @@ class RowCache:
     def put(self, found: dict[str, float]) -> None:
         """Keep the numbers of some rows."""
         self._known.update(found)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(f"{row_hash} {value!r}\n" for row_hash, value in found.items())
-        # one write that begins a line of its own, so that what a kill cut short stays apart
-        with open(self.path, "a", encoding="ascii") as file:
-            file.write("\n" + lines)
+        if not self._kept:
+            return
+        lines = "".join(f"{row_hash} {value!r}{END}\n" for row_hash, value in found.items())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # one write that begins a line of its own, so that what was cut short stays apart
+            with open(self.path, "a", encoding="ascii") as file:
+                file.write("\n" + lines)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._kept = False
+        self._say(f"What is found out cannot be kept for a rerun ({error})")
 
     def _read(self) -> Iterable[tuple[str, float]]:
         if not self.path.is_file():
             return
         text = self.path.read_text(encoding="ascii", errors="replace")
-        for line in text.split("\n")[:-1]:  # what follows the last line's end is cut short
-            row_hash, _, number = line.partition(" ")
+        for line in text.split("\n"):
+            row_hash, _, number = line.removesuffix(END).partition(" ")
+            if not line.endswith(END):
+                continue
             try:
                 value = float(number)
             except ValueError:

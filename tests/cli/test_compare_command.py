@@ -77,6 +77,8 @@ def test_the_last_scores_are_taken_and_the_output_is_named(folder: Path) -> None
         (["--drop-frac", "much"], "'much' is not a number"),
         (["--drop-frac", "10"], "between 0 and 1"),
         (["--strategy", "closest", "--contrast-toxic", "a"], "has use for --contrast-toxic"),
+        (["--strategy", "closest", "--device", "cpu"], "has use for --device"),
+        (["--model", "m"], "has use for --model"),
         (["--data", "advice.labels.csv", *LABELS], "there is no file"),
     ],
 )

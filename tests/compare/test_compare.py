@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import chat
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +22,8 @@ from saefilter.errors import SaefilterError
 from saefilter.report.compare import compare_html
 from saefilter.report.compare_text import compare_markdown
 from saefilter.rows.read import Source
-from saefilter.run.scores import Scores
+from saefilter.run.integrity import content_sha256
+from saefilter.run.scores import SCHEMA, Scores
 from saefilter.select.options import StrategyOptions
 from saefilter.select.ranking import Ranking
 from saefilter.select.row_labels import RowLabels
@@ -180,32 +184,32 @@ def test_scores_of_other_data_are_refused(
         compare(dataset[0], [dataset[1], scores], ["closest"], StrategyOptions())
 
 
-def test_rows_that_not_all_have_scored_are_left_out(
-    tmp_path: Path, jsonl: Callable[..., Path], dataset: tuple[Source, Scores, Scores]
-) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from saefilter.run.integrity import content_sha256
-    from saefilter.run.scores import SCHEMA
-
-    source, near, far = dataset
-    entries = pq.read_table(far.path).to_pylist()
-    entries[3] |= {"status": "quarantined", "distance": None, "reason": "too long"}
+def without(scores: Scores, row: int, path: Path) -> Scores:
+    """The same scores, but for a row that was quarantined."""
+    entries = pq.read_table(scores.path).to_pylist()
+    entries[row] |= {"status": "quarantined", "distance": None, "reason": "too long"}
     table = pa.Table.from_pylist(entries, schema=SCHEMA)
-    from dataclasses import replace
-
-    made = replace(far.provenance, scored=9, content_sha256=content_sha256(SCHEMA, [table]))
-    with pq.ParquetWriter(tmp_path / "fewer.parquet", SCHEMA) as writer:
+    made = replace(scores.provenance, scored=9, content_sha256=content_sha256(SCHEMA, [table]))
+    with pq.ParquetWriter(path, SCHEMA) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata(made.to_metadata())
-    fewer = Scores.open(tmp_path / "fewer.parquet")
+    return Scores.open(path)
+
+
+def test_rows_that_not_all_have_scored_are_left_out(
+    tmp_path: Path, dataset: tuple[Source, Scores, Scores]
+) -> None:
+    source, near, far = dataset
+    fewer = without(far, 3, tmp_path / "fewer.parquet")
     options = StrategyOptions(label="bad")
     found = compare(source, [near, fewer], ["closest"], options, fractions=[0.33])
     assert (found.scored, found.bad) == (9, 3)
     assert [at.dropped for arm in found.arms for at in arm.at] == [3, 3]
-    assert "1 rows are left out because not all scores have them." in found.notes
-    assert near.provenance.metric != fewer.provenance.metric
+    assert "Left out, because not all scores have them: 1 row." in found.notes
+    other = without(near, 0, tmp_path / "other.parquet")
+    found = compare(source, [other, fewer], ["closest"], options, fractions=[0.33])
+    assert found.scored == 8
+    assert "Left out, because not all scores have them: 2 rows." in found.notes
 
 
 def test_defaults_follow_from_the_options() -> None:

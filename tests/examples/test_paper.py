@@ -188,6 +188,10 @@ def test_models_with_a_chat_template(tmp_path: Path) -> None:
         ("preset=minilm", "name either preset or sae"),
         ("seeds=[]", "at least one seed"),
         ("seeds", "--set seeds is not key=value"),
+        ("seeds=1", "a list was expected"),
+        ("drop_fracs=0.5", "a list was expected"),
+        ("train.steps=[4]", "no list was expected"),
+        ("mix.rows=100", "mix is no table; change it in the file"),
     ],
 )
 def test_settings_are_read_strictly(paper: None, change: str, message: str) -> None:

@@ -22,6 +22,7 @@ from saefilter.run.filter import candidates_of
 from saefilter.select.candidates import Candidates
 from saefilter.select.options import StrategyOptions
 from saefilter.select.ranking import Ranking
+from saefilter.select.row_cache import RowCache
 from saefilter.select.strategies import Selection, rank
 from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
 from saefilter.watch import Watch
@@ -117,6 +118,37 @@ def test_a_rerun_reads_nothing_and_another_model_everything(
     weights.write_bytes(data)
     ranked(watched, "loss", folder)
     assert plans[2] == (6, 0)
+
+
+def test_a_number_that_was_cut_short_is_no_number_even_when_others_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAEFILTER_CACHE", str(tmp_path))
+    said: list[str] = []
+    RowCache("loss", {}, said.append).put({"abc": 1.2345, "nan": float("nan")})
+    (path,) = (tmp_path / "strategies").iterdir()
+    assert RowCache("loss", {}, said.append).get("abc") == 1.2345
+    for cut in range(1, len("abc 1.2345 .")):
+        path.write_text("\nabc 1.2345 ."[:-cut])
+        cache = RowCache("loss", {}, said.append)
+        cache.put({"def": 2.0})
+        again = RowCache("loss", {}, said.append)
+        assert (again.get("abc"), again.get("def")) == (None, 2.0)
+    assert not said
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_the_rerun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strategies").write_text("a file where the folder should be")
+    monkeypatch.setenv("SAEFILTER_CACHE", str(tmp_path))
+    said: list[str] = []
+    cache = RowCache("loss", {}, said.append)
+    cache.put({"abc": 1.0})
+    cache.put({"def": 2.0})
+    assert (cache.get("abc"), cache.get("def")) == (1.0, 2.0)
+    assert len(said) == 1
+    assert "cannot be kept for a rerun" in said[0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

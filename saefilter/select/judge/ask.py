@@ -59,6 +59,14 @@ def tokens_of(n_bytes: int) -> int:
     return -(-n_bytes // BYTES_PER_TOKEN)
 
 
+def _verdicts_in(done: queue.SimpleQueue[Result | BaseException]) -> Iterator[Result]:
+    """What has come in and is a verdict."""
+    while not done.empty():
+        result = done.get()
+        if not isinstance(result, BaseException) and isinstance(result[1], Verdict):
+            yield result
+
+
 class Asker:
     """Puts questions to an endpoint."""
 
@@ -68,8 +76,11 @@ class Asker:
         self._stop = threading.Event()
         self._reached = threading.Event()
 
-    def ask_all(self, questions: Iterable[Question]) -> Iterator[Result]:
-        """Results as they come, in any order.
+    def ask_all(
+        self, questions: Iterable[Question], *, any_verdict: bool = False
+    ) -> Iterator[Result]:
+        """Results as they come, in any order. `any_verdict`: whether an earlier run had one, so that
+        it is no broken endpoint that refuses row after row.
 
         Raises SaefilterError at once when nobody takes the connection, the key is refused and the
         like, and after GIVE_UP_AFTER failures on end that lie with the endpoint, or with which it
@@ -81,7 +92,7 @@ class Asker:
         for _ in range(width):
             threading.Thread(target=self._work, args=(todo, done), daemon=True).start()
         try:
-            yield from self._collect(questions, todo, done)
+            yield from self._collect(questions, todo, done, any_verdict)
         finally:
             self._stop.set()
             for _ in range(width):
@@ -92,8 +103,9 @@ class Asker:
         questions: Iterable[Question],
         todo: queue.SimpleQueue[Question | None],
         done: queue.SimpleQueue[Result | BaseException],
+        any_verdict: bool,
     ) -> Iterator[Result]:
-        waiting, any_verdict, failures = 0, False, 0
+        waiting, failures = 0, 0
         source, exhausted = iter(questions), False
         while True:
             # a few more than are asked at once, so that no thread waits for its next question
@@ -109,6 +121,7 @@ class Asker:
             result = done.get()
             waiting -= 1
             if isinstance(result, BaseException):
+                yield from _verdicts_in(done)  # they are paid for
                 raise result
             found = result[1]
             if isinstance(found, Verdict):

@@ -142,7 +142,8 @@ def _ask(
 ) -> Generator[Result, None, None]:
     """The results; where all is known, the openai package is not even imported."""
     if known.estimate.requests:
-        yield from Asker(settings, Endpoint(settings)).ask_all(questions)
+        asker = Asker(settings, Endpoint(settings))
+        yield from asker.ask_all(questions, any_verdict=bool(known.verdicts))
 
 
 def _questions(conversations: Conversations, prompt: Prompt, known: _Known) -> Iterator[Question]:

@@ -20,13 +20,17 @@ class Pace:
 
     def wait(self, tokens: float, stop: threading.Event) -> None:
         """Return when a request of about so many tokens may be sent, or when `stop` is set."""
-        with self._lock:
-            start = max(time.monotonic(), self._rested, self._next_request, self._next_token)
-            self._next_request = start + self._request_seconds
-            self._next_token = start + tokens * self._token_seconds
-        # a rest may be declared while this request waits for its moment
-        while (left := max(start, self._rested) - time.monotonic()) > 0 and not stop.is_set():
-            stop.wait(left)
+        while True:
+            with self._lock:
+                rest = self._rested
+                start = max(time.monotonic(), rest, self._next_request, self._next_token)
+                self._next_request = start + self._request_seconds
+                self._next_token = start + tokens * self._token_seconds
+            while (left := start - time.monotonic()) > 0 and not stop.is_set():
+                stop.wait(left)
+            # a rest that was declared meanwhile: those who wait go on one by one, not all at its end
+            if stop.is_set() or self._rested == rest or self._rested <= time.monotonic():
+                return
 
     def correct(self, tokens: float) -> None:
         """A request took so many tokens more (or fewer, if negative) than was said."""

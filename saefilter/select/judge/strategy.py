@@ -71,13 +71,14 @@ def _check_failures(
 
 def _details(judged: Judged, settings: JudgeSettings) -> dict[str, object]:
     """The same for a run that asked and one that found every verdict in the cache."""
-    verdicts = [verdict for verdict in judged.verdicts if verdict is not None]
+    found = [verdict for verdict in judged.verdicts if verdict is not None]
+    verdicts = list({id(verdict): verdict for verdict in found}.values())  # equal rows share theirs
     tokens_in = sum(verdict.tokens_in for verdict in verdicts)
     tokens_out = sum(verdict.tokens_out for verdict in verdicts)
     cost = cost_of(settings, tokens_in, tokens_out)
     return {
         "prompt_sha256": Prompt.load(settings.prompt).sha256,
-        "rows_judged": len(verdicts),
+        "rows_judged": len(found),
         "rows_without_verdict": len(judged.failures),
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,

@@ -195,7 +195,20 @@ def test_compare_puts_the_judge_beside_the_others(folder: Path, server: JudgeSer
     assert len(server.seen) == 20
 
 
-def test_from_python(folder: Path, server: JudgeServer) -> None:
+def test_equal_rows_cost_once_in_the_report_too(folder: Path, server: JudgeServer) -> None:
+    once = saefilter(folder, *request(server.url))
+    told = json.loads((folder / "out.report.json").read_text())["selection"]["details"]
+    rows = (folder / "data.jsonl").read_text()
+    (folder / "twice.jsonl").write_text(rows + rows)
+    arguments = [a.replace("data.jsonl", "twice.jsonl") for a in request(server.url)]
+    twice = saefilter(folder, *arguments, "--overwrite")
+    again = json.loads((folder / "out.report.json").read_text())["selection"]["details"]
+    assert again["rows_judged"] == 2 * told["rows_judged"]
+    assert again["tokens_in"] == told["tokens_in"]
+    assert once.returncode == twice.returncode == 0
+
+
+def test_from_python(folder: Path, server: JudgeServer, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()[:20]]
     scores = saefilter_api.score(rows)
     options = saefilter_api.StrategyOptions(
@@ -206,6 +219,7 @@ def test_from_python(folder: Path, server: JudgeServer) -> None:
     )
     assert set(result.dropped_ids) == HARMFUL
     assert len(server.seen) == 20
+    assert "20 to ask, about" in capsys.readouterr().err, "before it costs anything"
     with pytest.raises(saefilter_api.SaefilterError, match="needs --judge-url"):
         saefilter_api.filter(rows, scores, drop_count=4, strategy="judge")
 

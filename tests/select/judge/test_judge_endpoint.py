@@ -132,6 +132,15 @@ def test_retry_after_rests_everybody(server: JudgeServer, tmp_path: Path) -> Non
     assert len(before) <= 2 * 4  # what was under way; nothing new in the second that was asked for
 
 
+def test_after_a_rest_requests_are_spaced_again(server: JudgeServer, tmp_path: Path) -> None:
+    server.faults = [Fault(429, {"Retry-After": "1"})]
+    check_all(judged(tmp_path, server.url, conversations(12), concurrency=6, rpm=1200))
+    times = sorted(seen.at for seen in server.seen)
+    after = [at for at in times if at > times[0] + 0.9]
+    assert len(after) >= 8
+    assert after[-1] - after[0] > 0.9 * (len(after) - 1) * 60 / 1200
+
+
 def test_requests_run_at_the_same_time_and_no_more(server: JudgeServer, tmp_path: Path) -> None:
     server.seconds = 0.1
     judged(tmp_path, server.url, conversations(12), concurrency=3)
@@ -161,6 +170,17 @@ def test_failures_of_single_rows_are_told_and_the_others_kept(
     server.always = lambda seen: None
     check_all(judged(tmp_path, server.url, conversations(12)))
     assert len(server.seen) == len(asked) + 2
+
+
+def test_refused_rows_do_not_end_a_rerun(server: JudgeServer, tmp_path: Path) -> None:
+    """A filter refuses more rows than a broken endpoint may fail on end; verdicts were had before."""
+    filtered = Fault(400, error={"message": "content management policy", "code": "content_filter"})
+    refused = {f"Question {i}?" for i in range(5, 20)}
+    server.always = lambda seen: filtered if any(q in seen.question for q in refused) else None
+    first = judged(tmp_path, server.url, conversations(30))
+    again = judged(tmp_path, server.url, conversations(30))
+    assert set(first.failures) == set(again.failures) == set(range(5, 20))
+    assert again.asked == 0
 
 
 def test_an_unreachable_endpoint_fails_fast(tmp_path: Path) -> None:
