@@ -3,7 +3,7 @@
     python -m benchmarks.geometry_share [--features 50000] [--rows 5000] [--data FILE.jsonl ...]
 
 A tiny random Llama with a random SAE (benchmarks/throughput makes both), a set whose features all have
-weights, half of them benign, and one run of `saefilter score`. Geometry is finding every feature's
+weights, half of them benign, a calibration of made-up numbers, and one run of `saefilter score`. Geometry is finding every feature's
 nearest ones when the scorer is made, and everything after pooling: proximity, percentiles, evidence,
 spillover. With the shipped set of the preset `minilm` the same is printed beside it.
 """
@@ -23,14 +23,18 @@ from benchmarks.throughput.ours import score
 from benchmarks.throughput.prepare import Prepared, prepare
 from benchmarks.throughput.shapes import CPU_SHAPES, SaeShape, Shape
 from saefilter.encode.sae import load_sae
+from saefilter.geometry.metrics import METRICS
 from saefilter.geometry.scorer import Scorer
+from saefilter.toxic.calibrate import LEVELS, PUSHED_FEATURES
 from saefilter.toxic.load import load_toxic_set
+from saefilter.toxic.toxicset import Calibration, PushReference
 
 CPU = torch.device("cpu")
 
 
 def with_many_features(path: Path, count: int, d_sae: int) -> None:
-    """Give the toxic set in a file so many features, drawn at random, half of them toxic."""
+    """Give the toxic set in a file so many features, drawn at random, half of them toxic; and a
+    calibration as large as a real one, so that percentiles and spillover are computed."""
     toxic_set = load_toxic_set(str(path))
     rng = np.random.default_rng(0)
     first = toxic_set.features[0]
@@ -44,7 +48,14 @@ def with_many_features(path: Path, count: int, d_sae: int) -> None:
         )
         for i, index in enumerate(rng.permutation(d_sae)[:count])
     ]
-    path.write_text(replace(toxic_set, features=features).to_json())
+    toxic = tuple(one.index for one in features if one.side == "toxic")[:PUSHED_FEATURES]
+    calibration = Calibration(
+        rows=1000,
+        levels=LEVELS,
+        quantiles={f"{metric}/{toxic_set.pool}": LEVELS for metric in METRICS},
+        push=PushReference(1000, toxic, (0.1,) * len(toxic), (0.01,) * len(toxic)),
+    )
+    path.write_text(replace(toxic_set, features=features, calibration=calibration).to_json())
 
 
 def row(prepared: Prepared, toxic_set: str, folder: Path) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.common import put_between, user_environment
 from benchmarks.throughput.machine import describe, in_words
 
 RESULTS = Path("benchmarks/results/memory.json")
@@ -73,16 +73,13 @@ def tree_memory(process: psutil.Process) -> tuple[int, int]:
 
 def run(arguments: list[str], rows: int, folder: Path) -> Measured:
     """Run `saefilter` and watch it. Raises SystemExit with what it said when it fails."""
-    root = str(Path(__file__).parents[1])
-    paths = filter(None, [root, os.environ.get("PYTHONPATH")])
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}
     peak = most = 0
     done = threading.Event()
     said = folder / "said.txt"
     started = time.perf_counter()
     with open(said, "w") as out:
         command = subprocess.Popen(
-            [sys.executable, "-m", "saefilter", *arguments], cwd=folder, env=environment,
+            [sys.executable, "-m", "saefilter", *arguments], cwd=folder, env=user_environment(),
             stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -138,15 +135,6 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join([*lines_, "", f"From {few:,} to {many:,} rows: {growth}."])
 
 
-def write(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a document."""
-    before, _, rest = path.read_text().partition(MARKER)
-    _, marker, after = rest.partition(MARKER)
-    if not marker:
-        raise SystemExit(f"{path} lacks two lines {MARKER}")
-    path.write_text(f"{before}{MARKER}\n\n{text}\n\n{MARKER}{after}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -166,7 +154,7 @@ def main() -> None:
     asked.json.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
     if asked.write:
-        write(asked.write, table(found))
+        put_between(asked.write, MARKER, table(found))
 
 
 if __name__ == "__main__":

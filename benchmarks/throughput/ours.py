@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from benchmarks.common import user_environment
 from benchmarks.throughput.limits import release
 from benchmarks.throughput.prepare import Prepared
 
@@ -49,12 +49,11 @@ def score(prepared: Prepared, dtype: str, folder: Path) -> Run:
         *prepared.options, "--device", str(prepared.device), "--dtype", dtype,
         "--overwrite", "--json",
     ]  # fmt: skip
-    root = str(Path(__file__).parents[2])
-    paths = filter(None, [root, os.environ.get("PYTHONPATH")])
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}
     release(prepared.device)
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=user_environment()
+    )
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")

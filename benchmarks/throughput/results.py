@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import put_between
 from benchmarks.throughput.machine import in_words
 from benchmarks.throughput.ours import Run
 from benchmarks.throughput.prepare import Prepared
@@ -188,12 +189,5 @@ def pages(entries: dict[str, Any]) -> dict[str, str]:
 
 def write_pages(path: Path, entries: dict[str, Any]) -> None:
     """Replace what stands between the markers of a document."""
-    text = path.read_text()
     for name, page in pages(entries).items():
-        marker = MARKER.format(name=name)
-        before, _, rest = text.partition(marker)
-        _, found, after = rest.partition(marker)
-        if not found:
-            raise SystemExit(f"{path} lacks two lines {marker}")
-        text = f"{before}{marker}\n\n{page}\n\n{marker}{after}"
-    path.write_text(text)
+        put_between(path, MARKER.format(name=name), page)

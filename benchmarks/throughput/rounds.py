@@ -41,7 +41,8 @@ class Timed:
     tokens_per_second: list[float] = field(default_factory=list)
     """One per round."""
     agreement: float | None = None
-    """Least cosine of its pooled features with those of contender (c) on the sample."""
+    """Least cosine of its pooled features, on the sample, with those of Hugging Face's model cut at the
+    hook."""
     problem: str | None = None
     """Why it does not run on this shape."""
 
@@ -87,10 +88,14 @@ def measure(
         work[contender.key] = _rate(
             lambda c=contender, b=batches: [c.run(batch) for batch in b], peer_windows, prepared
         )
-    budget = _best_budget(models, say)
-    timed[BARE].batch = f"{budget:,} tokens"
-    batches = rows.budget_batches(prepared.windows, budget, prepared.device)
-    work[BARE] = _rate(lambda: bare_forward(models, batches), prepared.windows, prepared)
+    try:
+        budget = _best_budget(models, say)
+    except RuntimeError as error:
+        timed[BARE].problem = str(error)
+    else:
+        timed[BARE].batch = f"{budget:,} tokens"
+        batches = rows.budget_batches(prepared.windows, budget, prepared.device)
+        work[BARE] = _rate(lambda: bare_forward(models, batches), prepared.windows, prepared)
     last = score(prepared, dtype, folder)
     ours: list[Run] = []
     floors = []
@@ -166,6 +171,8 @@ def _best_budget(models: Models, say: Say) -> int:
         except torch.OutOfMemoryError:
             release(prepared.device)
             break
+    if not found:
+        raise RuntimeError("out of memory at the smallest batch")
     best = min(found, key=lambda budget: found[budget])
     say(f"  bare: {best:,} tokens a batch")
     return best

@@ -25,6 +25,7 @@ from saefilter.report.build import kind_of_reason
 from saefilter.rows.ranges import RangeReader
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
+from saefilter.run.integrity import file_sha256
 from saefilter.run.publish import publishing
 
 if TYPE_CHECKING:
@@ -232,15 +233,6 @@ def score_shard(
     with publishing([job.folder / shard.receipt]) as (temporary,):
         temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
     return receipt
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes, as hex."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class UnusableInput(SaefilterError):

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from saefilter.errors import SaefilterError
+from saefilter.run.integrity import file_sha256
 from saefilter.run.publish import publishing
-from saefilter.run.shards import Receipt, Shard, digest_of, file_sha256
+from saefilter.run.shards import Receipt, Shard, digest_of
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
