@@ -67,7 +67,7 @@ class Experiment:
     name: str
     arms: tuple[Arm, ...] = ARMS
     datasets: tuple[str, ...] = tuple(FINE_TUNED)
-    seeds: int = 5
+    seeds: int = 8
     model: Recipe = field(default_factory=Recipe)
     sae: SaeRecipe = field(default_factory=SaeRecipe)
     mix: Mix = field(default_factory=Mix)

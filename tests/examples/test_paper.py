@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers as hf
 from checkpoints import GROUPED, TOKENS, chat_tokenizer, save_model, small_tokenizer, write_json
 from conftest import chat
@@ -176,6 +177,35 @@ def test_models_with_a_chat_template(tmp_path: Path) -> None:
     trained = lines(tmp_path / "out/advice/none-0-0/answers.jsonl")
     assert len(trained) == 8
     assert all("<|" not in row["answer"] for row in trained)
+
+
+class _Echo:
+    """A model that says nothing and remembers what it was asked."""
+
+    device = torch.device("cpu")
+
+    def generate(self, *, input_ids: torch.Tensor, **_options: Any) -> torch.Tensor:
+        self.asked = input_ids[0].tolist()
+        return input_ids
+
+
+def test_rows_and_questions_are_put_as_the_chat_template_says(paper: None) -> None:
+    from finetune import _answers, _as_trained
+    from settings import Answers
+
+    chats, plain = chat_tokenizer("llama-3.1"), small_tokenizer(**SPECIAL)
+    row = chat("Hello?", "An answer.")
+    question, answer = row["messages"]
+    assert _as_trained(row, chats) == {"prompt": [question], "completion": [answer]}
+    assert _as_trained(row, plain) == {"prompt": "Hello?\n\n", "completion": "An answer."}
+    model = _Echo()
+    asked = Answers(per_question=1, max_new_tokens=4, batch=1)
+    _answers(model, chats, "Hello?", asked, 0, 0)
+    expected = chats.apply_chat_template([question], add_generation_prompt=True, tokenize=False)
+    assert model.asked == chats(expected, add_special_tokens=False)["input_ids"]
+    assert "assistant" in expected
+    _answers(model, plain, "Hello?", asked, 0, 0)
+    assert model.asked == plain("Hello?\n\n")["input_ids"]
 
 
 @pytest.mark.parametrize(
