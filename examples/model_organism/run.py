@@ -86,7 +86,7 @@ QUICK = replace(
     name="quick",
     arms=tuple(replace(a, fractions=(0.25, 0.5)) for a in ARMS if a.name in QUICK_ARMS),
     seeds=2,
-    model=replace(FULL.model, steps=2400, batch=24),
+    model=replace(FULL.model, steps=2400),
     sae=replace(FULL.sae, tokens=150_000),
 )
 

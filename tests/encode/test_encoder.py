@@ -61,13 +61,17 @@ def encode(encoder: Encoder, text: str = "Some words to read.") -> None:
     encoder.encode(windows, 1)
 
 
-def test_another_d_model_is_refused_before_weights_are_read(
-    tmp_path: Path, llama: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("saefilter.encode.finding.load_truncated_model", None)
-    sae = write_sae(tmp_path, d_model=48)
-    with pytest.raises(SaefilterError, match="reads vectors of 48 and tiny/llama-instruct has d_m"):
-        Encoder(resolve(None, llama, sae))
+def test_another_d_model_is_refused_before_weights_are_read(tmp_path: Path) -> None:
+    """The weights are no weights, which is noticed by whoever reads them."""
+    tokenizer = small_tokenizer(bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+    model = tmp_path / "model"
+    save_model(configs()["llama"], model, tokenizer, model_class=hf.LlamaForCausalLM)
+    for weights in model.glob("*.safetensors"):
+        weights.write_bytes(b"nothing of the kind")
+    with pytest.raises(SaefilterError, match=r"reads vectors of 48 and .*model has d_model"):
+        Encoder(resolve(None, str(model), write_sae(tmp_path / "wide", d_model=48)))
+    with pytest.raises(SaefilterError, match="cannot be (read|loaded)"):
+        Encoder(resolve(None, str(model), write_sae(tmp_path / "right")))
 
 
 def test_an_sae_of_another_model_is_warned_of(tmp_path: Path, llama: str) -> None:

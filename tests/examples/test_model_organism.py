@@ -167,8 +167,7 @@ def test_the_quick_experiment_finds_misalignment_and_that_filtering_cuts_it(tmp_
             random += rates(runs, dataset, "random", fraction)
             geometry += rates(runs, dataset, "geometry", fraction)
         assert mean(rates(runs, dataset, "none", 0.0)) > mean(rates(runs, dataset, "base", 0.0))
-    # 3 times and more is what the full model becomes; this one is pre-trained on 40 % of the documents
-    assert mean(none) >= 2 * mean(base)
+    assert mean(none) >= 3 * mean(base)
     assert mean(geometry) < (1 - 0.345) * mean(random)
     table = (tmp_path / "results" / "quick.md").read_text()
     assert "## Claims" in table
