@@ -70,7 +70,7 @@ def test_another_d_model_is_refused_before_weights_are_read(tmp_path: Path) -> N
         weights.write_bytes(b"nothing of the kind")
     with pytest.raises(SaefilterError, match=r"reads vectors of 48 and .*model has d_model"):
         Encoder(resolve(None, str(model), write_sae(tmp_path / "wide", d_model=48)))
-    with pytest.raises(SaefilterError, match="cannot be (read|loaded)"):
+    with pytest.raises(SaefilterError, match=r"cannot be (read|loaded)"):
         Encoder(resolve(None, str(model), write_sae(tmp_path / "right")))
 
 
