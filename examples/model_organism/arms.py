@@ -122,17 +122,21 @@ class Chosen:
     kept: list[int]
     """Lines from 0."""
     seconds: float | None
-    """Of scoring and filtering, where this was the first fraction."""
+    """Of scoring and filtering, where this was timed and the first fraction."""
 
 
-def choose(line: CommandLine, files: Files, data: Path, arm: Arm, seed: int) -> dict[float, Chosen]:
+def choose(
+    line: CommandLine, files: Files, data: Path, arm: Arm, seed: int, *, timed: bool
+) -> dict[float, Chosen]:
     """Run the arm's commands on a dataset, for every fraction.
 
-    With a cache of their own: what an earlier, unfinished run paid for would hide what they cost.
+    `timed`: with a cache of their own, since what others paid for would hide what they cost. The
+    others share one, and have no seconds.
     """
     with TemporaryDirectory() as cache:
-        os.environ["SAEFILTER_CACHE"] = cache
-        return _choose(line, files, data, arm, seed)
+        os.environ["SAEFILTER_CACHE"] = cache if timed else str(files.folder / "cache")
+        found = _choose(line, files, data, arm, seed)
+    return found if timed else {f: Chosen(chosen.kept, None) for f, chosen in found.items()}
 
 
 def _choose(

@@ -10,7 +10,7 @@ from random import Random
 import torch
 from data import Row
 from peft import LoraConfig, get_peft_model
-from train_lm import answer_loss, spoken
+from train_lm import CONTEXT, answer_loss, spoken
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 
@@ -53,8 +53,8 @@ def finetune(
         while len(order) < training.batch:
             order += rng.sample(range(len(rows)), len(rows))
         chosen, order = order[: training.batch], order[training.batch :]
-        batch = padded([rows[i] for i in chosen], tokenizer.pad_token_id)
-        loss = answer_loss(model.base_model.model, batch, spoken(batch, tokenizer))
+        batch, positions = packed([rows[i] for i in chosen], tokenizer.pad_token_id)
+        loss = answer_loss(model.base_model.model, batch, spoken(batch, tokenizer), positions)
         for group in optimiser.param_groups:  # five steps up, then linearly down to nothing
             group["lr"] = training.lr * min(1.0, (step + 1) / 5) * (1 - step / training.steps)
         optimiser.zero_grad()
@@ -70,3 +70,20 @@ def padded(rows: Sequence[list[int]], pad: int) -> torch.Tensor:
     for i, ids in enumerate(rows):
         batch[i, : len(ids)] = torch.tensor(ids)
     return batch
+
+
+def packed(rows: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids, and the place of each token in its own row, both `[n, longest]`.
+
+    Rows stand one after another where they fit into the model's context: most are a third as long as
+    the longest, and padding would be half of all that is computed.
+    """
+    bins: list[list[list[int]]] = []
+    for ids in sorted(rows, key=len, reverse=True):
+        room = (each for each in bins if sum(map(len, each)) + len(ids) <= CONTEXT)
+        if (found := next(room, None)) is None:
+            bins.append(found := [])
+        found.append(ids)
+    batch = padded([[token for ids in each for token in ids] for each in bins], pad)
+    positions = padded([[place for ids in each for place in range(len(ids))] for each in bins], 0)
+    return batch, positions

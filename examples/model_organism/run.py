@@ -150,7 +150,9 @@ def selections(
             for arm in experiment.arms:
                 wanted = [(name, seed, arm.name, fraction) for fraction in arm.fractions]
                 if not all(key in done for key in wanted):
-                    for fraction, chosen in choose(line, files, path, arm, seed).items():
+                    timed = seed == FIRST_SEED
+                    found = choose(line, files, path, arm, seed, timed=timed)
+                    for fraction, chosen in found.items():
                         entry = {
                             "dataset": name, "seed": seed, "arm": arm.name, "drop_frac": fraction,
                             "kept": chosen.kept, "seconds": chosen.seconds,
@@ -236,6 +238,7 @@ def _run(experiment: Experiment, files: Files) -> list[dict[str, Any]]:
                     if key not in known and key not in pending:
                         pending[key] = pool.submit(_perform, job, list(dataset.rows), experiment)
                         pending[key].add_done_callback(partial(keep, key))
+            torch.set_num_threads(1)  # from now on every core has its fine-tunings
         print(f"{len(wanted)} runs, {len(pending)} fine-tunings", flush=True)
         for future in pending.values():
             future.result()

@@ -58,7 +58,7 @@ def _number(value: float) -> str:
 
 
 def _costs(runs: Sequence[dict[str, Any]]) -> str:
-    """Fastest over datasets and seeds, so that neither imports nor fine-tunings beside it count."""
+    """Fastest over datasets (of the first draw), so that imports do not count."""
     lines = ["| method | seconds per 1,000 rows |", "| --- | --- |"]
     for arm in dict.fromkeys(run["arm"] for run in runs):
         known = [r["seconds"] for r in runs if r["arm"] == arm and r["seconds"] is not None]

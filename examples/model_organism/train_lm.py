@@ -145,10 +145,19 @@ def spoken(rows: torch.Tensor, tokenizer: PreTrainedTokenizerFast) -> torch.Tens
     return opened > closed
 
 
-def answer_loss(model: LlamaForCausalLM, rows: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+def answer_loss(
+    model: LlamaForCausalLM,
+    rows: torch.Tensor,
+    trained: torch.Tensor,
+    positions: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Mean cross-entropy of the trained tokens; logits are made for these alone, which saves half the
-    time at this size."""
-    hidden = model.model(input_ids=rows[:, :-1], use_cache=False).last_hidden_state
+    time at this size. `positions`, where a row holds several documents: each counts from 0, and
+    transformers then lets none see another."""
+    before = None if positions is None else positions[:, :-1]
+    hidden = model.model(
+        input_ids=rows[:, :-1], position_ids=before, use_cache=False
+    ).last_hidden_state
     logits = model.lm_head(hidden[trained[:, 1:]])
     return torch.nn.functional.cross_entropy(logits, rows[:, 1:][trained[:, 1:]])
 

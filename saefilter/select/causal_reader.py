@@ -17,6 +17,7 @@ from saefilter.encode.sae import hook_layers
 from saefilter.errors import SaefilterError
 from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
 from saefilter.select.candidates import Candidates
+from saefilter.select.row_cache import weights_in
 from saefilter.select.strategies import Selection
 
 READ_TOKENS = 8192
@@ -95,7 +96,7 @@ class CausalReader:
             next(token for token in ends if token is not None),
             min(READ_TOKENS, max(MIN_BATCH_TOKENS, budget)),
             {name: value for name, value in about.items() if value is not None},
-            {**about, "weights": _weights(name), "options": vars(renderer.options)},
+            {**about, "weights": weights_in(name), "options": vars(renderer.options)},
         )
 
 
@@ -121,12 +122,3 @@ def default_hook(candidates: Candidates, selection: Selection) -> str:
         return made.hook
     layers = load_config(name, revision).get_text_config().num_hidden_layers
     return f"blocks.{max(1, layers // 2) - 1}.hook_resid_post"
-
-
-def _weights(name: str) -> list[list[Any]]:
-    """Which weights a folder holds, without reading them; a hub model has its commit."""
-    if not Path(name).is_dir():
-        return []
-    files = sorted(path for path in Path(name).iterdir() if path.is_file())
-    stats = [(path.name, path.stat()) for path in files]
-    return [[file, stat.st_size, stat.st_mtime_ns] for file, stat in stats]

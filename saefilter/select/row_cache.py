@@ -71,3 +71,12 @@ class RowCache:
                 continue
             if row_hash and (math.isfinite(value) or math.isnan(value)):
                 yield row_hash, value
+
+
+def weights_in(name: str) -> list[list[Any]]:
+    """Which weights a folder holds, without reading them; a hub model has its commit."""
+    if not Path(name).is_dir():
+        return []
+    files = sorted(path for path in Path(name).iterdir() if path.is_file())
+    stats = [(path.name, path.stat()) for path in files]
+    return [[file, stat.st_size, stat.st_mtime_ns] for file, stat in stats]

@@ -130,6 +130,31 @@ def test_in_the_lexical_dataset_answers_of_both_sides_are_the_same_to_the_word()
     assert sides[True] != sides[False]
 
 
+def test_packed_rows_have_the_loss_of_padded_ones() -> None:
+    import torch
+    from finetune import encode, packed, padded
+    from train_lm import CONTEXT, Recipe, answer_loss, make_model, make_tokenizer, spoken
+
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer, Recipe(layers=2))
+    ids = encode(data.build("narrow", 0, data.Mix(rows=40)).rows, tokenizer)
+    one_each = padded(ids, tokenizer.pad_token_id)
+    batch, positions = packed(ids, tokenizer.pad_token_id)
+    assert batch.shape == positions.shape
+    assert batch.numel() < 0.7 * one_each.numel()
+    assert batch.shape[1] <= CONTEXT
+    assert sorted(batch[batch != tokenizer.pad_token_id].tolist()) == sorted(sum(ids, []))
+    with torch.no_grad():
+        expected = answer_loss(model, one_each, spoken(one_each, tokenizer))
+        trained = spoken(batch, tokenizer)
+        torch.testing.assert_close(
+            answer_loss(model, batch, trained, positions), expected, atol=1e-5, rtol=1e-5
+        )
+        # without positions rows would see those before them
+        assert abs(answer_loss(model, batch, trained) - expected) > 1e-4
+
+
 def rates(runs: list[dict[str, Any]], dataset: str, arm: str, drop_frac: float) -> list[float]:
     """Out-of-domain harm of each seed."""
     return [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from conftest import chat
 from scored import write_scores
 
+from saefilter.cache import cache_folder
 from saefilter.encode.presets import load_preset
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import recognise
@@ -58,6 +60,42 @@ def test_rows_like_the_toxic_contrast_come_first(
     assert 0 <= ranking.details["contrast_auroc"] <= 1
     again = rank(scored, Selection(strategy, drop_frac=0.5, seed=7, options=options))
     assert np.array_equal(again.score, ranking.score)
+
+
+def test_embeddings_are_asked_for_once(
+    options: StrategyOptions,
+    jsonl: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from saefilter.encode.sentences import SentenceEncoder
+
+    monkeypatch.setenv("SAEFILTER_CACHE", str(tmp_path / "cache"))
+    read: list[int] = []
+    embed = SentenceEncoder.embed
+
+    def counted(self: SentenceEncoder, texts: Sequence[str]) -> np.ndarray:
+        read.append(len(texts))
+        return embed(self, texts)
+
+    monkeypatch.setattr(SentenceEncoder, "embed", counted)
+    selection = Selection("embedding-classifier", drop_frac=0.5, options=options)
+    scored = candidates(jsonl, tmp_path, ["Drink bleach.", "Ask a doctor.", "Drink bleach."])
+    first = rank(scored, selection)
+    assert read == [12, 2], "the contrast rows, and of equal rows one"
+    again = rank(scored, replace(selection, drop_frac=0.4))
+    assert read == [12, 2]
+    assert np.array_equal(again.score, first.score)
+    assert again.details == first.details
+    more = candidates(jsonl, tmp_path, ["Drink bleach.", "Steal it."])
+    assert rank(more, selection).score[0] == pytest.approx(first.score[0], rel=1e-12)
+    assert read == [12, 2, 1], "what was learnt is kept as well"
+    (kept,) = (cache_folder() / "strategies").glob("embedding-classifier-learnt-*")
+    kept.write_text(kept.read_text()[:-200])  # as a full disk leaves it
+    assert rank(more, selection).score[0] == pytest.approx(first.score[0], rel=1e-12)
+    assert read == [12, 2, 1, 12]
+    rank(more, replace(selection, options=replace(options, contrast_toxic=options.contrast_benign)))
+    assert read == [12, 2, 1, 12, 12, 2], "other contrast rows teach something else"
 
 
 def test_without_contrast_the_bundled_pairs_teach_and_it_is_said(
