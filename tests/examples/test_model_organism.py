@@ -144,7 +144,9 @@ def test_packed_rows_have_the_loss_of_padded_ones() -> None:
     assert batch.shape == positions.shape
     assert batch.numel() < 0.7 * one_each.numel()
     assert batch.shape[1] <= CONTEXT
-    assert sorted(batch[batch != tokenizer.pad_token_id].tolist()) == sorted(sum(ids, []))
+    assert sorted(batch[batch != tokenizer.pad_token_id].tolist()) == sorted(
+        token for row in ids for token in row
+    )
     with torch.no_grad():
         expected = answer_loss(model, one_each, spoken(one_each, tokenizer))
         trained = spoken(batch, tokenizer)
