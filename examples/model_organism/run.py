@@ -1,6 +1,6 @@
 """The experiment: does dropping the rows nearest to toxic features keep fine-tuning from doing harm?
 
-    python examples/model_organism/run.py            # all arms, 5 seeds; what `make organism` runs
+    python examples/model_organism/run.py            # all arms, 8 seeds; what `make organism` runs
     python examples/model_organism/run.py --quick    # few arms, 2 seeds, a shorter pre-training
     python examples/model_organism/run.py --replicate 3    # the same few, on another model of full size
 
@@ -54,10 +54,10 @@ SOURCES = (
 )  # fmt: skip
 """What results depend on: a change to any of it starts a new work folder."""
 WORKERS = 2
-FIRST_SEED = 11
-"""Of the data. 0 was for pilots; 1 to 5 and 6 to 10 (and seeds 0 and 1 of the model) for two earlier
-runs of the whole experiment, after which the choice of the hook and the length of pre-training were
-changed (docs/evidence.md)."""
+FIRST_SEED = 19
+"""Of the data. 0 to 5 were for pilots (and seed 3 of the model); 1 to 18 (and seeds 0 to 2) for three
+earlier runs of the whole experiment, after which the hook, the length of pre-training and the share of
+harmful chats in it were changed (README.md)."""
 
 
 @dataclass(frozen=True)
