@@ -145,6 +145,7 @@ class Asker:
                 done.put((question, self._verdict(question)))
             except BaseException as error:  # for the main thread, which tells the user
                 done.put(error)
+                self._stop.set()  # before the main thread wakes, this one would ask another
 
     def _verdict(self, question: Question) -> Verdict | Failure:
         """Ask until there is a verdict, or the attempts are used up."""
