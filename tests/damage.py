@@ -122,7 +122,7 @@ def hostile_texts(canary: str) -> dict[str, str]:
         "bidi": "\u202eabc\u202c\u2066\u2067x\u2069 \u200f\u061c",
         "invisible": "a\u200b\u200c\u200d\ufeff\u00ad\U000e0041\U000e0042 b",
         "private use": "\ue000x\ue001 \ue002\U0010fffd",
-        "not characters": "\ufffe\uffff\U0001ffff a",
+        "not characters": "\ufdd0\ufdd1\ufdd2 \ufffe\uffff\U0001ffff a",
         "accents": "z" + "\u0301" * 400,
         "one long word": "a" * 3000,
         "path": "../../../../etc/passwd\x00.jsonl C:\\..\\con",

@@ -26,10 +26,12 @@ from saefilter.rows.render import (
 
 FIXED_DATE = "{%- macro strftime_now(format) -%}2025-01-01{%- endmacro -%}"
 """What templates that print today's date are told: scores must not change overnight."""
-HIDDEN = "\ue002"
-"""Stands for each letter of a special token that a row spells out."""
-SENTINEL = "\ue000{}\ue001"
-"""Private-use characters around the message's number; rows that hold them are told apart."""
+BEGIN, END = "\ufdd0", "\ufdd1"
+SENTINEL = f"{BEGIN}{{}}{END}"
+"""Stands for a message's content: its number between two of the code points that Unicode gives no
+character and leaves to programs' own use. A row that holds one of them is refused."""
+HIDDEN = "\ufdd2"
+"""Another of them, for each letter of a special token that a row spells out."""
 
 
 class ChatRenderer(PlainRenderer):
@@ -70,10 +72,11 @@ class ChatRenderer(PlainRenderer):
         tools = [message for message in conversation if message.role == TOOLS]
         messages = [message for message in conversation if message.role != TOOLS]
         marks = [trained[id(message)] for message in messages]
-        for mark in ("\ue000", HIDDEN):
+        for mark in (BEGIN, HIDDEN):
             if any(mark in message.content for message in messages):
                 raise RowProblem(
-                    f"it holds the private-use character U+{ord(mark):04X}, which is used internally"
+                    f"it holds U+{ord(mark):04X}, which is no character and is used internally: take "
+                    "it out"
                 )
         try:
             real = self._rendered(messages, tools)
@@ -126,7 +129,7 @@ class ChatRenderer(PlainRenderer):
                 parts.append(before)
                 if not found:
                     break
-            whole = len(parts) == len(messages) and "\ue000" not in "".join([*parts, rest])
+            whole = len(parts) == len(messages) and BEGIN not in "".join([*parts, rest])
             self.skeletons[roles] = [*parts, rest] if whole else None
         return self.skeletons[roles]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.chat import FIXED_DATE, ChatRenderer
+from saefilter.rows.chat import BEGIN, FIXED_DATE, HIDDEN, ChatRenderer
 from saefilter.rows.formats import Conversation, Message, recognise
 from saefilter.rows.render import RenderOptions
 
@@ -72,7 +72,9 @@ def test_scored_tokens_are_exactly_the_answers(family: str, case: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @given(
     texts=st.lists(
-        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ue000"), min_size=1)
+        st.text(
+            st.characters(exclude_categories=["Cs"], exclude_characters=[BEGIN, HIDDEN]), min_size=1
+        )
         .map(str.strip)
         .filter(bool),
         min_size=1,
@@ -88,6 +90,19 @@ def test_whatever_is_said_is_what_is_scored(family: str, texts: list[str]) -> No
     if family in ("gpt-oss", "qwen3") and any("<" in text for text in answers):
         return  # templates that read tags in answers: tests of their own
     assert scored(family, turns) == answers
+
+
+@pytest.mark.parametrize("mark", [BEGIN, HIDDEN])
+def test_a_row_that_holds_our_own_marks_is_told_apart(mark: str) -> None:
+    rows, _ = renderer("gemma-2").render([conversation((USER, "Hello?"), (ASSISTANT, f"a{mark}b"))])
+    assert rows[0].problem is not None
+    assert f"U+{ord(mark):04X}" in rows[0].problem
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_characters_for_private_use_are_read_as_any_other(family: str) -> None:
+    answer = "\ue000x\ue001 \ue002 <bos>\U0010fffd"
+    assert scored(family, conversation((USER, "\ue002?"), (ASSISTANT, answer))) == [answer]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
