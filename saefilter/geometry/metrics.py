@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import expit
 
 from saefilter import plugins
 from saefilter.errors import SaefilterError
@@ -45,8 +45,8 @@ class Metric:
 
     name: str
     formula: str
-    proximity: Callable[[FeatureSpace, Sample], Array]
-    """One number per sample, `[n]`."""
+    proximity: Callable[[FeatureSpace, Sample], NDArray[np.floating[Any]]]
+    """One number per sample, `[n]`; of samples that are not equally close no two may be equal."""
     push: Callable[[FeatureSpace], Array]
     """What a unit of each feature's activation adds to the proximity, up to a factor that is the
     same for all features of a sample, `[d_sae]`; explanations are made of it."""
@@ -61,10 +61,20 @@ def weighted_mean(features: sparse.csr_matrix, values: Array) -> Array:
     return mean
 
 
-def _logistic(space: FeatureSpace, sample: Sample, push: Array) -> Array:
-    """0.5 where the toxic and the benign side pull equally."""
-    odds = np.asarray(sample.features @ push).ravel() + space.toxic_set.intercept
-    return np.asarray(expit(odds))
+def bounded(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`1/2 + z / (4 + 2 |z|)` of log-odds `z`: between 0 and 1, 0.5 where both sides pull equally.
+
+    Near there it is the logistic function, with the same slope. That one is 1 to the last digit from
+    37 on (17 in single precision), and text of another kind than the contrast data has log-odds of 60:
+    most of its rows would be equally close, and the order of the input would decide which are dropped.
+    """
+    proximity: NDArray[np.float64] = 0.5 + log_odds / (4 + 2 * np.abs(log_odds))
+    return proximity
+
+
+def _weighted(space: FeatureSpace, sample: Sample, push: Array) -> NDArray[np.float64]:
+    log_odds = np.asarray(sample.features @ push, dtype=np.float64).ravel()
+    return bounded(log_odds + space.toxic_set.intercept)
 
 
 def contrast_push(space: FeatureSpace) -> Array:
@@ -134,16 +144,16 @@ METRICS = {
     for metric in (
         Metric(
             "contrast",
-            "logistic(b + sum_i â_i s_i), s_i = w_j(i) K(cos(d_i, d_j(i))) over T minus the same "
+            "bounded(b + sum_i â_i s_i), s_i = w_j(i) K(cos(d_i, d_j(i))) over T minus the same "
             "over B, K(c) = max(0, (c - 0.3) / 0.7)",
-            lambda space, sample: _logistic(space, sample, contrast_push(space)),
+            lambda space, sample: _weighted(space, sample, contrast_push(space)),
             contrast_push,
             needs_weights=True,
         ),
         Metric(
             "probe",
-            "logistic(b + sum_T w_j â_j - sum_B w_j â_j): the set's features alone, no neighbours",
-            lambda space, sample: _logistic(space, sample, probe_push(space)),
+            "bounded(b + sum_T w_j â_j - sum_B w_j â_j): the set's features alone, no neighbours",
+            lambda space, sample: _weighted(space, sample, probe_push(space)),
             probe_push,
             needs_weights=True,
         ),

@@ -36,6 +36,8 @@ N_REASONS = 20
 N_KINDS = 10_000
 """Reasons that are counted apart on the way to the commonest."""
 OTHER_REASONS = "other reasons"
+TIED_SHARE = 0.01
+"""Of the rows; fewer with the same distance are mostly duplicates."""
 N_BINS = 40
 TURN_CHARACTERS = 1500
 FLAG_LEVELS = ("95", "99", "99.9")
@@ -125,7 +127,10 @@ def build_report(
         features=evidence.features,
         quarantined=quarantined.first,
         quarantine_reasons=commonest(quarantined.kinds),
-        notes=_notes(scores, quarantined.count, len(distance)),
+        notes=[
+            *_notes(scores, quarantined.count, len(distance)),
+            *_ties(selection, distance[kept], distance[dropped]),
+        ],
         made_from={
             "scores": scores.path.name,
             "scores_content_sha256": provenance.content_sha256,
@@ -201,6 +206,23 @@ def _notes(scores: Scores, n_quarantined: int, n_rows: int) -> list[str]:
             "what lies beyond was not scored."
         )
     return notes
+
+
+def _ties(
+    selection: Selection, kept: NDArray[np.float64], dropped: NDArray[np.float64]
+) -> list[str]:
+    """A note where many rows are as close as the last one dropped, and only the order of the input
+    says which of them go."""
+    if selection.strategy != "closest" or not len(dropped):
+        return []
+    n_kept, n_dropped = (int((side == dropped.max()).sum()) for side in (kept, dropped))
+    if not n_kept or n_kept + n_dropped <= TIED_SHARE * (len(kept) + len(dropped)):
+        return []
+    return [
+        f"{n_kept + n_dropped} rows are exactly as close as the last one dropped; {n_dropped} of them "
+        "were dropped for no better reason than their place in the input. Another --metric may tell "
+        "them apart."
+    ]
 
 
 def _histogram(kept: NDArray[np.float64], dropped: NDArray[np.float64]) -> Histogram:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
 
-TOXIC_SET_VERSION = 1
+TOXIC_SET_VERSION = 2
+"""In 1 the calibration of the weighted metrics was of another function of the log-odds."""
 SIDES = ("toxic", "benign")
 
 
@@ -105,7 +106,7 @@ class ToxicSet:
     """Spread of each feature's pooled activation on the contrast data, `[d_sae]`; the weighted
     metrics divide activations by it. A feature with 0 does not count."""
     intercept: float
-    """Of the weighted metrics: what is added before the logistic function."""
+    """Of the weighted metrics: what is added to the log-odds."""
     direction: list[float]
     """Unit vector of the toxic-minus-benign mean difference of the mean residual, `[d_model]`."""
     direction_mean: list[float]

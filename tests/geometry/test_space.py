@@ -88,11 +88,11 @@ def test_metrics_equal_their_formulas(seed: int) -> None:
         odds = toxic_set.intercept + sum(
             a[i] / toxic_set.scale[i] * (pull(i, toxic) - pull(i, benign)) for i in active
         )
-        assert found["contrast"][row] == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
+        assert found["contrast"][row] == pytest.approx(0.5 + odds / (4 + 2 * abs(odds)), abs=1e-5)
         probe = toxic_set.intercept
         probe += sum(f.weight * a[f.index] / toxic_set.scale[f.index] for f in toxic)
         probe -= sum(f.weight * a[f.index] / toxic_set.scale[f.index] for f in benign)
-        assert found["probe"][row] == pytest.approx(1 / (1 + np.exp(-probe)), abs=1e-5)
+        assert found["probe"][row] == pytest.approx(0.5 + probe / (4 + 2 * abs(probe)), abs=1e-5)
         rebuilt = a @ directions
         rebuilt /= np.linalg.norm(rebuilt)
         assert found["reconstruction"][row] == pytest.approx(
@@ -105,6 +105,24 @@ def test_metrics_equal_their_formulas(seed: int) -> None:
         assert found["activation"][row] == pytest.approx(sum(a[f.index] for f in toxic), abs=1e-4)
         shifted = sample.residual[row] - np.array(toxic_set.direction_mean)
         assert found["direction"][row] == pytest.approx(shifted @ toxic_set.direction, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["contrast", "probe"])
+@given(st.integers(0, 1000), st.sampled_from([1e-3, 1.0, 30.0, 1000.0]))
+@settings(deadline=None, max_examples=20)
+def test_rows_are_ranked_by_their_odds_however_large(name: str, seed: int, factor: float) -> None:
+    """Far from what a set was made from, odds of hundreds are common; a score that saturates would
+    call all such rows equally close, and which are dropped would be the order of the input."""
+    toxic_set, directions, sample = make(seed)
+    metric, space = METRICS[name], FeatureSpace.of(toxic_set, directions)
+    odds = factor * np.asarray(sample.features @ metric.push(space), dtype=np.float64).ravel()
+    sample = replace(sample, features=sparse.csr_matrix(sample.features * np.float32(factor)))
+    distance = 1.0 - metric.proximity(space, sample).astype(np.float64)
+    assert ((distance > 0) & (distance < 1)).all()
+    for one in range(len(odds)):
+        for other in range(len(odds)):
+            if odds[one] - odds[other] > 1e-4 * (1 + abs(odds).max()):  # beyond single precision
+                assert distance[one] < distance[other]
 
 
 def test_averaging_over_the_whole_set_collapses_to_one_direction() -> None:

@@ -55,6 +55,26 @@ def test_kept_and_dropped_are_the_input_in_order(
     assert "saefilter" in (tmp_path / "out.report.md").read_text()
 
 
+def test_a_cut_through_rows_that_are_equally_close_is_pointed_out(
+    jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = Source.open(jsonl(ROWS))
+
+    def notes(name: str, distances: list[float], **asked: Any) -> str:
+        scores = write_scores(source, tmp_path / "s.parquet", distances)
+        result = filter_file(source, scores, tmp_path / name, Selection(**asked))
+        return "\n".join(result.report.notes)
+
+    tied = [0.5, 0.2] + [0.0] * 38
+    told = "38 rows are exactly as close as the last one dropped; 10 of them were dropped"
+    assert told in notes("tied.parquet", tied, drop_count=10)
+    for number, asked in enumerate(
+        ({"drop_count": 38}, {"min_distance": 0.1}, {"drop_count": 0},
+         {"drop_count": 10, "strategy": "random"})
+    ):  # fmt: skip
+        assert "exactly as close" not in notes(f"{number}.parquet", tied, **asked)
+
+
 def test_quarantined_rows_can_be_put_back(jsonl: Callable[..., Path], tmp_path: Path) -> None:
     bad = [b'{"broken', b'{"text": "caf\xe9"}']
     source = Source.open(

@@ -41,7 +41,7 @@ def test_a_set_survives_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 99}, "toxic set of schema 99"),
+        ({"schema": 1}, "toxic set of schema 1; this saefilter reads 2"),
         ({"schema": None}, "toxic set of schema None"),
         ({"features": [{"index": 6}]}, "feature 6 lacks 'side'"),
         ({"features": []}, "no toxic feature"),
