@@ -25,6 +25,7 @@ from saefilter.report.build import kind_of_reason
 from saefilter.rows.ranges import RangeReader
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
+from saefilter.run.allocator import give_back_free_memory
 from saefilter.run.integrity import file_sha256
 from saefilter.run.publish import publishing
 
@@ -232,6 +233,7 @@ def score_shard(
     )
     with publishing([job.folder / shard.receipt]) as (temporary,):
         temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
+    give_back_free_memory()
     return receipt
 
 

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import psutil
+import pytest
+
+from saefilter.run.allocator import give_back_free_memory
+
+BLOCK, BLOCKS = 96 << 10, 2000
+"""Bytes; larger blocks would be given back by themselves."""
+
+
+def test_holes_between_what_is_in_use_are_given_back() -> None:
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("the C library is not glibc")
+    blocks = [np.ones(BLOCK, dtype=np.uint8) for _ in range(BLOCKS)]
+    in_use = blocks[::10]
+    del blocks
+    before = psutil.Process().memory_info().rss
+    give_back_free_memory()
+    freed = before - psutil.Process().memory_info().rss
+    assert freed > 0.5 * BLOCK * BLOCKS
+    assert all(block.all() for block in in_use)
