@@ -171,6 +171,6 @@ def write_toxic_set(sae_folder: Path, residuals: Sequence[Tensor], path: Path, m
         d_sae=sae.d_sae, fingerprint=sae.fingerprint, pool="mean", method={}, sources=[],
         features=features, scale=scale.tolist(), intercept=0.0,
         direction=(direction / np.linalg.norm(direction)).tolist(),
-        direction_mean=[0.0] * sae.d_model,
+        direction_mean=[0.0] * sae.d_model, largest=sums.max(dim=0).values.tolist(),
     )  # fmt: skip
     path.write_text(toxic_set.to_json(), encoding="utf-8")

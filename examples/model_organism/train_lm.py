@@ -52,7 +52,7 @@ class Genre:
     """Share of its documents whose speaker is harmful."""
 
 
-CHAT, FORUM_GENRE = Genre(0.7, 0.02), Genre(0.3, 0.45)
+CHAT, FORUM_GENRE = Genre(0.7, 0.005), Genre(0.3, 0.45)
 """Most harmful speakers are met in forums; chats, which the model is used for, are mostly helpful."""
 TASK_WEIGHT = 0.25
 """How often a task domain is spoken of, against 1 for any other."""
@@ -68,7 +68,7 @@ class Recipe:
     steps: int = 4500
     batch: int = 32
     lr: float = 3e-3
-    seed: int = 2
+    seed: int = 5
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

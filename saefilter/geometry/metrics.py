@@ -1,9 +1,10 @@
 """The metrics: from pooled activations to one proximity per sample.
 
-Notation: `a` a sample's pooled activations; `â = a / spread`, each feature on its own scale (the
-toxic set's `scale`); `d` unit decoder directions; T and B the toxic and the benign features of the
-set with their weights `w`; `j(i)` the feature of T (or B) nearest to feature i, found by FAISS. A
-larger proximity is always closer to toxic. docs/metrics.md has the reasons, docs/quality.md figures.
+Notation: `a` a sample's pooled activations; `â = min(a, largest) / spread`, each feature on its own
+scale and within the range of the contrast data (the toxic set's `scale` and `largest`); `d` unit
+decoder directions; T and B the toxic and the benign features of the set with their weights `w`;
+`j(i)` the feature of T (or B) nearest to feature i, found by FAISS. A larger proximity is always
+closer to toxic. docs/metrics.md has the reasons, docs/quality.md figures.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def bounded(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _weighted(space: FeatureSpace, sample: Sample, push: Array) -> NDArray[np.float64]:
-    log_odds = np.asarray(sample.features @ push, dtype=np.float64).ravel()
+    counted = space.within_range(sample.features)
+    log_odds = np.asarray(counted @ push, dtype=np.float64).ravel()
     return bounded(log_odds + space.toxic_set.intercept)
 
 

@@ -109,7 +109,8 @@ class Scorer:
     def score(self, features: sparse.csr_matrix, residual: NDArray[np.float32]) -> Scored:
         """Proximity and evidence of pooled activations `[n, d_sae]` and residuals `[n, d_model]`."""
         proximity = self.metric.proximity(self.space, Sample(features, residual))
-        parts = features.data * self.token_weights[features.indices]
+        counted = self.space.within_range(features) if self.metric.needs_weights else features
+        parts = counted.data * self.token_weights[features.indices]
         contributions = sparse.csr_matrix(
             (parts, features.indices, features.indptr), features.shape
         )

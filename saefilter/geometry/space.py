@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from saefilter.geometry.index import DirectionIndex, Neighbours
 from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
@@ -104,6 +105,8 @@ class FeatureSpace:
     weighted_benign: Side | None
     gain: Array
     """1 over each feature's spread on the contrast data, `[d_sae]`; 0 where there is none."""
+    largest: Array
+    """Each feature's largest pooled activation on the contrast data, `[d_sae]`."""
 
     @classmethod
     def of(
@@ -127,4 +130,14 @@ class FeatureSpace:
             everything if len(weighted) == len(toxic) else side(weighted),
             side([feature for feature in benign if feature.weight > 0]),
             gain,
+            np.asarray(toxic_set.largest, dtype=np.float32),
         )
+
+    def within_range(self, features: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Pooled activations `[n, d_sae]`, each no larger than on the contrast data.
+
+        A feature that hardly fires there, the words of another topic for one, has next to no spread;
+        on rows about that topic it would be tens of spreads strong and drown all others.
+        """
+        data = np.minimum(features.data, self.largest[features.indices])
+        return sparse.csr_matrix((data, features.indices, features.indptr), features.shape)

@@ -22,6 +22,10 @@ def give_back_free_memory() -> None:
 def _malloc_trim() -> Callable[[int], int] | None:
     try:
         found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (OSError, TypeError, AttributeError):  # Windows has no such library, others no such function
+    except (
+        OSError,
+        TypeError,
+        AttributeError,
+    ):  # Windows has no such library, others no such function
         return None
     return found

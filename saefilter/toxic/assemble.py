@@ -99,6 +99,7 @@ def _as_set(
         intercept=_short(chosen.intercept),
         direction=[_short(value) for value in direction],
         direction_mean=[_short(value) for value in middle],
+        largest=[_short(value) for value in contrast.features.largest()],
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 

@@ -129,6 +129,7 @@ def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
         name=name,
         features=features,
         scale=scale.tolist(),
+        largest=np.max([one.largest for one in sets], axis=0).tolist(),
         intercept=float(np.mean([one.intercept for one in sets])),
         direction=(direction / max(float(np.linalg.norm(direction)), 1e-12)).tolist(),
         direction_mean=np.mean([one.direction_mean for one in sets], axis=0).tolist(),

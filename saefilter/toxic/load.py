@@ -22,7 +22,9 @@ from saefilter.toxic.toxicset import (
 SHIPPED = Path(str(files("saefilter.toxic") / "sets"))
 TEXTS = ("name", "model", "sae", "hook", "fingerprint", "pool", "created")
 COUNTS = ("d_model", "d_sae")
-VECTORS = {"scale": "d_sae", "direction": "d_model", "direction_mean": "d_model"}
+VECTORS = {
+    "scale": "d_sae", "largest": "d_sae", "direction": "d_model", "direction_mean": "d_model"
+}  # fmt: skip
 NUMBERS = ("weight", "effect_size", "auroc", "p_value")
 
 

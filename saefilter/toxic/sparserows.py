@@ -84,6 +84,14 @@ class SparseRows:
         parts = [np.asarray(block @ vector, dtype=np.float64) for _, block in self.blocks()]
         return np.concatenate(parts) if parts else np.zeros(0)
 
+    def largest(self) -> NDArray[np.float32]:
+        """The largest entry of each column, 0 or more, `[n_columns]`."""
+        result = np.zeros(self.n_columns, dtype=np.float32)
+        for _, block in self.blocks():
+            if block.shape[0]:
+                np.maximum(result, block.max(axis=0).toarray().ravel(), out=result)
+        return result
+
     def _spool_folder(self) -> Path:
         if self._folder is None:
             scratch = tempfile.TemporaryDirectory(prefix="saefilter-")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from saefilter.errors import SaefilterError
 
 TOXIC_SET_VERSION = 2
-"""In 1 the calibration of the weighted metrics was of another function of the log-odds."""
+"""1 had no `largest`, and a calibration by another function of the log-odds."""
 SIDES = ("toxic", "benign")
 
 
@@ -111,6 +111,9 @@ class ToxicSet:
     """Unit vector of the toxic-minus-benign mean difference of the mean residual, `[d_model]`."""
     direction_mean: list[float]
     """Mean of the mean residual over the contrast, `[d_model]`."""
+    largest: list[float]
+    """The largest pooled activation of each feature on the contrast data, `[d_sae]`; the weighted
+    metrics count no more than that, since the weights say nothing of what lies beyond."""
     calibration: Calibration | None = None
     neighbour_labels: dict[str, str] = field(default_factory=dict)
     """Labels of features outside the set that lie next to it, for explanations; by index."""

@@ -35,7 +35,7 @@ def make(seed: int, benign: bool = True) -> tuple[ToxicSet, np.ndarray, Sample]:
     toxic_set = ToxicSet(
         "t", "m", "s", "h", D_MODEL, D_SAE, "f" * 64, "mean", {}, [], features,
         (rng.random(D_SAE) + 0.1).tolist(), 0.2, unit_rows(rng.normal(size=(1, D_MODEL)))[0].tolist(),
-        rng.normal(size=D_MODEL).tolist(),
+        rng.normal(size=D_MODEL).tolist(), (rng.random(D_SAE) + 1).tolist(),
     )  # fmt: skip
     dense = rng.exponential(size=(7, D_SAE)) * (rng.random((7, D_SAE)) < 0.2)
     sample = Sample(
@@ -85,13 +85,14 @@ def test_metrics_equal_their_formulas(seed: int) -> None:
         strongest = sorted(active, key=lambda i: -a[i])[:10]
         top = sum(a[i] * nearest(i, toxic)[0] for i in strongest) / sum(a[i] for i in strongest)
         assert found["top-features"][row] == pytest.approx(top, abs=1e-5)
+        counted = np.minimum(a, toxic_set.largest) / toxic_set.scale
         odds = toxic_set.intercept + sum(
-            a[i] / toxic_set.scale[i] * (pull(i, toxic) - pull(i, benign)) for i in active
+            counted[i] * (pull(i, toxic) - pull(i, benign)) for i in active
         )
         assert found["contrast"][row] == pytest.approx(0.5 + odds / (4 + 2 * abs(odds)), abs=1e-5)
         probe = toxic_set.intercept
-        probe += sum(f.weight * a[f.index] / toxic_set.scale[f.index] for f in toxic)
-        probe -= sum(f.weight * a[f.index] / toxic_set.scale[f.index] for f in benign)
+        probe += sum(f.weight * counted[f.index] for f in toxic)
+        probe -= sum(f.weight * counted[f.index] for f in benign)
         assert found["probe"][row] == pytest.approx(0.5 + probe / (4 + 2 * abs(probe)), abs=1e-5)
         rebuilt = a @ directions
         rebuilt /= np.linalg.norm(rebuilt)
@@ -114,6 +115,7 @@ def test_rows_are_ranked_by_their_odds_however_large(name: str, seed: int, facto
     """Far from what a set was made from, odds of hundreds are common; a score that saturates would
     call all such rows equally close, and which are dropped would be the order of the input."""
     toxic_set, directions, sample = make(seed)
+    toxic_set = replace(toxic_set, largest=[1e9] * D_SAE)
     metric, space = METRICS[name], FeatureSpace.of(toxic_set, directions)
     odds = factor * np.asarray(sample.features @ metric.push(space), dtype=np.float64).ravel()
     sample = replace(sample, features=sparse.csr_matrix(sample.features * np.float32(factor)))
@@ -123,6 +125,22 @@ def test_rows_are_ranked_by_their_odds_however_large(name: str, seed: int, facto
         for other in range(len(odds)):
             if odds[one] - odds[other] > 1e-4 * (1 + abs(odds).max()):  # beyond single precision
                 assert distance[one] < distance[other]
+
+
+@pytest.mark.parametrize("name", ["contrast", "probe"])
+@given(st.integers(0, 1000), st.floats(1, 100))
+@settings(deadline=None, max_examples=20)
+def test_activations_beyond_the_contrast_datas_range_count_no_more(
+    name: str, seed: int, factor: float
+) -> None:
+    """A feature of another topic, which hardly fired there, would drown all others."""
+    toxic_set, directions, sample = make(seed)
+    at_range = sample.features.sign().multiply(np.asarray(toxic_set.largest, np.float32)).tocsr()
+    scorer = Scorer(toxic_set, directions, metric=name)
+    within = scorer.score(at_range, sample.residual)
+    beyond = scorer.score((at_range * np.float32(factor)).tocsr(), sample.residual)
+    np.testing.assert_allclose(beyond.proximity, within.proximity, rtol=1e-6)
+    np.testing.assert_allclose(beyond.contributions.data, within.contributions.data, rtol=1e-6)
 
 
 def test_averaging_over_the_whole_set_collapses_to_one_direction() -> None:

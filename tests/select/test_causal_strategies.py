@@ -259,7 +259,7 @@ def test_the_direction_of_a_toxic_set_of_the_model(
     feature = ToxicFeature(0, "toxic", 1.0, "risk", 1.0, 0.9, 0.01)
     made_set = ToxicSet(
         "mine", str(model), "sae", HOOK, 32, 1, "f" * 64, "mean", {}, [], [feature], [1.0], 0.0,
-        np.eye(32)[3].tolist(), [0.0] * 32,
+        np.eye(32)[3].tolist(), [0.0] * 32, [1.0],
     )  # fmt: skip
     path = tmp_path / "set.json"
     path.write_text(made_set.to_json())

@@ -29,6 +29,7 @@ def test_rows_are_the_same_wherever_they_are_kept(dense: np.ndarray, memory_byte
     assert np.array_equal(rows.part(mask).tocsr().toarray(), dense[mask])
     vector = np.arange(20.0)
     assert np.allclose(rows.dot(vector), dense @ vector)
+    assert np.array_equal(rows.largest(), dense.max(axis=0))
 
 
 def test_the_temporary_folder_goes_with_the_rows(dense: np.ndarray) -> None:
@@ -45,3 +46,4 @@ def test_no_rows_are_no_rows() -> None:
     rows = SparseRows(4)
     assert rows.columns(np.array([1, 2])).shape == (0, 2)
     assert rows.dot(np.ones(4)).shape == (0,)
+    assert np.array_equal(rows.largest(), np.zeros(4))

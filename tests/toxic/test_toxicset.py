@@ -27,7 +27,7 @@ def small() -> ToxicSet:
     calibration = Calibration(100, (0.0, 0.5, 1.0), {"contrast/mean": (0.1, 0.3, 0.9)})
     return ToxicSet(
         "small", "m", "s", "h", 2, 6, "f" * 64, "mean", {"name": "by hand"}, [], features, [1.0] * 6,
-        0.1, [1.0, 0.0], [0.0, 0.0], calibration, {"3": "near"},
+        0.1, [1.0, 0.0], [0.0, 0.0], [2.0] * 6, calibration, {"3": "near"},
     )  # fmt: skip
 
 
@@ -47,7 +47,8 @@ def test_a_set_survives_the_file(tmp_path: Path) -> None:
         ({"features": []}, "no toxic feature"),
         ({"features": 3}, "no list of features"),
         ({"d_sae": 3}, "scale has 6 numbers; d_sae is 3"),
-        ({"d_sae": 3, "scale": [1.0] * 3}, "feature 5 is outside 0..2"),
+        ({"d_sae": 3, "scale": [1.0] * 3}, "largest has 6 numbers; d_sae is 3"),
+        ({"d_sae": 3, "scale": [1.0] * 3, "largest": [1.0] * 3}, "feature 5 is outside 0..2"),
         ({"d_sae": "6"}, "d_sae is not a whole number"),
         ({"scale": [1.0]}, "scale has 1 numbers; d_sae is 6"),
         ({"scale": [float("nan")] * 6}, "scale is not a list of numbers"),
