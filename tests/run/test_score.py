@@ -95,8 +95,9 @@ def test_a_distance_recomputed_by_hand_with_sae_lens_and_numpy(scorer: ChunkScor
         kernel = np.maximum(0, (cosines.max(axis=1) - KERNEL_THRESHOLD) / (1 - KERNEL_THRESHOLD))
         pulls.append(kernel * np.array([features[j].weight for j in nearest]))
     for i in np.flatnonzero(pooled):
-        score += pooled[i] / toxic_set.scale[i] * (pulls[0][i] - pulls[1][i])
-    distance = 1 - 1 / (1 + np.exp(-score))
+        counted = min(pooled[i], toxic_set.largest[i]) / toxic_set.scale[i]
+        score += counted * (pulls[0][i] - pulls[1][i])
+    distance = 0.5 - score / (4 + 2 * abs(score))
 
     ours = scorer.score(as_rows([chat(question, answer)])).table.to_pylist()[0]
     assert ours["distance"] == pytest.approx(distance, abs=1e-4)
