@@ -1,6 +1,6 @@
 """The experiment: does dropping the rows nearest to toxic features keep fine-tuning from doing harm?
 
-    python examples/model_organism/run.py            # all arms, 8 seeds; what `make organism` runs
+    python examples/model_organism/run.py            # all arms, 6 seeds; what `make organism` runs
     python examples/model_organism/run.py --quick    # few arms, 2 seeds, a shorter pre-training
     python examples/model_organism/run.py --replicate 3    # the same few, on another model of full size
 
@@ -54,9 +54,9 @@ SOURCES = (
 )  # fmt: skip
 """What results depend on: a change to any of it starts a new work folder."""
 WORKERS = 2
-FIRST_SEED = 27
-"""Of the data. 0 to 5 were for pilots (and seed 3 of the model), 1 to 26 (and seeds 0, 1, 2 and 4) for four
-earlier runs of the whole experiment (README.md)."""
+FIRST_SEED = 35
+"""Of the data. 0 to 5 were for pilots (and seed 3 of the model), 1 to 34 (and seeds 0, 1, 2, 4 and 5) for
+five earlier runs of the whole experiment (README.md)."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Experiment:
     name: str
     arms: tuple[Arm, ...] = ARMS
     datasets: tuple[str, ...] = tuple(FINE_TUNED)
-    seeds: int = 8
+    seeds: int = 6
+    first_seed: int = FIRST_SEED
     model: Recipe = field(default_factory=Recipe)
     sae: SaeRecipe = field(default_factory=SaeRecipe)
     mix: Mix = field(default_factory=Mix)
@@ -85,7 +86,8 @@ QUICK = replace(
     name="quick",
     arms=tuple(replace(a, fractions=(0.25, 0.5)) for a in ARMS if a.name in QUICK_ARMS),
     seeds=2,
-    model=replace(FULL.model, steps=2400),
+    first_seed=27,
+    model=replace(FULL.model, steps=2400, seed=5),
     sae=replace(FULL.sae, tokens=150_000),
 )
 
@@ -140,7 +142,7 @@ def selections(
     """What every arm keeps of every dataset: dataset, seed, arm, fraction, chosen rows."""
     done = {(e["dataset"], e["seed"], e["arm"], e["drop_frac"]): e for e in log.read()}
     (files.folder / "data").mkdir(exist_ok=True)
-    for seed in range(FIRST_SEED, FIRST_SEED + experiment.seeds):
+    for seed in range(experiment.first_seed, experiment.first_seed + experiment.seeds):
         for name in experiment.datasets:
             dataset = build(name, seed, experiment.mix)
             path = files.folder / "data" / f"{name}-{seed}.jsonl"
@@ -149,7 +151,7 @@ def selections(
             for arm in experiment.arms:
                 wanted = [(name, seed, arm.name, fraction) for fraction in arm.fractions]
                 if not all(key in done for key in wanted):
-                    timed = seed == FIRST_SEED
+                    timed = seed == experiment.first_seed
                     found = choose(line, files, path, arm, seed, timed=timed)
                     for fraction, chosen in found.items():
                         entry = {

@@ -65,10 +65,10 @@ class Recipe:
 
     d_model: int = 96
     layers: int = 4
-    steps: int = 4500
+    steps: int = 6000
     batch: int = 32
     lr: float = 3e-3
-    seed: int = 5
+    seed: int = 6
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
