@@ -29,9 +29,9 @@ FIXED_DATE = "{%- macro strftime_now(format) -%}2025-01-01{%- endmacro -%}"
 BEGIN, END = "\ufdd0", "\ufdd1"
 SENTINEL = f"{BEGIN}{{}}{END}"
 """Stands for a message's content: its number between two of the code points that Unicode gives no
-character and leaves to programs' own use. A row that holds one of them is refused."""
+character and leaves to programs' own use. A row that holds the first is refused."""
 HIDDEN = "\ufdd2"
-"""Another of them, for each letter of a special token that a row spells out."""
+"""Another of them, for each letter of a special token that a row spells out; refused as well."""
 
 
 class ChatRenderer(PlainRenderer):
