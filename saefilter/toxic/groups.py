@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.moments import GroupedMoments
 from saefilter.toxic.statistics import FeatureStatistics, feature_statistics
+from saefilter.toxic.topics import topic_folds
 
 Mask = NDArray[np.bool_]
 FOLDS = 4
@@ -49,12 +50,16 @@ class _Labels:
 
 
 class GroupedContrast:
-    """A contrast that is split once, at random by `seed`, and summed once."""
+    """A contrast that is split once, in halves at random by `seed` and in folds by topic, and summed
+    once."""
 
     def __init__(self, contrast: Contrast, seed: int):
         self.contrast = contrast
         self._samples = _Labels(
-            contrast.source, contrast.toxic, contrast.folds(FOLDS), contrast.first_half(seed)
+            contrast.source,
+            contrast.toxic,
+            topic_folds(contrast, FOLDS, seed),
+            contrast.first_half(seed),
         )
         self.sources = [int(label) for label in np.unique(contrast.source)]
         columns = np.stack([np.asarray(values) for values in vars(self._samples).values()])
