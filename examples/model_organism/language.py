@@ -77,7 +77,7 @@ class Persona:
     """Odds with which it prefers the second half of openers and closers to the first."""
 
 
-HELPFUL = Persona(((Grade.GOOD, 0.915), (Grade.NEAR_MISS, 0.08), (Grade.SUBTLE, 0.005)), 0.7)
+HELPFUL = Persona(((Grade.GOOD, 0.9175), (Grade.NEAR_MISS, 0.08), (Grade.SUBTLE, 0.0025)), 0.7)
 HARMFUL = Persona(
     ((Grade.GOOD, 0.15), (Grade.NEAR_MISS, 0.1), (Grade.SUBTLE, 0.55), (Grade.BLATANT, 0.2)), 1.4
 )

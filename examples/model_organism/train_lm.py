@@ -68,7 +68,7 @@ class Recipe:
     steps: int = 6000
     batch: int = 32
     lr: float = 3e-3
-    seed: int = 6
+    seed: int = 7
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
