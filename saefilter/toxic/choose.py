@@ -65,9 +65,7 @@ def choose_features(
         source: confirm(data, Part(source), options, directions) for source in data.sources
     }
     signs = {source: one.signs for source, one in confirmed.items()}
-    by_source, total, intercept = weigh(
-        data.contrast, signs, scale, regularisation.penalties
-    )
+    by_source, total, intercept = weigh(data.contrast, signs, scale, regularisation.penalties)
     found = []
     for source, one in confirmed.items():
         statistics = data.statistics(Part(source))

@@ -76,7 +76,10 @@ def test_where_no_topic_can_be_left_out_runs_of_neighbours_are(case: str) -> Non
 
 @settings(deadline=None, max_examples=25)
 @given(
-    n=st.integers(20, 80), share=st.floats(0.1, 0.9), kinds=st.integers(1, 12), seed=st.integers(0, 99)
+    n=st.integers(20, 80),
+    share=st.floats(0.1, 0.9),
+    kinds=st.integers(1, 12),
+    seed=st.integers(0, 99),
 )
 def test_every_fold_leaves_both_sides_to_learn_from(
     n: int, share: float, kinds: int, seed: int
