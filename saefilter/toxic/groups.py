@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.moments import GroupedMoments
 from saefilter.toxic.statistics import FeatureStatistics, feature_statistics
-from saefilter.toxic.topics import topic_folds
 
 Mask = NDArray[np.bool_]
 FOLDS = 4
@@ -50,15 +49,15 @@ class _Labels:
 
 
 class GroupedContrast:
-    """A contrast that is split once, in halves at random by `seed` and in folds by topic, and summed
-    once."""
+    """A contrast that is split once, in halves at random by `seed`, and summed once."""
 
-    def __init__(self, contrast: Contrast, seed: int):
+    def __init__(self, contrast: Contrast, seed: int, fold: NDArray[np.int64] | None = None):
+        """`fold`, 0 to FOLDS - 1 for each sample, `[n_samples]`; by default runs of neighbouring rows."""
         self.contrast = contrast
         self._samples = _Labels(
             contrast.source,
             contrast.toxic,
-            topic_folds(contrast, FOLDS, seed),
+            contrast.folds(FOLDS) if fold is None else fold,
             contrast.first_half(seed),
         )
         self.sources = [int(label) for label in np.unique(contrast.source)]

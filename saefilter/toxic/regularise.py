@@ -1,4 +1,4 @@
-"""How far a set's weights may follow its contrast data, chosen by what ranks topics left out."""
+"""How far a set's weights may follow its contrast data, chosen by what ranks rows left out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from saefilter.toxic.fit import scaled_columns, spread
 from saefilter.toxic.groups import FOLDS, GroupedContrast, Part
 from saefilter.toxic.select import CurationOptions, confirmed_signs
 from saefilter.toxic.statistics import auroc
+from saefilter.toxic.topics import topic_folds
 from saefilter.toxic.weights import Penalty, balanced_weights, fit_signed_weights
 
 Floats = NDArray[np.float64]
@@ -43,40 +44,50 @@ class Regularisation:
 def choose_regularisation(
     data: GroupedContrast, options: CurationOptions, directions: NDArray[np.float32] | None = None
 ) -> Regularisation:
-    """The floor, and for each source the penalty, whose weights rank rows of left-out topics best.
+    """The floor whose weights rank rows of left-out topics best, and with it for each source the penalty
+    whose weights rank left-out rows best, of whatever topic.
 
-    Few strong features want a sparse fit, many weak ones a dense fit; which it is, the data say. The
-    sources have the same say about the floor, which they share.
+    The floor says which features may decide where the contrast data have little to say; topics left out
+    show it. How many features their evidence supports is no question of topics: few strong ones want a
+    sparse fit, many weak ones a dense fit. The sources have the same say about the floor, which they share.
     """
     penalties = PENALTIES if options.penalty is None else (options.penalty,)
-    tables = {
-        source: _ranked(data, source, options, penalties, directions) for source in data.sources
-    }
-    floor = int(np.sum([table.max(axis=1) for table in tables.values()], axis=0).argmax())
-    return Regularisation(
-        SCALE_FLOORS[floor],
-        {source: penalties[int(table[floor].argmax())] for source, table in tables.items()},
+    by_topic = GroupedContrast(
+        data.contrast, options.seed, topic_folds(data.contrast, FOLDS, options.seed)
     )
+    best = [
+        _ranked(by_topic, source, options, SCALE_FLOORS, penalties, directions).max(axis=1)
+        for source in data.sources
+    ]
+    floor = SCALE_FLOORS[int(np.sum(best, axis=0).argmax())]
+    if len(penalties) == 1:
+        return Regularisation(floor, dict.fromkeys(data.sources, penalties[0]))
+    chosen = {
+        source: int(_ranked(data, source, options, (floor,), penalties, directions).argmax())
+        for source in data.sources
+    }
+    return Regularisation(floor, {source: penalties[one] for source, one in chosen.items()})
 
 
 def _ranked(
     data: GroupedContrast,
     source: int,
     options: CurationOptions,
+    floors: tuple[float, ...],
     penalties: tuple[Penalty, ...],
     directions: NDArray[np.float32] | None,
 ) -> Floats:
     """The share of pairs of a toxic and a benign row of one fold, of all folds together, that weights
     fitted on the other folds rank right, `[floors, penalties]`."""
     toxic = data.contrast.toxic
-    right = np.zeros((len(SCALE_FLOORS), len(penalties)))
+    right = np.zeros((len(floors), len(penalties)))
     n_pairs = 0
     for left_out in range(FOLDS):
         testing = data.rows(Part(source, fold=left_out))
         pairs = int(toxic[testing].sum()) * int((~toxic[testing]).sum())
         n_pairs += pairs
         if pairs:
-            right += pairs * _aurocs(data, source, left_out, options, penalties, directions)
+            right += pairs * _aurocs(data, source, left_out, options, floors, penalties, directions)
     return right / max(n_pairs, 1)
 
 
@@ -85,11 +96,12 @@ def _aurocs(
     source: int,
     left_out: int,
     options: CurationOptions,
+    floors: tuple[float, ...],
     penalties: tuple[Penalty, ...],
     directions: NDArray[np.float32] | None,
 ) -> Floats:
     """AUROC on the fold that is left out, `[floors, penalties]`; 0.5 where the others confirm nothing."""
-    found = np.full((len(SCALE_FLOORS), len(penalties)), 0.5)
+    found = np.full((len(floors), len(penalties)), 0.5)
     fitting = Part(source, without_fold=left_out)
     signs = confirmed_signs(data, fitting, options, directions)
     chosen = np.flatnonzero(signs)
@@ -99,7 +111,7 @@ def _aurocs(
     rows, testing = data.rows(fitting), data.rows(Part(source, fold=left_out))
     toxic = contrast.toxic[rows]
     sample_weights = balanced_weights(contrast.source[rows], toxic)
-    for i, floor in enumerate(SCALE_FLOORS):
+    for i, floor in enumerate(floors):
         scale = spread(deviation, floor)
         x = scaled_columns(contrast, chosen, scale, rows)
         test = _within(x, scaled_columns(contrast, chosen, scale, testing))
