@@ -36,7 +36,6 @@ from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.curate import ContrastEncoder
 from saefilter.toxic.fit import spread
 from saefilter.toxic.groups import GroupedContrast, Part
-from saefilter.toxic.regularise import SCALE_FLOORS
 from saefilter.toxic.select import CurationOptions
 from saefilter.toxic.statistics import auroc as pooled_auroc
 
@@ -169,7 +168,7 @@ def classifiers(
     train: Contrast, test: Contrast, train_texts: list[str], test_texts: list[str]
 ) -> dict[str, NDArray[Any]]:
     """What supervision can do: on the same pooled features, on residuals, on words."""
-    scale = spread(GroupedContrast(train, 0).deviation(Part()), SCALE_FLOORS[0])
+    scale = spread(GroupedContrast(train, 0).deviation(Part()))
     gain = sparse.diags(np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0))
     probe = best_logistic()
     probe.fit(train.features.tocsr() @ gain, train.toxic)

@@ -15,9 +15,8 @@ from saefilter.errors import SaefilterError
 from saefilter.toxic.calibrate import calibration_of, proximities, push_reference
 from saefilter.toxic.choose import Chosen, choose_features
 from saefilter.toxic.contrast import Contrast
-from saefilter.toxic.fit import weigh
+from saefilter.toxic.fit import choose_penalties, weigh
 from saefilter.toxic.groups import GroupedContrast
-from saefilter.toxic.regularise import choose_regularisation
 from saefilter.toxic.select import CurationOptions
 from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
 from saefilter.toxic.weights import Penalty
@@ -36,9 +35,8 @@ def assemble(
     feature is confirmed."""
     directions = encoder.sae.directions()
     data = GroupedContrast(contrast, options.seed)
-    regularisation = choose_regularisation(data, options, directions)
-    penalties = regularisation.penalties
-    chosen = choose_features(data, options, regularisation, directions)
+    penalties = choose_penalties(data, options, directions)
+    chosen = choose_features(data, options, penalties, directions)
     if not (chosen.sides > 0).any():
         raise SaefilterError(
             f"no feature separates toxic from benign rows at a false-discovery rate of "
@@ -48,7 +46,6 @@ def assemble(
     method = {
         "name": "screen, confirm, signed elastic-net weights",
         **asdict(options),
-        "scale_floor": regularisation.floor,
         "penalty": [penalty._asdict() for _, penalty in sorted(penalties.items())],
     }
     toxic_set = _as_set(encoder, contrast, chosen, name, method, pool, sources)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.fit import spread, weigh
 from saefilter.toxic.groups import GroupedContrast, Part
-from saefilter.toxic.regularise import Regularisation
 from saefilter.toxic.select import CurationOptions, confirm, strongest
 from saefilter.toxic.statistics import FeatureStatistics, column_auroc
+from saefilter.toxic.weights import Penalty
 
 Floats = NDArray[np.float64]
 AUROC_COLUMNS = 512
@@ -56,16 +56,16 @@ class _FromSource:
 def choose_features(
     data: GroupedContrast,
     options: CurationOptions,
-    regularisation: Regularisation,
+    penalties: Mapping[int, Penalty],
     directions: NDArray[np.float32] | None = None,
 ) -> Chosen:
     """Screen, confirm and weigh, each source by itself; `indices` is empty when nothing is confirmed."""
-    scale = spread(data.deviation(Part()), regularisation.floor)
+    scale = spread(data.deviation(Part()))
     confirmed = {
         source: confirm(data, Part(source), options, directions) for source in data.sources
     }
     signs = {source: one.signs for source, one in confirmed.items()}
-    by_source, total, intercept = weigh(data.contrast, signs, scale, regularisation.penalties)
+    by_source, total, intercept = weigh(data.contrast, signs, scale, penalties)
     found = []
     for source, one in confirmed.items():
         statistics = data.statistics(Part(source))

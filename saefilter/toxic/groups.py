@@ -49,16 +49,12 @@ class _Labels:
 
 
 class GroupedContrast:
-    """A contrast that is split once, in halves at random by `seed`, and summed once."""
+    """A contrast that is split once, at random by `seed`, and summed once."""
 
-    def __init__(self, contrast: Contrast, seed: int, fold: NDArray[np.int64] | None = None):
-        """`fold`, 0 to FOLDS - 1 for each sample, `[n_samples]`; by default runs of neighbouring rows."""
+    def __init__(self, contrast: Contrast, seed: int):
         self.contrast = contrast
         self._samples = _Labels(
-            contrast.source,
-            contrast.toxic,
-            contrast.folds(FOLDS) if fold is None else fold,
-            contrast.first_half(seed),
+            contrast.source, contrast.toxic, contrast.folds(FOLDS), contrast.first_half(seed)
         )
         self.sources = [int(label) for label in np.unique(contrast.source)]
         columns = np.stack([np.asarray(values) for values in vars(self._samples).values()])

@@ -10,9 +10,8 @@ from scipy import sparse
 
 from saefilter.toxic.choose import Chosen, choose_features
 from saefilter.toxic.contrast import Contrast
-from saefilter.toxic.fit import scaled_columns
+from saefilter.toxic.fit import choose_penalties, scaled_columns
 from saefilter.toxic.groups import GroupedContrast, Part
-from saefilter.toxic.regularise import choose_regularisation
 from saefilter.toxic.select import CurationOptions, unlike_stronger
 from saefilter.toxic.sparserows import SparseRows
 from saefilter.toxic.weights import Penalty, balanced_weights, fit_signed_weights
@@ -38,7 +37,7 @@ def planted(seed: int, n: int = 600, sources: int = 1) -> Contrast:
 def chosen_from(contrast: Contrast) -> Chosen:
     options = CurationOptions(penalty=Penalty(0.003, 0.03))
     data = GroupedContrast(contrast, options.seed)
-    return choose_features(data, options, choose_regularisation(data, options))
+    return choose_features(data, options, choose_penalties(data, options))
 
 
 @pytest.mark.parametrize("sources", [1, 3])
@@ -105,7 +104,7 @@ def test_many_copies_of_one_weak_feature_want_a_sparse_fit_and_many_weak_ones_a_
         features = SparseRows.of(sparse.csr_matrix(np.hstack(columns).astype("f4")))
         contrast = Contrast(features, np.zeros((n, 8), "f4"), toxic, np.zeros(n, dtype=np.int64))
         options = CurationOptions(screen_p=0.1, fdr=0.9)
-        return choose_regularisation(GroupedContrast(contrast, 0), options).penalties[0]
+        return choose_penalties(GroupedContrast(contrast, 0), options)[0]
 
     sparse_one = penalty(np.repeat(copied, 200, axis=1), strong)
     assert penalty(weak).l2 > sparse_one.l2
@@ -130,12 +129,12 @@ def test_dense_and_redundant_features_are_left_out() -> None:
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     options = CurationOptions(penalty=Penalty(0.003, 0.03))
     data = GroupedContrast(replace(contrast, density=density), options.seed)
-    chosen = choose_features(data, options, choose_regularisation(data, options), directions)
+    chosen = choose_features(data, options, choose_penalties(data, options), directions)
     assert 0 not in chosen.indices
     assert len({1, 2} & set(chosen.indices.tolist())) == 1
     assert {3, 4, 5, 6, 7, 8, 9} <= set(chosen.indices.tolist())
     capped = replace(options, max_candidates=2)
-    few = choose_features(data, capped, choose_regularisation(data, capped), directions)
+    few = choose_features(data, capped, choose_penalties(data, capped), directions)
     assert (few.sides > 0).sum() <= 2
     assert (few.sides < 0).sum() <= 2
 
