@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import find_file, truncated_checkpoint
+from saefilter.encode.linear import Linear, blocks, padded
 from saefilter.errors import SaefilterError
 
 EXPECTED = {
@@ -55,18 +56,6 @@ def count_parameters(config: dict[str, Any], layers: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Linear:
-    """`x @ weight.T + bias`. torch's own: oneDNN's fused maps are a few percent faster, but keep about
-    a megabyte for every size of batch that they have seen."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
-
-
-@dataclass(frozen=True)
 class _Norm:
     weight: Tensor
     bias: Tensor
@@ -78,17 +67,18 @@ class _Norm:
 
 @dataclass(frozen=True)
 class _Layer:
-    query_key_value: _Linear
-    attended: _Linear
+    query_key_value: Linear
+    attended: Linear
     attended_norm: _Norm
-    up: _Linear
-    down: _Linear
+    up: Linear
+    """With its GELU."""
+    down: Linear
     norm: _Norm
 
     def after_attention(self, attended: Tensor, x: Tensor) -> Tensor:
         """Everything that concerns one token alone."""
         x = self.attended_norm(self.attended(attended).add_(x))
-        return self.norm(self.down(functional.gelu(self.up(x))).add_(x))
+        return self.norm(self.down(self.up(x)).add_(x))
 
 
 class Bert:
@@ -103,15 +93,15 @@ class Bert:
         self.n_parameters = count_parameters(config, layers)
         eps = float(config.get("layer_norm_eps", 1e-12))
 
-        def linear(name: str) -> _Linear:
-            return _Linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
+        def linear(name: str, *, gelu: bool = False) -> Linear:
+            return Linear(weights[f"{name}.weight"], weights[f"{name}.bias"], gelu=gelu)
 
         def norm(name: str) -> _Norm:
             return _Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
 
         def layer(at: str) -> _Layer:
             names = [f"{at}.attention.self.{name}" for name in ("query", "key", "value")]
-            joined = _Linear(
+            joined = Linear(
                 torch.cat([weights[f"{name}.weight"] for name in names]),
                 torch.cat([weights[f"{name}.bias"] for name in names]),
             )
@@ -119,7 +109,7 @@ class Bert:
                 joined,
                 linear(f"{at}.attention.output.dense"),
                 norm(f"{at}.attention.output.LayerNorm"),
-                linear(f"{at}.intermediate.dense"),
+                linear(f"{at}.intermediate.dense", gelu=True),
                 linear(f"{at}.output.dense"),
                 norm(f"{at}.output.LayerNorm"),
             )
@@ -173,17 +163,31 @@ class Bert:
     def scored(self, batch: PaddedBatch) -> Tensor:
         """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""
         rows, tokens = batch.ids.shape
+        n = rows * tokens
         x = functional.embedding(batch.ids, self.words) + self.positions[:tokens]
-        x = self.embedding_norm(x).view(rows * tokens, self.d_model)
+        x = padded(self.embedding_norm(x).view(n, self.d_model))
+        joined = x.new_empty(len(x), 3 * self.d_model)
+        for block in blocks(n):
+            joined[block] = self.layers[0].query_key_value(x[block])
         mask = None if bool(batch.attention.all()) else batch.attention.bool()[:, None, None, :]
-        for number, layer in enumerate(self.layers):
-            # [rows * tokens, 3 * d_model] -> three of [rows, heads, tokens, d_head]
-            joined = layer.query_key_value(x).view(rows, tokens, 3, self.heads, -1)
-            query, key, value = joined.permute(2, 0, 3, 1, 4)
-            attended = functional.scaled_dot_product_attention(query, key, value, mask)
-            attended = attended.transpose(1, 2).reshape(rows * tokens, self.d_model)
-            if number == len(self.layers) - 1:  # nobody reads the others any more
+        for layer, following in zip(self.layers, [*self.layers[1:], None], strict=True):
+            attended = self._attended(joined[:n].view(rows, tokens, -1), mask)
+            if following is None:  # nobody reads the others any more
                 wanted = batch.scored.view(-1)
-                attended, x = attended[wanted], x[wanted]
-            x = layer.after_attention(attended, x)
-        return x
+                attended, x, n = attended[wanted], x[:n][wanted], int(wanted.sum())
+                x = padded(x)
+            attended = padded(attended)
+            for block in blocks(n):
+                x[block] = layer.after_attention(attended[block], x[block])
+                if following is not None:
+                    joined[block] = following.query_key_value(x[block])
+        return x[:n]
+
+    def _attended(self, joined: Tensor, mask: Tensor | None) -> Tensor:
+        """What each token takes from its row, `[rows * tokens, d_model]`, of queries, keys and values,
+        `[rows, tokens, 3 * d_model]`."""
+        rows, tokens, _ = joined.shape
+        # -> three of [rows, heads, tokens, d_head]
+        query, key, value = joined.view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(query, key, value, mask)
+        return attended.transpose(1, 2).reshape(rows * tokens, self.d_model)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from saefilter.encode.linear import Linear
 from saefilter.errors import SaefilterError
 
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
@@ -42,9 +43,9 @@ class Sae:
     """One SAE's weights and the choices of its configuration that change the numbers."""
 
     architecture: str
-    w_enc: Tensor
+    w_enc: Tensor | None
     """`[d_model, d_sae]`, with the rescaling by decoder norms where the SAE asks for it; in the
-    precision of the product. Everything else is fp32."""
+    precision of the product. Everything else is fp32. None where `on_cpu` has it."""
     b_enc: Tensor
     """`[d_sae]`, likewise."""
     w_dec: Tensor
@@ -72,6 +73,8 @@ class Sae:
     """Whether its training texts began with BOS; None when it does not say."""
     stated_l0: float | None = None
     """Active features per token that its makers report."""
+    on_cpu: Linear | None = None
+    """The product with `w_enc` and `b_enc`, arranged for a CPU."""
 
     @property
     def d_model(self) -> int:
@@ -106,10 +109,12 @@ class Sae:
         moved: dict[str, Any] = {
             name: value.to(device)
             for name, value in vars(self).items()
-            if isinstance(value, Tensor) and name != "w_dec"
+            if isinstance(value, Tensor) and name not in ("w_dec", "w_enc")
         }
-        if product is not None:
-            moved["w_enc"] = moved["w_enc"].to(product)
+        if self.w_enc is not None:
+            moved["w_enc"] = w_enc = self.w_enc.to(device, product)
+            if device.type == "cpu" and w_enc.dtype == torch.float32:
+                moved["w_enc"], moved["on_cpu"] = None, Linear(w_enc.t(), self.b_enc)
         return replace(self, **moved)
 
     def pre_activations(self, residual: Tensor) -> Tensor:
@@ -124,6 +129,9 @@ class Sae:
             x = x * (self.d_model**0.5 / x.norm(dim=-1, keepdim=True))
         if self.subtract_b_dec:
             x = x - self.b_dec
+        if self.on_cpu is not None:
+            return self.on_cpu.of_all(x)
+        assert self.w_enc is not None
         if self.w_enc.dtype == torch.float32:
             return torch.addmm(self.b_enc, x, self.w_enc)
         return (x.to(self.w_enc.dtype) @ self.w_enc).float() + self.b_enc

@@ -40,7 +40,7 @@ def encode_with(mebibytes: int, *model_and_sae: str) -> dict[str, Any]:
 def test_a_batch_that_does_not_fit_is_halved_and_the_budget_with_it() -> None:
     plenty = encode_with(0)
     assert plenty["limit"] is None
-    short = encode_with(40)
+    short = encode_with(20)
     assert short["limit"] is not None
     assert short["limit"] < 24 * 400
     assert short["sums"][0] == pytest.approx(plenty["sums"][0], rel=1e-3)
