@@ -95,7 +95,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="throughput-") as name:
             folder = Path(name)
             prepared = prepare(shape, folder, asked.data, shape.rows, device)
-            fields = results.entry(prepared, describe(device))
+            fields = results.entry(prepared, describe(device), asked.peer_tokens)
             runs = {}
             for dtype in dtypes:
                 say(f" {dtype}, {prepared.n_rows:,} rows, {prepared.tokens:,} tokens")

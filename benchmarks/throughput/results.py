@@ -20,8 +20,9 @@ ALTERNATIVES = ("tutorial", "stop", "hidden", "interp", "interp-cut")
 ORDER = (OURS, INSIDE, *ALTERNATIVES, BARE, FLOOR)
 
 
-def entry(prepared: Prepared, machine: dict[str, Any]) -> dict[str, Any]:
-    """A shape's entry, before anything is measured."""
+def entry(prepared: Prepared, machine: dict[str, Any], peer_tokens: int | None) -> dict[str, Any]:
+    """A shape's entry, before anything is measured. `peer_tokens`: about how many the alternatives
+    read; None for all."""
     return {
         "title": prepared.shape.title,
         "machine": machine,
@@ -31,6 +32,7 @@ def entry(prepared: Prepared, machine: dict[str, Any]) -> dict[str, Any]:
         "longest": len(prepared.windows[0].ids),
         "parameters_to_hook": prepared.parameters,
         "whole_on_disk": prepared.shape.whole_on_disk,
+        "peer_tokens": peer_tokens,
         "dtypes": {},
     }
 
@@ -143,6 +145,10 @@ def _remarks(fields: dict[str, Any]) -> list[str]:
             )
     if (correlation := fields.get("spearman_bf16_fp32")) is not None:
         found.append(f"Spearman of our distances, bf16 against fp32: {correlation:.5f}")
+    if sampled := fields.get("peer_tokens"):
+        found.append(
+            f"The alternatives read an even sample of about {sampled:,} tokens; rates are per token."
+        )
     if not fields["whole_on_disk"]:
         found.append(
             "The checkpoint ends at the hook; contenders that run the whole model have the layers "

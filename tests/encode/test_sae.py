@@ -58,13 +58,14 @@ def test_encode_equals_sae_lens(
     residual = torch.randn(50, D_MODEL, generator=torch.Generator().manual_seed(1)) * 3
     with torch.no_grad():
         expected = SAE.load_from_disk(folder).encode(residual)
-    ours = load_sae(folder)
-    active = ours.encode(residual)
-    dense = torch.zeros(50, D_SAE)
-    dense[active.token, active.feature] = active.value
-    assert (active.value > 0).all()
     assert (expected > 0).sum() > 50
-    torch.testing.assert_close(dense, expected, atol=1e-4, rtol=1e-5)
+    loaded = load_sae(folder)
+    for ours in (loaded, loaded.to(torch.device("cpu"))):  # as read, and arranged for the CPU
+        active = ours.encode(residual)
+        dense = torch.zeros(50, D_SAE)
+        dense[active.token, active.feature] = active.value
+        assert (active.value > 0).all()
+        torch.testing.assert_close(dense, expected, atol=1e-4, rtol=1e-5)
 
 
 def test_fingerprint_is_of_the_decoder(tmp_path: Path) -> None:
