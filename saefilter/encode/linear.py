@@ -47,7 +47,7 @@ def has_one_dnn() -> bool:
         return False
 
 
-def _fused(weight: Tensor, bias: Tensor, x: Tensor, activation: str) -> Tensor:
+def _fused(weight: Tensor, bias: Tensor | None, x: Tensor, activation: str) -> Tensor:
     algorithm = "none" if activation == "gelu" else ""  # the exact one, by the error function
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
     return y
@@ -57,7 +57,7 @@ class Linear:
     """`x @ weight.T + bias`, and an activation of it, for blocks of fp32 rows; by torch alone where
     oneDNN is not at hand, and in other precisions."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, gelu: bool = False):
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False):
         """`weight`: `[d_out, d_in]`; `bias`: `[d_out]`."""
         self.bias = bias
         self.activation = "gelu" if gelu else "none"
@@ -75,6 +75,20 @@ class Linear:
             return _fused(self._weight, self.bias, block, self.activation)
         y = functional.linear(block, self._weight, self.bias)
         return functional.gelu(y) if self.activation == "gelu" else y
+
+    def times(self, block: Tensor, factor: Tensor) -> Tensor:
+        """The same for a map without activation, times `factor`, `[n, d_out]`."""
+        if self._packs:
+            y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+                block, factor, self._weight, self.bias, "mul"
+            )
+            return y
+        return self(block).mul_(factor)
+
+    @property
+    def weight(self) -> Tensor:
+        """As it was given."""
+        return self._weight.to_dense() if self._packs else self._weight
 
     def of_all(self, x: Tensor) -> Tensor:
         """Of any number of rows."""

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saefilter.encode.arranged import arrange
 from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import hub_errors, truncated_checkpoint
 from saefilter.errors import SaefilterError
@@ -46,14 +47,11 @@ class TruncatedModel:
         self._captured = threading.local()
         hook_module.register_forward_hook(self._capture)
         self.causal = is_causal(model)
+        self.n_parameters = sum(parameter.numel() for parameter in model.parameters())
+        """In memory."""
 
     def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         self._captured.output = output[0] if isinstance(output, tuple) else output
-
-    @property
-    def n_parameters(self) -> int:
-        """Parameters in memory."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def scored(self, batch: PaddedBatch) -> Tensor:
         """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""
@@ -168,7 +166,10 @@ def load_truncated_model(
     stack = _layer_stack(loaded, layers)
     hidden: int = config.hidden_size
     where = next(loaded.parameters()).device
-    return TruncatedModel(loaded.eval(), stack[layers - 1], hidden, where)
+    found = TruncatedModel(loaded.eval(), stack[layers - 1], hidden, where)
+    if "device_map" not in options and dtype == "fp32":
+        arrange(loaded, causal=found.causal)
+    return found
 
 
 def _class_of(config: Any, model: str) -> Any:
