@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saefilter.encode.batches import plan_batches
+from saefilter.encode.batches import Batch, plan_batches
 from saefilter.encode.encoder import scored_residual
 from saefilter.encode.model import load_truncated_model
 from saefilter.encode.presets import load_preset
@@ -71,7 +71,7 @@ def read_activations(files: list[Path], path: str, layers: int, max_tokens: int)
         for start in range(0, len(windows), 2048):
             chunk = windows[start : start + 2048]
             for positions in plan_batches([len(window.ids) for window in chunk], 4096):
-                batch = [chunk[position] for position in positions]
+                batch = Batch([chunk[position] for position in positions])
                 tokens = scored_residual(model, batch, tokenizer.pad_token_id)
                 parts.append(tokens.cpu().numpy().astype(np.float16))
                 done += len(tokens)

@@ -125,25 +125,25 @@ def soft_capped_attention(
     scaling: float, softcap: float, sliding_window: int | None = None, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Causal attention whose logits are `softcap * tanh(logits / softcap)`, as transformers calls it:
-    `query` is `[batch, heads, tokens, d_head]`, `key` and `value` have as many heads or fewer.
-    Returns `[batch, tokens, heads, d_head]`, and no weights."""
+    `query` is `[batch, heads, tokens, d_head]`; `key` and `value` have as many heads or fewer, and tokens
+    before those of the queries or none. Returns `[batch, tokens, heads, d_head]`, and no weights."""
     assert attention_mask is None
     batch, heads, tokens, d_head = query.shape
-    kv_heads = key.shape[1]
+    kv_heads, before = key.shape[1], key.shape[2] - tokens
     # by a sigmoid: it differs by a constant, which softmax does not see, and is three times as fast
     query = (query * (2 * scaling / softcap)).view(batch, kv_heads, -1, tokens, d_head)
     out = query.new_empty(batch, tokens, heads, d_head)
     for start in range(0, tokens, QUERIES):
         end = min(start + QUERIES, tokens)
-        first = max(0, start + 1 - sliding_window) if sliding_window else 0
-        seen = slice(first, end)
+        first = max(0, before + start + 1 - sliding_window) if sliding_window else 0
+        seen = slice(first, before + end)
         some = query[:, :, :, start:end].reshape(batch, kv_heads, -1, d_head)
         logits = (some @ key[:, :, seen].transpose(-1, -2)).sigmoid_().mul_(2 * softcap)
-        behind = torch.arange(start, end)[:, None] - torch.arange(first, end)
+        behind = before + torch.arange(start, end)[:, None] - torch.arange(first, before + end)
         hidden = behind < 0
         if sliding_window:
             hidden |= behind >= sliding_window
-        shaped = logits.view(batch, kv_heads, -1, end - start, end - first)
+        shaped = logits.view(batch, kv_heads, -1, end - start, before + end - first)
         shaped.masked_fill_(hidden, -torch.inf)
         found = torch.softmax(logits, dim=-1) @ value[:, :, seen]
         out[:, start:end] = found.view(batch, heads, end - start, d_head).transpose(1, 2)

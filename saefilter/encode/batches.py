@@ -22,8 +22,36 @@ FILLED = 0.25
 """Share of the budget from which a batch is filled well enough."""
 
 
+class Batch(NamedTuple):
+    """Windows that go through the model together."""
+
+    windows: list[Window]
+    prefix: int = 0
+    """Tokens that all of them begin with, which are computed once. None of them is scored."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Real tokens."""
+        return sum(len(window.ids) for window in self.windows)
+
+    @property
+    def n_padded(self) -> int:
+        """Tokens, padding included."""
+        return len(self.windows) * max(len(window.ids) for window in self.windows)
+
+    @property
+    def n_saved(self) -> int:
+        """Tokens that need not be computed."""
+        return (len(self.windows) - 1) * self.prefix
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """The same as two batches."""
+        half = len(self.windows) // 2
+        return Batch(self.windows[:half], self.prefix), Batch(self.windows[half:], self.prefix)
+
+
 class PaddedBatch(NamedTuple):
-    """Windows as one rectangle, padded on the right."""
+    """Windows as one rectangle, padded on the right, without the prefix that they share."""
 
     ids: Tensor
     """`[batch, tokens]`"""
@@ -31,6 +59,8 @@ class PaddedBatch(NamedTuple):
     """1 for a real token, `[batch, tokens]`."""
     scored: Tensor
     """`[batch, tokens]`"""
+    prefix: Tensor | None = None
+    """What every row begins with, before these tokens, `[n_prefix]`."""
 
 
 def default_batch_tokens(device: torch.device) -> int:
@@ -61,18 +91,20 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     return batches
 
 
-def pad(windows: Sequence[Window], pad_id: int) -> PaddedBatch:
-    """Right-padded ids, attention mask and scored mask."""
-    shape = len(windows), max(len(window.ids) for window in windows)
+def pad(windows: Sequence[Window], pad_id: int, prefix: int = 0) -> PaddedBatch:
+    """Right-padded ids, attention mask and scored mask, without the first `prefix` tokens, which are
+    those of all windows."""
+    shape = len(windows), max(len(window.ids) for window in windows) - prefix
     ids = np.full(shape, pad_id, dtype=np.int64)
     attention = np.zeros(shape, dtype=np.int64)
     scored = np.zeros(shape, dtype=bool)
     for i, window in enumerate(windows):
-        length = len(window.ids)
-        ids[i, :length] = window.ids
+        length = len(window.ids) - prefix
+        ids[i, :length] = window.ids[prefix:]
         attention[i, :length] = 1
-        scored[i, :length] = window.scored
-    return PaddedBatch(*map(torch.from_numpy, (ids, attention, scored)))
+        scored[i, :length] = window.scored[prefix:]
+    common = torch.from_numpy(windows[0].ids[:prefix].astype(np.int64)) if prefix else None
+    return PaddedBatch(*map(torch.from_numpy, (ids, attention, scored)), common)
 
 
 def scored_counts(windows: Sequence[Window]) -> NDArray[np.int64]:

@@ -159,6 +159,10 @@ class Bert:
                 remedy="If a file is damaged, download the model again.",
             ) from error
 
+    def shares_prefixes(self) -> bool:
+        """No: what comes after a token changes what is computed of it."""
+        return False
+
     @torch.inference_mode()
     def scored(self, batch: PaddedBatch) -> Tensor:
         """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""

@@ -58,7 +58,7 @@ class CausalModel:
         found = torch.zeros(len(windows))
         with self.steered(push):
             for positions in plan_batches([len(w.ids) for w in windows], batch_tokens):
-                ids, attention, scored = pad([windows[p] for p in positions], 0)
+                ids, attention, scored, _ = pad([windows[p] for p in positions], 0)
                 logits = self.model(
                     input_ids=ids.to(self.device),
                     attention_mask=attention.to(self.device),
@@ -84,7 +84,7 @@ class CausalModel:
         handle = self.layer.register_forward_hook(keep)
         try:
             for positions in plan_batches([len(w.ids) for w in windows], batch_tokens):
-                ids, attention, scored = pad([windows[p] for p in positions], 0)
+                ids, attention, scored, _ = pad([windows[p] for p in positions], 0)
                 self.model(
                     input_ids=ids.to(self.device),
                     attention_mask=attention.to(self.device),
@@ -110,7 +110,7 @@ class CausalModel:
         handle = self.layer.register_forward_hook(keep)
         try:
             for positions in plan_batches([len(w.ids) for w in windows], batch_tokens):
-                ids, attention, scored = pad([windows[p] for p in positions], 0)
+                ids, attention, scored, _ = pad([windows[p] for p in positions], 0)
                 with suppress(_Read):
                     self.model(
                         input_ids=ids.to(self.device),

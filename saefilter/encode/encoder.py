@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from saefilter.encode.batches import default_batch_tokens, pad, plan_batches, scored_counts
+from saefilter.encode.batches import Batch, default_batch_tokens, pad, scored_counts
+from saefilter.encode.prefixes import plan
 from saefilter.encode.belong import agreed_hook, check_d_model, foreign_sae
 from saefilter.encode.checkpoint import commit_of
 from saefilter.encode.finding import ResidualModel, find_model
@@ -63,7 +64,9 @@ class Encoded:
     n_active: int
     """Active features, summed over scored tokens."""
     n_padded: int
-    """Tokens that the model computed, padding included."""
+    """Tokens that the model read, padding included."""
+    n_saved: int
+    """Of these, tokens of prefixes that had been computed for another row."""
     fired: NDArray[np.int64] | None = None
     """On how many scored tokens each feature fires, `[d_sae]`; None unless asked for."""
 
@@ -182,7 +185,7 @@ class Encoder:
             for batch, pooled in done:
                 rows.add(batch, pooled)
                 if advance is not None:
-                    advance(sum(len(window.ids) for window in batch))
+                    advance(batch.n_tokens)
         encoded = rows.result(self.sae.d_sae, pool)
         with self._lock:
             self._n_active += encoded.n_active
@@ -207,8 +210,8 @@ class Encoder:
         """Where the `wanted` features, `[d_sae]`, fire: window, token in it, feature, activation."""
         mask = torch.from_numpy(wanted)
 
-        def active_in(batch: list[Window]) -> list[tuple[Window, int, int, float]]:
-            places = [(w, int(p)) for w in batch for p in np.flatnonzero(w.scored)]
+        def active_in(batch: Batch) -> list[tuple[Window, int, int, float]]:
+            places = [(w, int(p)) for w in batch.windows for p in np.flatnonzero(w.scored)]
             active = []
             tokens = self._residual(batch)
             for start in range(0, len(tokens), CPU_CHUNK_TOKENS):
@@ -222,18 +225,17 @@ class Encoder:
         for part in self.lanes.map(active_in, self._plan(windows, None)):
             yield from part
 
-    def _plan(self, windows: Sequence[Window], batch_tokens: int | None) -> list[list[Window]]:
+    def _plan(self, windows: Sequence[Window], batch_tokens: int | None) -> list[Batch]:
         budget = min(batch_tokens or self.batch_tokens, self.memory_limit or 1 << 62)
-        plan = plan_batches([len(window.ids) for window in windows], budget)
-        return [[windows[position] for position in positions] for positions in plan]
+        return plan(windows, budget, self.model.shares_prefixes)
 
-    def _residual(self, batch: list[Window]) -> torch.Tensor:
+    def _residual(self, batch: Batch) -> torch.Tensor:
         residual = scored_residual(self.model, batch, self.tokenizer.pad_token_id or 0)
         return residual.to(self.device)  # with a device map, the hook may be on another card
 
     def _pooled(
-        self, options: PoolOptions, batch: list[Window]
-    ) -> list[tuple[list[Window], PooledBatch]]:
+        self, options: PoolOptions, batch: Batch
+    ) -> list[tuple[Batch, PooledBatch]]:
         """The batch, or its halves where memory does not suffice for the whole.
 
         A single window is tried again while no other lane needs memory.
@@ -241,8 +243,8 @@ class Encoder:
         found = self._try(options, batch)
         if isinstance(found, PooledBatch):
             return [(batch, found)]
-        size = len(batch) * max(len(window.ids) for window in batch)
-        if len(batch) == 1:
+        size = batch.n_padded
+        if len(batch.windows) == 1:
             with self.lanes.alone():
                 self._free_memory()
                 found = self._try(options, batch)
@@ -254,17 +256,16 @@ class Encoder:
             )
         self._free_memory()
         self.limit_memory(max(1, size // 2))
-        half = len(batch) // 2
-        return [*self._pooled(options, batch[:half]), *self._pooled(options, batch[half:])]
+        return [done for half in batch.halves() for done in self._pooled(options, half)]
 
-    def _try(self, options: PoolOptions, batch: list[Window]) -> PooledBatch | str:
+    def _try(self, options: PoolOptions, batch: Batch) -> PooledBatch | str:
         """The batch pooled, or what an error said that memory did not suffice.
 
         Whoever goes on does so outside the handler, whose traceback keeps the tensors of the try.
         """
         try:
             tokens = self._residual(batch)
-            return pool_batch(self.sae, tokens, scored_counts(batch), options)
+            return pool_batch(self.sae, tokens, scored_counts(batch.windows), options)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -276,12 +277,12 @@ class Encoder:
             torch.cuda.empty_cache()
 
 
-def scored_residual(model: ResidualModel, batch: Sequence[Window], pad_id: int) -> torch.Tensor:
+def scored_residual(model: ResidualModel, batch: Batch, pad_id: int) -> torch.Tensor:
     """The residuals of the scored tokens of a batch, window after window, `[n_scored, d_model]` fp32.
 
     Raises SaefilterError when one is not finite.
     """
-    tokens = model.scored(pad(batch, pad_id)).float()
+    tokens = model.scored(pad(batch.windows, pad_id, batch.prefix)).float()
     if not torch.isfinite(tokens.sum()):
         raise SaefilterError(
             "the model gave values that are not finite", remedy="Try --dtype fp32."
@@ -298,17 +299,19 @@ class _Rows:
         self.rows: list[NDArray[np.int64]] = []
         self.residual = np.zeros((n_rows, d_model), dtype=np.float32)
         self.n_tokens = np.zeros(n_rows, dtype=np.int64)
-        self.n_padded = 0
+        self.n_padded = self.n_saved = 0
         self.top_tokens: list[list[TokenScore]] = [[] for _ in range(n_rows)]
 
-    def add(self, windows: Sequence[Window], pooled: PooledBatch) -> None:
+    def add(self, batch: Batch, pooled: PooledBatch) -> None:
+        windows = batch.windows
         rows = np.array([window.row for window in windows], dtype=np.int64)
         counts = scored_counts(windows)
         self.batches.append(pooled)
         self.rows.append(rows)
         np.add.at(self.residual, rows, pooled.residual)
         np.add.at(self.n_tokens, rows, counts)
-        self.n_padded += len(windows) * max(len(window.ids) for window in windows)
+        self.n_padded += batch.n_padded
+        self.n_saved += batch.n_saved
         if pooled.token_scores is not None:
             scores = np.split(pooled.token_scores, np.cumsum(counts)[:-1])
             for window, values in zip(windows, scores, strict=True):
@@ -341,5 +344,6 @@ class _Rows:
             self.top_tokens,
             sum(batch.n_active for batch in self.batches),
             self.n_padded,
+            self.n_saved,
             np.sum(fired, axis=0) if fired else None,
         )

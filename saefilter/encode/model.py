@@ -23,6 +23,9 @@ from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import hub_errors, truncated_checkpoint
 from saefilter.errors import SaefilterError
 
+N_TRIED = 12
+"""Tokens of the prefix, and after it, in the trial of what a model makes of one."""
+ROPES_BY_LENGTH = ("dynamic", "longrope")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 QUANTIZATIONS = ("none", "8bit", "4bit")
 # a multimodal checkpoint names its text side so; the text class does not
@@ -45,6 +48,8 @@ class TruncatedModel:
         self.d_model = d_model
         self.device = device
         self._captured = threading.local()
+        self._trial = threading.Lock()
+        self._shares: bool | None = None
         hook_module.register_forward_hook(self._capture)
         self.causal = is_causal(model)
         self.n_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -55,21 +60,63 @@ class TruncatedModel:
 
     def scored(self, batch: PaddedBatch) -> Tensor:
         """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""
-        residual = self.residual(batch.ids, batch.attention)
+        residual = self.residual(batch.ids, batch.attention, batch.prefix)
         return residual[batch.scored.to(residual.device)]
 
+    def shares_prefixes(self) -> bool:
+        """Whether what all rows begin with may be computed once: where no token sees a later one, and a
+        trial shows that the model goes on from there as it should."""
+        with self._trial:
+            if self._shares is None:
+                self._shares = self.causal and not self._by_length() and self._goes_on()
+            return self._shares
+
+    def _by_length(self) -> bool:
+        """Whether what is made of a token's position depends on the row's length."""
+        said = str(getattr(self.model.config, "rope_parameters", None))
+        return any(rope in said for rope in ROPES_BY_LENGTH)
+
     @torch.inference_mode()
-    def residual(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def _goes_on(self) -> bool:
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        ids = torch.arange(1, 2 * N_TRIED + 1)[None] % vocabulary
+        whole = self.residual(ids, torch.ones_like(ids))[:, N_TRIED:].float()
+        tail = ids[:, N_TRIED:]
+        try:
+            found = self.residual(tail, torch.ones_like(tail), ids[0, :N_TRIED]).float()
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+            return False
+        exact = self.model.dtype == torch.float32
+        return bool((found - whole).norm() <= (1e-3 if exact else 5e-2) * whole.norm())
+
+    @torch.inference_mode()
+    def residual(
+        self, input_ids: Tensor, attention_mask: Tensor, prefix: Tensor | None = None
+    ) -> Tensor:
         """The residual stream at the hook, `[batch, tokens, d_model]`, of right-padded rows; what
-        stands at padding means nothing.
+        stands at padding means nothing. `prefix`, `[n_prefix]`: token ids that every row begins
+        with, before these.
 
         It is taken from the layer itself: `hidden_states[-1]` would be after the final norm.
         """
         mask = None if self.causal else attention_mask.to(self.device)
-        self.model(input_ids=input_ids.to(self.device), attention_mask=mask)
+        options = {} if prefix is None else {"past_key_values": self._cache_of(prefix)}
+        self.model(input_ids=input_ids.to(self.device), attention_mask=mask, **options)
         residual: Tensor = self._captured.output
         del self._captured.output
         return residual
+
+    def _cache_of(self, prefix: Tensor) -> Any:
+        """Keys and values of a prefix. This thread's last one is kept: batches come group by
+        group."""
+        kept = getattr(self._captured, "prefix", None)
+        if kept is None or not torch.equal(kept[0], prefix):
+            from saefilter.encode.prefix_cache import prefix_cache
+
+            self._captured.prefix = None
+            kept = prefix, prefix_cache(self.model, prefix.to(self.device))
+            self._captured.prefix = kept
+        return kept[1]
 
 
 def is_causal(model: nn.Module) -> bool:

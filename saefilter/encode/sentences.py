@@ -46,7 +46,7 @@ class SentenceEncoder:
         counts = torch.zeros(len(texts))
         for positions in plan_batches([len(w.ids) for w in windows], BATCH_TOKENS):
             batch = [windows[position] for position in positions]
-            ids, attention, _ = pad(batch, self.tokenizer.pad_token_id)
+            ids, attention, _, _ = pad(batch, self.tokenizer.pad_token_id)
             hidden = self.model.residual(ids, attention).float().cpu()
             owner = torch.tensor([window.row for window in batch])
             sums.index_add_(0, owner, (hidden * attention[..., None]).sum(dim=1))

@@ -261,7 +261,7 @@ def test_a_run_remembers_for_which_batches_memory_sufficed(
         assert scorer.encoder.memory_limit == 48
         _, windows = scorer.renderer.render([recognise(row) for row in ROWS[:5]])
         for batch in scorer.encoder._plan(windows, 4096):
-            assert len(batch) == 1 or len(batch) * max(len(w.ids) for w in batch) <= 48
+            assert len(batch.windows) == 1 or batch.n_padded <= 48
     finally:
         scorer.encoder.memory_limit = None
     assert memory_limit(receipts) == 48
