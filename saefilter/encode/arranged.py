@@ -78,19 +78,29 @@ class PackedLinear(nn.Module):
 class GatedMlp(nn.Module):
     """`down(act(gate(x)) * up(x))`, a block of tokens at a time."""
 
+    wanted: Callable[[], Tensor | None] | None = None
+    """Says of which tokens, `[batch, tokens]`, anybody will read the result; None: of all."""
+
     def __init__(self, mlp: Any):
         super().__init__()
         self.gate, self.up, self.down = map(_packed, (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
         self.act = _faster(mlp.act_fn)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        n, rows = len(rows), padded(rows)
-        out = rows.new_empty(len(rows), self.down.d_out)
+        wanted = None if self.wanted is None else self.wanted()
+        if wanted is None or wanted.shape != x.shape[:-1]:
+            return self._of_rows(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+        out = x.new_zeros(*x.shape[:-1], self.down.d_out)
+        out[wanted] = self._of_rows(x[wanted])
+        return out
+
+    def _of_rows(self, x: Tensor) -> Tensor:
+        n, x = len(x), padded(x)
+        out = x.new_empty(len(x), self.down.d_out)
         for block in blocks(n):
-            part = rows[block]
+            part = x[block]
             out[block] = self.down(self.up.times(part, self.act(self.gate(part))))
-        return out[:n].view(*x.shape[:-1], -1)
+        return out[:n]
 
 
 def gated_mlp(module: nn.Module) -> GatedMlp | None:

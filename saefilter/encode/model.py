@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saefilter.encode.arranged import arrange
+from saefilter.encode.arranged import GatedMlp, arrange
 from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import hub_errors, truncated_checkpoint
 from saefilter.errors import SaefilterError
@@ -47,7 +47,7 @@ class TruncatedModel:
         self.hook_module = hook_module
         self.d_model = d_model
         self.device = device
-        self._captured = threading.local()
+        self._local = threading.local()
         self._trial = threading.Lock()
         self._shares: bool | None = None
         hook_module.register_forward_hook(self._capture)
@@ -55,12 +55,19 @@ class TruncatedModel:
         self.n_parameters = sum(parameter.numel() for parameter in model.parameters())
         """In memory."""
 
+    def arrange(self) -> None:
+        """Rearrange the model for a CPU in fp32 (arranged.py)."""
+        arrange(self.model, causal=self.causal)
+        last = [m for m in self.hook_module.modules() if isinstance(m, GatedMlp)]
+        if len(last) == 1:  # after it, nothing of a token reaches another
+            last[0].wanted = lambda: getattr(self._local, "wanted", None)
+
     def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        self._captured.output = output[0] if isinstance(output, tuple) else output
+        self._local.output = output[0] if isinstance(output, tuple) else output
 
     def scored(self, batch: PaddedBatch) -> Tensor:
         """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""
-        residual = self.residual(batch.ids, batch.attention, batch.prefix)
+        residual = self.residual(batch.ids, batch.attention, batch.prefix, wanted=batch.scored)
         return residual[batch.scored.to(residual.device)]
 
     def shares_prefixes(self) -> bool:
@@ -91,31 +98,36 @@ class TruncatedModel:
 
     @torch.inference_mode()
     def residual(
-        self, input_ids: Tensor, attention_mask: Tensor, prefix: Tensor | None = None
-    ) -> Tensor:
+        self, input_ids: Tensor, attention_mask: Tensor, prefix: Tensor | None = None, *,
+        wanted: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """The residual stream at the hook, `[batch, tokens, d_model]`, of right-padded rows; what
         stands at padding means nothing. `prefix`, `[n_prefix]`: token ids that every row begins
-        with, before these.
+        with, before these. `wanted`, `[batch, tokens]`: the only tokens whose residuals must be right.
 
         It is taken from the layer itself: `hidden_states[-1]` would be after the final norm.
         """
         mask = None if self.causal else attention_mask.to(self.device)
         options = {} if prefix is None else {"past_key_values": self._cache_of(prefix)}
-        self.model(input_ids=input_ids.to(self.device), attention_mask=mask, **options)
-        residual: Tensor = self._captured.output
-        del self._captured.output
+        self._local.wanted = wanted
+        try:
+            self.model(input_ids=input_ids.to(self.device), attention_mask=mask, **options)
+        finally:
+            self._local.wanted = None
+        residual: Tensor = self._local.output
+        del self._local.output
         return residual
 
     def _cache_of(self, prefix: Tensor) -> Any:
         """Keys and values of a prefix. This thread's last one is kept: batches come group by
         group."""
-        kept = getattr(self._captured, "prefix", None)
+        kept = getattr(self._local, "prefix", None)
         if kept is None or not torch.equal(kept[0], prefix):
             from saefilter.encode.prefix_cache import prefix_cache
 
-            self._captured.prefix = None
+            self._local.prefix = None
             kept = prefix, prefix_cache(self.model, prefix.to(self.device))
-            self._captured.prefix = kept
+            self._local.prefix = kept
         return kept[1]
 
 
@@ -215,7 +227,7 @@ def load_truncated_model(
     where = next(loaded.parameters()).device
     found = TruncatedModel(loaded.eval(), stack[layers - 1], hidden, where)
     if "device_map" not in options and dtype == "fp32":
-        arrange(loaded, causal=found.causal)
+        found.arrange()
     return found
 
 
