@@ -42,4 +42,5 @@ class Timings:
         total = time.time() - self._process_began
         warn(
             f"  in all   {total:8.2f} s  stages overlap; {made.padding:.1%} of tokens were padding"
+            + (f", {made.shared:.1%} prefixes computed for another row" if made.shared else "")
         )

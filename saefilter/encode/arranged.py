@@ -40,7 +40,7 @@ def arrange(model: Any, *, causal: bool) -> None:
                 setattr(parent, name, mlp)
         for parent, name, child in _children(model):
             if _is_fp32_linear(child):
-                setattr(parent, name, PackedLinear(child))
+                setattr(parent, name, PackedLinear(cast("nn.Linear", child)))
 
 
 def _children(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
@@ -72,7 +72,7 @@ class PackedLinear(nn.Module):
         return self.packed.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.packed.of_all(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+        return self.packed.of_all(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], self.packed.d_out)
 
 
 class GatedMlp(nn.Module):
@@ -89,7 +89,7 @@ class GatedMlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wanted = None if self.wanted is None else self.wanted()
         if wanted is None or wanted.shape != x.shape[:-1]:
-            return self._of_rows(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+            return self._of_rows(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], self.down.d_out)
         out = x.new_zeros(*x.shape[:-1], self.down.d_out)
         out[wanted] = self._of_rows(x[wanted])
         return out
@@ -111,7 +111,11 @@ def gated_mlp(module: nn.Module) -> GatedMlp | None:
         return None
     found = GatedMlp(module)
     with torch.inference_mode():
-        x = torch.linspace(0, 50, 8 * cast("int", module.gate_proj.in_features)).cos().view(8, -1)
+        x = (
+            torch.linspace(0, 50, 8 * cast("nn.Linear", module.gate_proj).in_features)
+            .cos()
+            .view(8, -1)
+        )
         expected = module(x)
         same = (found(x) - expected).norm() <= 1e-4 * expected.norm()
     return found if same else None

@@ -104,7 +104,9 @@ def pad(windows: Sequence[Window], pad_id: int, prefix: int = 0) -> PaddedBatch:
         attention[i, :length] = 1
         scored[i, :length] = window.scored[prefix:]
     common = torch.from_numpy(windows[0].ids[:prefix].astype(np.int64)) if prefix else None
-    return PaddedBatch(*map(torch.from_numpy, (ids, attention, scored)), common)
+    return PaddedBatch(
+        torch.from_numpy(ids), torch.from_numpy(attention), torch.from_numpy(scored), common
+    )
 
 
 def scored_counts(windows: Sequence[Window]) -> NDArray[np.int64]:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from saefilter.encode.batches import Batch, default_batch_tokens, pad, scored_counts
-from saefilter.encode.prefixes import plan
 from saefilter.encode.belong import agreed_hook, check_d_model, foreign_sae
 from saefilter.encode.checkpoint import commit_of
 from saefilter.encode.finding import ResidualModel, find_model
@@ -28,6 +27,7 @@ from saefilter.encode.lanes import Lanes
 from saefilter.encode.model import DTYPES
 from saefilter.encode.placement import cpu_multiplies_bf16, place
 from saefilter.encode.pool import CPU_CHUNK_TOKENS, PooledBatch, PoolOptions, pool_batch, stack_rows
+from saefilter.encode.prefixes import plan
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import RendererSpec
 from saefilter.encode.sae import Activations, Sae, hook_layers, load_sae
@@ -233,9 +233,7 @@ class Encoder:
         residual = scored_residual(self.model, batch, self.tokenizer.pad_token_id or 0)
         return residual.to(self.device)  # with a device map, the hook may be on another card
 
-    def _pooled(
-        self, options: PoolOptions, batch: Batch
-    ) -> list[tuple[Batch, PooledBatch]]:
+    def _pooled(self, options: PoolOptions, batch: Batch) -> list[tuple[Batch, PooledBatch]]:
         """The batch, or its halves where memory does not suffice for the whole.
 
         A single window is tried again while no other lane needs memory.

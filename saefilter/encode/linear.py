@@ -1,5 +1,5 @@
-"""Linear maps on a CPU by oneDNN: weights in the order its kernels read them, bias and GELU in the same
-pass. torch's own map is of MKL and a pass more for each.
+"""Linear maps on a CPU by oneDNN: weights in the order its kernels read them, bias and, with AVX-512, GELU
+in the same pass. torch's own map is of MKL and a pass more for each.
 
 oneDNN makes a kernel for every number of rows that it meets and keeps it, half a megabyte each. So maps
 are given blocks of rows, and the last block is rounded up: there are few sizes, whatever the batches.
@@ -47,6 +47,13 @@ def has_one_dnn() -> bool:
         return False
 
 
+@cache
+def _fuses_gelu() -> bool:
+    """Whether GELU in the map's pass takes less time than after it: oneDNN reads it from a table, which
+    AVX2 is slow at (measured: 21 instead of 17 us for 384 x 1,536)."""
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
+
+
 def _fused(weight: Tensor, bias: Tensor | None, x: Tensor, activation: str) -> Tensor:
     algorithm = "none" if activation == "gelu" else ""  # the exact one, by the error function
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
@@ -71,9 +78,12 @@ class Linear:
 
     def __call__(self, block: Tensor) -> Tensor:
         """Of one of the `blocks` of some rows, `[n, d_in]`: `[n, d_out]`."""
-        if self._packs:
+        if self._packs and (self.activation == "none" or _fuses_gelu()):
             return _fused(self._weight, self.bias, block, self.activation)
-        y = functional.linear(block, self._weight, self.bias)
+        if self._packs:
+            y = _fused(self._weight, self.bias, block, "none")
+        else:
+            y = functional.linear(block, self._weight, self.bias)
         return functional.gelu(y) if self.activation == "gelu" else y
 
     def times(self, block: Tensor, factor: Tensor) -> Tensor:

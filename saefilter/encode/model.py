@@ -23,6 +23,7 @@ from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import hub_errors, truncated_checkpoint
 from saefilter.errors import SaefilterError
 
+KEPT_PREFIXES = 2
 N_TRIED = 12
 """Tokens of the prefix, and after it, in the trial of what a model makes of one."""
 ROPES_BY_LENGTH = ("dynamic", "longrope")
@@ -85,15 +86,23 @@ class TruncatedModel:
 
     @torch.inference_mode()
     def _goes_on(self) -> bool:
-        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        model: Any = self.model
+        vocabulary = model.get_input_embeddings().weight.shape[0]
         ids = torch.arange(1, 2 * N_TRIED + 1)[None] % vocabulary
         whole = self.residual(ids, torch.ones_like(ids))[:, N_TRIED:].float()
         tail = ids[:, N_TRIED:]
         try:
             found = self.residual(tail, torch.ones_like(tail), ids[0, :N_TRIED]).float()
-        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        except (
+            AttributeError,
+            IndexError,
+            NotImplementedError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):
             return False
-        exact = self.model.dtype == torch.float32
+        exact = model.dtype == torch.float32
         return bool((found - whole).norm() <= (1e-3 if exact else 5e-2) * whole.norm())
 
     @torch.inference_mode()
@@ -119,16 +128,18 @@ class TruncatedModel:
         return residual
 
     def _cache_of(self, prefix: Tensor) -> Any:
-        """Keys and values of a prefix. This thread's last one is kept: batches come group by
-        group."""
-        kept = getattr(self._local, "prefix", None)
-        if kept is None or not torch.equal(kept[0], prefix):
-            from saefilter.encode.prefix_cache import prefix_cache
+        """Keys and values of a prefix. This thread's last ones are kept: batches come group by group,
+        and of as many shards as are under way."""
+        kept: list[tuple[Tensor, Any]] = getattr(self._local, "prefixes", [])
+        for known, cache in kept:
+            if torch.equal(known, prefix):
+                return cache
+        from saefilter.encode.prefix_cache import prefix_cache
 
-            self._local.prefix = None
-            kept = prefix, prefix_cache(self.model, prefix.to(self.device))
-            self._local.prefix = kept
-        return kept[1]
+        self._local.prefixes = kept = kept[: KEPT_PREFIXES - 1]
+        cache = prefix_cache(self.model, prefix.to(self.device))
+        self._local.prefixes = [(prefix, cache), *kept]
+        return cache
 
 
 def is_causal(model: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 
-class _PrefixLayer(DynamicLayer):
+class _PrefixLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values of the prefix, `[1, heads, n_prefix, d_head]`, for a batch of any size.
 
     It is only read, so that it may be used again, and holds nothing of the batch.

@@ -7,7 +7,8 @@ need be computed once, if none of its tokens is scored.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -31,9 +32,7 @@ class Group(NamedTuple):
     """With how many tokens."""
 
 
-def plan(
-    windows: Sequence[Window], budget: int, can_share: Callable[[], bool]
-) -> list[Batch]:
+def plan(windows: Sequence[Window], budget: int, can_share: Callable[[], bool]) -> list[Batch]:
     """All windows in batches under a budget of computed tokens. Windows that begin alike come together
     where that saves enough; `can_share` is asked once there are such.
 
@@ -62,41 +61,56 @@ def _unscored(window: Window) -> list[int]:
 
 @dataclass
 class _Open:
-    """Sequences from `start` on, as far as they have been seen, that begin with `prefix` tokens alike."""
+    """Sorted sequences from `start` on, as far as they have been seen, that begin with `prefix` tokens
+    alike."""
 
     start: int
     prefix: int
+    loose: list[int] = field(default_factory=list)
+    """Those in no group yet, by their positions."""
+    groups: list[Group] = field(default_factory=list)
     saved: int = 0
-    """By groups within it."""
-    groups: list[tuple[int, int, int]] = field(default_factory=list)
-    """Those: start, end and prefix tokens."""
+    """By the groups."""
+
+    def take(self, inner: _Open) -> None:
+        self.loose += inner.loose
+        self.groups += inner.groups
+        self.saved += inner.saved
+
+    def close(self, members: list[int], least: int) -> None:
+        """Make one group of all its `members`, or of those that are loose, where that saves most."""
+        whole, rest = ((len(some) - 1) * self.prefix for some in (members, self.loose))
+        rest = rest if rest >= least else 0
+        if whole >= max(least, self.saved + rest):
+            self.groups, self.loose, self.saved = [Group(members, self.prefix)], [], whole
+        elif rest:
+            self.groups.append(Group(self.loose, self.prefix))
+            self.loose = []
+            self.saved += rest
 
 
 def alike(sequences: Sequence[list[int]], least: int) -> list[Group]:
-    """Groups of sequences with common prefixes, such that computing each prefix once saves most
-    tokens; none overlap, each has two members or more and saves `least` tokens or more.
+    """Groups of sequences with common prefixes, each computed once; none overlap, each saves `least`
+    tokens or more (at least 1), and together they save as much as any single group could.
 
-    The groups to choose from are the intervals of the sorted sequences between which no neighbours
-    share less: a tree, walked from the leaves.
+    Between neighbours of the sorted sequences, those that share a prefix are a tree of intervals; it is
+    walked from the leaves.
     """
     order = sorted(range(len(sequences)), key=sequences.__getitem__)
-    common = [_common(sequences[a], sequences[b]) for a, b in zip(order, order[1:], strict=False)]
+    common = [_common(sequences[a], sequences[b]) for a, b in pairwise(order)]
     path = [_Open(0, 0)]
     for end, prefix in enumerate([*common, 0], start=1):
-        start = end - 1
+        last = _Open(end - 1, prefix, order[end - 1 : end])
         while path[-1].prefix > prefix:
             closed = path.pop()
-            start = closed.start
-            saved = (end - start - 1) * closed.prefix
-            if saved >= max(closed.saved, least):
-                closed.saved, closed.groups = saved, [(start, end, closed.prefix)]
-            if path[-1].prefix < prefix:
-                path.append(_Open(start, prefix))
-            path[-1].saved += closed.saved
-            path[-1].groups += closed.groups
+            closed.take(last)
+            closed.close(order[closed.start : end], least)
+            last = replace(closed, prefix=prefix)
         if path[-1].prefix < prefix:
-            path.append(_Open(start, prefix))
-    return [Group(sorted(order[start:end]), prefix) for start, end, prefix in path[0].groups]
+            path.append(last)
+        else:
+            path[-1].take(last)
+    return path[0].groups
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

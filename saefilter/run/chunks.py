@@ -68,7 +68,9 @@ class ScoredChunk:
     n_tokens: int
     """Scored tokens."""
     n_padded: int
-    """Tokens that the model computed, padding included."""
+    """Tokens that the model read, padding included."""
+    n_saved: int
+    """Of these, tokens of prefixes that had been computed for another row."""
     push_sums: tuple[list[float], list[float]] | None
     """Sums over the scored rows of their pushes and of the squares of these, one entry per feature of
     the calibration's `PushReference`; None without one."""
@@ -250,6 +252,7 @@ class ChunkScorer:
             encoded.n_active,
             int(encoded.n_tokens.sum()),
             encoded.n_padded,
+            encoded.n_saved,
             push_sums,
             seconds,
         )

@@ -103,7 +103,9 @@ def _provenance(
     doubt = l0_warning(l0, identity.expected_l0)
     notes = [*identity.notes, *([sentence(doubt)] if doubt else [])]
     created, seconds = _times(receipts)
-    tokens, padded = (sum(getattr(r, name) for r in receipts) for name in ("tokens", "padded"))
+    tokens, padded, saved = (
+        sum(getattr(r, name) for r in receipts) for name in ("tokens", "padded", "saved")
+    )
     return Provenance(
         version=__version__,
         created=created,
@@ -138,6 +140,7 @@ def _provenance(
         l0=round(l0, 2),
         spillover=_spillover(receipts, scored, identity),
         padding=round(1 - tokens / max(1, padded), 4),
+        shared=round(saved / max(1, padded), 4),
         timings=_timings(receipts) if seconds else None,
     )
 

@@ -105,7 +105,9 @@ class Provenance:
     reference rows: `feature`, `label`, `push`, `low`, `high` (95 %), largest push first. None when
     the toxic set's calibration does not hold the reference's."""
     padding: float = 0.0
-    """Share of the computed tokens that were padding."""
+    """Share of the tokens read that were padding."""
+    shared: float = 0.0
+    """Share of the tokens read that began a row as another one does, and were computed once."""
     timings: dict[str, float] | None = None
     """Seconds spent on each stage (`read`, `render`, `encode`, `geometry`, `write`), summed over shards; stages
     of different shards overlap. None where no times are kept."""

@@ -88,7 +88,9 @@ class Receipt:
     tokens: int
     """That the model read."""
     padded: int
-    """Tokens that the model computed, padding included."""
+    """Tokens that the model read, padding included."""
+    saved: int
+    """Of these, tokens of prefixes that had been computed for another row."""
     n_tokens: int
     """Scored tokens."""
     n_active: int
@@ -222,6 +224,7 @@ def score_shard(
         truncated=pc.sum(chunk.table["truncated"]).as_py() or 0,
         tokens=tokens,
         padded=chunk.n_padded,
+        saved=chunk.n_saved,
         n_tokens=chunk.n_tokens,
         n_active=chunk.n_active,
         reasons=dict(Counter(map(kind_of_reason, bad["reason"].to_pylist()))),
