@@ -85,6 +85,7 @@ class Bert:
     """The first layers of a BERT model on the CPU, read at the output of the last of them."""
 
     device = torch.device("cpu")
+    shares_prefixes = None  # what comes after a token changes what is computed of it
 
     def __init__(self, config: dict[str, Any], weights: dict[str, Tensor], layers: int):
         """`weights` by their names in the checkpoint, without a prefix."""
@@ -158,10 +159,6 @@ class Bert:
                 f"the weights of {model} cannot be loaded ({str(error).splitlines()[0]})",
                 remedy="If a file is damaged, download the model again.",
             ) from error
-
-    def shares_prefixes(self) -> bool:
-        """No: what comes after a token changes what is computed of it."""
-        return False
 
     @torch.inference_mode()
     def scored(self, batch: PaddedBatch) -> Tensor:

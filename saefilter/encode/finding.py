@@ -30,8 +30,9 @@ class ResidualModel(Protocol):
     def n_parameters(self) -> int:
         """Parameters in memory."""
 
-    def shares_prefixes(self) -> bool:
-        """Whether batches may have a prefix, which is computed once."""
+    @property
+    def shares_prefixes(self) -> Callable[[], bool] | None:
+        """Says whether batches may have a prefix, which is computed once; None where they never may."""
 
     def scored(self, batch: PaddedBatch) -> Tensor:
         """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,24 +32,40 @@ class Group(NamedTuple):
     """With how many tokens."""
 
 
-def plan(windows: Sequence[Window], budget: int, can_share: Callable[[], bool]) -> list[Batch]:
+def plan(
+    windows: Sequence[Window], budget: int, can_share: Callable[[], bool] | None
+) -> list[Batch]:
     """All windows in batches under a budget of computed tokens. Windows that begin alike come together
-    where that saves enough; `can_share` is asked once there are such.
+    where that saves enough and the model can share: it is asked once there are such.
 
-    What is longest comes first, so that a lack of memory shows at once.
+    Groups, and batches in them, come longest first, so that a lack of memory shows at once.
     """
-    groups = alike([_unscored(w) for w in windows], int(budget * LEAST_SAVED))
-    if groups and not can_share():
+    least = int(budget * LEAST_SAVED)
+    groups = [] if can_share is None else alike([_unscored(w) for w in windows], least)
+    if groups and can_share is not None and not can_share():
         groups = []
-    alone = set(range(len(windows))).difference(*(group.members for group in groups))
-    groups.append(Group(sorted(alone), 0))
-    groups.sort(key=lambda g: -max((len(windows[m].ids) for m in g.members), default=0))
-    batches = []
-    for members, prefix in groups:
-        lengths = [len(windows[m].ids) - prefix + int(prefix * LOOKED_AT) for m in members]
-        for positions in plan_batches(lengths, budget):
-            batches.append(Batch([windows[members[p]] for p in positions], prefix))
-    return batches
+    together: list[list[Batch]] = []
+    alone = set(range(len(windows)))
+    for group in groups:
+        own = _batches(windows, group, budget)
+        # padding may cost what the prefix saves
+        if sum(b.n_tokens - b.n_padded + b.n_saved for b in own) >= least:
+            together.append(own)
+            alone.difference_update(group.members)
+    if alone:
+        together.append(_batches(windows, Group(sorted(alone), 0), budget))
+    together.sort(key=lambda batches: -max(len(window.ids) for window in batches[0].windows))
+    return list(chain.from_iterable(together))
+
+
+def _batches(windows: Sequence[Window], group: Group, budget: int) -> list[Batch]:
+    """A group's windows in batches, longest first."""
+    members, prefix = group
+    lengths = [len(windows[m].ids) - prefix + int(prefix * LOOKED_AT) for m in members]
+    return [
+        Batch([windows[members[p]] for p in positions], prefix)
+        for positions in plan_batches(lengths, budget)
+    ]
 
 
 def _unscored(window: Window) -> list[int]:

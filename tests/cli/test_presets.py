@@ -54,8 +54,9 @@ PRESETS: list[Any] = [
      sae_files.dictionary_learning, {"layer": 15, "model": "Qwen/Qwen2.5-7B-Instruct"}),
     ("gemma-3-4b-it", lambda: gemma3(20), hf.Gemma3ForConditionalGeneration, "gemma-3",
      sae_files.gemma_scope_2, {"model": "gemma-v3-4b-it", "layer": 17}),
-    ("qwen3-1.7b", lambda: decoder(hf.Qwen3Config, 16, 2048), hf.Qwen3ForCausalLM, None,
-     sae_files.qwen_scope, {}),
+    pytest.param(
+        "qwen3-1.7b", lambda: decoder(hf.Qwen3Config, 16, 2048), hf.Qwen3ForCausalLM, None,
+        sae_files.qwen_scope, {}, marks=pytest.mark.slow),
     pytest.param(
         "llama-3.1-8b-instruct-goodfire", lambda: decoder(hf.LlamaConfig, 21, 4096),
         hf.LlamaForCausalLM, "llama-3.1", sae_files.goodfire, {}, marks=pytest.mark.slow),

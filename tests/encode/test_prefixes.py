@@ -85,7 +85,23 @@ def test_every_window_is_in_one_batch_with_its_prefix(
         assert (
             len(batch.windows) == 1 or batch.n_padded - len(batch.windows) * batch.prefix <= budget
         )
-    assert not any(batch.prefix for batch in plan(windows, budget, lambda: False))
+    for no in (lambda: False, None):
+        assert not any(batch.prefix for batch in plan(windows, budget, no))
+
+
+def test_padding_may_cost_more_than_a_prefix_saves() -> None:
+    """Two rows that share 8 tokens, one of them much longer: apart they are computed without waste."""
+    short, long = window(0, [1] * 8 + [2] * 2, 8), window(1, [1] * 8 + [2] * 60, 8)
+    assert {batch.prefix for batch in plan([short, long], 128, lambda: True)} == {0}
+    assert {batch.prefix for batch in plan([long, long], 128, lambda: True)} == {8}
+
+
+def test_the_longest_window_comes_first() -> None:
+    windows = [window(row, [1] * 9 + [2] * n, 9) for row, n in enumerate((7, 7, 7))]
+    windows.append(window(3, [3] * 30, 20))
+    first, *others = plan(windows, 64, lambda: True)
+    assert [w.row for w in first.windows] == [3]
+    assert [batch.prefix for batch in others] == [9]
 
 
 def test_whether_a_model_shares_is_not_asked_where_nothing_is_alike() -> None:

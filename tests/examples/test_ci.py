@@ -71,6 +71,7 @@ def test_the_manifest_and_the_configuration_are_valid() -> None:
     assert config["repos"][0]["hooks"][0]["id"] == hook["id"]
 
 
+@pytest.mark.slow
 def test_pre_commit_blocks_a_bad_file(tmp_path: Path, bin_folder: Path) -> None:
     """The shipped hook, run by the real pre-commit in a real repository. Only where its command comes
     from is changed: this Python instead of an environment that pip would have to build."""
@@ -179,6 +180,7 @@ def test_gitlab_script(tmp_path: Path, bin_folder: Path) -> None:
     assert 'failures="1"' in report.read_text()
 
 
+@pytest.mark.slow
 def test_dvc_stages(tmp_path: Path, bin_folder: Path) -> None:
     stages = yaml.safe_load((CI / "dvc.yaml").read_text())["stages"]
     write(tmp_path / "data/train.jsonl", GOOD)
@@ -190,6 +192,7 @@ def test_dvc_stages(tmp_path: Path, bin_folder: Path) -> None:
         assert all((tmp_path / path).exists() for path in stage["outs"]), name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
 def test_make_trains_only_on_data_that_pass(tmp_path: Path, bin_folder: Path) -> None:
     shutil.copy(CI / "Makefile", tmp_path / "Makefile")

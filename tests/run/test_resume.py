@@ -128,7 +128,10 @@ def saefilter(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_signal_stops_after_the_shard_at_hand(
     jsonl: Callable[..., Path], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
