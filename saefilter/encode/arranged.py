@@ -103,7 +103,7 @@ class GatedMlp(nn.Module):
         return out[:n]
 
 
-def gated_mlp(module: nn.Module) -> GatedMlp | None:
+def gated_mlp(module: Any) -> GatedMlp | None:
     """The same arranged, if its parts and a trial say that it is one: classes of many names are."""
     if {name for name, _ in module.named_children()} != set(MLP_PARTS) or not all(
         _is_fp32_linear(getattr(module, name)) for name in MLP_PARTS[:3]
@@ -111,11 +111,7 @@ def gated_mlp(module: nn.Module) -> GatedMlp | None:
         return None
     found = GatedMlp(module)
     with torch.inference_mode():
-        x = (
-            torch.linspace(0, 50, 8 * cast("nn.Linear", module.gate_proj).in_features)
-            .cos()
-            .view(8, -1)
-        )
+        x = torch.linspace(0, 50, 8 * module.gate_proj.in_features).cos().view(8, -1)
         expected = module(x)
         same = (found(x) - expected).norm() <= 1e-4 * expected.norm()
     return found if same else None

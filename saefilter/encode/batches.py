@@ -22,6 +22,10 @@ FILLED = 0.25
 """Share of the budget from which a batch is filled well enough."""
 
 
+LOOKED_AT = 1 / 8
+"""What a token of a shared prefix costs, which is only looked at, in tokens that are computed."""
+
+
 class Batch(NamedTuple):
     """Windows that go through the model together."""
 
@@ -44,10 +48,20 @@ class Batch(NamedTuple):
         """Tokens that need not be computed."""
         return (len(self.windows) - 1) * self.prefix
 
+    @property
+    def cost(self) -> int:
+        """What counts against a budget."""
+        return len(self.windows) * max(cost_of(window, self.prefix) for window in self.windows)
+
     def halves(self) -> tuple[Batch, Batch]:
         """The same as two batches."""
         half = len(self.windows) // 2
         return Batch(self.windows[:half], self.prefix), Batch(self.windows[half:], self.prefix)
+
+
+def cost_of(window: Window, prefix: int) -> int:
+    """A window's share of a batch's budget, in tokens that are computed."""
+    return len(window.ids) - prefix + int(prefix * LOOKED_AT)
 
 
 class PaddedBatch(NamedTuple):

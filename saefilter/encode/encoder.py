@@ -241,7 +241,6 @@ class Encoder:
         found = self._try(options, batch)
         if isinstance(found, PooledBatch):
             return [(batch, found)]
-        size = batch.n_padded
         if len(batch.windows) == 1:
             with self.lanes.alone():
                 self._free_memory()
@@ -249,11 +248,11 @@ class Encoder:
             if isinstance(found, PooledBatch):
                 return [(batch, found)]
             raise SaefilterError(
-                f"out of memory on {self.device} with a single piece of {size} tokens ({found})",
+                f"out of memory on {self.device} with a single piece of {batch.n_tokens} tokens ({found})",
                 remedy="Use --dtype bf16, a smaller --max-tokens or preset, or a larger machine.",
             )
         self._free_memory()
-        self.limit_memory(max(1, size // 2))
+        self.limit_memory(max(1, batch.cost // 2))
         return [done for half in batch.halves() for done in self._pooled(options, half)]
 
     def _try(self, options: PoolOptions, batch: Batch) -> PooledBatch | str:

@@ -13,14 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from saefilter.encode.batches import Batch, plan_batches
+from saefilter.encode.batches import Batch, cost_of, plan_batches
 from saefilter.rows.render import Window
 
 LEAST_SAVED = 1 / 16
 """Of a batch's budget: what a group must save to be worth a forward pass of its prefix, and batches of
 its own."""
-LOOKED_AT = 1 / 8
-"""What a token of the prefix costs that is only looked at, in tokens that are computed."""
 
 
 class Group(NamedTuple):
@@ -61,7 +59,7 @@ def plan(
 def _batches(windows: Sequence[Window], group: Group, budget: int) -> list[Batch]:
     """A group's windows in batches, longest first."""
     members, prefix = group
-    lengths = [len(windows[m].ids) - prefix + int(prefix * LOOKED_AT) for m in members]
+    lengths = [cost_of(windows[m], prefix) for m in members]
     return [
         Batch([windows[members[p]] for p in positions], prefix)
         for positions in plan_batches(lengths, budget)

@@ -94,3 +94,10 @@ def test_memory_is_measured_for_few_and_for_many_rows(tmp_path: Path) -> None:
         # python with numpy and pyarrow is beyond 50 MiB, and with torch beyond 200
         assert min(few["peak_mib"], many["peak_mib"]) > (200 if command == "score" else 50)
         assert f"| `saefilter {command}` | 300 | {many['seconds']:.1f} s |" in page.read_text()
+
+
+def test_prefixes_are_shared_where_rows_have_one() -> None:
+    said = run("prefixes", "--rows", "40", "--lengths", "0,60")
+    none, some = (line.split("|") for line in said.splitlines()[-2:])
+    assert (none[1].strip(), some[1].strip()) == ("0 tokens", "60 tokens")
+    assert float(some[3].strip(" %")) > 15

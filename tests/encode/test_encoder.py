@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import transformers as hf
 from checkpoints import configs, into_cache, save_model, small_tokenizer
+from conftest import chat
 from sae_files import random
 
 from saefilter.encode.encoder import Encoder
@@ -169,3 +171,27 @@ def test_models_that_the_hub_refuses(tmp_path: Path, hub: str, model: str, messa
         assert message.split(". ")[0] in said
         assert "Traceback" not in said
     assert not (tmp_path / "s.parquet").exists()
+
+
+def test_a_question_asked_of_many_rows_is_computed_once(tmp_path: Path, llama: str) -> None:
+    """Features, evidence and counts are those of rows that are computed each by itself."""
+    encoder = Encoder(resolve(None, llama, write_sae(tmp_path)), device="cpu", dtype="fp32")
+    answers = [f"{i} is the answer, and then {i * i}." for i in range(12)]
+    asked = "Tell me everything that you know about the number, and what comes after it."
+    rows = [recognise(chat(asked, answer)) for answer in answers]
+    _, windows = encoder.renderer().render(rows)
+    weights = np.linspace(0, 1, D_SAE, dtype=np.float32)
+    shared = encoder.encode(windows, len(rows), token_weights=weights)
+    assert shared.n_saved > 11 * 30
+    encoder.model.shares_prefixes = lambda: False
+    alone = encoder.encode(windows, len(rows), token_weights=weights)
+    assert alone.n_saved == 0
+    np.testing.assert_allclose(
+        shared.features.toarray(), alone.features.toarray(), rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_array_equal(shared.n_tokens, alone.n_tokens)
+    spans = [
+        [[(t.start, t.end) for t in row] for row in found.top_tokens] for found in (shared, alone)
+    ]
+    assert spans[0] == spans[1]
+    encoder.close()

@@ -82,9 +82,7 @@ def test_every_window_is_in_one_batch_with_its_prefix(
     for batch in batches:
         assert len({tuple(w.ids[: batch.prefix]) for w in batch.windows}) == 1
         assert not any(w.scored[: batch.prefix].any() for w in batch.windows)
-        assert (
-            len(batch.windows) == 1 or batch.n_padded - len(batch.windows) * batch.prefix <= budget
-        )
+        assert len(batch.windows) == 1 or batch.cost <= budget
     for no in (lambda: False, None):
         assert not any(batch.prefix for batch in plan(windows, budget, no))
 
