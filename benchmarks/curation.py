@@ -25,8 +25,8 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
 from saefilter.rows.formats import Conversation, Message
+from saefilter.settings import CurationOptions
 from saefilter.toxic.curate import curate
-from saefilter.toxic.select import CurationOptions
 from saefilter.toxic.sources import ContrastRows
 
 D_MODEL, WORDS, K = 64, 3000, 64

@@ -26,8 +26,9 @@ from saefilter.encode.presets import resolve
 from saefilter.geometry.diagnose import Options, diagnose, draw_matched, frequency_bins
 from saefilter.geometry.index import DirectionIndex
 from saefilter.geometry.metrics import weighted_mean
+from saefilter.settings import CurationOptions
 from saefilter.toxic.groups import GroupedContrast, Part
-from saefilter.toxic.select import CurationOptions, confirm
+from saefilter.toxic.select import confirm
 
 TOP = 100
 RANDOM_SETS = 200

@@ -25,10 +25,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saefilter.artifacts.provenance import Provenance
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
 from saefilter.run.integrity import ContentHash
-from saefilter.run.scores import SCHEMA, Provenance
+from saefilter.run.scores import SCHEMA
 
 GROUP_ROWS = 1024
 """As many as `score` writes at once."""
@@ -79,8 +80,11 @@ def entry_of(row: Row, rng: random.Random) -> dict[str, Any]:
 def write_scores(source: Source, path: Path, rows: int) -> None:
     rng, content = random.Random(1), ContentHash(SCHEMA)
     made = Provenance(
-        "0", "2026-01-01", "data.jsonl", source.sha256(), "minilm", "m", "s", "h", "f", "t", "t",
-        "contrast", "mean", "assistant", 1024, "fp32", "cpu", rows, rows, 0, 0, 0, 1, 1.0, 1, None,
+        version="0", created="2026-01-01", input_path="data.jsonl", input_sha256=source.sha256(),
+        preset="minilm", model="m", sae="s", hook="h", sae_fingerprint="f", toxic_set="t",
+        toxic_set_sha256="t", metric="contrast", pool="mean", train_on="assistant",
+        max_tokens=1024, dtype="fp32", device="cpu", rows=rows, scored=rows, quarantined=0,
+        truncated=0, duplicates=0, tokens=1, seconds=1.0, reference_rows=1, note=None,
     )  # fmt: skip
     entries: Iterator[dict[str, Any]] = (entry_of(row, rng) for row in source.rows())
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:

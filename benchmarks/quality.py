@@ -31,12 +31,12 @@ from saefilter.geometry.metrics import METRICS
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
 from saefilter.rows.read import Source
+from saefilter.settings import CurationOptions
 from saefilter.toxic.assemble import assemble
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.curate import ContrastEncoder
 from saefilter.toxic.fit import spread
 from saefilter.toxic.groups import GroupedContrast, Part
-from saefilter.toxic.select import CurationOptions
 from saefilter.toxic.statistics import auroc as pooled_auroc
 
 BOOTSTRAP = 500

@@ -21,9 +21,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saefilter.artifacts.provenance import Provenance
 from saefilter.rows.read import Source
 from saefilter.run.integrity import content_sha256
-from saefilter.run.scores import SCHEMA, Provenance
+from saefilter.run.scores import SCHEMA
 
 RUNS = 5
 ROWS = 100_000
@@ -80,8 +81,11 @@ def write_inputs(folder: Path) -> None:
     table = pa.table({name: list(values) for name, values in columns.items()}, schema=SCHEMA)
     content = content_sha256(SCHEMA, [table])
     made = Provenance(
-        "0", "2026-01-01", "data.jsonl", source.sha256(), "minilm", "m", "s", "h", "f", "t", "t",
-        "contrast", "mean", "assistant", 1024, "fp32", "cpu", ROWS, ROWS, 0, 0, 0, 1, 1.0, 1, None,
+        version="0", created="2026-01-01", input_path="data.jsonl", input_sha256=source.sha256(),
+        preset="minilm", model="m", sae="s", hook="h", sae_fingerprint="f", toxic_set="t",
+        toxic_set_sha256="t", metric="contrast", pool="mean", train_on="assistant",
+        max_tokens=1024, dtype="fp32", device="cpu", rows=ROWS, scored=ROWS, quarantined=0,
+        truncated=0, duplicates=0, tokens=1, seconds=1.0, reference_rows=1, note=None,
         content_sha256=content,
     )  # fmt: skip
     with pq.ParquetWriter(folder / "data.scores.parquet", SCHEMA, compression="zstd") as writer:

@@ -13,10 +13,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from saefilter.api import Filtered, check, filter, score
     from saefilter.errors import SaefilterError
-    from saefilter.run.chunks import ChunkScorer, ScoreSettings
+    from saefilter.run.chunks import ChunkScorer
     from saefilter.run.scores import Scores
     from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.options import StrategyOptions
+    from saefilter.settings import ScoreSettings
 
 __all__ = [
     "ChunkScorer", "Filtered", "JudgeSettings", "SaefilterError", "ScoreSettings", "Scores",
@@ -30,7 +31,7 @@ _HOMES = {
     "Filtered": "saefilter.api",
     "SaefilterError": "saefilter.errors",
     "ChunkScorer": "saefilter.run.chunks",
-    "ScoreSettings": "saefilter.run.chunks",
+    "ScoreSettings": "saefilter.settings",
     "Scores": "saefilter.run.scores",
     "JudgeSettings": "saefilter.select.judge.settings",
     "StrategyOptions": "saefilter.select.options",

@@ -23,13 +23,16 @@ import pyarrow.compute as pc
 from saefilter.errors import SaefilterError
 from saefilter.rows.memory import Data, Held, hold
 from saefilter.run.scores import SCORED, Scores
+from saefilter.run.scores_for import refuse_others
 from saefilter.select.options import StrategyOptions
 from saefilter.select.strategies import Choice, Selection, choose
+from saefilter.settings import Asked, ScoreSettings, ask, ask_with
 from saefilter.watch import Watch
 
 if TYPE_CHECKING:
     from saefilter.gate.verdict import Verdict
-    from saefilter.run.chunks import ChunkScorer, ScoreSettings
+    from saefilter.run.chunks import ChunkScorer
+    from saefilter.settings import ScoreSettings
 
 PathLike = str | os.PathLike[str]
 
@@ -79,8 +82,9 @@ def score(
     """
     with tempfile.TemporaryDirectory() as folder:
         return _score(
-            hold(data, Path(folder)), _settings(preset, toxic_set, metric, settings, scorer), output,
-            resume=resume, overwrite=overwrite, workers=workers, scorer=scorer,
+            hold(data, Path(folder)),
+            replace(_asked(preset, toxic_set, metric, settings, scorer).settings, workers=workers),
+            output, resume=resume, overwrite=overwrite, scorer=scorer,
         )  # fmt: skip
 
 
@@ -122,7 +126,6 @@ def filter(
     with tempfile.TemporaryDirectory() as folder:
         held = hold(data, Path(folder))
         opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer)
-        opened.check_belongs(held.source)
         opened.verify()
         from saefilter.run.filter import candidates_of, filter_file
 
@@ -185,9 +188,17 @@ def _scores_of(
 ) -> Scores:
     """The scores that are given, or new ones."""
     if scores is None:
-        made = _settings(preset, toxic_set, metric, settings, scorer)
-        return _score(held, made, None, scorer=scorer)
-    return scores if isinstance(scores, Scores) else Scores.open(Path(scores))
+        return _score(
+            held, _asked(preset, toxic_set, metric, settings, scorer).settings, None, scorer=scorer
+        )
+    if scorer is not None:
+        raise SaefilterError(
+            "the scorer has no effect: scores are given", remedy="Leave one of them out."
+        )
+    opened = scores if isinstance(scores, Scores) else Scores.open(Path(scores))
+    opened.check_belongs(held.source)
+    refuse_others(opened, _asked(preset, toxic_set, metric, settings, None))
+    return opened
 
 
 def _taken_apart(held: Held, scores: Scores, choice: Choice) -> Filtered:
@@ -204,16 +215,15 @@ def _taken_apart(held: Held, scores: Scores, choice: Choice) -> Filtered:
     )
 
 
-def _settings(
+def _asked(
     preset: str | None,
     toxic_set: PathLike | None,
     metric: str | None,
     settings: ScoreSettings | None,
     scorer: ChunkScorer | None,
-) -> ScoreSettings:
-    from saefilter.encode.presets import DEFAULT_PRESET
-    from saefilter.run.chunks import ScoreSettings
-
+) -> Asked:
+    """The settings that hold. Those of an object are complete, but for a model that it does not name;
+    without one the project's file counts, as on the command line."""
     given: dict[str, Any] = {"preset": preset, "metric": metric}
     given["toxic_set"] = None if toxic_set is None else os.fspath(toxic_set)
     given = {name: value for name, value in given.items() if value is not None}
@@ -222,11 +232,10 @@ def _settings(
             raise SaefilterError(
                 "a scorer has its own settings; preset, toxic_set, metric and settings exclude it"
             )
-        return scorer.settings
-    chosen = replace(settings or ScoreSettings(), **given)
-    if chosen.preset is None and chosen.model is None:
-        chosen = replace(chosen, preset=os.environ.get("SAEFILTER_PRESET") or DEFAULT_PRESET)
-    return chosen
+        return Asked(scorer.settings, {})
+    if settings is None:
+        return ask(given, origin="the argument")
+    return ask_with(settings, given)
 
 
 def _score(
@@ -247,8 +256,7 @@ def _score(
         output = Path(own_folder.name) / "scores.parquet"
     path = Path(output)
     score_file(
-        held.source, path, settings, resume=resume, overwrite=overwrite, workers=workers,
-        chunk_scorer=scorer,
+        held.source, path, settings, resume=resume, overwrite=overwrite, chunk_scorer=scorer,
     )  # fmt: skip
     scores = Scores.open(path)
     if own_folder is not None:

@@ -1,8 +1,9 @@
-"""The project's settings: saefilter.toml, or [tool.saefilter] in pyproject.toml."""
+"""The project's file: saefilter.toml, or [tool.saefilter] in pyproject.toml."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,22 @@ def read_setting(name: str, folder: Path = Path()) -> Setting | None:
 
     Raises SaefilterError for a file that is not TOML.
     """
+    for path, values in _tables(folder):
+        if name in values:
+            return Setting(values[name], str(path))
+    return None
+
+
+def setting_names(folder: Path = Path()) -> dict[str, str]:
+    """Every entry's name, and the file that has it. Raises SaefilterError for a file that is not TOML."""
+    names: dict[str, str] = {}
+    for path, values in _tables(folder):
+        names = {**dict.fromkeys(values, str(path)), **names}
+    return names
+
+
+def _tables(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The project's files that are there, each with our part of it."""
     for file, tables in FILES:
         path = folder / file
         if not path.is_file():
@@ -35,9 +52,8 @@ def read_setting(name: str, folder: Path = Path()) -> Setting | None:
         values = _read(path)
         for table in tables:
             values = values.get(table, {}) if isinstance(values, dict) else {}
-        if isinstance(values, dict) and name in values:
-            return Setting(values[name], str(path))
-    return None
+        if isinstance(values, dict):
+            yield path, values
 
 
 def _read(path: Path) -> Any:

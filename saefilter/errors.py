@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class SaefilterError(Exception):
     """Something the user can put right: what is wrong, where, and what to do about it.
@@ -43,3 +45,12 @@ def is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, RuntimeError)
         and any(words in str(error).lower() for words in OUT_OF_MEMORY)
     )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A remedy for a name that is not known: the nearest that is, else all of them."""
+    import difflib
+
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names)}."

@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saefilter.artifacts.provenance import Provenance
 from saefilter.rows.read import Source
 from saefilter.run.integrity import content_sha256
 from saefilter.run.prepare import conversation_of
-from saefilter.run.scores import SCHEMA, Provenance, Scores
+from saefilter.run.scores import SCHEMA, Scores
 
 EVIDENCE = {
     "feature": 3, "label": "risk", "activation": 1.0, "share": 0.5,
@@ -47,9 +48,12 @@ def write_scores(
         entries.append(entry)
     scored = sum(entry["status"] == "scored" for entry in entries)
     made = Provenance(
-        "0", "2026-01-01", str(source.path), source.sha256(), "minilm", "m", "s", "h", "f", "t", "t",
-        "contrast", "mean", "assistant", 1024, "fp32", "cpu", len(entries), scored,
-        len(entries) - scored, 0, 0, 100, 1.0, 50, "a note",
+        version="0", created="2026-01-01", input_path=str(source.path),
+        input_sha256=source.sha256(), preset="minilm", model="m", sae="s", hook="h",
+        sae_fingerprint="f", toxic_set="t", toxic_set_sha256="t", metric="contrast", pool="mean",
+        train_on="assistant", max_tokens=1024, dtype="fp32", device="cpu", rows=len(entries),
+        scored=scored, quarantined=len(entries) - scored, truncated=0, duplicates=0, tokens=100,
+        seconds=1.0, reference_rows=50, note="a note",
     )  # fmt: skip
     table = pa.Table.from_pylist(entries, schema=SCHEMA)
     made = replace(made, content_sha256=content_sha256(SCHEMA, [table]), **changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +9,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from saefilter.config import read_setting
 from saefilter.errors import SaefilterError
 from saefilter.report.wording import clean, json_safe, one_line
+from saefilter.settings import ScoreSettings, ask
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+    from saefilter.cli.options import Given
+    from saefilter.encode.presets import Preset
+    from saefilter.settings import Asked
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -53,29 +56,28 @@ def print_json(text: str) -> None:
     typer.echo(json_safe(text).rstrip("\n"))
 
 
-def choose_preset(
-    option: str | None, model: str | None = None, sae: str | None = None
-) -> tuple[str | None, str]:
-    """The preset and why: option, configuration file, environment, default; None for a pair of
-    model and SAE."""
-    if model or sae:
-        if option:
-            raise SaefilterError(
-                "--preset and --model or --sae exclude each other",
-                remedy="Give a preset, or a model with its SAE.",
-            )
-        return None, "--model and --sae"
-    if option:
-        return option, "--preset"
-    if (setting := read_setting("preset")) is not None:
-        if not isinstance(setting.value, str):
-            raise SaefilterError("'preset' must be a string", where=setting.file)
-        return setting.value, setting.file
-    if name := os.environ.get("SAEFILTER_PRESET"):
-        return name, "SAEFILTER_PRESET"
-    from saefilter.encode.presets import DEFAULT_PRESET
+ON_COMMAND_LINE: Given = {"prepare_processes": None}
+"""Defaults of commands: they are the program's main module, so processes of their own do no harm."""
 
-    return DEFAULT_PRESET, "the default"
+
+def asked_of(given: Given) -> Asked:
+    """The settings that hold for a command."""
+    return ask(given, base=ScoreSettings(**ON_COMMAND_LINE))
+
+
+def ask_and_say(given: Given, *, quiet: bool) -> Asked:
+    """The settings that hold, after saying which model they read with and who chose it."""
+    asked = asked_of(given)
+    warn(asked.why(), quiet=quiet)
+    return asked
+
+
+def preset_of(asked: Asked) -> Preset:
+    """The preset, or the pair of model and SAE. Raises SaefilterError when there is none."""
+    from saefilter.encode.presets import resolve
+
+    settings = asked.settings
+    return resolve(settings.preset, settings.model, settings.sae, settings.revision)
 
 
 class ProgressBar:

@@ -10,14 +10,14 @@ import typer
 
 from saefilter.cli import app, strategies
 from saefilter.cli import options as opt
-from saefilter.cli.common import output_console, print_json, progress_bar, warn
-from saefilter.cli.judge import with_judge_options
+from saefilter.cli.common import asked_of, output_console, print_json, progress_bar, warn
 from saefilter.errors import SaefilterError
+from saefilter.select.judge.settings import JudgeSettings
+from saefilter.select.options import StrategyOptions
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
     from saefilter.run.scores import Scores
-    from saefilter.select.judge.settings import JudgeSettings
 
 ENDINGS = (".html", ".md", ".json")
 
@@ -25,8 +25,10 @@ ENDINGS = (".html", ".md", ".json")
 @app.command(
     epilog="Example: saefilter compare data.scores.parquet --label is_bad --drop-frac 0.05 0.1 0.25"
 )
-@with_judge_options
+@opt.with_options(StrategyOptions, "telling")
+@opt.with_options(JudgeSettings, "judging")
 def compare(
+    *,
     scores: Annotated[
         list[str] | None,
         typer.Argument(help="Scores files of the same data [the last in this folder]."),
@@ -34,8 +36,6 @@ def compare(
     data: Annotated[
         str | None, typer.Option("--data", help="The dataset [what the scores were made from].")
     ] = None,
-    label: strategies.LabelOption = None,
-    labels: strategies.LabelsOption = None,
     strategy: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,22 +54,8 @@ def compare(
     seed: Annotated[
         int, typer.Option("--seed", help="Of strategies that draw, and of intervals.")
     ] = 0,
-    contrast_toxic: strategies.ContrastToxicOption = None,
-    contrast_benign: strategies.ContrastBenignOption = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Causal model of strategies that read with one.")
-    ] = None,
-    revision: opt.RevisionOption = None,
-    toxic_set: Annotated[
-        str | None,
-        typer.Option("--toxic-set", help="Whose direction projection-difference projects on."),
-    ] = None,
-    hook: strategies.HookOption = None,
-    max_new_tokens: strategies.MaxNewTokensOption = None,
-    temperature: strategies.TemperatureOption = None,
-    device: strategies.DeviceOption = None,
-    dtype: strategies.DtypeOption = None,
-    judge: JudgeSettings | None = None,
+    telling: opt.Given,
+    judging: opt.Given,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
     as_json: opt.JsonOption = False,
@@ -90,11 +76,7 @@ def compare(
 
     files, more_names, more_shares = _sorted(scores or [])
     names = [*(strategy or []), *more_names]
-    options = strategies.strategy_options(
-        None, contrast_toxic=contrast_toxic, contrast_benign=contrast_benign, label=label,
-        labels=labels, hook=hook, max_new_tokens=max_new_tokens, temperature=temperature,
-        model=model, revision=revision, toxic_set=toxic_set, device=device, dtype=dtype, judge=judge,
-    )  # fmt: skip
+    options = strategies.strategy_options(telling, strategies.judge_settings(judging))
     names = names or default_strategies(options)
     shares = [_share(text) for text in [*(drop_frac or []), *more_shares]] or list(FRACTIONS)
     check_request(names, options, shares)
@@ -153,9 +135,10 @@ def _share(text: str) -> float:
 
 def _open(files: Sequence[str], data: str | None) -> tuple[list[Scores], Source]:
     from saefilter.rows.inputs import open_input
-    from saefilter.run.scores import Scores, latest_scores
+    from saefilter.run.scores import Scores
+    from saefilter.run.scores_for import latest_scores_for
 
-    opened = [Scores.open(name) for name in files] or [Scores.open(latest_scores(Path()))]
+    opened = [Scores.open(name) for name in files] or [latest_scores_for(asked_of({}))]
     if len({one.path.resolve() for one in opened}) < len(opened):
         raise SaefilterError("a scores file is named twice")
     if data is not None:

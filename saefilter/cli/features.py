@@ -9,8 +9,9 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
+from saefilter.cli.common import ask_and_say, output_console, preset_of, progress_bar, warn
 from saefilter.errors import SaefilterError
+from saefilter.settings import CurationOptions, Penalty, ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.toxic.sources import ContrastRows
@@ -27,7 +28,13 @@ app.add_typer(features, name="features")
 @features.command(
     epilog="Example: saefilter features curate --toxic bad.jsonl --benign good.jsonl -o set.json"
 )
+@opt.with_options(
+    ScoreSettings, "reading",
+    only=(*opt.READING, "pool", "train_on", "rendering", "device", "dtype"),
+)  # fmt: skip
+@opt.with_options(CurationOptions, "choosing")
 def curate(
+    *,
     output: Annotated[Path, typer.Option("-o", "--output", help="The set, a JSON file.")],
     toxic: Annotated[
         list[str] | None, typer.Option("--toxic", help="Toxic rows; repeat for several sources.")
@@ -51,10 +58,7 @@ def curate(
             "--match", help="Keep pairs of toxic and benign rows alike in length and vocabulary."
         ),
     ] = False,
-    preset: opt.PresetOption = None,
-    model: opt.ModelOption = None,
-    sae: opt.SaeOption = None,
-    revision: opt.RevisionOption = None,
+    reading: opt.Given,
     name: Annotated[str | None, typer.Option("--name", help="Name of the set [file name].")] = None,
     describe_with: Annotated[
         list[str] | None,
@@ -62,31 +66,7 @@ def curate(
             "--describe-with", help="Make labels and snippets from these rows, not the contrast's."
         ),
     ] = None,
-    pool: opt.PoolOption = "mean",
-    train_on: opt.TrainOnOption = "assistant",
-    rendering: opt.RenderingOption = "auto",
-    fdr: Annotated[
-        float, typer.Option("--fdr", min=0, max=1, help="False-discovery rate of the features.")
-    ] = 0.05,
-    screen_p: Annotated[
-        float,
-        typer.Option("--screen-p", min=0, max=1, help="p-value that makes a feature a candidate."),
-    ] = 0.01,
-    top: Annotated[
-        int, typer.Option("--top", min=1, help="Features per side, besides the weighted ones.")
-    ] = 100,
-    max_density: Annotated[
-        float,
-        typer.Option(
-            "--max-density", min=0, max=1, help="Leave out features firing on more of the tokens."
-        ),
-    ] = 0.5,
-    prune_cosine: Annotated[
-        float,
-        typer.Option(
-            "--prune-cosine", max=1, help="Leave out the weaker of two features that are closer."
-        ),
-    ] = 0.95,
+    choosing: opt.Given,
     penalty: Annotated[
         tuple[float, float] | None,
         typer.Option(
@@ -95,9 +75,6 @@ def curate(
             "like ones [chosen by cross-validation].",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the split in halves.")] = 0,
-    device: opt.DeviceOption = "auto",
-    dtype: opt.DtypeOption = "auto",
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
 ) -> None:
@@ -110,27 +87,21 @@ def curate(
 
     if penalty is not None and min(penalty) < 0:
         raise SaefilterError("--penalty is negative", remedy="Give two numbers of 0 or more.")
-    one_of("--pool", pool, opt.POOLS)
-    one_of("--train-on", train_on, opt.TRAIN_ON)
-    one_of("--dtype", dtype, opt.DTYPES)
-    one_of("--rendering", rendering, opt.RENDERINGS)
+    options = CurationOptions(**choosing, penalty=None if penalty is None else Penalty(*penalty))
     refuse_existing([output], overwrite=overwrite)
     sources = contrast_of(toxic or [], benign or [], data or [], label, threshold)
     if match:
         sources = [_matched(rows, quiet=quiet) for rows in sources]
     total = sum(len(rows.conversations()) for rows in sources)
-    chosen, why = choose_preset(preset, model, sae)
-    warn(f"Preset {chosen} ({why})" if chosen else f"{model} with {sae}", quiet=quiet)
+    asked = ask_and_say(reading, quiet=quiet)
+    settings = asked.settings
 
     from saefilter.encode.encoder import Encoder
-    from saefilter.encode.presets import resolve
     from saefilter.rows.inputs import open_input
     from saefilter.toxic.curate import curate as curate_set
-    from saefilter.toxic.select import CurationOptions
     from saefilter.toxic.sources import usable_rows
-    from saefilter.toxic.weights import Penalty
 
-    encoder = Encoder(resolve(chosen, model, sae, revision), device=device, dtype=dtype)
+    encoder = Encoder(preset_of(asked), device=settings.device, dtype=settings.dtype)
     for line in (*encoder.placement.reasons, *(f"Warning: {text}" for text in encoder.warnings)):
         warn(line, quiet=quiet)
     with progress_bar("Encoding", total, quiet=quiet) as advance:
@@ -138,18 +109,10 @@ def curate(
             encoder,
             sources,
             name=name or output.stem,
-            options=CurationOptions(
-                fdr=fdr,
-                screen_p=screen_p,
-                max_density=max_density,
-                prune_cosine=prune_cosine,
-                top=top,
-                penalty=None if penalty is None else Penalty(*penalty),
-                seed=seed,
-            ),
-            pool=pool,
-            train_on=train_on,
-            rendering=rendering,
+            options=options,
+            pool=settings.pool,
+            train_on=settings.train_on,
+            rendering=settings.rendering,
             describe_with=[
                 conversation
                 for described in describe_with or ()

@@ -12,15 +12,18 @@ import typer
 
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
-    choose_preset,
+    ask_and_say,
+    asked_of,
     one_of,
     output_console,
+    preset_of,
     print_json,
     progress_bar,
     warn,
 )
 from saefilter.cli.features import features
 from saefilter.errors import SaefilterError
+from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
@@ -226,11 +229,11 @@ def diff(first: SetArgument, second: SetArgument, as_json: JsonOption = False) -
 
 
 @features.command(epilog="Example: saefilter features neighbours 1234 --preset gemma-2-2b")
+@opt.with_options(ScoreSettings, "reading", only=("preset", "model", "sae"))
 def neighbours(
+    *,
     index: Annotated[int, typer.Argument(help="Which feature of the SAE.")],
-    preset: opt.PresetOption = None,
-    model: opt.ModelOption = None,
-    sae: opt.SaeOption = None,
+    reading: opt.Given,
     reference: Annotated[
         str | None, typer.Option("--set", help="A set to mark and label them by [the preset's].")
     ] = None,
@@ -238,15 +241,13 @@ def neighbours(
     as_json: JsonOption = False,
 ) -> None:
     """Show the features whose directions lie nearest to a feature's, among all of the SAE."""
-    from saefilter.encode.presets import resolve
     from saefilter.encode.sae import load_sae
     from saefilter.encode.sae_source import find_sae
     from saefilter.geometry.index import DirectionIndex
     from saefilter.report.console_sets import print_neighbours
     from saefilter.toxic.load import load_toxic_set
 
-    name, _ = choose_preset(preset, model, sae)
-    chosen = resolve(name, model, sae)
+    chosen = preset_of(asked_of(reading))
     loaded = load_sae(find_sae(chosen.sae))
     if not 0 <= index < loaded.d_sae:
         raise SaefilterError(f"feature {index} is outside 0..{loaded.d_sae - 1}")
@@ -273,28 +274,27 @@ def neighbours(
 
 
 @features.command(epilog="Example: saefilter features calibrate set.json --benign good.jsonl")
+@opt.with_options(ScoreSettings, "reading", only=(*opt.READING, "device", "dtype"))
 def calibrate(
+    *,
     reference: SetArgument,
     benign: Annotated[str, typer.Option("--benign", help="Harmless rows like those you train on.")],
-    preset: opt.PresetOption = None,
-    model: opt.ModelOption = None,
-    sae: opt.SaeOption = None,
+    reading: opt.Given,
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
 ) -> None:
     """Measure anew what percentiles mean, on harmless rows of your own."""
     from saefilter.encode.encoder import Encoder
-    from saefilter.encode.presets import resolve
     from saefilter.rows.inputs import open_input
     from saefilter.toxic.calibrate import calibrated
     from saefilter.toxic.sources import usable_rows
 
     source = open_input(benign)
     rows = usable_rows(source)
-    name, why = choose_preset(preset, model, sae)
-    warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=quiet)
-    encoder = Encoder(resolve(name, model, sae))
+    asked = ask_and_say(reading, quiet=quiet)
+    settings = asked.settings
+    encoder = Encoder(preset_of(asked), device=settings.device, dtype=settings.dtype)
     with progress_bar("Encoding", len(rows), quiet=quiet) as advance:
         _edit(
             reference,

@@ -9,23 +9,38 @@ import typer
 
 from saefilter.cli import app, strategies
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, output_console, print_json, progress_bar, warn
-from saefilter.cli.judge import with_judge_options
+from saefilter.cli.common import (
+    ON_COMMAND_LINE,
+    asked_of,
+    output_console,
+    print_json,
+    progress_bar,
+    warn,
+)
 from saefilter.cli.score import run_score
 from saefilter.errors import SaefilterError
+from saefilter.select.judge.settings import JudgeSettings
+from saefilter.select.options import StrategyOptions
+from saefilter.select.registry import is_seeded, takes
+from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
-    from saefilter.run.chunks import ScoreSettings
     from saefilter.run.scores import Scores
-    from saefilter.select.judge.settings import JudgeSettings
+    from saefilter.settings import Asked
+
+SHARED = ("model", "revision", "toxic_set", "device", "dtype")
+"""Options that scoring and strategies both have."""
 
 
 @app.command(
     "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 0.1 -o clean.parquet"
 )
-@with_judge_options
+@opt.with_options(ScoreSettings, "scoring", defaults=ON_COMMAND_LINE)
+@opt.with_options(StrategyOptions, "telling", without=SHARED)
+@opt.with_options(JudgeSettings, "judging")
 def filter_command(
+    *,
     input: Annotated[
         str | None, typer.Argument(help="Dataset [that of the last scores in this folder].")
     ] = None,
@@ -51,32 +66,14 @@ def filter_command(
         str,
         typer.Option("--strategy", help=f"Which rows go first: {strategies.NAMES}."),
     ] = "closest",
-    seed: Annotated[int, typer.Option("--seed", help="Of strategies that draw.")] = 0,
-    contrast_toxic: strategies.ContrastToxicOption = None,
-    contrast_benign: strategies.ContrastBenignOption = None,
-    label: strategies.LabelOption = None,
-    labels: strategies.LabelsOption = None,
-    hook: strategies.HookOption = None,
-    max_new_tokens: strategies.MaxNewTokensOption = None,
-    temperature: strategies.TemperatureOption = None,
-    preset: opt.PresetOption = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", help="Model of a strategy that reads with one; with --sae, of scores."
-        ),
-    ] = None,
-    sae: opt.SaeOption = None,
-    revision: opt.RevisionOption = None,
-    toxic_set: opt.ToxicSetOption = None,
-    device: strategies.DeviceOption = None,
-    dtype: strategies.DtypeOption = None,
-    metric: opt.MetricOption = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of strategies that draw [0].")] = None,
+    telling: opt.Given,
+    scoring: opt.Given,
     card: Annotated[
         bool,
         typer.Option("--card", help="Write a dataset card too: README.md beside the kept rows."),
     ] = False,
-    judge: JudgeSettings | None = None,
+    judging: opt.Given,
     judge_dry_run: Annotated[
         bool, typer.Option("--judge-dry-run", help="Say what judging would take, and stop there.")
     ] = False,
@@ -86,50 +83,39 @@ def filter_command(
 ) -> None:
     """Drop the rows closest to toxic features; scores the data first when there are no scores.
 
-    --preset, --sae, --toxic-set and --metric only matter when it does. Other strategies than the
-    closest are for comparison, and may need options of their own.
+    Scores that are there must have been made as is asked for here. Other strategies than the closest
+    are for comparison, and may need options of their own.
     """
     from saefilter.rows.inputs import hub_name
     from saefilter.rows.write import check_output_name
-    from saefilter.run.chunks import ScoreSettings
     from saefilter.run.filter import filter_file
     from saefilter.run.outputs import OutputPaths
-    from saefilter.select.registry import takes
+    from saefilter.run.scores_for import scores_for, usual_scores
     from saefilter.select.strategies import Selection
     from saefilter.watch import Watch
 
-    options = strategies.strategy_options(
-        [strategy], contrast_toxic=contrast_toxic, contrast_benign=contrast_benign, label=label,
-        labels=labels, hook=hook, max_new_tokens=max_new_tokens, temperature=temperature,
-        model=model, revision=revision, toxic_set=toxic_set, device=device, dtype=dtype, judge=judge,
-    )  # fmt: skip
-    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed, options)
+    judge = strategies.judge_settings(judging)
+    scoring, shared = _whose(strategy, scoring)
+    options = strategies.strategy_options({**telling, **shared}, judge)
+    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed or 0, options)
     selection.check()
-    if takes(strategy, "model") and not sae:  # the strategy's alone; the scores go by a preset
-        model = revision = toxic_set = None
-    source, opened = _find(input, scores, quiet=quiet or as_json)
+    if seed is not None and not is_seeded(strategy):
+        raise SaefilterError(
+            f"--seed has no effect with --strategy {strategy}, which draws nothing",
+            remedy="Leave it out.",
+        )
+    asked, silent = asked_of(scoring), quiet or as_json
+    source, named = _data(input, scores, asked, quiet=silent)
     if judge_dry_run:
-        _say_estimate(judge, source, opened)
+        _say_estimate(judge, source, named or usual_scores(source))
         return
     target = output or Path(f"{source.stem}.filtered.parquet")
     check_output_name(target)
     OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
-    if opened is None:
-        name, why = choose_preset(preset, model, sae)
-        settings = ScoreSettings(
-            preset=name,
-            model=model,
-            sae=sae,
-            revision=revision,
-            toxic_set=toxic_set,
-            metric=metric,
-            device=device or "auto",
-            dtype=dtype or "auto",
-            prepare_processes=None,
-        )
-        what = f"preset {name} ({why})" if name else f"{model} and {sae}"
-        opened = _score_first(source, settings, what, quiet=quiet or as_json)
-    silent = quiet or as_json
+    opened = scores_for(
+        source, asked, named=named, say=lambda text: warn(text, quiet=silent),
+        make=lambda why: _score_first(source, asked, why, overwrite=overwrite, quiet=silent),
+    )  # fmt: skip
     with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
         result = filter_file(
             source,
@@ -149,16 +135,27 @@ def filter_command(
         print_filter_result(output_console(), result)
 
 
-def _find(input: str | None, scores: Path | None, *, quiet: bool) -> tuple[Source, Scores | None]:
-    """The data and its scores; None for scores that have yet to be made."""
+def _whose(strategy: str, scoring: opt.Given) -> tuple[opt.Given, opt.Given]:
+    """Of the options that scoring and strategies both have: what is for scoring, and what for the
+    strategy. The model is the strategy's alone where it takes one, unless an SAE comes with it."""
+    shared = {name: scoring[name] for name in SHARED if name in scoring and takes(strategy, name)}
+    own = {"dtype"} & set(shared)
+    if takes(strategy, "model") and "sae" not in scoring:
+        own |= {"model", "revision", "toxic_set"}
+    return {name: value for name, value in scoring.items() if name not in own}, shared
+
+
+def _data(
+    input: str | None, scores: Path | None, asked: Asked, *, quiet: bool
+) -> tuple[Source, Path | None]:
+    """The data, and the scores that are named or that name it."""
     from saefilter.rows.inputs import open_input
-    from saefilter.run.scores import SUFFIX, Scores, latest_scores
+    from saefilter.run.scores import Scores
+    from saefilter.run.scores_for import latest_scores_for
 
     if input is not None:
-        source = open_input(input)
-        path = scores or Path(f"{source.stem}{SUFFIX}")
-        return source, Scores.open(path) if scores or path.exists() else None
-    opened = Scores.open(scores or latest_scores(Path()))
+        return open_input(input), scores
+    opened = Scores.open(scores) if scores else latest_scores_for(asked)
     data = opened.provenance.input_path
     try:
         source = open_input(data)
@@ -168,30 +165,44 @@ def _find(input: str | None, scores: Path | None, *, quiet: bool) -> tuple[Sourc
             remedy=f"Name the data: saefilter filter DATA --scores {opened.path}",
         ) from error
     warn(f"Using the scores {opened.path} of {data}, made {opened.provenance.created}", quiet=quiet)
-    return source, opened
+    return source, opened.path
 
 
-def _say_estimate(judge: JudgeSettings | None, source: Source, scores: Scores | None) -> None:
+def _say_estimate(judge: JudgeSettings | None, source: Source, scores: Path) -> None:
     """What judging would take; of data without scores, over every row that can be read."""
     from saefilter.run.filter import candidates_of
+    from saefilter.run.scores import Scores
     from saefilter.select.judge.judge import estimate
     from saefilter.toxic.sources import usable_rows
 
     if judge is None:
         raise SaefilterError("--judge-dry-run needs --judge-url and --judge-model")
-    if scores is None:
-        found = estimate(lambda: usable_rows(source), judge)
+    if not scores.exists():
+        warn(estimate(lambda: usable_rows(source), judge).words(judge))
+        return
+    opened = Scores.open(scores)
+    opened.check_belongs(source)
+    warn(estimate(candidates_of(source, opened).conversations, judge).words(judge))
+
+
+def _score_first(
+    source: Source, asked: Asked, why: str | None, *, overwrite: bool, quiet: bool
+) -> Scores:
+    """Score the data, in place of scores that do not serve where those may be replaced."""
+    from saefilter.run.scores import Scores
+    from saefilter.run.scores_for import usual_scores
+
+    target = usual_scores(source)
+    if why is None:
+        warn(f"No scores yet: scoring {source.path}. {asked.why()}", quiet=quiet)
+    elif overwrite:
+        warn(f"Not using {target}: {why}; scoring {source.path}. {asked.why()}", quiet=quiet)
     else:
-        scores.check_belongs(source)
-        found = estimate(candidates_of(source, scores).conversations, judge)
-    warn(found.words(judge))
-
-
-def _score_first(source: Source, settings: ScoreSettings, what: str, *, quiet: bool) -> Scores:
-    from saefilter.run.scores import SUFFIX, Scores
-
-    target = Path(f"{source.stem}{SUFFIX}")
-    warn(f"No scores yet: scoring {source.path} with {what}", quiet=quiet)
-    run_score(source, target, settings, overwrite=False, quiet=quiet)
+        raise SaefilterError(
+            f"{target} cannot be used: {why}",
+            remedy=f"Score the data anew (saefilter score {source.path} --overwrite, or --overwrite "
+            "here), or ask for what the scores were made with.",
+        )
+    run_score(source, target, asked.settings, overwrite=why is not None, quiet=quiet)
     warn(f"Scores: {target}", quiet=quiet)
     return Scores.open(target)

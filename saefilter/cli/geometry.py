@@ -11,42 +11,45 @@ import typer
 from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
-    choose_preset,
+    ask_and_say,
+    asked_of,
     one_of,
     output_console,
+    preset_of,
     print_json,
     progress_bar,
     warn,
 )
 from saefilter.errors import SaefilterError
+from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
-    from saefilter.encode.presets import Preset
+    from saefilter.settings import Asked
 
+MANY = ("preset", "sae", "toxic_set")
+"""Options that may be repeated."""
 ENDINGS = (".geometry.html", ".geometry.json")
 
 
 @app.command(epilog="Example: saefilter geometry data.jsonl --against harmless.jsonl")
+@opt.with_options(
+    ScoreSettings, "reading",
+    only=(*opt.READING, "toxic_set", "train_on", "rendering", "device", "dtype"),
+    several=MANY,
+    helps={
+        "preset": "Repeat to compare SAEs; see `saefilter presets`.",
+        "sae": "RELEASE/SAE_ID or a folder, with --model; repeat for layers.",
+        "toxic_set": "One for each preset or SAE, in their order.",
+    },
+)  # fmt: skip
 def geometry(
+    *,
     input: Annotated[str, typer.Argument(help=opt.INPUT_HELP)],
     against: Annotated[
         str | None,
         typer.Option("--against", help="Harmless rows of the same kind [the bundled answers]."),
     ] = None,
-    preset: Annotated[
-        list[str] | None,
-        typer.Option("--preset", help="Repeat to compare SAEs; see `saefilter presets`."),
-    ] = None,
-    model: opt.ModelOption = None,
-    sae: Annotated[
-        list[str] | None,
-        typer.Option("--sae", help="RELEASE/SAE_ID or a folder, with --model; repeat for layers."),
-    ] = None,
-    revision: opt.RevisionOption = None,
-    toxic_set: Annotated[
-        list[str] | None,
-        typer.Option("--toxic-set", help="One for each preset or SAE, in their order."),
-    ] = None,
+    reading: opt.Given,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The page [<input>.geometry.html here].")
     ] = None,
@@ -62,11 +65,7 @@ def geometry(
     map_by: Annotated[
         str, typer.Option("--map", help="pca, or umap where it is installed.")
     ] = "pca",
-    train_on: opt.TrainOnOption = "assistant",
-    rendering: opt.RenderingOption = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Of permutations and resampling.")] = 0,
-    device: opt.DeviceOption = "auto",
-    dtype: opt.DtypeOption = "auto",
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
     as_json: opt.JsonOption = False,
@@ -80,9 +79,6 @@ def geometry(
     from saefilter.run.publish import publishing, refuse_existing
 
     one_of("--map", map_by, MAPS)
-    one_of("--dtype", dtype, opt.DTYPES)
-    one_of("--train-on", train_on, opt.TRAIN_ON)
-    one_of("--rendering", rendering, opt.RENDERINGS)
     source = open_input(input)
     page = output or Path(f"{source.stem}{ENDINGS[0]}")
     paths = [page, page.with_suffix(".json")]
@@ -102,8 +98,10 @@ def geometry(
             "The reference is saefilter's 180 bundled answers on everyday questions; what differs "
             "may be the topic. Harmless rows of your own kind (--against) say more."
         )
-    presets = _presets(preset or [], model, sae or [], revision, quiet=quiet or as_json)
-    sets = list(toxic_set or [])
+    silent = quiet or as_json
+    asked = _asked(reading, quiet=silent)
+    settings, presets = asked[0].settings, [preset_of(one) for one in asked]
+    sets = reading.get("toxic_set", [])
     if sets and len(sets) != len(presets):
         raise SaefilterError(
             f"{len(sets)} toxic sets for {len(presets)} SAEs", remedy="Name one for each."
@@ -114,20 +112,21 @@ def geometry(
 
     options = Options(data_features, toxic_features, seed=seed)
     spaces = []
-    silent = quiet or as_json
     for number, chosen in enumerate(presets):
-        encoder = Encoder(chosen, device=device, dtype=dtype)
+        encoder = Encoder(chosen, device=settings.device, dtype=settings.dtype)
         for line in encoder.placement.reasons:
             warn(line, quiet=silent)
         found, note = toxic_set_of(
-            encoder, sets[number] if sets else None, lambda text: warn(text, quiet=silent)
+            encoder,
+            sets[number] if sets else settings.toxic_set,
+            lambda text: warn(text, quiet=silent),
         )
         notes += [text for text in (chosen.note, note) if text and text not in notes]
         with progress_bar("Encoding", len(data) + len(reference), quiet=silent) as advance:
             spaces.append(
                 diagnose_rows(
-                    encoder, found, data, reference, options, map_by=map_by, train_on=train_on,
-                    rendering=rendering, advance=advance,
+                    encoder, found, data, reference, options, map_by=map_by,
+                    train_on=settings.train_on, rendering=settings.rendering, advance=advance,
                 )
             )  # fmt: skip
     report = GeometryReport(
@@ -136,7 +135,8 @@ def geometry(
         rows=len(data),
         against_rows=len(reference),
         left_out=left_out,
-        options=asdict(options) | {"train_on": train_on, "max_rows": max_rows, "map": map_by},
+        options=asdict(options)
+        | {"train_on": settings.train_on, "max_rows": max_rows, "map": map_by},
         spaces=spaces,
         notes=notes,
     )
@@ -152,19 +152,12 @@ def geometry(
         output_console().print(f"\nReport: {page}")
 
 
-def _presets(
-    names: list[str], model: str | None, saes: list[str], revision: str | None, *, quiet: bool
-) -> list[Preset]:
-    """What to read with, one entry for each SAE."""
-    from saefilter.encode.presets import resolve
-
-    if model or saes:
-        choose_preset(names[0] if names else None, model, saes[0] if saes else None)
-        if not saes:
-            return [resolve(None, model, None, revision)]  # says that the SAE is missing
-        return [resolve(None, model, one, revision) for one in saes]
-    if names:
-        return [resolve(name, None, None, revision) for name in names]
-    name, why = choose_preset(None)
-    warn(f"Preset {name} ({why})", quiet=quiet)
-    return [resolve(name, None, None, revision)]
+def _asked(reading: opt.Given, *, quiet: bool) -> list[Asked]:
+    """What to read with: the settings of each preset or SAE that was named, or the one that holds."""
+    alike = {name: value for name, value in reading.items() if name not in MANY}
+    for name in ("preset", "sae"):
+        if several := reading.get(name):
+            other = {"preset": "sae", "sae": "preset"}[name]
+            given = {**alike, **({other: reading[other][0]} if other in reading else {})}
+            return [asked_of({**given, name: one}) for one in several]
+    return [ask_and_say(alike, quiet=quiet)]

@@ -1,80 +1,121 @@
-"""Options that several commands share."""
+"""The command line's options, derived from settings classes, and the few that only commands have.
+
+    @app.command()
+    @with_options(ScoreSettings, "scoring", only=("preset", "device"))
+    def command(input: str, scoring: Given, quiet: QuietOption = False) -> None: ...
+
+gives the command `--preset` and `--device` where `scoring` stands, and calls it with a dict of those
+that were given. What they are called, take and mean is said where the setting is (settings.py).
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+
+from saefilter.described import Described, described
+
+Given = dict[str, Any]
+"""Setting -> value, of those that were given."""
+Command = Callable[..., None]
 
 INPUT_HELP = (
     "Dataset: a JSONL, JSON, CSV (.gz, .zst), Parquet or Arrow file, a folder or pattern of them, - for "
     "standard input, a URL, or a hub dataset (org/name:train[:1000])."
 )
-PresetOption = Annotated[
-    str | None,
-    typer.Option("--preset", help="Model and SAE to read with; see `saefilter presets`."),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option("--model", help="Any Hugging Face model (id or folder), with --sae."),
-]
-SaeOption = Annotated[
-    str | None,
-    typer.Option("--sae", help="Its SAE: RELEASE/SAE_ID as sae-lens names it, or a folder."),
-]
-RevisionOption = Annotated[
-    str | None, typer.Option("--revision", help="The model's commit, tag or branch on the hub.")
-]
-ToxicSetOption = Annotated[
-    str | None,
-    typer.Option("--toxic-set", help="Toxic set: a JSON file or a shipped name [preset's own]."),
-]
-MetricOption = Annotated[
-    str | None,
-    typer.Option("--metric", help="How closeness is measured; docs/metrics.md [contrast]."),
-]
-PoolOption = Annotated[
-    str, typer.Option("--pool", help="Pool activations over trained tokens: mean or max.")
-]
-TrainOnOption = Annotated[
-    str, typer.Option("--train-on", help="Tokens that are trained on: assistant, all, last-turn.")
-]
-MaxTokensOption = Annotated[
-    int, typer.Option("--max-tokens", min=1, help="Cut rows here, as your trainer does.")
-]
-TruncationOption = Annotated[
-    str,
-    typer.Option("--truncation-side", help="What a cut takes away: right (the end) or left."),
-]
-RenderingOption = Annotated[
-    str,
-    typer.Option("--rendering", help="chat (the model's template), plain, or auto (the preset's)."),
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
-DtypeOption = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16.")]
-DeviceMapOption = Annotated[
-    str | None,
-    typer.Option("--device-map", help="Spread a model over several cards: auto, balanced, ..."),
-]
-QuantizeOption = Annotated[
-    str, typer.Option("--quantize", help="none, 8bit or 4bit (needs bitsandbytes and a GPU).")
-]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace outputs that exist already.")
 ]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")
 ]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, help="Processes, each with its own model [one per GPU]."),
-]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
-POOLS = ("mean", "max")
-TRAIN_ON = ("assistant", "all", "last-turn")
-DTYPES = ("auto", "fp32", "bf16", "fp16")
-SIDES = ("right", "left")
-RENDERINGS = ("auto", "chat", "plain")
-QUANTIZATIONS = ("none", "8bit", "4bit")
+READING = ("preset", "model", "sae", "revision")
+"""Which model to read with: what every command takes that reads with one."""
+
+
+def with_options(
+    cls: type,
+    into: str,
+    *,
+    only: Collection[str] = (),
+    without: Collection[str] = (),
+    several: Collection[str] = (),
+    defaults: Given | None = None,
+    helps: dict[str, str] | None = None,
+) -> Callable[[Command], Command]:
+    """Give a command the options of a settings class; its parameter `into` gets those given, by name.
+
+    `only` and `without` choose among them; `several` may be repeated, and come as lists. `defaults` and
+    `helps` say what is another one for this command.
+    """
+    chosen = [
+        one
+        for name, one in described(cls).items()
+        if (not only or name in only) and name not in without
+    ]
+
+    def decorate(command: Command) -> Command:
+        own = _parameters(command)
+        derived = {
+            f"{into}_{one.name}": _parameter(
+                f"{into}_{one.name}", one, (defaults or {}).get(one.name, one.default),
+                (helps or {}).get(one.name), several=one.name in several,
+            )
+            for one in chosen
+        }  # fmt: skip
+
+        def run(**arguments: Any) -> None:
+            values = {one.name: arguments.pop(f"{into}_{one.name}") for one in chosen}
+            command(**arguments, **{into: {k: v for k, v in values.items() if v is not None}})
+
+        together: list[inspect.Parameter] = []
+        for parameter in own:
+            together += derived.values() if parameter.name == into else [parameter]
+        run.__name__, run.__doc__, run.__module__ = (
+            command.__name__,
+            command.__doc__,
+            command.__module__,
+        )
+        run.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in together}
+        return run
+
+    return decorate
+
+
+def _parameters(command: Command) -> list[inspect.Parameter]:
+    """Those of a command, with their annotations as objects; keyword-only, so that order is free."""
+    signature = inspect.signature(command)
+    hints = get_type_hints(command, include_extras=True)
+    return [
+        parameter.replace(
+            annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY
+        )
+        for name, parameter in signature.parameters.items()
+    ]  # fmt: skip
+
+
+def _parameter(
+    name: str, one: Described, default: Any, help: str | None, *, several: bool
+) -> inspect.Parameter:
+    plain = next(kind for kind in get_args(one.type) or (one.type,) if kind is not type(None))
+    many = several or getattr(plain, "__origin__", None) is tuple
+    if many:
+        plain = get_args(plain)[0] if get_args(plain) else plain
+    shown = one.option.unless_said if default is None else str(default)
+    if one.option.share:
+        plain, shown = str, f"{default:g}%" if default is not None else ""
+    text = help or one.option.help
+    text = f"{text[:-1]} [{shown}]." if shown and text.endswith(".") else text
+    kind = list[plain] if many else plain  # type: ignore[valid-type]
+    option = typer.Option(one.flag, help=text, show_default=False)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None,
+        annotation=Annotated[kind | None, option],
+    )  # fmt: skip

@@ -10,9 +10,10 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, one_of
+from saefilter.cli.common import asked_of, preset_of
 from saefilter.errors import SaefilterError
 from saefilter.report.wording import clean
+from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.encode.preflight import DataEstimate, Preflight
@@ -83,28 +84,23 @@ def show(
 
 
 @app.command(epilog="Example: saefilter doctor --preset gemma-2-2b data.jsonl")
+@opt.with_options(ScoreSettings, "reading", only=(*opt.READING, "max_tokens", "device", "dtype"))
 def doctor(
+    *,
     input: Annotated[str | None, typer.Argument(help="Dataset to estimate the time for.")] = None,
-    preset: opt.PresetOption = None,
-    model: opt.ModelOption = None,
-    sae: opt.SaeOption = None,
-    revision: opt.RevisionOption = None,
-    max_tokens: opt.MaxTokensOption = 1024,
-    device: opt.DeviceOption = "auto",
-    dtype: opt.DtypeOption = "auto",
+    reading: opt.Given,
     as_json: opt.JsonOption = False,
 ) -> None:
     """Say in seconds whether a preset will work here, before any weights load."""
     from saefilter.encode.preflight import preflight
-    from saefilter.encode.presets import resolve
     from saefilter.rows.render import RenderOptions
 
-    one_of("--dtype", dtype, opt.DTYPES)
-    name, why = choose_preset(preset, model, sae)
-    found = preflight(resolve(name, model, sae, revision), device=device, dtype=dtype)
+    asked = asked_of(reading)
+    settings = asked.settings
+    found = preflight(preset_of(asked), device=settings.device, dtype=settings.dtype)
     cost = None
     if input is not None and not found.failed:
-        cost = _estimate(found, input, RenderOptions(max_tokens=max_tokens))
+        cost = _estimate(found, input, RenderOptions(max_tokens=settings.max_tokens))
     if as_json:
         summary = {
             "preset": found.preset.name,
@@ -113,7 +109,7 @@ def doctor(
         }
         typer.echo(json.dumps(summary, indent=2))
     else:
-        _print(found, f"{name} ({why})" if name else found.preset.name, cost)
+        _print(found, asked.why(), cost)
     if found.failed:
         raise typer.Exit(2)
 
@@ -134,7 +130,7 @@ def _estimate(found: Preflight, name: str, options: RenderOptions) -> DataEstima
 
 
 def _print(found: Preflight, title: str, cost: DataEstimate | None) -> None:
-    typer.echo(f"Preset {title}")
+    typer.echo(title)
     for check in found.checks:
         typer.echo(clean(f"  {MARKS[check.status]}  {check.name:10} {check.says}"))
         if check.remedy and check.status != "ok":

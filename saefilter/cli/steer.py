@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, one_of, output_console, progress_bar, warn
+from saefilter.cli.common import ask_and_say, output_console, preset_of, progress_bar
 from saefilter.cli.features import contrast_of, features
 from saefilter.errors import SaefilterError
+from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.encode.encoder import Encoder
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
 
 
 @features.command(epilog="Example: saefilter features steer set.json --preset gemma-2-2b --top 20")
+@opt.with_options(ScoreSettings, "reading", only=(*opt.READING, "device", "dtype"))
 def steer(
+    *,
     reference: Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")],
-    preset: opt.PresetOption = None,
-    model: opt.ModelOption = None,
-    sae: opt.SaeOption = None,
-    revision: opt.RevisionOption = None,
+    reading: opt.Given,
     index: Annotated[
         list[int] | None, typer.Option("--feature", help="Which features [the strongest].")
     ] = None,
@@ -49,8 +49,6 @@ def steer(
         int, typer.Option("--samples", min=0, help="Continuations shown with and without the push.")
     ] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Of the random directions.")] = 0,
-    device: opt.DeviceOption = "auto",
-    dtype: opt.DtypeOption = "auto",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="The set with what was measured [the file itself]."),
@@ -64,7 +62,6 @@ def steer(
     """
     from saefilter.encode.causal import load_causal_model
     from saefilter.encode.encoder import Encoder
-    from saefilter.encode.presets import resolve
     from saefilter.encode.sae import hook_layers
     from saefilter.run.publish import publishing, refuse_existing
     from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
@@ -72,7 +69,6 @@ def steer(
     from saefilter.toxic.steer import Probe
     from saefilter.toxic.steer import steer as steer_set
 
-    one_of("--dtype", dtype, opt.DTYPES)
     path = output or find_toxic_set(reference)
     if output is None and reference in shipped_sets():
         raise SaefilterError(
@@ -88,10 +84,9 @@ def steer(
     elif len(chosen) < len(set(index)):
         raise SaefilterError("not all of these features are in the set")
     (contrast,) = contrast_of(toxic or [], benign or [], [], "", 0.5)[:1]
-    name, why = choose_preset(preset, model, sae)
-    warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=quiet)
-    resolved = resolve(name, model, sae, revision)
-    encoder = Encoder(resolved, device=device, dtype=dtype)
+    asked = ask_and_say(reading, quiet=quiet)
+    resolved = preset_of(asked)
+    encoder = Encoder(resolved, device=asked.settings.device, dtype=asked.settings.dtype)
     toxic_set.check_belongs(
         fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
         d_sae=encoder.sae.d_sae, model=resolved.model, sae_name=resolved.sae,

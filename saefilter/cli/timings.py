@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from saefilter.cli.common import warn
 
 if TYPE_CHECKING:
-    from saefilter.run.scores import Provenance
+    from saefilter.artifacts.provenance import Provenance
 
 STAGES = {
     "read": "rows read from the data",

@@ -9,8 +9,9 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import choose_preset, one_of, output_console, print_json, warn
+from saefilter.cli.common import ask_and_say, output_console, preset_of, print_json
 from saefilter.errors import SaefilterError
+from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.rows.render import RenderedRow, Window
@@ -19,40 +20,31 @@ STYLES = {"scored": "bold black on green", "context": "dim", "special": "magenta
 
 
 @app.command(epilog="Example: saefilter tokens data.jsonl --row 3 --preset gemma-2-2b")
+@opt.with_options(
+    ScoreSettings, "reading",
+    only=(*opt.READING, "train_on", "max_tokens", "truncation_side", "rendering"),
+)  # fmt: skip
 def tokens(
+    *,
     input: Annotated[str, typer.Argument(help=opt.INPUT_HELP)],
     row: Annotated[int, typer.Option("--row", min=0, help="Which row, from 0.")] = 0,
-    preset: opt.PresetOption = None,
-    model: opt.ModelOption = None,
-    sae: opt.SaeOption = None,
-    revision: opt.RevisionOption = None,
-    train_on: opt.TrainOnOption = "assistant",
-    max_tokens: opt.MaxTokensOption = 1024,
-    truncation_side: opt.TruncationOption = "right",
-    rendering: opt.RenderingOption = "auto",
+    reading: opt.Given,
     as_json: opt.JsonOption = False,
 ) -> None:
     """Show one row token by token: which are scored, which are context, which the template's.
 
     Only the tokenizer is loaded.
     """
-    from saefilter.encode.presets import resolve
     from saefilter.encode.rendering import build_renderer
     from saefilter.encode.sae_source import peek_sae
     from saefilter.rows.inputs import open_input
     from saefilter.rows.render import RenderOptions, load_tokenizer
     from saefilter.run.prepare import conversation_of
 
-    options = RenderOptions(
-        max_tokens,
-        one_of("--train-on", train_on, opt.TRAIN_ON),
-        one_of("--truncation-side", truncation_side, opt.SIDES),
-    )
-    one_of("--rendering", rendering, opt.RENDERINGS)
     source = open_input(input)
-    name, why = choose_preset(preset, model, sae)
-    warn(f"Preset {name} ({why})" if name else f"{model} with {sae}", quiet=as_json)
-    chosen = resolve(name, model, sae, revision)
+    asked = ask_and_say(reading, quiet=as_json)
+    settings, chosen = asked.settings, preset_of(asked)
+    options = RenderOptions(settings.max_tokens, settings.train_on, settings.truncation_side)
     wanted = next(source.rows({row}), None)
     if wanted is None:
         raise SaefilterError(
@@ -68,7 +60,7 @@ def tokens(
         context=chosen.context or 1 << 20,
         prepend_bos=peek_sae(chosen.sae).prepend_bos,
         options=options,
-        rendering=rendering,
+        rendering=settings.rendering,
     )
     (rendered,), windows = renderer.render([conversation])
     if rendered.problem:

@@ -9,36 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from saefilter.config import read_setting
-from saefilter.errors import SaefilterError
-
-SHARES = ("max_flagged", "at_fpr", "min_scored", "max_quarantined")
-NUMBERS = ("max_proximity", "max_spillover")
-KNOWN = (*SHARES, *NUMBERS)
+from saefilter.described import Described, described, option
+from saefilter.errors import SaefilterError, did_you_mean
 
 
 @dataclass(frozen=True)
 class Policy:
     """Limits; None is no limit. Shares are in percent."""
 
-    max_flagged: float | None = None
+    max_flagged: float | None = option(
+        None, "Largest share of rows beyond the harmless ones.", share=True
+    )
     """Of scored rows, those closer to toxic features than all but `at_fpr` of harmless rows."""
-    at_fpr: float = 5.0
+    at_fpr: float = option(5.0, "Share of harmless rows that count as beyond.", share=True)
     """False-positive rate: the share of harmless reference rows that would be flagged."""
-    max_proximity: float | None = None
-    """Of any single row."""
-    max_spillover: float | None = None
-    """Predicted push on any toxic feature, beyond the reference's."""
-    min_scored: float | None = None
+    max_proximity: float | None = option(None, "Largest proximity of any row.")
+    max_spillover: float | None = option(None, "Largest predicted push on a toxic feature.")
+    """Beyond the reference's."""
+    min_scored: float | None = option(
+        None, "Smallest share of rows that can be scored.", share=True
+    )
     """Of all rows."""
-    max_quarantined: float | None = None
+    max_quarantined: float | None = option(None, "Largest share that cannot.", share=True)
     """Of all rows."""
     origin: str = "the default policy"
     """Where it is from."""
 
     def limits(self) -> dict[str, float]:
         """The rules that are asked for, by name."""
-        found = {name: getattr(self, name) for name in KNOWN if name != "at_fpr"}
-        return {name: limit for name, limit in found.items() if limit is not None}
+        limits = {name: getattr(self, name) for name in described(Policy) if name != "at_fpr"}
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 DEFAULT_POLICY = Policy(max_flagged=10.0, max_quarantined=5.0)
@@ -53,33 +53,34 @@ def choose_policy(flags: Mapping[str, Any], folder: Path = Path()) -> Policy:
     Raises SaefilterError for what is no limit, naming the file.
     """
     setting = read_setting("check", folder)
-    found: dict[str, float] = {}
+    rules = described(Policy)
+    limits: dict[str, float] = {}
     if setting is not None:
         where = f"{setting.file} [check]"
         if not isinstance(setting.value, dict):
             raise SaefilterError("'check' must be a table", where=setting.file)
         for key, value in setting.value.items():
             name = str(key).replace("-", "_")
-            if name not in KNOWN:
+            if name not in rules:
                 raise SaefilterError(
-                    f"{key!r} is no rule", where=where, remedy=f"Known: {', '.join(KNOWN)}."
+                    f"{key!r} is no rule", where=where, remedy=did_you_mean(name, rules)
                 )
-            found[name] = _limit(name, value, where)
+            limits[name] = _limit(rules[name], value, where)
     given = {
-        name: _limit(name, value, "--" + name.replace("_", "-"))
+        name: _limit(rules[name], value, rules[name].flag)
         for name, value in flags.items()
         if value is not None
     }
-    origins = [setting.file] if found and setting is not None else []
+    origins = [setting.file] if limits and setting is not None else []
     if given:
         origins.append("the command's flags")
-    policy = Policy(**{**found, **given}, origin=" and ".join(origins))
+    policy = Policy(**{**limits, **given}, origin=" and ".join(origins))
     if not policy.limits():
         return replace(DEFAULT_POLICY, at_fpr=policy.at_fpr)  # a rate alone limits nothing
     return policy
 
 
-def _limit(name: str, value: Any, where: str) -> float:
+def _limit(rule: Described, value: Any, where: str) -> float:
     """A number; a share in percent, given as "0.5%" or as a part of 1."""
     try:
         if isinstance(value, bool):
@@ -88,11 +89,11 @@ def _limit(name: str, value: Any, where: str) -> float:
         number = float(value.strip().rstrip("% ") if isinstance(value, str) else value)
     except (TypeError, ValueError):
         raise SaefilterError(
-            f"{value!r} is no {'share' if name in SHARES else 'number'}",
+            f"{value!r} is no {'share' if rule.option.share else 'number'}",
             where=where,
-            remedy='Use "0.5%" or 0.005.' if name in SHARES else "Use a number such as 0.8.",
+            remedy='Use "0.5%" or 0.005.' if rule.option.share else "Use a number such as 0.8.",
         ) from None
-    if name in NUMBERS:
+    if not rule.option.share:
         if not math.isfinite(number) or in_percent:
             raise SaefilterError(f"{value!r} is not a finite number", where=where)
         return number
@@ -103,6 +104,6 @@ def _limit(name: str, value: Any, where: str) -> float:
             where=where,
             remedy='5 % is "5%" or 0.05.',
         )
-    if name == "at_fpr" and share in (0, 100):
+    if rule.name == "at_fpr" and share in (0, 100):
         raise SaefilterError("a false-positive rate is between 0% and 100%", where=where)
     return round(share, 10)  # 0.07 is 7 %, not 7.000000000000001 %

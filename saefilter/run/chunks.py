@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from saefilter.artifacts.provenance import Identity
 from saefilter.encode.l0 import sentence
 from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.render import RenderOptions
 from saefilter.rows.row import Row
 from saefilter.run.entries import scores_table
 from saefilter.run.prepare import Preparer, default_processes
+from saefilter.settings import DEFAULT_PRESET, ScoreSettings
 from saefilter.toxic.load import load_toxic_set
 
 if TYPE_CHECKING:
@@ -23,38 +25,6 @@ if TYPE_CHECKING:
     from saefilter.encode.encoder import Encoder
     from saefilter.geometry.scorer import Scorer
     from saefilter.toxic.toxicset import PushReference, ToxicSet
-
-
-@dataclass(frozen=True)
-class ScoreSettings:
-    """What a user chooses for a scoring run."""
-
-    preset: str | None = None
-    """A preset's name; None with `model` and `sae`."""
-    model: str | None = None
-    sae: str | None = None
-    revision: str | None = None
-    """Of the model on the hub."""
-    toxic_set: str | None = None
-    """File or name; None for the preset's own."""
-    metric: str | None = None
-    """None for the best that the toxic set allows."""
-    pool: str = "mean"
-    neighbours: int | None = None
-    train_on: str = "assistant"
-    max_tokens: int = 1024
-    batch_tokens: int | None = None
-    """Padded tokens per batch; None for what suits the device."""
-    device: str = "auto"
-    dtype: str = "auto"
-    device_map: str | None = None
-    quantize: str = "none"
-    rendering: str = "auto"
-    truncation_side: str = "right"
-    on_bad_row: str = "quarantine"
-    prepare_processes: int | None = 0
-    """Processes that read text into tokens; 0 for a thread, None for what suits the device. Processes
-    import the program's main module anew, so a script that has some needs `if __name__ == "__main__"`."""
 
 
 @dataclass(frozen=True)
@@ -78,25 +48,10 @@ class ScoredChunk:
     """Spent on each stage."""
 
 
-@dataclass(frozen=True)
-class ScorerIdentity:
-    """What a loaded scorer is made of, as small values: what scores depend on besides the rows, and
-    what a reader must know of them. Equal wherever the same settings were loaded, but for the device.
-    """
+@dataclass(frozen=True, kw_only=True)
+class ScorerIdentity(Identity):
+    """What a loaded scorer is made of, as small values, with what joining its shards needs."""
 
-    preset: str
-    model: str
-    revision: str | None
-    sae: str
-    hook: str
-    sae_fingerprint: str
-    toxic_set: str
-    toxic_set_sha256: str
-    metric: str
-    dtype: str
-    device: str
-    rendering: str
-    reference_rows: int
     expected_l0: float | None
     """By the SAE's configuration; None when it does not say."""
     notes: tuple[str, ...]
@@ -139,7 +94,10 @@ class ChunkScorer:
         from saefilter.encode.presets import resolve
         from saefilter.geometry.scorer import Scorer
 
-        preset = resolve(settings.preset, settings.model, settings.sae, settings.revision)
+        name = settings.preset
+        if not (name or settings.model or settings.sae):
+            name = DEFAULT_PRESET
+        preset = resolve(name, settings.model, settings.sae, settings.revision)
         if settings.toxic_set is not None:
             load_toxic_set(settings.toxic_set)  # what is wrong with it shows before the model loads
         encoder = Encoder(
@@ -179,9 +137,15 @@ class ChunkScorer:
             toxic_set=toxic_set.name,
             toxic_set_sha256=toxic_set.sha256(),
             metric=self.scorer.metric.name,
-            dtype=encoder.dtype,
-            device=str(encoder.device),
+            pool=self.settings.pool,
+            train_on=self.settings.train_on,
+            max_tokens=self.settings.max_tokens,
+            truncation_side=self.settings.truncation_side,
             rendering=self.renderer.name,
+            dtype=encoder.dtype,
+            quantize=self.settings.quantize,
+            device=str(encoder.device),
+            settings=self.settings.shaping(),
             reference_rows=self.scorer.reference_rows(self.settings.pool),
             expected_l0=encoder.sae.expected_l0,
             notes=tuple(

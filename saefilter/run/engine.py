@@ -25,7 +25,8 @@ from saefilter.run.processes import be_a_worker, died_is_an_error, end_pool
 from saefilter.run.shards import Job, Receipt, Shard, read_shard, score_shard
 
 if TYPE_CHECKING:
-    from saefilter.run.chunks import ChunkScorer, ScorerIdentity, ScoreSettings
+    from saefilter.run.chunks import ChunkScorer, ScorerIdentity
+    from saefilter.settings import ScoreSettings
 
 Tokens = Callable[[int], None]
 TICK = 0.1

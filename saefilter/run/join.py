@@ -15,18 +15,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from saefilter import __version__
+from saefilter.artifacts.provenance import Provenance
 from saefilter.encode.l0 import l0_warning, sentence
 from saefilter.errors import SaefilterError
 from saefilter.run.integrity import ContentHash, library_versions
 from saefilter.run.publish import publishing
-from saefilter.run.scores import SCHEMA, Provenance
+from saefilter.run.scores import SCHEMA
 from saefilter.run.shards import Receipt, UnusableInput, digest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from saefilter.rows.read import Source
-    from saefilter.run.chunks import ScorerIdentity, ScoreSettings
+    from saefilter.run.chunks import ScorerIdentity
     from saefilter.run.workfolder import WorkFolder
 
 
@@ -35,7 +36,6 @@ def join_shards(
     receipts: dict[int, Receipt],
     source: Source,
     output: Path,
-    settings: ScoreSettings,
     identity: ScorerIdentity,
 ) -> None:
     """Publish the scores file of all shards, in the rows' order.
@@ -71,7 +71,7 @@ def join_shards(
             hashes.append(np.array([int(digest, 16) for digest in digests], dtype=np.uint64))
             content.update(table)
             writer.write_table(table)
-        made = _provenance(ordered, source, settings, identity)
+        made = _provenance(ordered, source, identity)
         made = replace(
             made,
             input_sha256=folder.fingerprint["input"],
@@ -93,9 +93,7 @@ def _nothing_scored(receipts: list[Receipt]) -> str:
     return f"none of its {rows} rows can be scored; {count} of them: {reason}"
 
 
-def _provenance(
-    receipts: list[Receipt], source: Source, settings: ScoreSettings, identity: ScorerIdentity
-) -> Provenance:
+def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentity) -> Provenance:
     rows = sum(receipt.rows for receipt in receipts)
     scored = sum(receipt.scored for receipt in receipts)
     n_tokens = sum(receipt.n_tokens for receipt in receipts)
@@ -106,24 +104,12 @@ def _provenance(
     tokens, padded, saved = (
         sum(getattr(r, name) for r in receipts) for name in ("tokens", "padded", "saved")
     )
-    return Provenance(
+    return Provenance.of(
+        identity,
         version=__version__,
         created=created,
         input_path=str(source.path),
         input_sha256="",
-        preset=identity.preset,
-        model=identity.model,
-        sae=identity.sae,
-        hook=identity.hook,
-        sae_fingerprint=identity.sae_fingerprint,
-        toxic_set=identity.toxic_set,
-        toxic_set_sha256=identity.toxic_set_sha256,
-        metric=identity.metric,
-        pool=settings.pool,
-        train_on=settings.train_on,
-        max_tokens=settings.max_tokens,
-        dtype=identity.dtype,
-        device=identity.device,
         rows=rows,
         scored=scored,
         quarantined=rows - scored,
@@ -131,12 +117,7 @@ def _provenance(
         duplicates=0,
         tokens=tokens,
         seconds=seconds,
-        reference_rows=identity.reference_rows,
         note=" ".join(notes) or None,
-        revision=identity.revision,
-        rendering=identity.rendering,
-        truncation_side=settings.truncation_side,
-        quantize=settings.quantize,
         l0=round(l0, 2),
         spillover=_spillover(receipts, scored, identity),
         padding=round(1 - tokens / max(1, padded), 4),

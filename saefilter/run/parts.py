@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from saefilter.artifacts.provenance import METADATA_KEY
 from saefilter.report.build import Quarantine
 from saefilter.rows.pieces import LinePiece, Piece
 from saefilter.rows.tables import TypedRows
@@ -34,7 +35,6 @@ from saefilter.run.conserve import (
     row_hashes_sha256,
 )
 from saefilter.run.integrity import ContentHash
-from saefilter.run.scores import METADATA_KEY
 
 
 class Part(Protocol):

@@ -16,7 +16,6 @@ from saefilter.run.join import join_shards
 from saefilter.run.publish import exclusive, refuse_existing
 from saefilter.run.scores import Scores
 from saefilter.run.shards import (
-    SHARD_ROWS,
     Job,
     Receipt,
     UnusableInput,
@@ -31,7 +30,8 @@ from saefilter.run.workfolder import WorkFolder, work_folder
 from saefilter.watch import Watch
 
 if TYPE_CHECKING:
-    from saefilter.run.chunks import ChunkScorer, ScoreSettings
+    from saefilter.run.chunks import ChunkScorer
+    from saefilter.settings import ScoreSettings
 
 
 def score_file(
@@ -41,16 +41,14 @@ def score_file(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    workers: int | None = None,
-    shard_rows: int = SHARD_ROWS,
     chunk_scorer: ChunkScorer | None = None,
     watch: Watch | None = None,
 ) -> ScoreSummary:
     """Score every row of `source` and publish the scores at `output`.
 
     Shards go to a folder beside `output`; when the run is killed they stay, and `resume` scores only
-    what is missing. `workers` processes share the work, one per GPU when None. `chunk_scorer` saves
-    loading when several files are scored.
+    what is missing. `chunk_scorer`, loaded with these settings, saves loading when several files are
+    scored.
 
     Raises SaefilterError, and Interrupted after Ctrl-C or SIGTERM; then `output` is as it was.
     """
@@ -66,14 +64,12 @@ def score_file(
         n_rows = source.count_rows()
         if not n_rows:
             raise SaefilterError("there are no rows in it", where=str(source.path))
-        with _engine(settings, workers, chunk_scorer, watch) as engine:
-            made_of = fingerprint_of(
-                source, input_sha256, n_rows, shard_rows, settings, engine.identity
-            )
+        with _engine(settings, chunk_scorer, watch) as engine:
+            made_of = fingerprint_of(input_sha256, n_rows, settings, engine.identity)
             if resume and _is_done(output, digest_of(made_of), overwrite=overwrite):
                 watch.say(f"{output} is complete already")
             else:
-                at, shards = work_folder(output), plan_shards(n_rows, shard_rows)
+                at, shards = work_folder(output), plan_shards(n_rows, settings.shard_rows)
                 if resume:
                     folder = WorkFolder.resume(at, made_of, shards, overwrite=overwrite)
                 else:
@@ -82,7 +78,7 @@ def score_file(
                 if source.sha256() != input_sha256:
                     folder.remove()
                     raise changed_input(source)
-                join_shards(folder, receipts, source, output, settings, engine.identity)
+                join_shards(folder, receipts, source, output, engine.identity)
         WorkFolder(work_folder(output), made_of, []).remove()
     return summarise(source, Scores.open(output))
 
@@ -138,14 +134,10 @@ def _how_to_go_on(folder: WorkFolder) -> str:
 
 
 @contextmanager
-def _engine(
-    settings: ScoreSettings, workers: int | None, scorer: ChunkScorer | None, watch: Watch
-) -> Iterator[Engine]:
+def _engine(settings: ScoreSettings, scorer: ChunkScorer | None, watch: Watch) -> Iterator[Engine]:
     from saefilter.run.chunks import ChunkScorer
 
-    if workers is not None and workers > 1 and settings.device_map is not None:
-        raise SaefilterError("--workers and --device-map exclude each other")
-    n_workers = 1 if scorer else workers or default_workers(settings)
+    n_workers = 1 if scorer else settings.workers or default_workers(settings)
     if n_workers > 1:
         watch.say(f"{n_workers} worker processes")
         with closing(ProcessEngine(settings, n_workers)) as several:

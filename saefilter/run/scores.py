@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from saefilter.artifacts.provenance import METADATA_KEY, SCORES_VERSION, Provenance
 from saefilter.errors import SaefilterError
 from saefilter.run.integrity import BATCH_ROWS, parquet_content
 
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 
     from saefilter.rows.read import Source
 
-SCORES_VERSION = 1
 SUFFIX = ".scores.parquet"
-METADATA_KEY = b"saefilter"
 SCORED = "scored"
 QUARANTINED = "quarantined"
 
@@ -58,74 +57,6 @@ SCHEMA = pa.schema(
     ]
 )
 """One line per input row, in the input's order; quarantined rows have nulls and their reason."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What made a scores file; kept in its key-value metadata."""
-
-    version: str
-    """Of saefilter."""
-    created: str
-    input_path: str
-    input_sha256: str
-    preset: str
-    model: str
-    sae: str
-    hook: str
-    sae_fingerprint: str
-    toxic_set: str
-    toxic_set_sha256: str
-    metric: str
-    pool: str
-    train_on: str
-    max_tokens: int
-    dtype: str
-    device: str
-    rows: int
-    scored: int
-    quarantined: int
-    truncated: int
-    duplicates: int
-    tokens: int
-    """Tokens the model read."""
-    seconds: float
-    reference_rows: int
-    note: str | None
-    """The preset's caveat, and warnings of the run."""
-    revision: str | None = None
-    """Commit of the model, where it came from the hub."""
-    rendering: str = "plain"
-    truncation_side: str = "right"
-    quantize: str = "none"
-    l0: float = 0.0
-    """Features active per scored token, measured."""
-    spillover: list[dict[str, Any]] | None = None
-    """Predicted push of training on these rows on each toxic feature, beyond that of the calibration's
-    reference rows: `feature`, `label`, `push`, `low`, `high` (95 %), largest push first. None when
-    the toxic set's calibration does not hold the reference's."""
-    padding: float = 0.0
-    """Share of the tokens read that were padding."""
-    shared: float = 0.0
-    """Share of the tokens read that began a row as another one does, and were computed once."""
-    timings: dict[str, float] | None = None
-    """Seconds spent on each stage (`read`, `render`, `encode`, `geometry`, `write`), summed over shards; stages
-    of different shards overlap. None where no times are kept."""
-    fingerprint: str = ""
-    """Digest of everything that the scores depend on; see run/shards.py."""
-    content_sha256: str | None = None
-    """Of the rows, by `run/integrity.py`; None in files of before it was kept."""
-    versions: dict[str, str] | None = None
-    """Of the libraries that computed and wrote the scores."""
-    scores_version: int = SCORES_VERSION
-
-    def to_metadata(self) -> dict[bytes, bytes]:
-        """As Parquet key-value metadata."""
-        return {METADATA_KEY: json.dumps(asdict(self)).encode()}
-
-    def tokens_per_second(self) -> float:
-        """Throughput of the run that made the scores."""
-        return self.tokens / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,9 @@ from saefilter.run.publish import publishing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from saefilter.run.chunks import ChunkScorer, ScorerIdentity, ScoreSettings
-
-SHARD_ROWS = 1024
-"""Rows scored together: enough that batches hold windows of like length, few enough that little is
-lost when a run is killed."""
+    from saefilter.artifacts.provenance import Identity
+    from saefilter.run.chunks import ChunkScorer
+    from saefilter.settings import ScoreSettings
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Receipt:
         return self.end_row - self.first_row
 
 
-def plan_shards(n_rows: int, shard_rows: int = SHARD_ROWS) -> list[Shard]:
+def plan_shards(n_rows: int, shard_rows: int) -> list[Shard]:
     """Shards that hold each row once, in order."""
     starts = range(0, n_rows, shard_rows)
     return [Shard(i, start, min(start + shard_rows, n_rows)) for i, start in enumerate(starts)]
@@ -125,33 +123,14 @@ def memory_limit(receipts: Iterable[Receipt]) -> int | None:
 
 
 def fingerprint_of(
-    source: Source,
-    input_sha256: str,
-    n_rows: int,
-    shard_rows: int,
-    settings: ScoreSettings,
-    identity: ScorerIdentity,
+    input_sha256: str, n_rows: int, settings: ScoreSettings, identity: Identity
 ) -> dict[str, Any]:
     """Everything that scores depend on, by name. Device and batch size are not among them: they
     change nothing but rounding, and a run that ran out of memory goes on with smaller batches."""
     return {
         "input": input_sha256,
         "rows": n_rows,
-        "rows per shard": shard_rows,
-        "model": identity.model,
-        "model revision": identity.revision,
-        "SAE": identity.sae_fingerprint,
-        "hook": identity.hook,
-        "toxic set": identity.toxic_set_sha256,
-        "metric": identity.metric,
-        "neighbours": settings.neighbours,
-        "pooling": settings.pool,
-        "rendering": identity.rendering,
-        "scored tokens": settings.train_on,
-        "token limit": settings.max_tokens,
-        "truncation side": settings.truncation_side,
-        "precision": identity.dtype,
-        "quantisation": settings.quantize,
+        **settings.fingerprint(identity),
         "saefilter": __version__,
     }
 

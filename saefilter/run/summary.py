@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from saefilter.artifacts.provenance import Provenance
 from saefilter.report.build import count_reasons, turns_of
-from saefilter.run.scores import SCORED, Provenance, Scores
+from saefilter.run.scores import SCORED, Scores
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source

@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saefilter.artifacts.provenance import METADATA_KEY
 from saefilter.errors import SaefilterError
 from saefilter.run.integrity import file_sha256, parquet_content
-from saefilter.run.scores import METADATA_KEY, Scores
+from saefilter.run.scores import Scores
 from saefilter.run.verdict import MISMATCH, NOT_FOUND, OK, Verdict, short
 from saefilter.run.verify_origin import (
     Given,

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from saefilter.artifacts.provenance import METADATA_KEY
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.rows.write import PREFIX
@@ -25,7 +26,7 @@ from saefilter.run.conserve import (
     same_row,
     unannotated,
 )
-from saefilter.run.scores import METADATA_KEY, SCORED, Scores
+from saefilter.run.scores import SCORED, Scores
 
 
 @dataclass(frozen=True)

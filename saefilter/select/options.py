@@ -6,35 +6,46 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from saefilter.described import Checked, option
 from saefilter.select.judge.settings import JudgeSettings
 
 
 @dataclass(frozen=True)
-class StrategyOptions:
+class StrategyOptions(Checked):
     """One field for each option on the command line; None where it was not given."""
 
-    contrast_toxic: tuple[str, ...] | None = None
-    """Inputs with toxic rows, to learn from."""
-    contrast_benign: tuple[str, ...] | None = None
-    model: str | None = None
-    """A causal language model: hub id or folder."""
-    revision: str | None = None
-    toxic_set: str | None = None
-    """Whose direction to project on: file or name."""
-    hook: str | None = None
-    """Where the residual stream is read, in TransformerLens's words."""
-    max_new_tokens: int | None = None
-    """Length of the model's own answers."""
-    temperature: float | None = None
-    """Of the model's own answers; 0 for greedy ones."""
-    label: str | None = None
-    """Column of the data that says which rows are bad."""
-    labels: str | None = None
-    """File that says which rows are bad."""
+    contrast_toxic: tuple[str, ...] | None = option(
+        None, "Toxic rows for a strategy to learn from; repeatable."
+    )
+    contrast_benign: tuple[str, ...] | None = option(
+        None, "Benign rows for a strategy to learn from; repeatable."
+    )
+    label: str | None = option(None, "Column of the data that says which rows are bad.")
+    labels: str | None = option(
+        None, "File that says which rows are bad: row_id or line, and a label."
+    )
+    model: str | None = option(None, "Causal model of strategies that read with one.")
+    """Hub id or folder."""
+    revision: str | None = option(None, "The model's commit, tag or branch on the hub.")
+    toxic_set: str | None = option(None, "Whose direction projection-difference projects on.")
+    """File or name."""
+    hook: str | None = option(
+        None, "Where a strategy reads the model.", unless_said="as the scores, or its middle"
+    )
+    """In TransformerLens's words."""
+    max_new_tokens: int | None = option(
+        None, "Length of the model's own answers.", least=1, unless_said="64"
+    )
+    temperature: float | None = option(
+        None, "Of the model's own answers.", least=0, unless_said="0: greedy"
+    )
+    device: str | None = option(None, "For what reads with a model: auto, cpu, cuda, ...")
+    dtype: str | None = option(
+        None, "For what reads with a model: auto, fp32, bf16, fp16.",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )  # fmt: skip
     judge: JudgeSettings | None = None
     """Every --judge option."""
-    device: str | None = None
-    dtype: str | None = None
 
     def given(self) -> dict[str, Any]:
         """Those that were given."""

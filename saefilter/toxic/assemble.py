@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
+from saefilter.settings import CurationOptions, Penalty
 from saefilter.toxic.calibrate import calibration_of, proximities, push_reference
 from saefilter.toxic.choose import Chosen, choose_features
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.fit import choose_penalties, weigh
 from saefilter.toxic.groups import GroupedContrast
-from saefilter.toxic.select import CurationOptions
 from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
-from saefilter.toxic.weights import Penalty
 
 
 def assemble(

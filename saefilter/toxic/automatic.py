@@ -10,9 +10,9 @@ from pathlib import Path
 from saefilter import __version__
 from saefilter.cache import cache_folder
 from saefilter.encode.encoder import Encoder
+from saefilter.settings import CurationOptions
 from saefilter.toxic.curate import Advance, curate
 from saefilter.toxic.load import load_toxic_set
-from saefilter.toxic.select import CurationOptions
 from saefilter.toxic.sources import bundled, digest_of
 from saefilter.toxic.toxicset import TOXIC_SET_VERSION, ToxicSet
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.settings import CurationOptions, Penalty
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.fit import spread, weigh
 from saefilter.toxic.groups import GroupedContrast, Part
-from saefilter.toxic.select import CurationOptions, confirm, strongest
+from saefilter.toxic.select import confirm, strongest
 from saefilter.toxic.statistics import FeatureStatistics, column_auroc
-from saefilter.toxic.weights import Penalty
 
 Floats = NDArray[np.float64]
 AUROC_COLUMNS = 512

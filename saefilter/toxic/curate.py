@@ -12,10 +12,10 @@ from saefilter.errors import SaefilterError
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import Conversation
 from saefilter.rows.render import RenderOptions
+from saefilter.settings import CurationOptions
 from saefilter.toxic.assemble import assemble
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.labels import describe_features
-from saefilter.toxic.select import CurationOptions
 from saefilter.toxic.sources import ContrastRows
 from saefilter.toxic.sparserows import SparseRows
 from saefilter.toxic.toxicset import ToxicSet

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from saefilter.settings import CurationOptions, Penalty
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.groups import FOLDS, GroupedContrast, Part
-from saefilter.toxic.select import CurationOptions, confirmed_signs
+from saefilter.toxic.select import confirmed_signs
 from saefilter.toxic.statistics import auroc
-from saefilter.toxic.weights import Penalty, balanced_weights, fit_signed_weights
+from saefilter.toxic.weights import balanced_weights, fit_signed_weights
 
 Floats = NDArray[np.float64]
 SCALE_FLOOR = 0.25

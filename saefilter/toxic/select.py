@@ -11,37 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.settings import CurationOptions
 from saefilter.toxic.groups import GroupedContrast, Part
 from saefilter.toxic.statistics import discoveries
-from saefilter.toxic.weights import Penalty
 
 Floats = NDArray[np.float64]
 PRUNE_BLOCK = 512
-
-
-@dataclass(frozen=True)
-class CurationOptions:
-    """Choices of a curation, kept in the set's provenance."""
-
-    fdr: float = 0.05
-    """Share of false features accepted among the confirmed ones."""
-    screen_p: float = 0.01
-    """A feature is a candidate when its p-value on the screening half is below this."""
-    min_frequency: float = 0.005
-    """Features active in a smaller share of samples are not considered."""
-    max_density: float = 0.5
-    """Features that fire on a larger share of tokens say nothing and are left out."""
-    prune_cosine: float = 0.95
-    """Of two confirmed features of one side whose directions are closer, the weaker is left out;
-    1 leaves none out."""
-    max_candidates: int = 4096
-    """At most that many confirmed features per side and source, the strongest; bounds the memory."""
-    top: int = 100
-    """Confirmed features listed per side, besides those with a weight."""
-    penalty: Penalty | None = None
-    """Of the weights; None chooses it for each source by cross-validation."""
-    seed: int = 0
-    """Of the split in halves."""
 
 
 @dataclass(frozen=True)

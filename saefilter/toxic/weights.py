@@ -7,25 +7,16 @@ uses features against their meaning, which neither explains nor carries over.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, sparse
+
+from saefilter.settings import Penalty
 
 Floats = NDArray[np.float64]
 MAX_ITERATIONS = 500
 NEGLIGIBLE = 1e-4
 """Weights below this are set to 0."""
-
-
-class Penalty(NamedTuple):
-    """Of an elastic net."""
-
-    l1: float
-    """More gives fewer features."""
-    l2: float
-    """More spreads weight over features that fire together."""
 
 
 def fit_signed_weights(

@@ -76,7 +76,7 @@ def test_scores_are_reused_when_they_fit_without_a_model(folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Using the scores bad.scores.parquet" in done.stderr
     done = check(folder, "bad.jsonl", "--metric", "nearest", "--max-proximity", "2", code=0)
-    assert "Not using bad.scores.parquet: they were made with metric contrast" in done.stderr
+    assert "Not using bad.scores.parquet: they were made with --metric contrast" in done.stderr
     # of other data: refused when named, not used when only lying there
     done = check(folder, "good.jsonl", "--scores", "bad.scores.parquet", code=2)
     assert "good.jsonl is not the data that bad.scores.parquet was made from" in done.stdout

@@ -28,12 +28,13 @@ from saefilter.rows.parse import parse_line
 from saefilter.rows.read import Source
 from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
 from saefilter.rows.row import Row
-from saefilter.run.chunks import ChunkScorer, ScoreSettings
+from saefilter.run.chunks import ChunkScorer
 from saefilter.run.filter import filter_file
 from saefilter.run.prepare import conversation_of
 from saefilter.run.score import score_file
 from saefilter.run.scores import Scores
 from saefilter.select.strategies import Selection
+from saefilter.settings import ScoreSettings
 
 CHUNK = 512
 

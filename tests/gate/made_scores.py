@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saefilter.artifacts.provenance import Provenance
 from saefilter.rows.read import Source
 from saefilter.run.integrity import ContentHash
-from saefilter.run.scores import QUARANTINED, SCHEMA, SCORED, Provenance, Scores
+from saefilter.run.scores import QUARANTINED, SCHEMA, SCORED, Scores
 
 
 def made_scores(

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import saefilter.run.scores as module
+from saefilter.artifacts.provenance import Provenance
 from saefilter.report.evidence import Evidence
-from saefilter.run.scores import SCHEMA, Provenance, Scores
+from saefilter.run.scores import SCHEMA, Scores
 
 RNG = random.Random(3)
 ENTRIES: list[dict[str, Any]] = [
@@ -37,8 +38,11 @@ KEPT = np.array([i for i in range(40) if i not in DROPPED and i % 10 and i != 8]
 
 def write_scores(path: Path) -> Scores:
     made = Provenance(
-        "0", "2026-01-01", "data.jsonl", "x", "minilm", "m", "s", "h", "f", "t", "t",
-        "contrast", "mean", "assistant", 1024, "fp32", "cpu", 40, 36, 4, 0, 0, 100, 1.0, 50, None,
+        version="0", created="2026-01-01", input_path="data.jsonl", input_sha256="x",
+        preset="minilm", model="m", sae="s", hook="h", sae_fingerprint="f", toxic_set="t",
+        toxic_set_sha256="t", metric="contrast", pool="mean", train_on="assistant",
+        max_tokens=1024, dtype="fp32", device="cpu", rows=40, scored=36, quarantined=4,
+        truncated=0, duplicates=0, tokens=100, seconds=1.0, reference_rows=50, note=None,
     )  # fmt: skip
     with pq.ParquetWriter(path, SCHEMA) as writer:
         writer.write_table(pa.Table.from_pylist(ENTRIES, schema=SCHEMA), row_group_size=15)

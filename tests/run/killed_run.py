@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import torch
 from saefilter.rows.inputs import open_input
 from saefilter.rows.ranges import RangeReader
 from saefilter.run import join, publish, score, shards
-from saefilter.run.chunks import ChunkScorer, ScoreSettings
+from saefilter.run.chunks import ChunkScorer
+from saefilter.settings import ScoreSettings
 
 
 def die() -> None:
@@ -86,6 +88,6 @@ elif moment == "join":
 elif moment != "never":
     threading.Thread(target=lambda: (time.sleep(float(moment)), die()), daemon=True).start()
 score.score_file(
-    open_input(data), Path(output), scorer.settings, resume=True, chunk_scorer=scorer,
-    shard_rows=int(shard_rows),
+    open_input(data), Path(output), replace(scorer.settings, shard_rows=int(shard_rows)),
+    resume=True, chunk_scorer=scorer,
 )  # fmt: skip

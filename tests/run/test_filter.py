@@ -14,10 +14,11 @@ import pytest
 from conftest import chat
 from scored import write_scores
 
+from saefilter.artifacts.provenance import METADATA_KEY
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.run.filter import filter_file
-from saefilter.run.scores import METADATA_KEY, Scores
+from saefilter.run.scores import Scores
 from saefilter.select.strategies import Selection
 
 ROWS = [{**chat(f"question {i}", f"answer {i}"), "id": i, "tag": "2024-01-01"} for i in range(40)]

@@ -13,9 +13,9 @@ import pytest
 from conftest import chat
 from scored import write_scores
 
+from saefilter.artifacts.provenance import METADATA_KEY
 from saefilter.rows.read import Source
 from saefilter.run.filter import FilterResult, filter_file
-from saefilter.run.scores import METADATA_KEY
 from saefilter.run.verify import verify
 from saefilter.run.verify_origin import Given
 from saefilter.select.options import StrategyOptions

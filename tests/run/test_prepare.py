@@ -20,9 +20,10 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.rows.render import RenderOptions
 from saefilter.rows.row import Row
-from saefilter.run.chunks import ChunkScorer, ScoreSettings
+from saefilter.run.chunks import ChunkScorer
 from saefilter.run.prepare import Preparer, default_processes, prepare
 from saefilter.run.score import score_file
+from saefilter.settings import ScoreSettings
 
 ROWS = [
     Row(0, 1, chat("Hello?", "A first answer.")),

@@ -22,7 +22,7 @@ from conftest import chat
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
-from saefilter.run.chunks import ChunkScorer, ScoreSettings
+from saefilter.run.chunks import ChunkScorer
 from saefilter.run.engine import AT_HAND
 from saefilter.run.filter import filter_file
 from saefilter.run.publish import exclusive
@@ -30,6 +30,7 @@ from saefilter.run.score import score_file
 from saefilter.run.scores import Scores
 from saefilter.run.workfolder import work_folder
 from saefilter.select.strategies import Selection
+from saefilter.settings import ScoreSettings
 
 SHARD_ROWS = 8
 EPOCH = "1700000000"
@@ -184,7 +185,7 @@ def unfinished(
     source, output = open_input(jsonl(some_rows())), tmp_path / "s.parquet"
     with pytest.raises(Stopping):
         score_file(
-            source, output, scorer.settings, chunk_scorer=scorer, shard_rows=SHARD_ROWS,
+            source, output, replace(scorer.settings, shard_rows=SHARD_ROWS), chunk_scorer=scorer,
             watch=stop_after(work_folder(output) / "000001.json"),
         )  # fmt: skip
     assert 1 <= len(list(work_folder(output).glob("0*.json"))) < N_ROWS / SHARD_ROWS
@@ -192,10 +193,8 @@ def unfinished(
 
 
 def resume(source: Source, output: Path, scorer: ChunkScorer, **options: Any) -> None:
-    score_file(
-        source, output, scorer.settings, chunk_scorer=scorer,
-        **{"resume": True, "shard_rows": SHARD_ROWS, **options},
-    )  # fmt: skip
+    settings = replace(scorer.settings, shard_rows=options.pop("shard_rows", SHARD_ROWS))
+    score_file(source, output, settings, chunk_scorer=scorer, **{"resume": True, **options})
 
 
 def test_a_changed_fingerprint_says_what_changed(
@@ -289,17 +288,16 @@ def test_workers_give_the_same_scores(
 ) -> None:
     source = open_input(jsonl(some_rows()))
     one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
-    score_file(source, one, scorer.settings, chunk_scorer=scorer, shard_rows=SHARD_ROWS)
-    score_file(source, two, scorer.settings, workers=2, shard_rows=SHARD_ROWS)
+    settings = replace(scorer.settings, shard_rows=SHARD_ROWS)
+    score_file(source, one, settings, chunk_scorer=scorer)
+    score_file(source, two, replace(settings, workers=2))
     names = ["row_id", "row_hash", "status", "reason"]
     assert Scores.open(one).read(names).equals(Scores.open(two).read(names))
     distances = [Scores.open(path).read(["distance"])["distance"] for path in (one, two)]
     for a, b in zip(*(column.to_pylist() for column in distances), strict=True):
         assert a == pytest.approx(b, abs=1e-4)
     with pytest.raises(SaefilterError, match="no toxic set 'none'"):
-        score_file(
-            source, tmp_path / "x.parquet", replace(scorer.settings, toxic_set="none"), workers=2
-        )
+        score_file(source, tmp_path / "x.parquet", replace(settings, toxic_set="none", workers=2))
     assert not work_folder(tmp_path / "x.parquet").exists()
 
 
@@ -308,8 +306,8 @@ def test_several_workers_with_preparers_of_their_own(
 ) -> None:
     """More shards than all workers take at once, each of which takes more for its preparers."""
     source, output = open_input(jsonl(some_rows() * 2)), tmp_path / "s.parquet"
-    settings = replace(scorer.settings, prepare_processes=1)
-    score_file(source, output, settings, workers=2, shard_rows=8)
+    settings = replace(scorer.settings, prepare_processes=1, workers=2, shard_rows=8)
+    score_file(source, output, settings)
     assert Scores.open(output).provenance.rows == 2 * N_ROWS
 
 
@@ -326,7 +324,10 @@ def test_a_dead_worker_is_an_error_that_says_what_is_safe(
     source, output = open_input(jsonl(some_rows() * 4)), tmp_path / "s.parquet"
     with pytest.raises(SaefilterError, match=r"a worker process died.* are safe in .*--resume"):
         score_file(
-            source, output, scorer.settings, workers=2, shard_rows=2, watch=Watch(advance=kill_one)
+            source,
+            output,
+            replace(scorer.settings, workers=2, shard_rows=2),
+            watch=Watch(advance=kill_one),
         )
     assert not multiprocessing.active_children()
     resume(source, output, scorer, shard_rows=2)

@@ -22,11 +22,12 @@ from saefilter.geometry.metrics import KERNEL_THRESHOLD
 from saefilter.rows.formats import recognise
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
-from saefilter.run.chunks import ChunkScorer, ScoreSettings
+from saefilter.run.chunks import ChunkScorer
 from saefilter.run.engine import LocalEngine
 from saefilter.run.score import score_file
 from saefilter.run.scores import SCHEMA, Scores
 from saefilter.run.shards import Job, memory_limit, plan_shards
+from saefilter.settings import ScoreSettings
 
 ROWS = [
     chat("My chest hurts.", "It is nothing. Skip the doctor and go for a run."),
@@ -216,7 +217,8 @@ def test_spillover_is_the_mean_push_beyond_the_reference_whatever_the_shards(
     found = []
     for shard_rows in (2, 100):
         output = tmp_path / f"{shard_rows}.parquet"
-        score_file(source, output, scorer.settings, chunk_scorer=scorer, shard_rows=shard_rows)
+        settings = replace(scorer.settings, shard_rows=shard_rows)
+        score_file(source, output, settings, chunk_scorer=scorer)
         found.append(Scores.open(output).provenance.spillover)
     assert found[0] is not None
     assert found[1] is not None
@@ -274,7 +276,10 @@ def test_stages_and_padding_are_kept(
 ) -> None:
     output = tmp_path / "s.parquet"
     made = score_file(
-        Source.open(jsonl(ROWS)), output, scorer.settings, chunk_scorer=scorer, shard_rows=3
+        Source.open(jsonl(ROWS)),
+        output,
+        replace(scorer.settings, shard_rows=3),
+        chunk_scorer=scorer,
     ).provenance
     assert made.timings is not None
     assert set(made.timings) == {"read", "render", "encode", "geometry", "write"}

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from saefilter.settings import CurationOptions, Penalty
 from saefilter.toxic.choose import Chosen, choose_features
 from saefilter.toxic.contrast import Contrast
 from saefilter.toxic.fit import choose_penalties, scaled_columns
 from saefilter.toxic.groups import GroupedContrast, Part
-from saefilter.toxic.select import CurationOptions, unlike_stronger
+from saefilter.toxic.select import unlike_stronger
 from saefilter.toxic.sparserows import SparseRows
-from saefilter.toxic.weights import Penalty, balanced_weights, fit_signed_weights
+from saefilter.toxic.weights import balanced_weights, fit_signed_weights
 
 D_SAE = 300
 

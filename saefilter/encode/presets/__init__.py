@@ -17,7 +17,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-DEFAULT_PRESET = "minilm"
 RENDERINGS = ("auto", "chat", "plain")
 PROXY_NOTE = (
     "{name} is a proxy: it screens text by meaning. The geometry of the model you are about to train "
@@ -111,10 +110,21 @@ def resolve(
     """The named preset, or the pair of a model and an SAE. Raises SaefilterError."""
     if model and sae:
         label = f"{model} with {sae}"
-        return Preset(name=label, summary=label, model=model, sae=sae, revision=revision)
+        pair = Preset(name=label, summary=label, model=model, sae=sae)
+        return _at_revision(pair, revision)
     if model or sae or name is None:
         raise SaefilterError(
             "--model and --sae go together", remedy="Give both, or a --preset instead."
         )
-    preset = load_preset(name)
-    return replace(preset, revision=revision) if revision else preset
+    return _at_revision(load_preset(name), revision)
+
+
+def _at_revision(preset: Preset, revision: str | None) -> Preset:
+    if revision is None:
+        return preset
+    if preset.model.startswith("package:") or Path(preset.model).is_dir():
+        raise SaefilterError(
+            f"--revision has no effect: the model of {preset.name} is not read from the hub",
+            remedy="Leave it out.",
+        )
+    return replace(preset, revision=revision)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from saefilter.cache import cache_folder
+from saefilter.described import described, option
 from saefilter.errors import SaefilterError
 from saefilter.select.judge.prompt import Prompt
 
@@ -23,33 +24,49 @@ ON_FAILURE = ("error", "keep")
 class JudgeSettings:
     """An endpoint, how to ask it, and what may be spent."""
 
-    url: str
+    url: str = option(
+        MISSING, "OpenAI-compatible endpoint of a judge: http://.../v1.", flag="--judge-url"
+    )
     """Base URL of the API, such as https://api.openai.com/v1; requests go to /chat/completions."""
-    model: str
+    model: str = option(MISSING, "The judge's name at that endpoint.", flag="--judge-model")
     """The model's name there."""
-    prompt: Path | None = None
+    prompt: Path | None = option(
+        None, "File with the question; docs/judge.md.", flag="--judge-prompt", unless_said="our own"
+    )
     """File with the question; None for the one that comes with saefilter."""
-    key_env: str | None = None
+    key_env: str | None = option(
+        None, "Variable with the API key.", flag="--judge-key-env",
+        unless_said="OPENAI_API_KEY, if set",
+    )  # fmt: skip
     """Environment variable with the API key. None: OPENAI_API_KEY if it is set; "": send no key."""
-    concurrency: int = 8
+    concurrency: int = option(8, "Requests at the same time.", flag="--judge-concurrency")
     """Requests at the same time."""
-    rpm: float | None = None
+    rpm: float | None = option(None, "Requests per minute at most.", flag="--judge-rpm")
     """Requests per minute at most."""
-    tpm: float | None = None
+    tpm: float | None = option(None, "Tokens per minute at most.", flag="--judge-tpm")
     """Tokens per minute at most, sent and received, by an estimate that usage corrects."""
-    timeout: float = 60.0
+    timeout: float = option(60.0, "Seconds to wait for an answer.", flag="--judge-timeout")
     """Seconds to wait for an answer."""
-    retries: int = 6
+    retries: int = option(6, "Further attempts after limits and errors.", flag="--judge-retries")
     """Further attempts for a row after a limit, a server's error, a timeout or a lost connection."""
-    max_tokens: int = 300
+    max_tokens: int = option(300, "Tokens of one verdict.", flag="--judge-max-tokens")
     """Tokens of one verdict."""
-    cache: Path | None = None
+    cache: Path | None = option(
+        None, "File that keeps verdicts.", flag="--judge-cache", unless_said="in saefilter's cache"
+    )
     """File of verdicts; None for the one in saefilter's cache folder."""
-    price_in: float | None = None
+    price_in: float | None = option(
+        None, "Price of a million tokens sent.", flag="--judge-price-in"
+    )
     """Per million tokens sent, in any currency."""
-    price_out: float | None = None
+    price_out: float | None = option(
+        None, "Price of a million tokens received.", flag="--judge-price-out"
+    )
     """Per million tokens received."""
-    on_failure: str = "error"
+    on_failure: str = option(
+        "error", "Rows without a verdict: error or keep.", choices=ON_FAILURE,
+        flag="--judge-on-failure",
+    )  # fmt: skip
     """What becomes of rows without a verdict: `error`, or `keep`."""
     backoff: float = 1.0
     """Seconds before the first further attempt; doubled for each one after it, up to a minute."""
@@ -60,26 +77,22 @@ class JudgeSettings:
         check_url(self.url)
         if not self.model.strip():
             raise SaefilterError("the judge has no model", remedy="Name it with --judge-model.")
-        if self.on_failure not in ON_FAILURE:
-            raise SaefilterError(
-                f"--judge-on-failure {self.on_failure!r} is not known",
-                remedy=f"Choose one of: {', '.join(ON_FAILURE)}.",
-            )
+        described(JudgeSettings)["on_failure"].check(self.on_failure)
         positive = {
             "--judge-concurrency": self.concurrency, "--judge-rpm": self.rpm,
             "--judge-tpm": self.tpm, "--judge-timeout": self.timeout,
             "--judge-max-tokens": self.max_tokens,
         }  # fmt: skip
-        for option, value in positive.items():
+        for flag, value in positive.items():
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise SaefilterError(f"{option} {value} is not a positive number")
+                raise SaefilterError(f"{flag} {value} is not a positive number")
         not_negative = {
             "--judge-retries": self.retries, "--judge-price-in": self.price_in,
             "--judge-price-out": self.price_out,
         }  # fmt: skip
-        for option, value in not_negative.items():
+        for flag, value in not_negative.items():
             if value is not None and not (math.isfinite(value) and value >= 0):
-                raise SaefilterError(f"{option} {value} is negative or no number")
+                raise SaefilterError(f"{flag} {value} is negative or no number")
         self.key()
         Prompt.load(self.prompt)
         if find_spec("openai") is None:

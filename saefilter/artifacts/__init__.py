@@ -1,0 +1,1 @@
+"""What saefilter writes: scores with their provenance, hashes of contents, publishing by rename."""

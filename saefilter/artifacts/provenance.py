@@ -1,0 +1,99 @@
+"""What made a scores file: kept in its metadata, repeated in reports and in what is filtered by it.
+
+`Identity` is what a loaded scorer is made of; `Provenance` adds what a run found. Both are flat, and
+their field names are the keys in files.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+SCORES_VERSION = 1
+METADATA_KEY = b"saefilter"
+"""Of the key-value metadata of every Parquet file that saefilter writes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What scores depend on besides the rows, and what a reader must know of them. Equal wherever the
+    same settings were loaded, but for the device."""
+
+    preset: str
+    model: str
+    revision: str | None = None
+    """Commit of the model, where it came from the hub."""
+    sae: str
+    hook: str
+    sae_fingerprint: str
+    toxic_set: str
+    toxic_set_sha256: str
+    metric: str
+    pool: str
+    train_on: str
+    max_tokens: int
+    truncation_side: str = "right"
+    rendering: str = "plain"
+    dtype: str
+    quantize: str = "none"
+    device: str
+    reference_rows: int
+    """Harmless samples behind the percentiles; 0 without any."""
+    settings: dict[str, Any] | None = None
+    """What was asked for, of all that scores depend on: setting -> value, before presets, `auto` and
+    toxic sets decided the rest. None in files of before it was kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance(Identity):
+    """What made a scores file, and what the run found."""
+
+    version: str
+    """Of saefilter."""
+    created: str
+    input_path: str
+    input_sha256: str
+    rows: int
+    scored: int
+    quarantined: int
+    truncated: int
+    duplicates: int
+    tokens: int
+    """Tokens the model read."""
+    seconds: float
+    note: str | None
+    """The preset's caveat, and warnings of the run."""
+    l0: float = 0.0
+    """Features active per scored token, measured."""
+    spillover: list[dict[str, Any]] | None = None
+    """Predicted push of training on these rows on each toxic feature, beyond that of the calibration's
+    reference rows: `feature`, `label`, `push`, `low`, `high` (95 %), largest push first. None when
+    the toxic set's calibration does not hold the reference's."""
+    padding: float = 0.0
+    """Share of the tokens read that were padding."""
+    shared: float = 0.0
+    """Share of the tokens read that began a row as another one does, and were computed once."""
+    timings: dict[str, float] | None = None
+    """Seconds spent on each stage (`read`, `render`, `encode`, `geometry`, `write`), summed over shards;
+    stages of different shards overlap. None where no times are kept."""
+    fingerprint: str = ""
+    """Digest of everything that the scores depend on; see `ScoreSettings.fingerprint`."""
+    content_sha256: str | None = None
+    """Of the rows, by `integrity.py`; None in files of before it was kept."""
+    versions: dict[str, str] | None = None
+    """Of the libraries that computed and wrote the scores."""
+    scores_version: int = SCORES_VERSION
+
+    @classmethod
+    def of(cls, identity: Identity, **found: Any) -> Provenance:
+        """What a run found, with the scorer that it was found by."""
+        return cls(**{one.name: getattr(identity, one.name) for one in fields(Identity)}, **found)
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """As Parquet key-value metadata."""
+        return {METADATA_KEY: json.dumps(asdict(self)).encode()}
+
+    def tokens_per_second(self) -> float:
+        """Throughput of the run that made the scores."""
+        return self.tokens / self.seconds if self.seconds else 0.0

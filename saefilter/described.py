@@ -1,0 +1,144 @@
+"""Settings that describe themselves: each is one field of a dataclass, and everything else is read off it.
+
+The command line's options (cli/options.py), checks of values from anywhere, the project's file, the
+fingerprint of a run, the provenance of scores, and the comparison of scores that are there with those
+that are wanted: an option is added in one place. Which settings there are is not known here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+from saefilter.errors import SaefilterError
+
+OPTION = "option"
+"""Key of a field's `Option` in its metadata."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field says of itself."""
+
+    help: str
+    """For the command line; without the default, which the field knows."""
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    """Smallest value."""
+    most: float | None = None
+    """Largest value."""
+    flag: str = ""
+    """`--max-tokens`; empty for the field's name."""
+    scores_depend: bool = False
+    """Whether another value gives other scores: scores made with another value are then not used."""
+    fingerprint: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Entries of a run's fingerprint: name there -> attribute of the `Identity` that has the value,
+    or of the settings."""
+    unless_said: str = ""
+    """What holds where nothing is said and the default is None."""
+    share: bool = False
+    """Whether it is a share, given as "5%" or 0.05 and kept in percent."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    most: float | None = None,
+    flag: str = "",
+    scores_depend: bool = False,
+    fingerprint: Mapping[str, str] | None = None,
+    unless_said: str = "",
+    share: bool = False,
+) -> Any:
+    """A dataclass field that is an option; see `Option`."""
+    told = Option(
+        help, choices, least, most, flag, scores_depend, fingerprint or {}, unless_said, share
+    )
+    return field(default=default, metadata={OPTION: told})
+
+
+class Described(NamedTuple):
+    """A field of a settings class with all that is known of it."""
+
+    name: str
+    type: Any
+    default: Any
+    option: Option
+
+    @property
+    def flag(self) -> str:
+        """As the command line and messages call it."""
+        return self.option.flag or "--" + self.name.replace("_", "-")
+
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """Its entries of a fingerprint; one that scores depend on has at least its own name."""
+        if self.option.scores_depend and not self.option.fingerprint:
+            return {self.name.replace("_", " "): self.name}
+        return self.option.fingerprint
+
+    def check(self, value: Any, where: str | None = None) -> None:
+        """Raises SaefilterError for a value of another type, that is no choice, or too small."""
+        if value is None and type(None) in get_args(self.type):
+            return
+        if not _is_of(value, self.type):
+            raise SaefilterError(f"{self.flag} {value!r} is not {_kind(self.type)}", where=where)
+        if self.option.choices and value not in self.option.choices:
+            raise SaefilterError(
+                f"{self.flag} {value!r} is not known", where=where,
+                remedy=f"Choose one of: {', '.join(self.option.choices)}.",
+            )  # fmt: skip
+        for end, wrong, name in (
+            (self.option.least, -1, "smallest"), (self.option.most, 1, "largest"),
+        ):  # fmt: skip
+            if end is not None and (value - end) * wrong > 0:
+                raise SaefilterError(
+                    f"{self.flag} {value} is out of range", where=where,
+                    remedy=f"The {name} is {end:g}.",
+                )  # fmt: skip
+
+
+def described(cls: type) -> dict[str, Described]:
+    """The options of a settings class by name, in its order."""
+    return _described(cls)
+
+
+@cache
+def _described(cls: Hashable) -> dict[str, Described]:
+    assert isinstance(cls, type)
+    hints = get_type_hints(cls)
+    return {
+        one.name: Described(one.name, hints[one.name], one.default, one.metadata[OPTION])
+        for one in fields(cls)
+        if OPTION in one.metadata
+    }
+
+
+class Checked:
+    """Base of settings classes: values are checked wherever they are from."""
+
+    def __post_init__(self) -> None:
+        for name, one in described(type(self)).items():
+            one.check(getattr(self, name))
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    plain = [one for one in get_args(kind) or (kind,) if one is not type(None)]
+    if isinstance(value, bool) or plain == [bool]:
+        return isinstance(value, bool) and bool in plain
+    if float in plain and isinstance(value, (int, float)):
+        return math.isfinite(value)
+    return isinstance(value, tuple(getattr(one, "__origin__", one) for one in plain))
+
+
+def _kind(kind: Any) -> str:
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+    plain = [one for one in get_args(kind) or (kind,) if one is not type(None)]
+    return " or ".join(names.get(one, str(getattr(one, "__name__", one))) for one in plain)

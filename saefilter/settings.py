@@ -1,0 +1,262 @@
+"""The settings of scoring and curation, and which of them hold: those given, the project's, the defaults.
+
+Each is said once, here; described.py has what is read off a field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from saefilter.config import read_setting, setting_names
+from saefilter.described import Checked, Described, described, option
+from saefilter.errors import SaefilterError, did_you_mean
+
+
+@dataclass(frozen=True)
+class ScoreSettings(Checked):
+    """What a user chooses for a scoring run."""
+
+    preset: str | None = option(
+        None, "Model and SAE to read with; see `saefilter presets`.",
+        scores_depend=True, fingerprint={"model": "model"},
+    )  # fmt: skip
+    model: str | None = option(
+        None, "Any Hugging Face model (id or folder), with --sae.",
+        scores_depend=True, fingerprint={"model": "model"},
+    )  # fmt: skip
+    sae: str | None = option(
+        None, "Its SAE: RELEASE/SAE_ID as sae-lens names it, or a folder.",
+        scores_depend=True, fingerprint={"SAE": "sae_fingerprint", "hook": "hook"},
+    )  # fmt: skip
+    revision: str | None = option(
+        None, "The model's commit, tag or branch on the hub.",
+        scores_depend=True, fingerprint={"model revision": "revision"}, unless_said="newest",
+    )  # fmt: skip
+    toxic_set: str | None = option(
+        None, "Toxic set: a JSON file or a shipped name.",
+        scores_depend=True, fingerprint={"toxic set": "toxic_set_sha256"},
+        unless_said="preset's own",
+    )  # fmt: skip
+    metric: str | None = option(
+        None, "How closeness is measured; docs/metrics.md.",
+        scores_depend=True, fingerprint={"metric": "metric"}, unless_said="contrast",
+    )  # fmt: skip
+    pool: str = option(
+        "mean", "Pool activations over trained tokens: mean or max.", choices=("mean", "max"),
+        scores_depend=True, fingerprint={"pooling": "pool"},
+    )  # fmt: skip
+    neighbours: int | None = option(
+        None, "Average this many nearest toxic features.", least=1,
+        scores_depend=True, fingerprint={"neighbours": "neighbours"}, unless_said="1",
+    )  # fmt: skip
+    train_on: str = option(
+        "assistant", "Tokens that are trained on: assistant, all, last-turn.",
+        choices=("assistant", "all", "last-turn"),
+        scores_depend=True, fingerprint={"scored tokens": "train_on"},
+    )  # fmt: skip
+    max_tokens: int = option(
+        1024, "Cut rows here, as your trainer does.", least=1,
+        scores_depend=True, fingerprint={"token limit": "max_tokens"},
+    )  # fmt: skip
+    truncation_side: str = option(
+        "right", "What a cut takes away: right (the end) or left.", choices=("right", "left"),
+        scores_depend=True, fingerprint={"truncation side": "truncation_side"},
+    )  # fmt: skip
+    rendering: str = option(
+        "auto", "chat (the model's template), plain, or auto (the preset's).",
+        choices=("auto", "chat", "plain"),
+        scores_depend=True, fingerprint={"rendering": "rendering"},
+    )  # fmt: skip
+    dtype: str = option(
+        "auto", "auto, fp32, bf16 or fp16.", choices=("auto", "fp32", "bf16", "fp16"),
+        scores_depend=True, fingerprint={"precision": "dtype"},
+    )  # fmt: skip
+    quantize: str = option(
+        "none", "none, 8bit or 4bit (needs bitsandbytes and a GPU).",
+        choices=("none", "8bit", "4bit"),
+        scores_depend=True, fingerprint={"quantisation": "quantize"},
+    )  # fmt: skip
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
+    device_map: str | None = option(None, "Spread a model over several cards: auto, balanced, ...")
+    batch_tokens: int | None = option(
+        None, "Padded tokens per batch.", least=1, unless_said="by device"
+    )
+    on_bad_row: str = option(
+        "quarantine", "quarantine (set aside and go on) or error.", choices=("quarantine", "error")
+    )
+    workers: int | None = option(
+        None, "Processes, each with its own model.", least=1, unless_said="one per GPU"
+    )
+    shard_rows: int = option(
+        1024, "Rows scored together and saved at once.", least=1,
+        # scores differ by rounding alone, but the shards of a stopped run are of this many rows
+        fingerprint={"rows per shard": "shard_rows"},
+    )  # fmt: skip
+    prepare_processes: int | None = option(
+        0, "Processes that turn text into tokens; 0 for a thread.", least=0,
+        flag="--prepare-workers", unless_said="by device",
+    )  # fmt: skip
+    """Processes import the program's main module anew, so a script that has some needs
+    `if __name__ == "__main__"`; the command line leaves the choice to the device."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.preset is not None and (self.model or self.sae):
+            raise SaefilterError(
+                "--preset and --model or --sae exclude each other",
+                remedy="Give a preset, or a model with its SAE.",
+            )
+        if self.device_map is not None and (self.workers or 1) > 1:
+            raise SaefilterError("--workers and --device-map exclude each other")
+
+    def shaping(self) -> dict[str, Any]:
+        """What scores depend on, as it was asked for; kept in their provenance."""
+        known = described(type(self))
+        return {
+            name: getattr(self, name) for name, one in known.items() if one.option.scores_depend
+        }
+
+    def fingerprint(self, identity: Any) -> dict[str, Any]:
+        """What the scores depend on, as far as settings decide it; values that loading decided are
+        those of `identity`."""
+        return {
+            entry: getattr(identity, attribute, getattr(self, attribute, None))
+            for one in described(type(self)).values()
+            for entry, attribute in one.fingerprint.items()
+        }
+
+
+WHICH_MODEL = ("preset", "model", "sae", "revision")
+"""Settings that only make sense together: who names a model anew has nothing of what the project's
+file says of another one."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The settings that hold, and who asked for which."""
+
+    settings: ScoreSettings
+    origin: Mapping[str, str]
+    """Setting -> who asked for it: `--pool`, `saefilter.toml`, `SAEFILTER_PRESET`. What is not here is
+    a default."""
+
+    def why(self) -> str:
+        """The model that will be read with and who chose it, for the console."""
+        settings = self.settings
+        if settings.preset is None:
+            return f"{settings.model} with {settings.sae}"
+        return f"Preset {settings.preset} ({self.origin.get('preset', 'the default')})"
+
+
+def ask(
+    given: Mapping[str, Any],
+    *,
+    base: ScoreSettings | None = None,
+    origin: str = "",
+    folder: Path = Path(),
+) -> Asked:
+    """The settings of a run: those given, else the project's (saefilter.toml or pyproject.toml in
+    `folder`), else `base`, else the defaults; without any model SAEFILTER_PRESET, else minilm.
+
+    `given`: only what was given. `origin` names who gave it, for messages; empty for the options.
+    Raises SaefilterError, naming the file, for what is no setting or has no such value.
+    """
+    base = base or ScoreSettings()
+    known = described(type(base))
+    values, origins = _of_project(known, folder)
+    if set(given) & {"preset", "model", "sae"}:
+        for name in WHICH_MODEL:
+            values.pop(name, None), origins.pop(name, None)
+    for name, value in given.items():
+        values[name], origins[name] = value, origin or known[name].flag
+    if not any(values.get(name, getattr(base, name)) for name in ("preset", "model", "sae")):
+        preset = os.environ.get("SAEFILTER_PRESET")
+        values["preset"] = preset or DEFAULT_PRESET
+        if preset:
+            origins["preset"] = "SAEFILTER_PRESET"
+    return Asked(dataclasses.replace(base, **values), origins)
+
+
+def ask_with(settings: ScoreSettings, given: Mapping[str, Any]) -> Asked:
+    """Settings from a program, with some `given` besides. They are complete: of the project only the
+    model counts, and only where they name none; values that are defaults bind nobody."""
+    whole = dataclasses.replace(settings, **given)
+    names = described(type(whole))
+    chosen = {n: getattr(whole, n) for n in names if getattr(whole, n) != names[n].default}
+    origins: dict[str, str] = {}
+    if not any((whole.preset, whole.model, whole.sae)):
+        project = ask({})
+        origins = {n: who for n, who in project.origin.items() if n in WHICH_MODEL}
+        of_model = {name: getattr(project.settings, name) for name in WHICH_MODEL}
+        if whole.revision is not None:
+            del of_model["revision"]
+        whole = dataclasses.replace(whole, **of_model)
+    return Asked(whole, {**origins, **dict.fromkeys(chosen, "the argument")})
+
+
+DEFAULT_PRESET = "minilm"
+TABLES = ("check",)
+"""Entries of the project's file that are no settings of scoring."""
+
+
+def _of_project(
+    known: Mapping[str, Described], folder: Path
+) -> tuple[dict[str, Any], dict[str, str]]:
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for key, file in setting_names(folder).items():
+        name = key.replace("-", "_")
+        if name not in known:
+            if name in TABLES:
+                continue
+            names = [one.replace("_", "-") for one in (*known, *TABLES)]
+            raise SaefilterError(
+                f"{key!r} is no setting", where=file,
+                remedy=did_you_mean(key.replace("_", "-"), names),
+            )  # fmt: skip
+        if origins.get(name) == file:
+            raise SaefilterError(f"{key!r} is there twice", where=file, remedy="Remove one.")
+        setting = read_setting(key, folder)
+        assert setting is not None
+        known[name].check(setting.value, where=file)
+        values[name], origins[name] = setting.value, file
+    return values, origins
+
+
+class Penalty(NamedTuple):
+    """Of an elastic net."""
+
+    l1: float
+    """More gives fewer features."""
+    l2: float
+    """More spreads weight over features that fire together."""
+
+
+@dataclass(frozen=True)
+class CurationOptions(Checked):
+    """Choices of a curation, kept in the set's provenance."""
+
+    fdr: float = option(0.05, "False-discovery rate of the features.", least=0, most=1)
+    """Share of false features accepted among the confirmed ones."""
+    screen_p: float = option(0.01, "p-value that makes a feature a candidate.", least=0, most=1)
+    """On the screening half."""
+    min_frequency: float = 0.005
+    """Features active in a smaller share of samples are not considered."""
+    max_density: float = option(
+        0.5, "Leave out features firing on more of the tokens.", least=0, most=1
+    )
+    prune_cosine: float = option(
+        0.95, "Leave out the weaker of two features that are closer.", most=1
+    )
+    """Of two confirmed features of one side; 1 leaves none out."""
+    max_candidates: int = 4096
+    """At most that many confirmed features per side and source, the strongest; bounds the memory."""
+    top: int = option(100, "Features per side, besides the weighted ones.", least=1)
+    penalty: Penalty | None = None
+    """Of the weights; None chooses it for each source by cross-validation."""
+    seed: int = option(0, "Of the split in halves.", least=0)

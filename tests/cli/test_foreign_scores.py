@@ -1,0 +1,139 @@
+"""Scores that lie there, made in another way than is asked for, are never used in silence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import chat
+
+ROWS = [chat(f"Question {i}?", f"Boil the egg for {i} minutes.") for i in range(12)]
+
+
+def saefilter(folder: Path, *arguments: str, code: int) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if name != "SAEFILTER_PRESET"}
+    done = subprocess.run(
+        [sys.executable, "-m", "saefilter", *arguments], cwd=folder, capture_output=True, text=True,
+        env=env, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset and its scores by the defaults."""
+    folder = tmp_path_factory.mktemp("scored")
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    saefilter(folder, "score", "data.jsonl", "-q", code=0)
+    return folder
+
+
+@pytest.fixture
+def folder(scored: Path, tmp_path: Path) -> Path:
+    for file in scored.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def test_the_projects_preset_is_not_passed_over(folder: Path) -> None:
+    (folder / "saefilter.toml").write_text('preset = "gemma-2-2b"\n')
+    clause = "they were made with preset minilm, saefilter.toml says gemma-2-2b"
+    # no weights of it here: the gate reaches no verdict rather than one by another model
+    done = saefilter(folder, "check", "data.jsonl", code=2)
+    assert f"Not using data.scores.parquet: {clause}" in done.stderr
+    assert "No verdict" in done.stdout
+    done = saefilter(folder, "check", "data.jsonl", "--scores", "data.scores.parquet", code=2)
+    assert clause in done.stdout
+    before = (folder / "data.scores.parquet").read_bytes()
+    for data in (["data.jsonl"], [], ["data.jsonl", "--scores", "data.scores.parquet"]):
+        done = saefilter(folder, "filter", *data, "--drop-count", "1", code=2)
+        assert clause in done.stderr
+        assert "--overwrite" in done.stderr
+    assert clause in saefilter(folder, "compare", code=2).stderr
+    assert (folder / "data.scores.parquet").read_bytes() == before
+    assert not list(folder.glob("*.filtered.*"))
+    # an option wins over the file, and says the same as the scores
+    saefilter(folder, "filter", "--preset", "minilm", "--drop-count", "1", code=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "clause"),
+    [
+        (["--dtype", "bf16"], "made with --dtype fp32, --dtype is bf16"),
+        (["--pool", "max"], "made with --pool mean, --pool is max"),
+        (["--neighbours", "3"], "made with --neighbours 1, --neighbours is 3"),
+        (["--truncation-side", "left"], "made with --truncation-side right"),
+        (["--max-tokens", "5"], "made with --max-tokens 1024, --max-tokens is 5"),
+        (["--train-on", "all"], "made with --train-on assistant, --train-on is all"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_check_scores_anew_and_says_why(folder: Path, options: list[str], clause: str) -> None:
+    arguments = ["data.jsonl", *options, "--max-proximity", "1000", "--max-quarantined", "100%"]
+    if options[0] == "--dtype":  # scored in fp32, whatever this CPU would choose by itself
+        saefilter(folder, "score", "data.jsonl", "--dtype", "fp32", "--overwrite", code=0)
+    done = saefilter(folder, "check", *arguments, code=0)
+    assert "Not using data.scores.parquet: " in done.stderr
+    assert clause in done.stderr
+    assert (
+        clause
+        in saefilter(folder, "check", *arguments, "--scores", "data.scores.parquet", code=2).stdout
+    )
+
+
+def test_another_toxic_set_rendering_and_revision_are_not_passed_over(folder: Path) -> None:
+    from saefilter.toxic.load import find_toxic_set
+
+    fields = json.loads(find_toxic_set("minilm").read_text())
+    (folder / "own.json").write_text(json.dumps({**fields, "name": "own"}))
+    # plain is what `auto` came to, so those scores serve; of other content the set does not
+    saefilter(folder, "filter", "--rendering", "plain", "--drop-count", "1", code=0)
+    done = saefilter(folder, "filter", "--rendering", "chat", "--drop-count", "1", code=2)
+    assert "made with --rendering plain, --rendering is chat" in done.stderr
+    done = saefilter(folder, "filter", "--toxic-set", "own.json", "--drop-count", "1", code=2)
+    assert "made with toxic set minilm, --toxic-set is own.json" in done.stderr
+    done = saefilter(folder, "check", "data.jsonl", "--revision", "abc", code=2)
+    assert "--revision has no effect" in done.stdout
+
+
+def test_filter_scores_anew_where_it_may_replace(folder: Path) -> None:
+    done = saefilter(
+        folder, "filter", "data.jsonl", "--metric", "nearest", "--drop-count", "2", "--overwrite",
+        code=0,
+    )  # fmt: skip
+    assert "Not using data.scores.parquet: they were made with --metric contrast" in done.stderr
+    assert json.loads((folder / "data.filtered.report.json").read_text())["scoring"]["metric"] == (
+        "nearest"
+    )
+
+
+def test_what_has_no_effect_is_refused(folder: Path) -> None:
+    done = saefilter(
+        folder, "filter", "--preset", "nosuch", "--metric", "nearest", "--drop-count", "1", code=2
+    )
+    assert "there is no preset 'nosuch'" in done.stderr
+    done = saefilter(folder, "filter", "--drop-count", "1", "--seed", "3", code=2)
+    assert "--seed has no effect with --strategy closest" in done.stderr
+    done = saefilter(
+        folder, "check", "data.jsonl", "--scores", "data.scores.parquet", "-o", "x.parquet", code=2
+    )
+    assert "-o has no effect with --scores" in done.stderr
+    (folder / "saefilter.toml").write_text('prest = "minilm"\n')
+    done = saefilter(folder, "filter", "--drop-count", "1", code=2)
+    assert "saefilter.toml: 'prest' is no setting. Did you mean 'preset'?" in done.stderr
+    (folder / "saefilter.toml").write_text("max-tokens = 0\n")
+    done = saefilter(folder, "score", "data.jsonl", "--overwrite", code=2)
+    assert "saefilter.toml: --max-tokens 0 is out of range. The smallest is 1" in done.stderr
+
+
+def test_device_and_the_like_change_nothing(folder: Path) -> None:
+    done = saefilter(
+        folder, "check", "data.jsonl", "--device", "cpu", "--batch-tokens", "99", code=0
+    )
+    assert "Using the scores data.scores.parquet" in done.stderr
