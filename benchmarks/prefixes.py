@@ -83,7 +83,7 @@ def main() -> None:
             tokens = sum(len(window.ids) for window in windows)
             print(
                 f"| {length} tokens | {tokens / len(windows):.0f} "
-                f"| {shared.n_saved / shared.n_padded:.0%} | {ours:.1f} | {without:.1f} "
+                f"| {shared.tally.saved / shared.tally.padded:.0%} | {ours:.1f} | {without:.1f} "
                 f"| {ratio:.2f} |", flush=True,
             )  # fmt: skip
         encoder.close()

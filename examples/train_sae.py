@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saefilter.encode.batches import Batch, plan_batches
-from saefilter.encode.encoder import scored_residual
+from saefilter.encode.batches import Batch, pad, plan_batches
+from saefilter.encode.encoder import finite
 from saefilter.encode.model import load_truncated_model
 from saefilter.encode.presets import load_preset
 from saefilter.rows.formats import Conversation, Message, RowProblem, recognise
@@ -72,7 +72,8 @@ def read_activations(files: list[Path], path: str, layers: int, max_tokens: int)
             chunk = windows[start : start + 2048]
             for positions in plan_batches([len(window.ids) for window in chunk], 4096):
                 batch = Batch([chunk[position] for position in positions])
-                tokens = scored_residual(model, batch, tokenizer.pad_token_id)
+                padded = pad(batch.windows, tokenizer.pad_token_id, batch.prefix)
+                tokens = finite(model.scored(padded))
                 parts.append(tokens.cpu().numpy().astype(np.float16))
                 done += len(tokens)
             rate = done / (time.perf_counter() - started)

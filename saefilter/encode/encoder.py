@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from saefilter.encode.batches import Batch, default_batch_tokens, pad, scored_counts
+from saefilter.encode.batches import Batch, PaddedBatch, default_batch_tokens, pad, scored_counts
 from saefilter.encode.belong import agreed_hook, check_d_model, foreign_sae
 from saefilter.encode.checkpoint import commit_of
 from saefilter.encode.finding import ResidualModel, find_model
@@ -35,6 +36,7 @@ from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.render import PlainRenderer, RenderOptions, Window
 from saefilter.rows.wordpiece import tokenizer_for_rendering
+from saefilter.stats.tally import Tally
 
 TOP_TOKENS = 5
 """Tokens remembered per row as evidence."""
@@ -61,12 +63,8 @@ class Encoded:
     """Scored tokens per row, `[n_rows]`."""
     top_tokens: list[list[TokenScore]]
     """Per row, the tokens with the largest weighted activation; empty without `token_weights`."""
-    n_active: int
-    """Active features, summed over scored tokens."""
-    n_padded: int
-    """Tokens that the model read, padding included."""
-    n_saved: int
-    """Of these, tokens of prefixes that had been computed for another row."""
+    tally: Tally
+    """Tokens, padding, active features."""
     fired: NDArray[np.int64] | None = None
     """On how many scored tokens each feature fires, `[d_sae]`; None unless asked for."""
 
@@ -117,7 +115,8 @@ class Encoder:
         self.lanes = Lanes(self.device)
         self._lock = threading.Lock()
         self._weights: tuple[NDArray[np.float32], torch.Tensor] | None = None
-        self._n_active = self._n_encoded = 0
+        self.tally = Tally()
+        """Of all that has been encoded."""
 
     def close(self) -> None:
         """End its threads. It cannot encode any more."""
@@ -145,13 +144,9 @@ class Encoder:
         """What is doubtful about this pair, as sentences; the L0 counts once rows are encoded."""
         return [sentence(text) for text in [*self.warnings, self.l0_warning()] if text]
 
-    def l0(self) -> float:
-        """Active features per token, over all that has been encoded."""
-        return self._n_active / max(1, self._n_encoded)
-
     def l0_warning(self) -> str | None:
         """What is suspicious about the measured L0; None when nothing is."""
-        return l0_warning(self.l0(), self.sae.expected_l0) if self._n_encoded else None
+        return l0_warning(self.tally.l0, self.sae.expected_l0) if self.tally.scored else None
 
     def limit_memory(self, batch_tokens: int | None) -> None:
         """Plan no batch of more tokens from now on; None changes nothing."""
@@ -188,8 +183,7 @@ class Encoder:
                     advance(batch.n_tokens)
         encoded = rows.result(self.sae.d_sae, pool)
         with self._lock:
-            self._n_active += encoded.n_active
-            self._n_encoded += int(encoded.n_tokens.sum())
+            self.tally += encoded.tally
         return encoded
 
     def _uploaded(self, weights: NDArray[np.float32] | None) -> torch.Tensor | None:
@@ -213,7 +207,7 @@ class Encoder:
         def active_in(batch: Batch) -> list[tuple[Window, int, int, float]]:
             places = [(w, int(p)) for w in batch.windows for p in np.flatnonzero(w.scored)]
             active = []
-            tokens = self._residual(batch)
+            tokens = finite(self.model.scored(self._padded(batch))).to(self.device)
             for start in range(0, len(tokens), CPU_CHUNK_TOKENS):
                 encoded = self.sae.encode(tokens[start : start + CPU_CHUNK_TOKENS])
                 found = Activations(*(column.cpu() for column in encoded))
@@ -229,44 +223,37 @@ class Encoder:
         budget = min(batch_tokens or self.batch_tokens, self.memory_limit or 1 << 62)
         return plan(windows, budget, self.model.shares_prefixes)
 
-    def _residual(self, batch: Batch) -> torch.Tensor:
-        residual = scored_residual(self.model, batch, self.tokenizer.pad_token_id or 0)
-        return residual.to(self.device)  # with a device map, the hook may be on another card
+    def _padded(self, batch: Batch) -> PaddedBatch:
+        return pad(batch.windows, self.tokenizer.pad_token_id or 0, batch.prefix)
 
     def _pooled(self, options: PoolOptions, batch: Batch) -> list[tuple[Batch, PooledBatch]]:
         """The batch, or its halves where memory does not suffice for the whole.
 
         A single window is tried again while no other lane needs memory.
         """
-        found = self._try(options, batch)
-        if isinstance(found, PooledBatch):
-            return [(batch, found)]
-        if len(batch.windows) == 1:
-            with self.lanes.alone():
+        said, tokens = "", None
+        for company in (nullcontext, self.lanes.alone):
+            with company():
+                if said:
+                    self._free_memory()
+                try:
+                    # with a device map, the hook may be on another card
+                    tokens = finite(self.model.scored(self._padded(batch))).to(self.device)
+                    counts = scored_counts(batch.windows)
+                    return [(batch, pool_batch(self.sae, tokens, counts, options))]
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            tokens = None  # outside the handler, whose traceback keeps the tensors of the try
+            if len(batch.windows) > 1:
                 self._free_memory()
-                found = self._try(options, batch)
-            if isinstance(found, PooledBatch):
-                return [(batch, found)]
-            raise SaefilterError(
-                f"out of memory on {self.device} with a single piece of {batch.n_tokens} tokens ({found})",
-                remedy="Use --dtype bf16, a smaller --max-tokens or preset, or a larger machine.",
-            )
-        self._free_memory()
-        self.limit_memory(max(1, batch.cost // 2))
-        return [done for half in batch.halves() for done in self._pooled(options, half)]
-
-    def _try(self, options: PoolOptions, batch: Batch) -> PooledBatch | str:
-        """The batch pooled, or what an error said that memory did not suffice.
-
-        Whoever goes on does so outside the handler, whose traceback keeps the tensors of the try.
-        """
-        try:
-            tokens = self._residual(batch)
-            return pool_batch(self.sae, tokens, scored_counts(batch.windows), options)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return str(error).splitlines()[0] if str(error) else type(error).__name__
+                self.limit_memory(max(1, batch.cost // 2))
+                return [done for half in batch.halves() for done in self._pooled(options, half)]
+        raise SaefilterError(
+            f"out of memory on {self.device} with a single piece of {batch.n_tokens} tokens ({said})",
+            remedy="Use --dtype bf16, a smaller --max-tokens or preset, or a larger machine.",
+        )
 
     def _free_memory(self) -> None:
         gc.collect()
@@ -274,12 +261,9 @@ class Encoder:
             torch.cuda.empty_cache()
 
 
-def scored_residual(model: ResidualModel, batch: Batch, pad_id: int) -> torch.Tensor:
-    """The residuals of the scored tokens of a batch, window after window, `[n_scored, d_model]` fp32.
-
-    Raises SaefilterError when one is not finite.
-    """
-    tokens = model.scored(pad(batch.windows, pad_id, batch.prefix)).float()
+def finite(tokens: torch.Tensor) -> torch.Tensor:
+    """Residuals in fp32. Raises SaefilterError when one is not finite."""
+    tokens = tokens.float()
     if not torch.isfinite(tokens.sum()):
         raise SaefilterError(
             "the model gave values that are not finite", remedy="Try --dtype fp32."
@@ -296,7 +280,7 @@ class _Rows:
         self.rows: list[NDArray[np.int64]] = []
         self.residual = np.zeros((n_rows, d_model), dtype=np.float32)
         self.n_tokens = np.zeros(n_rows, dtype=np.int64)
-        self.n_padded = self.n_saved = 0
+        self.tally = Tally()
         self.top_tokens: list[list[TokenScore]] = [[] for _ in range(n_rows)]
 
     def add(self, batch: Batch, pooled: PooledBatch) -> None:
@@ -307,8 +291,9 @@ class _Rows:
         self.rows.append(rows)
         np.add.at(self.residual, rows, pooled.residual)
         np.add.at(self.n_tokens, rows, counts)
-        self.n_padded += batch.n_padded
-        self.n_saved += batch.n_saved
+        self.tally += Tally(
+            batch.n_tokens, batch.n_padded, batch.n_saved, int(counts.sum()), pooled.n_active
+        )
         if pooled.token_scores is not None:
             scores = np.split(pooled.token_scores, np.cumsum(counts)[:-1])
             for window, values in zip(windows, scores, strict=True):
@@ -339,8 +324,6 @@ class _Rows:
             (self.residual / counts[:, None]).astype(np.float32),
             self.n_tokens,
             self.top_tokens,
-            sum(batch.n_active for batch in self.batches),
-            self.n_padded,
-            self.n_saved,
+            self.tally,
             np.sum(fired, axis=0) if fired else None,
         )

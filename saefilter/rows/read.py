@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -103,7 +103,7 @@ class Source:
             raise _cannot_read(self.path, error) from error
         return digest.hexdigest()
 
-    def rows(self, wanted: Collection[int] | None = None) -> Iterator[Row]:
+    def rows(self, wanted: Container[int] | None = None) -> Iterator[Row]:
         """Rows in order, all or those whose ids are `wanted`.
 
         Lines that are not wanted are not parsed. Raises SaefilterError when the file as a whole
@@ -190,14 +190,12 @@ class Sources(Source):
             digest.update(f"{self.name_of(part)} {part.sha256()}\n".encode())
         return digest.hexdigest()
 
-    def rows(self, wanted: Collection[int] | None = None) -> Iterator[Row]:
+    def rows(self, wanted: Container[int] | None = None) -> Iterator[Row]:
         first = 0
         for part in self.parts:
             n_rows = part.count_rows()
-            here = (
-                None if wanted is None else {i - first for i in wanted if 0 <= i - first < n_rows}
-            )
-            if here is None or here:
+            here = None if wanted is None else _of_part(wanted, first, n_rows)
+            if here is None or not isinstance(here, set) or here:
                 for row in part.rows(here):
                     yield replace(row, index=row.index + first, file=self.name_of(part))
             first += n_rows
@@ -207,6 +205,22 @@ class Sources(Source):
 
     def name_of(self, file: Source) -> str | None:
         return file.path.relative_to(self.folder).as_posix()
+
+
+class _Shifted:
+    """Of ids that are not known one by one: those of a part, by its own numbers."""
+
+    def __init__(self, wanted: Container[int], first: int):
+        self._wanted, self._first = wanted, first
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and index + self._first in self._wanted
+
+
+def _of_part(wanted: Container[int], first: int, n_rows: int) -> Container[int]:
+    if isinstance(wanted, Collection):
+        return {i - first for i in wanted if 0 <= i - first < n_rows}
+    return _Shifted(wanted, first)
 
 
 def _cannot_read(path: Path, error: OSError) -> SaefilterError:
@@ -248,7 +262,7 @@ def _starts_with_bracket(path: Path, compression: str | None) -> bool:
         return False  # reported when the rows are read
 
 
-def _chosen(rows: Iterator[Row], wanted: Collection[int] | None) -> Iterator[Row]:
+def _chosen(rows: Iterator[Row], wanted: Container[int] | None) -> Iterator[Row]:
     return rows if wanted is None else (row for row in rows if row.index in wanted)
 
 

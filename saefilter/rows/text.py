@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -27,7 +27,7 @@ def jsonl_lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, bytes]]:
             yield line, raw
 
 
-def jsonl_rows(file: IO[bytes], path: Path, wanted: Collection[int] | None = None) -> Iterator[Row]:
+def jsonl_rows(file: IO[bytes], path: Path, wanted: Container[int] | None = None) -> Iterator[Row]:
     for index, (line, raw) in enumerate(jsonl_lines(file, path)):
         if wanted is None or index in wanted:
             data, error = parse_line(raw)

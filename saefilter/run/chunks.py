@@ -1,51 +1,40 @@
-"""Score one chunk of rows: rows in, a table of a scores file out. Knows nothing of files."""
+"""A loaded scorer: the encoder of a model, the metric of a toxic set, and the settings that hold.
+
+What is done with it, and where results go, is in score.py.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from saefilter.artifacts.provenance import Identity
 from saefilter.encode.l0 import sentence
-from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.render import RenderOptions
-from saefilter.rows.row import Row
 from saefilter.run.entries import scores_table
-from saefilter.run.prepare import Preparer, default_processes
+from saefilter.run.prepare import Prepared, Preparer, default_processes
 from saefilter.settings import DEFAULT_PRESET, ScoreSettings
 from saefilter.toxic.load import load_toxic_set
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-    from saefilter.encode.encoder import Encoder
+    from saefilter.encode.encoder import Encoded, Encoder
     from saefilter.geometry.scorer import Scorer
     from saefilter.toxic.toxicset import PushReference, ToxicSet
 
 
 @dataclass(frozen=True)
-class ScoredChunk:
-    """What scoring some rows gave."""
+class Measured:
+    """What measuring some rows gave."""
 
     table: pa.Table
     """Rows of the scores file, in the rows' order."""
-    n_active: int
-    """Active features, summed over the scored tokens; with `n_tokens`, the measured L0."""
-    n_tokens: int
-    """Scored tokens."""
-    n_padded: int
-    """Tokens that the model read, padding included."""
-    n_saved: int
-    """Of these, tokens of prefixes that had been computed for another row."""
     push_sums: tuple[list[float], list[float]] | None
-    """Sums over the scored rows of their pushes and of the squares of these, one entry per feature of
-    the calibration's `PushReference`; None without one."""
-    seconds: dict[str, float]
-    """Spent on each stage."""
+    """See `Receipt`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +71,12 @@ class ChunkScorer:
             processes = default_processes(encoder.device.type)
         spec = encoder.renderer_spec(options, settings.rendering)
         self.preparer = Preparer(self.renderer, spec, processes)
+        self.encoding: dict[str, Any] = {
+            "pool": settings.pool,
+            "batch_tokens": settings.batch_tokens,
+            "token_weights": scorer.token_weights,
+        }
+        """How rows are encoded to be measured here."""
 
     @classmethod
     def load(cls, settings: ScoreSettings, say: Callable[[str], None] | None = None) -> ChunkScorer:
@@ -167,35 +162,8 @@ class ChunkScorer:
         self.preparer.close()
         self.encoder.close()
 
-    def score(
-        self, rows: Sequence[Row], advance: Callable[[int], None] | None = None
-    ) -> ScoredChunk:
-        """Score rows together; several threads may call it. `advance` is told the tokens done.
-
-        Raises SaefilterError when memory does not suffice.
-        """
-        try:
-            return self._score(rows, advance)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise SaefilterError(
-                f"out of memory ({str(error).splitlines()[0] if str(error) else 'on this machine'})",
-                remedy="Use fewer --batch-tokens or --shard-rows, or a larger machine.",
-            ) from error
-
-    def _score(self, rows: Sequence[Row], advance: Callable[[int], None] | None) -> ScoredChunk:
-        prepared = self.preparer.prepare(rows)
-        started = time.perf_counter()
-        encoded = self.encoder.encode(
-            prepared.windows,
-            len(prepared),
-            pool=self.settings.pool,
-            batch_tokens=self.settings.batch_tokens,
-            token_weights=self.scorer.token_weights,
-            advance=advance,
-        )
-        encoded_at = time.perf_counter()
+    def measure(self, prepared: Prepared, encoded: Encoded) -> Measured:
+        """Proximity, percentiles and evidence of rows that were encoded as `encoding` says."""
         result = self.scorer.score(encoded.features, encoded.residual)
         table = scores_table(
             prepared,
@@ -205,21 +173,7 @@ class ChunkScorer:
             encoded.top_tokens,
             self.scorer,
         )
-        push_sums = self._push_sums(encoded.features[encoded.n_tokens > 0])
-        seconds = {
-            "render": prepared.seconds,
-            "encode": encoded_at - started,
-            "geometry": time.perf_counter() - encoded_at,
-        }
-        return ScoredChunk(
-            table,
-            encoded.n_active,
-            int(encoded.n_tokens.sum()),
-            encoded.n_padded,
-            encoded.n_saved,
-            push_sums,
-            seconds,
-        )
+        return Measured(table, self._push_sums(encoded.features[encoded.n_tokens > 0]))
 
     @property
     def _push(self) -> PushReference | None:

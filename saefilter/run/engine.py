@@ -1,11 +1,11 @@
-"""Engines: where shards are scored. In this process, or in several on this machine."""
+"""Engines: where the work of shards is done. In this process, or in several on this machine."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     Future,
@@ -20,15 +20,16 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.ranges import RangeReader
 from saefilter.run.processes import be_a_worker, died_is_an_error, end_pool
-from saefilter.run.shards import Job, Receipt, Shard, read_shard, score_shard
+from saefilter.run.shards import Job, Receipt, ShardRows
 
 if TYPE_CHECKING:
     from saefilter.run.chunks import ChunkScorer, ScorerIdentity
     from saefilter.settings import ScoreSettings
 
 Tokens = Callable[[int], None]
+Work = Callable[["Job", "ChunkScorer", ShardRows, Tokens], Receipt]
+"""What is done with one shard, wherever: a function that can be pickled by its name."""
 TICK = 0.1
 """Seconds between looks at what is done."""
 
@@ -41,10 +42,15 @@ class Engine(Protocol):
         """What is loaded there."""
 
     def run(
-        self, job: Job, shards: Iterable[Shard], stop: threading.Event, advance: Tokens
+        self,
+        work: Work,
+        job: Job,
+        shards: Iterator[ShardRows],
+        stop: threading.Event,
+        advance: Tokens,
     ) -> Iterator[Receipt]:
-        """Score the shards; each receipt is given as it comes. Once `stop` is set no other shard is
-        begun, and those under way are finished. `advance` is told the tokens done."""
+        """Do the `work` of each shard; each receipt is given as it comes. Once `stop` is set no other
+        shard is begun, and those under way are finished. `advance` is told the tokens done."""
 
 
 AT_HAND = 2
@@ -63,10 +69,14 @@ class LocalEngine:
         """Shards under way at a time."""
 
     def run(
-        self, job: Job, shards: Iterable[Shard], stop: threading.Event, advance: Tokens
+        self,
+        work: Work,
+        job: Job,
+        shards: Iterator[ShardRows],
+        stop: threading.Event,
+        advance: Tokens,
     ) -> Iterator[Receipt]:
         self.scorer.encoder.limit_memory(job.memory_limit)
-        reader, waiting = RangeReader(job.source), iter(shards)
         tokens: SimpleQueue[int] = SimpleQueue()
         given_up = threading.Event()
 
@@ -80,11 +90,10 @@ class LocalEngine:
         try:
             while True:
                 while len(running) < self.at_hand and not stop.is_set():
-                    shard = next(waiting, None)
+                    shard = next(shards, None)
                     if shard is None:
                         break
-                    rows = read_shard(job, shard, reader)
-                    running.add(pool.submit(score_shard, job, shard, self.scorer, rows, count))
+                    running.add(pool.submit(work, job, self.scorer, shard, count))
                 if not running:
                     return
                 done, running = wait(running, TICK, return_when=FIRST_COMPLETED)
@@ -107,7 +116,7 @@ class ProcessEngine:
         numbers = context.Queue()
         for number in range(workers):
             numbers.put(number)
-        self._shards: multiprocessing.Queue[Shard | None] = context.Queue()
+        self._shards: multiprocessing.Queue[ShardRows | None] = context.Queue()
         self._receipts: multiprocessing.Queue[Receipt] = context.Queue()
         queues = _Queues(numbers, self._shards, self._receipts)
         self._pool = ProcessPoolExecutor(
@@ -123,16 +132,21 @@ class ProcessEngine:
         self.identity, self._at_hand = loaded
 
     def run(
-        self, job: Job, shards: Iterable[Shard], stop: threading.Event, advance: Tokens
+        self,
+        work: Work,
+        job: Job,
+        shards: Iterator[ShardRows],
+        stop: threading.Event,
+        advance: Tokens,
     ) -> Iterator[Receipt]:
-        waiting, under_way, ended = iter(shards), 0, False
-        working = {self._pool.submit(_work, job) for _ in range(self.workers)}
+        under_way, ended = 0, False
+        working = {self._pool.submit(_work_on, work, job) for _ in range(self.workers)}
         try:
             while under_way or not ended:
                 # as many as the workers take, so that stopping leaves none in the queue; with fewer, all of
                 # them would wait for another one and none would say what it has done
                 while not ended and under_way < self._at_hand * self.workers:
-                    shard = None if stop.is_set() else next(waiting, None)
+                    shard = None if stop.is_set() else next(shards, None)
                     if shard is None:
                         ended = True
                         self._no_more()
@@ -145,7 +159,7 @@ class ProcessEngine:
                 with suppress(Empty):
                     receipt = self._receipts.get(timeout=TICK)
                     under_way -= 1
-                    advance(receipt.tokens)
+                    advance(receipt.tally.tokens)
                     yield receipt
         finally:
             with suppress(Empty):
@@ -170,7 +184,7 @@ class _Queues(NamedTuple):
     """What a worker shares with its parent."""
 
     numbers: multiprocessing.Queue[int]
-    shards: multiprocessing.Queue[Shard | None]
+    shards: multiprocessing.Queue[ShardRows | None]
     receipts: multiprocessing.Queue[Receipt]
 
 
@@ -216,11 +230,12 @@ def _about() -> tuple[ScorerIdentity, int]:
     return engine.identity, engine.at_hand
 
 
-def _work(job: Job) -> None:
-    """Score shards of the job until there are no more."""
+def _work_on(work: Work, job: Job) -> None:
+    """Do the work of shards of the job until there are no more."""
     assert _queues is not None
     shards = iter(_queues.shards.get, None)
-    for receipt in LocalEngine(_loaded()).run(job, shards, threading.Event(), lambda done: None):
+    engine = LocalEngine(_loaded())
+    for receipt in engine.run(work, job, shards, threading.Event(), lambda done: None):
         _queues.receipts.put(receipt)
 
 

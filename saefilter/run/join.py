@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -22,6 +21,7 @@ from saefilter.run.integrity import ContentHash, library_versions
 from saefilter.run.publish import publishing
 from saefilter.run.scores import SCHEMA
 from saefilter.run.shards import Receipt, UnusableInput, digest_of
+from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,14 +96,13 @@ def _nothing_scored(receipts: list[Receipt]) -> str:
 def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentity) -> Provenance:
     rows = sum(receipt.rows for receipt in receipts)
     scored = sum(receipt.scored for receipt in receipts)
-    n_tokens = sum(receipt.n_tokens for receipt in receipts)
-    l0 = sum(receipt.n_active for receipt in receipts) / max(1, n_tokens)
-    doubt = l0_warning(l0, identity.expected_l0)
+    tally = sum((receipt.tally for receipt in receipts), Tally())
+    doubt = l0_warning(tally.l0, identity.expected_l0)
     notes = [*identity.notes, *([sentence(doubt)] if doubt else [])]
     created, seconds = _times(receipts)
-    tokens, padded, saved = (
-        sum(getattr(r, name) for r in receipts) for name in ("tokens", "padded", "saved")
-    )
+    reported = tally.reported()
+    if not seconds:
+        reported["timings"] = None
     return Provenance.of(
         identity,
         version=__version__,
@@ -115,22 +114,11 @@ def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentit
         quarantined=rows - scored,
         truncated=sum(receipt.truncated for receipt in receipts),
         duplicates=0,
-        tokens=tokens,
         seconds=seconds,
         note=" ".join(notes) or None,
-        l0=round(l0, 2),
         spillover=_spillover(receipts, scored, identity),
-        padding=round(1 - tokens / max(1, padded), 4),
-        shared=round(saved / max(1, padded), 4),
-        timings=_timings(receipts) if seconds else None,
+        **reported,
     )
-
-
-def _timings(receipts: list[Receipt]) -> dict[str, float]:
-    total: Counter[str] = Counter()
-    for receipt in receipts:
-        total.update(receipt.seconds)
-    return {stage: round(seconds, 3) for stage, seconds in total.items()}
 
 
 def _spillover(

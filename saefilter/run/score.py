@@ -1,32 +1,50 @@
-"""Score a dataset: plan shards, score those that are missing, join them. The main path of the product."""
+"""Score a dataset: the main path of the product, from rows to a scores file.
+
+Open the job (lock, fingerprint, folder), load the scorer, for each shard that is missing keep what
+prepare -> encode -> measure gave, publish. Where that work is done is in engine.py.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saefilter.errors import SaefilterError
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from saefilter.errors import SaefilterError, is_out_of_memory
+from saefilter.report.build import kind_of_reason
 from saefilter.rows.read import Source
+from saefilter.run.allocator import give_back_free_memory
 from saefilter.run.engine import Engine, LocalEngine, ProcessEngine, default_workers
-from saefilter.run.interrupt import Interrupted, stop_on_signals
+from saefilter.run.integrity import file_sha256
+from saefilter.run.interrupt import Interrupted, StopRequest, stop_on_signals
 from saefilter.run.join import join_shards
-from saefilter.run.publish import exclusive, refuse_existing
+from saefilter.run.publish import exclusive, publishing, refuse_existing
 from saefilter.run.scores import Scores
 from saefilter.run.shards import (
     Job,
     Receipt,
+    ShardRows,
     UnusableInput,
     changed_input,
     digest_of,
     fingerprint_of,
     memory_limit,
     plan_shards,
+    read_shards,
 )
 from saefilter.run.summary import ScoreSummary, summarise
 from saefilter.run.workfolder import WorkFolder, work_folder
+from saefilter.stats.tally import Tally
 from saefilter.watch import Watch
 
 if TYPE_CHECKING:
@@ -66,75 +84,81 @@ def score_file(
             raise SaefilterError("there are no rows in it", where=str(source.path))
         with _engine(settings, chunk_scorer, watch) as engine:
             made_of = fingerprint_of(input_sha256, n_rows, settings, engine.identity)
+            shards = plan_shards(n_rows, settings.shard_rows)
             if resume and _is_done(output, digest_of(made_of), overwrite=overwrite):
                 watch.say(f"{output} is complete already")
+                folder = WorkFolder(work_folder(output), made_of, shards)
             else:
-                at, shards = work_folder(output), plan_shards(n_rows, settings.shard_rows)
-                if resume:
-                    folder = WorkFolder.resume(at, made_of, shards, overwrite=overwrite)
-                else:
-                    folder = WorkFolder.begin(at, made_of, shards)
-                receipts = _score_missing(source, settings, folder, engine, watch)
+                open_folder = WorkFolder.resume if resume else WorkFolder.begin
+                folder = open_folder(work_folder(output), made_of, shards, overwrite=overwrite)
+                receipts = folder.receipts(verify=True)
+                with _going_on_later(folder, receipts, watch) as stop:
+                    job = Job(source, settings, folder.path, digest_of(made_of),
+                              memory_limit(receipts.values()))  # fmt: skip
+                    missing = [shard for shard in shards if shard.number not in receipts]
+                    for receipt in engine.run(
+                        score_shard, job, read_shards(job, missing), stop,
+                        lambda tokens: watch.advance(0, tokens),
+                    ):  # fmt: skip
+                        receipts[receipt.shard] = receipt
+                        watch.advance(receipt.rows, 0)
                 if source.sha256() != input_sha256:
                     folder.remove()
                     raise changed_input(source)
                 join_shards(folder, receipts, source, output, engine.identity)
-        WorkFolder(work_folder(output), made_of, []).remove()
+        folder.remove()
     return summarise(source, Scores.open(output))
 
 
-def _score_missing(
-    source: Source, settings: ScoreSettings, folder: WorkFolder, engine: Engine, watch: Watch
-) -> dict[int, Receipt]:
-    """Receipts of all shards, after scoring those that have none yet."""
-    receipts = folder.receipts(verify=True)
-    missing = [shard for shard in folder.shards if shard.number not in receipts]
-    done = sum(receipt.rows for receipt in receipts.values())
-    watch.plan(folder.shards[-1].end_row, done)
-    if receipts:
-        watch.say(f"Going on: {len(receipts):,} of {len(folder.shards):,} shards are done")
-    job = Job(
-        source,
-        settings,
-        folder.path,
-        digest_of(folder.fingerprint),
-        memory_limit(receipts.values()),
-    )
-    try:
-        with stop_on_signals(watch.say) as stop:
-            for receipt in engine.run(job, missing, stop, lambda n: watch.advance(0, n)):
-                receipts[receipt.shard] = receipt
-                watch.advance(receipt.rows, 0)
-            if stop.is_set() and len(receipts) < len(folder.shards):
-                raise Interrupted(stop.signal_number, _how_to_go_on(folder))
-    except UnusableInput:
-        folder.remove()
-        raise
-    except KeyboardInterrupt:
-        raise Interrupted(stop.signal_number, _how_to_go_on(folder)) from None
-    except SaefilterError as error:
-        remedy = " ".join(filter(None, [error.remedy, _how_to_go_on(folder)]))
-        raise SaefilterError(error.problem, where=error.where, remedy=remedy) from error
-    if (limit := memory_limit(receipts.values())) is not None:
-        watch.say(
-            f"Memory did not suffice for batches of more than {limit:,} tokens; they were halved"
-        )
-    return receipts
+def score_shard(
+    job: Job, scorer: ChunkScorer, read: ShardRows, advance: Callable[[int], None]
+) -> Receipt:
+    """Score one shard and write it and its receipt into the job's folder, each whole or not at all.
 
-
-def _how_to_go_on(folder: WorkFolder) -> str:
-    """What is safe, in a sentence; removes the folder when nothing is."""
-    if not (done := len(folder.receipts())):
-        folder.remove()
-        return "No shard was finished, nothing was written."
-    return (
-        f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: the same command with "
-        "--resume scores the rest."
+    `advance` is told the tokens done. Several threads may score shards of a job at the same time.
+    Raises SaefilterError.
+    """
+    shard, spent = read.shard, {"read": read.seconds}
+    with _no_memory_is_an_error():
+        prepared = scorer.preparer.prepare(read.rows)
+        spent["render"] = prepared.seconds
+        with _timed(spent, "encode"):
+            encoded = scorer.encoder.encode(
+                prepared.windows, len(prepared), **scorer.encoding, advance=advance
+            )
+        with _timed(spent, "geometry"):
+            measured = scorer.measure(prepared, encoded)
+    bad = measured.table.filter(pc.is_valid(measured.table["reason"]))
+    if job.settings.on_bad_row == "error":
+        _refuse_bad_rows(bad, job.source)
+    path = job.folder / shard.name
+    with _timed(spent, "write"), publishing([path]) as (temporary,):
+        pq.write_table(measured.table, temporary, compression="zstd")
+        sha256 = file_sha256(temporary)
+    receipt = Receipt(
+        shard=shard.number,
+        first_row=shard.first_row,
+        end_row=shard.end_row,
+        fingerprint=job.fingerprint,
+        sha256=sha256,
+        scored=measured.table.num_rows - bad.num_rows,
+        truncated=pc.sum(measured.table["truncated"]).as_py() or 0,
+        tally=encoded.tally + Tally(seconds={stage: round(s, 4) for stage, s in spent.items()}),
+        reasons=dict(Counter(map(kind_of_reason, bad["reason"].to_pylist()))),
+        push_sums=measured.push_sums,
+        memory_limit=scorer.encoder.memory_limit,
+        started=round(read.started, 3),
+        finished=round(time.time(), 3),
     )
+    with publishing([job.folder / shard.receipt]) as (temporary,):
+        temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
+    give_back_free_memory()
+    return receipt
 
 
 @contextmanager
 def _engine(settings: ScoreSettings, scorer: ChunkScorer | None, watch: Watch) -> Iterator[Engine]:
+    """Where the work will be done, with the scorer loaded there."""
     from saefilter.run.chunks import ChunkScorer
 
     n_workers = 1 if scorer else settings.workers or default_workers(settings)
@@ -154,6 +178,73 @@ def _told(engine: Engine, watch: Watch) -> Engine:
     for line in engine.identity.reasons:
         watch.say(line)
     return engine
+
+
+@contextmanager
+def _going_on_later(
+    folder: WorkFolder, receipts: dict[int, Receipt], watch: Watch
+) -> Iterator[StopRequest]:
+    """For the work on the missing shards: whatever ends it early says what is safe and how to go on."""
+    watch.plan(folder.shards[-1].end_row, sum(receipt.rows for receipt in receipts.values()))
+    if receipts:
+        watch.say(f"Going on: {len(receipts):,} of {len(folder.shards):,} shards are done")
+    try:
+        with stop_on_signals(watch.say) as stop:
+            yield stop
+            if stop.is_set() and len(receipts) < len(folder.shards):
+                raise Interrupted(stop.signal_number, _how_to_go_on(folder))
+    except UnusableInput:
+        folder.remove()
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(stop.signal_number, _how_to_go_on(folder)) from None
+    except SaefilterError as error:
+        remedy = " ".join(filter(None, [error.remedy, _how_to_go_on(folder)]))
+        raise SaefilterError(error.problem, where=error.where, remedy=remedy) from error
+    if (limit := memory_limit(receipts.values())) is not None:
+        watch.say(
+            f"Memory did not suffice for batches of more than {limit:,} tokens; they were halved"
+        )
+
+
+def _how_to_go_on(folder: WorkFolder) -> str:
+    """What is safe, in a sentence; removes the folder when nothing is."""
+    if not (done := len(folder.receipts())):
+        folder.remove()
+        return "No shard was finished, nothing was written."
+    return (
+        f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: the same command with "
+        "--resume scores the rest."
+    )
+
+
+@contextmanager
+def _no_memory_is_an_error() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise SaefilterError(
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'on this machine'})",
+            remedy="Use fewer --batch-tokens or --shard-rows, or a larger machine.",
+        ) from error
+
+
+@contextmanager
+def _timed(spent: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    spent[stage] = time.perf_counter() - started
+
+
+def _refuse_bad_rows(bad: pa.Table, source: Source) -> None:
+    for entry in bad.slice(0, 1).to_pylist():
+        raise UnusableInput(
+            entry["reason"],
+            where=f"{entry['file'] or source.path}:{entry['line']}",
+            remedy="Mend the row, or use --on-bad-row quarantine.",
+        )
 
 
 def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:

@@ -1,8 +1,7 @@
-"""Shards: a scoring job cut into parts that can be scored anywhere, in any order, once each.
+"""A scoring job, cut into shards that can be scored anywhere, in any order, once each.
 
-A `Job` and a `Shard` are small values. `score_shard` needs them, a loaded scorer and a folder that it
-shares with whoever gathers the parts, and knows nothing of where it runs: in this process, in one
-of several, or on another machine.
+A `Job` and a `Shard` are small values. What scores one (`score_shard` in score.py) needs them, a loaded
+scorer and a folder that it shares with whoever gathers the shards, and knows nothing of where it runs.
 """
 
 from __future__ import annotations
@@ -10,30 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from saefilter import __version__
 from saefilter.errors import SaefilterError
-from saefilter.report.build import kind_of_reason
-from saefilter.rows.ranges import RangeReader
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
-from saefilter.run.allocator import give_back_free_memory
-from saefilter.run.integrity import file_sha256
-from saefilter.run.publish import publishing
+from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from saefilter.artifacts.provenance import Identity
-    from saefilter.run.chunks import ChunkScorer
     from saefilter.settings import ScoreSettings
 
 
@@ -82,25 +71,16 @@ class Receipt:
     sha256: str
     """Of the shard's file."""
     scored: int
+    """Rows."""
     truncated: int
-    tokens: int
-    """That the model read."""
-    padded: int
-    """Tokens that the model read, padding included."""
-    saved: int
-    """Of these, tokens of prefixes that had been computed for another row."""
-    n_tokens: int
-    """Scored tokens."""
-    n_active: int
-    """Active features, summed over scored tokens."""
+    tally: Tally
     reasons: dict[str, int]
     """Quarantine reasons, without what is particular to a row."""
     push_sums: tuple[list[float], list[float]] | None
-    """See `ScoredChunk`."""
+    """Sums over the scored rows of their pushes and of the squares of these, one entry per feature of
+    the calibration's `PushReference`; None without one."""
     memory_limit: int | None
     """Largest budget of a batch, where memory did not suffice for more."""
-    seconds: dict[str, float]
-    """Spent on each stage."""
     started: float
     """Seconds since 1970, UTC."""
     finished: float
@@ -142,8 +122,9 @@ def digest_of(fingerprint: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class ShardRows:
-    """The rows of one shard, read."""
+    """A shard with its rows, read."""
 
+    shard: Shard
     rows: list[Row]
     started: float
     """When reading began; seconds since 1970, UTC."""
@@ -151,72 +132,29 @@ class ShardRows:
     """Spent on it."""
 
 
-def read_shard(job: Job, shard: Shard, reader: RangeReader) -> ShardRows:
-    """Read a shard's rows; cheapest in the shards' order. `reader` reads the job's source.
+class _RowsOf:
+    """Ids of the rows of some shards; readers ask it about each row as they come to it."""
 
-    Raises SaefilterError when they are not there any more.
+    def __init__(self, shards: Sequence[Shard], shard_rows: int):
+        self._numbers = {shard.number for shard in shards}
+        self._shard_rows = shard_rows
+
+    def __contains__(self, row_id: object) -> bool:
+        return isinstance(row_id, int) and row_id // self._shard_rows in self._numbers
+
+
+def read_shards(job: Job, shards: Sequence[Shard]) -> Iterator[ShardRows]:
+    """Shards with their rows, in one pass over the input in which no other row is parsed (JSONL).
+
+    `shards` in ascending order. Raises SaefilterError when rows are not there any more.
     """
-    started, clock = time.time(), time.perf_counter()
-    rows = reader.read(shard.first_row, shard.end_row)
-    if len(rows) != shard.end_row - shard.first_row:
-        raise changed_input(job.source)
-    return ShardRows(rows, started, time.perf_counter() - clock)
-
-
-def score_shard(
-    job: Job,
-    shard: Shard,
-    scorer: ChunkScorer,
-    rows: ShardRows,
-    advance: Callable[[int], None] | None = None,
-) -> Receipt:
-    """Score one shard and write it and its receipt into the job's folder, each whole or not at all.
-
-    `rows` are the shard's; `advance` is told the tokens done. Several threads may score shards of a
-    job at the same time. Raises SaefilterError.
-    """
-    tokens = 0
-
-    def count(done: int) -> None:
-        nonlocal tokens
-        tokens += done
-        if advance is not None:
-            advance(done)
-
-    chunk = scorer.score(rows.rows, count)
-    bad = chunk.table.filter(pc.is_valid(chunk.table["reason"]))
-    if job.settings.on_bad_row == "error":
-        _refuse_bad_rows(bad, job.source)
-    path = job.folder / shard.name
-    scored_at = time.perf_counter()
-    with publishing([path]) as (temporary,):
-        pq.write_table(chunk.table, temporary, compression="zstd")
-        sha256 = file_sha256(temporary)
-    seconds = {**chunk.seconds, "read": rows.seconds, "write": time.perf_counter() - scored_at}
-    receipt = Receipt(
-        shard=shard.number,
-        first_row=shard.first_row,
-        end_row=shard.end_row,
-        fingerprint=job.fingerprint,
-        sha256=sha256,
-        scored=chunk.table.num_rows - bad.num_rows,
-        truncated=pc.sum(chunk.table["truncated"]).as_py() or 0,
-        tokens=tokens,
-        padded=chunk.n_padded,
-        saved=chunk.n_saved,
-        n_tokens=chunk.n_tokens,
-        n_active=chunk.n_active,
-        reasons=dict(Counter(map(kind_of_reason, bad["reason"].to_pylist()))),
-        push_sums=chunk.push_sums,
-        memory_limit=scorer.encoder.memory_limit,
-        seconds={stage: round(value, 4) for stage, value in seconds.items()},
-        started=round(rows.started, 3),
-        finished=round(time.time(), 3),
-    )
-    with publishing([job.folder / shard.receipt]) as (temporary,):
-        temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
-    give_back_free_memory()
-    return receipt
+    rows = job.source.rows(_RowsOf(shards, job.settings.shard_rows))
+    for shard in shards:
+        started, clock = time.time(), time.perf_counter()
+        here = list(islice(rows, shard.end_row - shard.first_row))
+        if [row.index for row in here] != list(range(shard.first_row, shard.end_row)):
+            raise changed_input(job.source)
+        yield ShardRows(shard, here, started, time.perf_counter() - clock)
 
 
 class UnusableInput(SaefilterError):
@@ -228,12 +166,3 @@ def changed_input(source: Source) -> UnusableInput:
     return UnusableInput(
         "the data changed while it was scored", where=str(source.path), remedy="Score it again."
     )
-
-
-def _refuse_bad_rows(bad: pa.Table, source: Source) -> None:
-    for entry in bad.slice(0, 1).to_pylist():
-        raise UnusableInput(
-            entry["reason"],
-            where=f"{entry['file'] or source.path}:{entry['line']}",
-            remedy="Mend the row, or use --on-bad-row quarantine.",
-        )

@@ -13,9 +13,11 @@ from saefilter.errors import SaefilterError
 from saefilter.run.integrity import file_sha256
 from saefilter.run.publish import publishing
 from saefilter.run.shards import Receipt, Shard, digest_of
+from saefilter.stats.tally import Tally
 
 MANIFEST = "manifest.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+"""2 keeps a tally in each receipt."""
 
 
 def work_folder(output: Path) -> Path:
@@ -32,8 +34,11 @@ class WorkFolder:
     shards: list[Shard]
 
     @classmethod
-    def begin(cls, path: Path, fingerprint: dict[str, Any], shards: list[Shard]) -> WorkFolder:
-        """An empty folder with its manifest; one of an earlier run is removed."""
+    def begin(
+        cls, path: Path, fingerprint: dict[str, Any], shards: list[Shard], *, overwrite: bool = True
+    ) -> WorkFolder:
+        """An empty folder with its manifest; one of an earlier run is removed, whatever `overwrite` says:
+        whoever begins has asked."""
         folder = cls(path, fingerprint, shards)
         folder.remove()
         try:
@@ -74,8 +79,15 @@ class WorkFolder:
             raise SaefilterError(
                 f"the manifest cannot be read ({error})", where=str(file), remedy=again
             ) from error
+        if version != MANIFEST_VERSION and overwrite:
+            return cls.begin(path, fingerprint, shards)
         if version != MANIFEST_VERSION:
-            raise SaefilterError(f"a manifest of version {version}", where=str(file), remedy=again)
+            raise SaefilterError(
+                f"begun by another version of saefilter (its manifest is of version {version}, "
+                f"this one's of {MANIFEST_VERSION})",
+                where=str(file),
+                remedy="Finish it with that version, or add --overwrite to start anew.",
+            )
         changes = list(_changes(before, fingerprint))
         if changes and overwrite:
             return cls.begin(path, fingerprint, shards)
@@ -132,7 +144,8 @@ class WorkFolder:
 def _receipt(text: str, path: Path) -> Receipt:
     try:
         entry = json.loads(text)
-        return Receipt(**{field.name: entry[field.name] for field in fields(Receipt)})
+        entry = {field.name: entry[field.name] for field in fields(Receipt)}
+        return Receipt(**{**entry, "tally": Tally(**entry["tally"])})
     except (ValueError, KeyError, TypeError) as error:
         raise SaefilterError(
             f"not a receipt ({error})",

@@ -88,7 +88,7 @@ def test_a_wrong_activation_function_is_noticed(tmp_path: Path, llama: str) -> N
     folder = tmp_path / "sae"
     right = Encoder(resolve(None, llama, write_sae(folder, k=4)))
     encode(right)
-    assert right.l0() == pytest.approx(4, abs=0.01)
+    assert right.tally.l0 == pytest.approx(4, abs=0.01)
     assert right.l0_warning() is None
     config = json.loads((folder / "cfg.json").read_text())
     config["architecture"] = "standard"  # TopK weights read as plain ReLU
@@ -96,7 +96,7 @@ def test_a_wrong_activation_function_is_noticed(tmp_path: Path, llama: str) -> N
     (folder / "cfg.json").write_text(json.dumps(config))
     wrong = Encoder(resolve(None, llama, str(folder)))
     encode(wrong)
-    assert wrong.l0() > 12
+    assert wrong.tally.l0 > 12
     assert "fire per token and the SAE's configuration says 4" in str(wrong.l0_warning())
 
 
@@ -182,10 +182,10 @@ def test_a_question_asked_of_many_rows_is_computed_once(tmp_path: Path, llama: s
     _, windows = encoder.renderer().render(rows)
     weights = np.linspace(0, 1, D_SAE, dtype=np.float32)
     shared = encoder.encode(windows, len(rows), token_weights=weights)
-    assert shared.n_saved > 11 * 30
+    assert shared.tally.saved > 11 * 30
     encoder.model.shares_prefixes = lambda: False
     alone = encoder.encode(windows, len(rows), token_weights=weights)
-    assert alone.n_saved == 0
+    assert alone.tally.saved == 0
     np.testing.assert_allclose(
         shared.features.toarray(), alone.features.toarray(), rtol=1e-4, atol=1e-4
     )

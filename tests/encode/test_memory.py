@@ -17,11 +17,11 @@ import transformers as hf
 from checkpoints import configs, save_model, small_tokenizer
 from test_encoder import write_sae
 
+from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.lanes import Lanes
 from saefilter.encode.presets import load_preset
 from saefilter.rows.formats import recognise
-from saefilter.rows.render import Window
 
 
 def encode_with(mebibytes: int, *model_and_sae: str) -> dict[str, Any]:
@@ -59,9 +59,9 @@ def test_a_single_piece_that_does_not_fit_beside_another_is_read_alone(
     )
     plenty = encoder.encode(windows, 12)
     encoder.lanes = Lanes(encoder.device, 2)
-    reads, at_once, refused = encoder._residual, threading.Semaphore(1), []
+    reads, at_once, refused = encoder.model.scored, threading.Semaphore(1), []
 
-    def read(batch: list[Window]) -> torch.Tensor:
+    def read(batch: PaddedBatch) -> torch.Tensor:
         if not at_once.acquire(blocking=False):
             refused.append(batch)
             raise MemoryError
@@ -71,7 +71,7 @@ def test_a_single_piece_that_does_not_fit_beside_another_is_read_alone(
         finally:
             at_once.release()
 
-    monkeypatch.setattr(encoder, "_residual", read)
+    monkeypatch.setattr(encoder.model, "scored", read)
     short = encoder.encode(windows, 12, batch_tokens=1)
     assert refused
     np.testing.assert_allclose(short.residual, plenty.residual, atol=1e-4)

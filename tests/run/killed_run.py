@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 import torch
 
 from saefilter.rows.inputs import open_input
-from saefilter.rows.ranges import RangeReader
 from saefilter.run import join, publish, score, shards
 from saefilter.run.chunks import ChunkScorer
 from saefilter.settings import ScoreSettings
@@ -63,24 +62,22 @@ torch.set_num_threads(1)  # rounding must not depend on what else the machine do
 scorer = ChunkScorer.load(ScoreSettings("minilm", device="cpu"))
 
 real_write = pq.write_table
-real_score = shards.score_shard
+real_score = score.score_shard
 
 
-def noting(job: Any, shard: Any, *args: Any, **options: Any) -> Any:
+def noting(job: Any, scorer: Any, read: Any, advance: Any) -> Any:
     with open(log, "a") as file:
-        file.write(f"{shard.number}\n")
-    return real_score(job, shard, *args, **options)
+        file.write(f"{read.shard.number}\n")
+    return real_score(job, scorer, read, advance)
 
 
-import saefilter.run.engine as engine  # noqa: E402 - after the wrapped function exists
-
-engine.score_shard = noting
+score.score_shard = noting
 if moment == "read":
-    at(RangeReader, "read", count, nothing)
+    at(shards, "islice", count, nothing)
 elif moment == "score":
-    at(ChunkScorer, "_score", count, nothing)
+    at(ChunkScorer, "measure", count, nothing)
 elif moment == "shard-write":
-    at(shards.pq, "write_table", count, half_written)
+    at(score.pq, "write_table", count, half_written)
 elif moment == "publish":
     at(publish.os, "replace", count, nothing)
 elif moment == "join":

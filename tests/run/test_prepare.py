@@ -58,11 +58,13 @@ def test_scores_do_not_depend_on_who_prepares(
     data = jsonl([chat(f"Question {i}?", f"Answer number {i}. " * (i % 5 + 1)) for i in range(30)])
     tables = []
     for processes in (0, 1):
-        settings = ScoreSettings("minilm", device="cpu", dtype="fp32", prepare_processes=processes)
+        settings = ScoreSettings(
+            "minilm", device="cpu", dtype="fp32", prepare_processes=processes, shard_rows=8
+        )
         scorer = ChunkScorer.load(settings)
         output = tmp_path / f"{processes}.parquet"
         try:
-            score_file(Source.open(data), output, settings, chunk_scorer=scorer, shard_rows=8)
+            score_file(Source.open(data), output, settings, chunk_scorer=scorer)
         finally:
             scorer.close()
         tables.append(pq.read_table(output))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -24,9 +25,9 @@ from saefilter.rows.read import Source
 from saefilter.rows.row import Row
 from saefilter.run.chunks import ChunkScorer
 from saefilter.run.engine import LocalEngine
-from saefilter.run.score import score_file
+from saefilter.run.score import score_file, score_shard
 from saefilter.run.scores import SCHEMA, Scores
-from saefilter.run.shards import Job, memory_limit, plan_shards
+from saefilter.run.shards import Job, memory_limit, plan_shards, read_shards
 from saefilter.settings import ScoreSettings
 
 ROWS = [
@@ -44,12 +45,17 @@ def scorer() -> ChunkScorer:
     return ChunkScorer.load(ScoreSettings("minilm", device="cpu", dtype="fp32"))
 
 
-def as_rows(rows: list[dict[str, Any]]) -> list[Row]:
-    return [Row(i, i + 1, row) for i, row in enumerate(rows)]
+def measured(scorer: ChunkScorer, rows: list[dict[str, Any]], **encoding: Any) -> pa.Table:
+    """The rows' scores, as a shard of them would be written."""
+    prepared = scorer.preparer.prepare([Row(i, i + 1, row) for i, row in enumerate(rows)])
+    encoded = scorer.encoder.encode(
+        prepared.windows, len(prepared), **{**scorer.encoding, **encoding}
+    )
+    return scorer.measure(prepared, encoded).table
 
 
 def proximities(scorer: ChunkScorer, rows: list[dict[str, Any]]) -> np.ndarray:
-    return scorer.score(as_rows(rows)).table["proximity"].to_numpy()
+    return measured(scorer, rows)["proximity"].to_numpy()
 
 
 @given(order=st.permutations(range(len(ROWS))), batch_tokens=st.integers(16, 2000))
@@ -100,7 +106,7 @@ def test_a_distance_recomputed_by_hand_with_sae_lens_and_numpy(scorer: ChunkScor
         score += counted * (pulls[0][i] - pulls[1][i])
     distance = 0.5 - score / (4 + 2 * abs(score))
 
-    ours = scorer.score(as_rows([chat(question, answer)])).table.to_pylist()[0]
+    ours = measured(scorer, [chat(question, answer)]).to_pylist()[0]
     assert ours["distance"] == pytest.approx(distance, abs=1e-4)
     assert ours["n_scored"] == len(trained)
 
@@ -149,7 +155,7 @@ def test_every_row_is_scored_or_quarantined_in_order(
 
 
 def test_evidence_adds_up_and_names_toxic_neighbours(scorer: ChunkScorer) -> None:
-    entry = scorer.score(as_rows([ROWS[0]])).table.to_pylist()[0]
+    entry = measured(scorer, [ROWS[0]]).to_pylist()[0]
     toxic = {feature.index for feature in scorer.scorer.toxic_set.side("toxic")}
     assert entry["top_features"]
     shares = [feature["share"] for feature in entry["top_features"]]
@@ -256,10 +262,15 @@ def test_a_run_remembers_for_which_batches_memory_sufficed(
     jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
 ) -> None:
     """The budget goes into receipts, and from them into the run that goes on."""
-    job = Job(Source.open(jsonl(ROWS)), scorer.settings, tmp_path, "made of", memory_limit=48)
-    shards = plan_shards(len(ROWS), 2)
+    job = Job(
+        Source.open(jsonl(ROWS)), replace(scorer.settings, shard_rows=2), tmp_path, "made of", 48
+    )
+    shards = read_shards(job, plan_shards(len(ROWS), 2))
     try:
-        receipts = list(LocalEngine(scorer).run(job, shards, threading.Event(), lambda n: None))
+        engine = LocalEngine(scorer)
+        receipts = list(
+            engine.run(score_shard, job, shards, threading.Event(), lambda tokens: None)
+        )
         assert scorer.encoder.memory_limit == 48
         _, windows = scorer.renderer.render([recognise(row) for row in ROWS[:5]])
         for batch in scorer.encoder._plan(windows, 4096):
