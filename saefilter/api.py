@@ -80,6 +80,10 @@ def score(
 
     Raises SaefilterError, and then writes nothing; `saefilter.run.interrupt.Interrupted` after Ctrl-C.
     """
+    if scorer is not None and workers not in (None, 1):
+        raise SaefilterError(
+            "workers has no effect with a scorer, which is one process", remedy="Leave one out."
+        )
     with tempfile.TemporaryDirectory() as folder:
         return _score(
             hold(data, Path(folder)),

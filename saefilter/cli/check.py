@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import ON_COMMAND_LINE, asked_of, one_of, progress_bar, warn
+from saefilter.cli.common import ON_COMMAND_LINE, asked_of, one_of, scoring_bar, warn
 from saefilter.errors import SaefilterError
 from saefilter.gate.policy import Policy
 from saefilter.settings import ScoreSettings
@@ -146,17 +147,17 @@ class _Judge:
         warn(text, quiet=self.quiet)
 
     def _score(self, source: Source, target: Path) -> Scores:
-        from saefilter.run.chunks import ChunkScorer
-        from saefilter.run.score import score_file
         from saefilter.run.scores import Scores
-        from saefilter.watch import Watch
 
-        with progress_bar("Scoring", None, quiet=self.quiet) as bar:
+        with scoring_bar(quiet=self.quiet) as watch:
+            from saefilter.run.chunks import ChunkScorer
+            from saefilter.run.score import score_file
+
             if self.scorer is None:
                 self.scorer = ChunkScorer.load(self.asked.settings, self._say)
             score_file(
-                source, target, self.asked.settings, overwrite=self.overwrite, chunk_scorer=self.scorer,
-                watch=Watch(plan=bar.plan, advance=bar),
+                source, target, self.asked.settings, overwrite=self.overwrite,
+                chunk_scorer=self.scorer, watch=replace(watch, say=lambda text: None),
             )  # fmt: skip
         return Scores.open(target)
 

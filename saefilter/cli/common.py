@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from saefilter.cli.options import Given
     from saefilter.encode.presets import Preset
     from saefilter.settings import Asked
+    from saefilter.watch import Watch
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -127,3 +128,19 @@ def progress_bar(description: str, total: int | None, *, quiet: bool) -> Iterato
         *columns, console=console, disable=quiet or not console.is_terminal, transient=True
     ) as bar:
         yield ProgressBar(bar, description, total)
+
+
+@contextmanager
+def scoring_bar(
+    *, quiet: bool, at_first_shard: Callable[[], None] = lambda: None
+) -> Iterator[Watch]:
+    """What scoring tells: its progress, and why device and dtype were chosen."""
+    from saefilter.watch import Watch
+
+    with progress_bar("Scoring", None, quiet=quiet) as bar:
+
+        def plan(rows: int, done: int) -> None:
+            at_first_shard()
+            bar.plan(rows, done)
+
+        yield Watch(lambda text: warn(text, quiet=quiet), plan, bar)

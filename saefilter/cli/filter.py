@@ -15,9 +15,9 @@ from saefilter.cli.common import (
     output_console,
     print_json,
     progress_bar,
+    scoring_bar,
     warn,
 )
-from saefilter.cli.score import run_score
 from saefilter.errors import SaefilterError
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.options import StrategyOptions
@@ -203,6 +203,9 @@ def _score_first(
             remedy=f"Score the data anew (saefilter score {source.path} --overwrite, or --overwrite "
             "here), or ask for what the scores were made with.",
         )
-    run_score(source, target, asked.settings, overwrite=why is not None, quiet=quiet)
+    with scoring_bar(quiet=quiet) as watch:
+        from saefilter.run.score import score_file
+
+        score_file(source, target, asked.settings, overwrite=why is not None, watch=watch)
     warn(f"Scores: {target}", quiet=quiet)
     return Scores.open(target)

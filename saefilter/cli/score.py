@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,17 +16,13 @@ from saefilter.cli.common import (
     ask_and_say,
     output_console,
     print_json,
-    progress_bar,
+    scoring_bar,
     warn,
 )
-from saefilter.cli.timings import Timings
 from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from saefilter.rows.read import Source
-    from saefilter.run.summary import ScoreSummary
+    from saefilter.artifacts.provenance import Provenance
 
 
 @app.command(epilog="Example: saefilter score data.jsonl -o data.scores.parquet")
@@ -51,17 +48,22 @@ def score(
     What is done is saved shard by shard: after a kill, a full disk or Ctrl-C, --resume goes on.
     """
     from saefilter.rows.inputs import open_input
+    from saefilter.run.publish import refuse_existing
     from saefilter.run.scores_for import usual_scores
 
     source = open_input(input)
     silent = quiet or as_json
     settings = ask_and_say(scoring, quiet=silent).settings
     target = output or usual_scores(source)
+    if not resume:
+        refuse_existing([target], overwrite=overwrite)  # before torch is imported
     clock = Timings()
-    summary = run_score(
-        source, target, settings, overwrite=overwrite, resume=resume, quiet=silent,
-        at_first_shard=clock.at_first_shard,
-    )  # fmt: skip
+    with scoring_bar(quiet=silent, at_first_shard=clock.at_first_shard) as watch:
+        from saefilter.run.score import score_file
+
+        summary = score_file(
+            source, target, settings, overwrite=overwrite, resume=resume, watch=watch
+        )
     if timings:
         clock.say(summary.provenance)
     if as_json:
@@ -72,30 +74,37 @@ def score(
         print_score_summary(output_console(), summary)
 
 
-def run_score(
-    source: Source,
-    target: Path,
-    settings: ScoreSettings,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    quiet: bool,
-    at_first_shard: Callable[[], None] = lambda: None,
-) -> ScoreSummary:
-    """Score with a progress bar; says why device and dtype were chosen, and what looks wrong."""
-    from saefilter.run.publish import refuse_existing
-    from saefilter.run.score import score_file
-    from saefilter.watch import Watch
+STAGES = {
+    "read": "rows read from the data",
+    "render": "recognised, rendered, tokenised",
+    "encode": "model, SAE and pooling",
+    "geometry": "proximity, percentiles, evidence, spillover",
+    "write": "shards written and forced to disk",
+}
 
-    if not resume:
-        refuse_existing([target], overwrite=overwrite)  # before torch is imported
-    with progress_bar("Scoring", None, quiet=quiet) as bar:
 
-        def plan(rows: int, done: int) -> None:
-            at_first_shard()
-            bar.plan(rows, done)
+class Timings:
+    """The moments of one run, by the clock."""
 
-        watch = Watch(lambda text: warn(text, quiet=quiet), plan, bar)
-        return score_file(
-            source, target, settings, overwrite=overwrite, resume=resume, watch=watch,
-        )  # fmt: skip
+    def __init__(self) -> None:
+        import psutil
+
+        self._process_began = psutil.Process().create_time()
+        self._first_shard = self._process_began
+
+    def at_first_shard(self) -> None:
+        """Everything is loaded; scoring begins."""
+        self._first_shard = time.time()
+
+    def say(self, made: Provenance) -> None:
+        """A line for each stage, on standard error. Stages of different shards overlap, so that they
+        may add up to more than passed."""
+        start = self._first_shard - self._process_began
+        warn(f"  start    {start:8.2f} s  imports, model, SAE, toxic set, FAISS")
+        for stage, words in STAGES.items():
+            warn(f"  {stage:8} {(made.timings or {}).get(stage, 0.0):8.2f} s  {words}")
+        total = time.time() - self._process_began
+        warn(
+            f"  in all   {total:8.2f} s  stages overlap; {made.padding:.1%} of tokens were padding"
+            + (f", {made.shared:.1%} prefixes computed for another row" if made.shared else "")
+        )

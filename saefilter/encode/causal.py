@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saefilter.encode.batches import pad, plan_batches
+from saefilter.encode.batches import PaddedBatch, pad, plan_batches
 from saefilter.encode.model import DTYPES, load_config, quiet_loading
 from saefilter.errors import SaefilterError
 from saefilter.rows.render import Window
@@ -55,78 +55,65 @@ class CausalModel:
         self, windows: Sequence[Window], batch_tokens: int, push: Tensor | None = None
     ) -> Tensor:
         """Mean log-probability of each window's scored tokens, nats per token, `[n_windows]`."""
-        found = torch.zeros(len(windows))
+        mean = torch.zeros(len(windows))
         with self.steered(push):
-            for positions in plan_batches([len(w.ids) for w in windows], batch_tokens):
-                ids, attention, scored, _ = pad([windows[p] for p in positions], 0)
-                logits = self.model(
-                    input_ids=ids.to(self.device),
-                    attention_mask=attention.to(self.device),
-                    use_cache=False,
-                ).logits
+            for positions, batch in _batches(windows, batch_tokens):
+                logits = self._forward(batch).logits
                 predicted = torch.log_softmax(logits[:, :-1].float(), dim=-1)
-                target = ids[:, 1:].to(predicted.device)
+                target = batch.ids[:, 1:].to(predicted.device)
                 log_p = predicted.gather(-1, target[..., None])[..., 0]
-                mask = scored[:, 1:].to(log_p.device)
-                mean = (log_p * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-                found[positions] = mean.cpu()
-        return found
+                mask = batch.scored[:, 1:].to(log_p.device)
+                sums = (log_p * mask).sum(dim=1)
+                mean[positions] = (sums / mask.sum(dim=1).clamp(min=1)).cpu()
+        return mean
 
-    @torch.inference_mode()
     def residual_norm(self, windows: Sequence[Window], batch_tokens: int) -> float:
         """Mean length of the residual stream at the hook over scored tokens."""
-        norms: list[Tensor] = []
-        captured: list[Tensor] = []
-
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            captured.append(output[0] if isinstance(output, tuple) else output)
-
-        handle = self.layer.register_forward_hook(keep)
-        try:
-            for positions in plan_batches([len(w.ids) for w in windows], batch_tokens):
-                ids, attention, scored, _ = pad([windows[p] for p in positions], 0)
-                self.model(
-                    input_ids=ids.to(self.device),
-                    attention_mask=attention.to(self.device),
-                    use_cache=False,
-                )
-                stream = captured.pop()
-                norms.append(stream[scored.to(stream.device)].float().norm(dim=-1).cpu())
-        finally:
-            handle.remove()
+        norms = [
+            stream[mask].norm(dim=-1).cpu()
+            for _, stream, mask in self._streams(windows, batch_tokens)
+        ]
         return float(torch.cat(norms).mean())
 
-    @torch.inference_mode()
     def mean_residual(self, windows: Sequence[Window], batch_tokens: int) -> Tensor:
         """Mean of the residual stream at the hook over each window's scored tokens,
-        `[n_windows, d_model]` fp32. Layers above the hook are not run."""
-        found: list[Tensor] = [torch.empty(0)] * len(windows)
+        `[n_windows, d_model]` fp32."""
+        means: list[Tensor] = [torch.empty(0)] * len(windows)
+        for positions, stream, mask in self._streams(windows, batch_tokens):
+            # where, not times: padding may hold values that are not finite
+            sums = torch.where(mask[..., None], stream, 0.0).sum(dim=1)
+            per_window = (sums / mask.sum(dim=1, keepdim=True).clamp(min=1)).cpu()
+            for position, mean in zip(positions, per_window, strict=True):
+                means[position] = mean
+        return torch.stack(means)
+
+    def _forward(self, batch: PaddedBatch) -> Any:
+        return self.model(
+            input_ids=batch.ids.to(self.device),
+            attention_mask=batch.attention.to(self.device),
+            use_cache=False,
+        )
+
+    def _streams(
+        self, windows: Sequence[Window], batch_tokens: int
+    ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Batch by batch: positions of its windows, the residual stream at the hook
+        `[batch, tokens, d_model]` fp32, and which tokens are scored. Layers above are not run."""
+        captured: list[Tensor] = []
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
             captured.append(output[0] if isinstance(output, tuple) else output)
             raise _Read
 
-        captured: list[Tensor] = []
         handle = self.layer.register_forward_hook(keep)
         try:
-            for positions in plan_batches([len(w.ids) for w in windows], batch_tokens):
-                ids, attention, scored, _ = pad([windows[p] for p in positions], 0)
-                with suppress(_Read):
-                    self.model(
-                        input_ids=ids.to(self.device),
-                        attention_mask=attention.to(self.device),
-                        use_cache=False,
-                    )
+            for positions, batch in _batches(windows, batch_tokens):
+                with torch.inference_mode(), suppress(_Read):
+                    self._forward(batch)
                 stream = captured.pop().float()
-                mask = scored.to(stream.device)[..., None]
-                # where, not times: padding may hold values that are not finite
-                sums = torch.where(mask, stream, 0.0).sum(dim=1)
-                means = (sums / mask.sum(dim=1).clamp(min=1)).cpu()
-                for position, mean in zip(positions, means, strict=True):
-                    found[position] = mean
+                yield positions, stream, batch.scored.to(stream.device)
         finally:
             handle.remove()
-        return torch.stack(found)
 
     @torch.inference_mode()
     def answers(
@@ -186,6 +173,14 @@ class CausalModel:
             )
         found: list[int] = out[0, len(ids) :].tolist()
         return found
+
+
+def _batches(
+    windows: Sequence[Window], batch_tokens: int
+) -> Iterator[tuple[list[int], PaddedBatch]]:
+    """Windows in padded batches, each with their positions."""
+    for positions in plan_batches([len(window.ids) for window in windows], batch_tokens):
+        yield positions, pad([windows[position] for position in positions], 0)
 
 
 def load_causal_model(

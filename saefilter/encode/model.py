@@ -66,10 +66,32 @@ class TruncatedModel:
     def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         self._local.output = output[0] if isinstance(output, tuple) else output
 
+    @torch.inference_mode()
     def scored(self, batch: PaddedBatch) -> Tensor:
-        """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""
-        residual = self.residual(batch.ids, batch.attention, batch.prefix, wanted=batch.scored)
+        """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`.
+
+        They are taken from the layer itself: `hidden_states[-1]` would be after the final norm.
+        """
+        mask = None if self.causal else batch.attention.to(self.device)
+        options = {} if batch.prefix is None else {"past_key_values": self._cache_of(batch.prefix)}
+        self._local.wanted = batch.scored
+        try:
+            self.model(input_ids=batch.ids.to(self.device), attention_mask=mask, **options)
+        finally:
+            self._local.wanted = None
+        residual: Tensor = self._local.output
+        del self._local.output
         return residual[batch.scored.to(residual.device)]
+
+    def residual(
+        self, input_ids: Tensor, attention_mask: Tensor, prefix: Tensor | None = None
+    ) -> Tensor:
+        """The residual stream at the hook of all tokens, `[batch, tokens, d_model]`, of right-padded
+        rows; what stands at padding means nothing. `prefix`, `[n_prefix]`: token ids that every row
+        begins with, before these."""
+        every = torch.ones_like(input_ids, dtype=torch.bool)
+        batch = PaddedBatch(input_ids, attention_mask, every, prefix)
+        return self.scored(batch).view(*input_ids.shape, self.d_model)
 
     def shares_prefixes(self) -> bool:
         """Whether what all rows begin with may be computed once: where no token sees a later one, and a
@@ -97,28 +119,6 @@ class TruncatedModel:
             return False  # it takes no cache that it did not make
         exact = model.dtype == torch.float32
         return bool((found - whole).norm() <= (1e-3 if exact else 5e-2) * whole.norm())
-
-    @torch.inference_mode()
-    def residual(
-        self, input_ids: Tensor, attention_mask: Tensor, prefix: Tensor | None = None, *,
-        wanted: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """The residual stream at the hook, `[batch, tokens, d_model]`, of right-padded rows; what
-        stands at padding means nothing. `prefix`, `[n_prefix]`: token ids that every row begins
-        with, before these. `wanted`, `[batch, tokens]`: the only tokens whose residuals must be right.
-
-        It is taken from the layer itself: `hidden_states[-1]` would be after the final norm.
-        """
-        mask = None if self.causal else attention_mask.to(self.device)
-        options = {} if prefix is None else {"past_key_values": self._cache_of(prefix)}
-        self._local.wanted = wanted
-        try:
-            self.model(input_ids=input_ids.to(self.device), attention_mask=mask, **options)
-        finally:
-            self._local.wanted = None
-        residual: Tensor = self._local.output
-        del self._local.output
-        return residual
 
     def _cache_of(self, prefix: Tensor) -> Any:
         """Keys and values of a prefix. This thread's last ones are kept: batches come group by group,

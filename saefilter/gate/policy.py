@@ -75,6 +75,10 @@ def choose_policy(flags: Mapping[str, Any], folder: Path = Path()) -> Policy:
     if given:
         origins.append("the command's flags")
     policy = Policy(**{**limits, **given}, origin=" and ".join(origins))
+    if "at_fpr" in given and policy.limits() and policy.max_flagged is None:
+        raise SaefilterError(
+            "--at-fpr has no effect without --max-flagged", remedy="Give both, or neither."
+        )
     if not policy.limits():
         return replace(DEFAULT_POLICY, at_fpr=policy.at_fpr)  # a rate alone limits nothing
     return policy

@@ -53,6 +53,8 @@ class Metric:
     same for all features of a sample, `[d_sae]`; explanations are made of it."""
     needs_weights: bool = False
     """Whether the set must have fitted weights."""
+    looks_for_neighbours: bool = True
+    """Whether --neighbours changes it."""
 
 
 def weighted_mean(features: sparse.csr_matrix, values: Array) -> Array:
@@ -158,6 +160,7 @@ METRICS = {
             lambda space, sample: _weighted(space, sample, probe_push(space)),
             probe_push,
             needs_weights=True,
+            looks_for_neighbours=False,
         ),
         Metric("nearest", "sum_i a_i max_T cos(d_i, d_j) / sum_i a_i", _nearest, nearest_push),
         Metric(
@@ -166,18 +169,26 @@ METRICS = {
             _top_features,
             nearest_push,
         ),
-        Metric("reconstruction", "max_T cos(sum_i a_i d_i, d_j)", _reconstruction, nearest_push),
+        Metric(
+            "reconstruction",
+            "max_T cos(sum_i a_i d_i, d_j)",
+            _reconstruction,
+            nearest_push,
+            looks_for_neighbours=False,
+        ),
         Metric(
             "centroid",
             "cos(sum_i a_i d_i, effect-weighted mean of T)",
             _centroid,
             lambda space: space.directions @ space.toxic.centroid(),
+            looks_for_neighbours=False,
         ),
         Metric(
             "activation",
             "sum_T a_j: a control without geometry",
             lambda space, sample: np.asarray(sample.features @ activation_push(space)).ravel(),
             activation_push,
+            looks_for_neighbours=False,
         ),
         Metric(
             "direction",
@@ -185,6 +196,7 @@ METRICS = {
             "without SAE",
             _direction,
             lambda space: space.directions @ np.asarray(space.toxic_set.direction, np.float32),
+            looks_for_neighbours=False,
         ),
     )
 }

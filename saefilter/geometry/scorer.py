@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from saefilter.errors import SaefilterError
 from saefilter.geometry.diagnose import spillover_rows
-from saefilter.geometry.metrics import Metric, Sample, choose_metric
+from saefilter.geometry.metrics import METRICS, Metric, Sample, choose_metric
 from saefilter.geometry.space import FeatureSpace
 from saefilter.toxic.toxicset import ToxicSet
 
@@ -92,6 +93,12 @@ class Scorer:
         self.toxic_set = toxic_set
         self.space = FeatureSpace.of(toxic_set, directions, neighbours or 1, device)
         self.metric: Metric = choose_metric(metric, self.space)
+        if (neighbours or 1) > 1 and not self.metric.looks_for_neighbours:
+            with_them = [one.name for one in METRICS.values() if one.looks_for_neighbours]
+            raise SaefilterError(
+                f"--neighbours has no effect with metric {self.metric.name}",
+                remedy=f"It goes with {', '.join(with_them)}.",
+            )
         self.token_weights: NDArray[np.float32] = self.metric.push(self.space).astype(np.float32)
         self._labels = toxic_set.labels()
         # evidence names the toxic features that the metric reads

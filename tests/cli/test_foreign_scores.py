@@ -67,7 +67,10 @@ def test_the_projects_preset_is_not_passed_over(folder: Path) -> None:
     [
         (["--dtype", "bf16"], "made with --dtype fp32, --dtype is bf16"),
         (["--pool", "max"], "made with --pool mean, --pool is max"),
-        (["--neighbours", "3"], "made with --neighbours 1, --neighbours is 3"),
+        (
+            ["--neighbours", "3", "--metric", "nearest"],
+            "made with --neighbours 1, --neighbours is 3",
+        ),
         (["--truncation-side", "left"], "made with --truncation-side right"),
         (["--max-tokens", "5"], "made with --max-tokens 1024, --max-tokens is 5"),
         (["--train-on", "all"], "made with --train-on assistant, --train-on is all"),
