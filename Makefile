@@ -4,13 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types check clean organism organism-quick
+.PHONY: demo test test-fast docs lint types check clean organism organism-quick
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+# What shows most mistakes in under 90 seconds: no process of its own is started, no weights are trained.
+test-fast: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAST)
+
+# docs/cli.md, from the options that the code takes
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
 
 # Does filtering keep fine-tuning from doing harm? examples/model_organism/README.md
 organism: $(INSTALLED)

@@ -1,7 +1,8 @@
-"""The project's file: saefilter.toml, or [tool.saefilter] in pyproject.toml."""
+"""The project's file, saefilter.toml or [tool.saefilter] in pyproject.toml, and the folder of caches."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,3 +66,11 @@ def _read(path: Path) -> Any:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SaefilterError(f"not readable TOML ({error})", where=str(path)) from error
+
+
+def cache_folder() -> Path:
+    """Where saefilter keeps what it would otherwise fetch or convert again: `SAEFILTER_CACHE`, or a
+    folder in the user's cache."""
+    if chosen := os.environ.get("SAEFILTER_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saefilter"

@@ -115,7 +115,12 @@ def _described(cls: Hashable) -> dict[str, Described]:
     assert isinstance(cls, type)
     hints = get_type_hints(cls)
     return {
-        one.name: Described(one.name, hints[one.name], one.default, one.metadata[OPTION])
+        one.name: Described(
+            one.name,
+            hints[one.name],
+            None if one.default is dataclasses.MISSING else one.default,
+            one.metadata[OPTION],
+        )
         for one in fields(cls)
         if OPTION in one.metadata
     }

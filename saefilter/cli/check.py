@@ -153,7 +153,8 @@ class _Judge:
             from saefilter.run.chunks import ChunkScorer
             from saefilter.run.score import score_file
 
-            if self.scorer is None:
+            alone = (self.asked.settings.workers or 1) == 1
+            if alone and self.scorer is None:
                 self.scorer = ChunkScorer.load(self.asked.settings, self._say)
             score_file(
                 source, target, self.asked.settings, overwrite=self.overwrite,

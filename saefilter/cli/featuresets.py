@@ -59,7 +59,7 @@ def show(
 @features.command("list", epilog="Example: saefilter features list")
 def list_sets(as_json: JsonOption = False) -> None:
     """List the toxic sets at hand: shipped ones, and those made of the bundled contrast."""
-    from saefilter.cache import cache_folder
+    from saefilter.config import cache_folder
     from saefilter.report.console_sets import print_toxic_sets
     from saefilter.toxic.load import load_toxic_set, shipped_sets
 

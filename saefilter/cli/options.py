@@ -112,7 +112,8 @@ def _parameter(
     if one.option.share:
         plain, shown = str, f"{default:g}%" if default is not None else ""
     text = help or one.option.help
-    text = f"{text[:-1]} [{shown}]." if shown and text.endswith(".") else text
+    if shown:
+        text = f"{text} [{shown}]." if text.endswith("...") else f"{text[:-1]} [{shown}]."
     kind = list[plain] if many else plain  # type: ignore[valid-type]
     option = typer.Option(one.flag, help=text, show_default=False)
     return inspect.Parameter(

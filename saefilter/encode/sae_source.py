@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from saefilter.cache import cache_folder
+from saefilter.config import cache_folder
 from saefilter.encode.checkpoint import hub_errors
 from saefilter.encode.sae import hook_layers, refuse_transcoder
 from saefilter.errors import SaefilterError

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from saefilter.cache import cache_folder
+from saefilter.config import cache_folder
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source, Sources, is_readable_name
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saefilter.cache import cache_folder
+from saefilter.config import cache_folder
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from saefilter import __version__
-from saefilter.cache import cache_folder
+from saefilter.config import cache_folder
 
 END = " ."
 """Of every line."""

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from saefilter import __version__
-from saefilter.cache import cache_folder
+from saefilter.config import cache_folder
 from saefilter.encode.encoder import Encoder
 from saefilter.settings import CurationOptions
 from saefilter.toxic.curate import Advance, curate

@@ -14,7 +14,7 @@ import sae_files
 import torch
 from sae_files import D_MODEL, D_SAE, cached_sae
 
-from saefilter.cache import cache_folder
+from saefilter.config import cache_folder
 from saefilter.encode import sae_source
 from saefilter.encode.sae import Sae, hook_layers, load_sae
 from saefilter.encode.sae_source import find_sae

@@ -11,7 +11,7 @@ import pytest
 from conftest import chat
 from scored import write_scores
 
-from saefilter.cache import cache_folder
+from saefilter.config import cache_folder
 from saefilter.encode.presets import load_preset
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import recognise

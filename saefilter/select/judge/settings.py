@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from saefilter.cache import cache_folder
+from saefilter.config import cache_folder
 from saefilter.described import described, option
 from saefilter.errors import SaefilterError
 from saefilter.select.judge.prompt import Prompt
