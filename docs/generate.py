@@ -53,9 +53,9 @@ def page() -> str:
 
 def _walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     """A command and those below it; groups that do nothing by themselves are left out."""
-    if not getattr(command, "commands", None) or command.invoke_without_command:
-        if name != "saefilter":
-            yield name, command
+    does_something = not getattr(command, "commands", None) or command.invoke_without_command
+    if does_something and name != "saefilter":
+        yield name, command
     for below, child in getattr(command, "commands", {}).items():
         yield from _walk(child, f"{name} {below}")
 

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from saefilter.described import described
 from saefilter.encode.sae import Activations, Sae
+from saefilter.settings import ScoreSettings
 
 CPU_CHUNK_TOKENS = 256
 """Enough rows for the matrix product to run at its full rate, few enough to stay near the core."""
@@ -33,6 +35,9 @@ class PoolOptions:
     token_weights: Tensor | None = None
     """What a unit of each feature adds to a score, `[d_sae]`; with it, tokens get scores."""
     count_fired: bool = False
+
+    def __post_init__(self) -> None:
+        described(ScoreSettings)["pool"].check(self.pool)
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.described import described
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import ASSISTANT, TEXT, TOOLS, Conversation, Message, RowProblem
-
-TRUNCATION_SIDES = ("right", "left")
+from saefilter.settings import ScoreSettings
 
 
 class Segment(NamedTuple):
@@ -72,6 +72,11 @@ class RenderOptions:
     """`assistant`, `all` or `last-turn`."""
     truncation_side: str = "right"
     """`right` keeps the beginning of a long row, `left` its end."""
+
+    def __post_init__(self) -> None:
+        settings = described(ScoreSettings)
+        for one in fields(self):
+            settings[one.name].check(getattr(self, one.name))
 
 
 class Tokens(NamedTuple):

@@ -17,7 +17,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-RENDERINGS = ("auto", "chat", "plain")
 PROXY_NOTE = (
     "{name} is a proxy: it screens text by meaning. The geometry of the model you are about to train "
     "is what the method is about; that needs a preset of that model."
