@@ -79,7 +79,7 @@ def made_by(scores: Scores, selection: Selection, ranking: Ranking) -> dict[str,
     """What made the files, without times and places, so that equal input and settings give equal
     bytes."""
     made = asdict(scores.provenance)
-    for name in ("created", "seconds", "input_path", "spillover"):
+    for name in ("created", "seconds", "input_path", "spillover", "settings"):
         made.pop(name)
     return {
         "artifact_version": ARTIFACT_VERSION,
