@@ -40,7 +40,7 @@ def test_a_percentage_and_a_part_of_one_are_the_same_limit(share: object) -> Non
     [
         (
             "[check]\nmax_flaged = 0.1\n",
-            r"saefilter.toml \[check\]: 'max_flaged' is no rule. Known",
+            r"saefilter.toml \[check\]: 'max_flaged' is no rule. Did you mean 'max_flagged'",
         ),
         ("[check]\nmax_flagged = 5\n", "the share 5 is not between 0% and 100%"),
         ('[check]\nmax_flagged = "many"\n', "'many' is no share"),

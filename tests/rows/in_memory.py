@@ -102,10 +102,8 @@ def _column_conflicts(name: str, values: dict[int, Any]) -> Iterable[tuple[int, 
 
 
 def _inferred(value: Any) -> str:
-    try:
-        return str(pa.array([value]).type)  # infer_type alone accepts integers that do not fit
-    except (pa.ArrowException, OverflowError, UnicodeError):
-        return UNFIT
+    array = _array([value])  # infer_type alone accepts integers that do not fit
+    return UNFIT if array is None else str(array.type)
 
 
 def _fits(values: list[Any]) -> bool:

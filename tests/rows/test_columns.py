@@ -79,6 +79,7 @@ def check_same(rows: list[dict[str, Any]], size: int, wanted: set[int] | None = 
 @example([{"a": 1, "b": 1}, {"a": 2, "b": 2}, {"a": "x", "b": 0.5}], 1)
 @example([{"a": {"y": 1}}, {"a": {"x": 1}}, {"a": {"z": None, "x": 2.5}}], 2)
 @example([{"a": True}, {"a": 1}, {"a": False}], 1)
+@example([{"a": None}, {"a": [0.5]}, {"a": [0.5, False]}], 1)  # Arrow makes 0.0 of the last
 def test_pieces_have_the_types_of_the_whole(rows: list[dict[str, Any]], size: int) -> None:
     check_same(rows, size)
 
