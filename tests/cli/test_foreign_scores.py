@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from conftest import chat
@@ -14,15 +15,28 @@ from conftest import chat
 ROWS = [chat(f"Question {i}?", f"Boil the egg for {i} minutes.") for i in range(12)]
 
 
-def saefilter(folder: Path, *arguments: str, code: int) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name != "SAEFILTER_PRESET"}
-    done = subprocess.run(
-        [sys.executable, "-m", "saefilter", *arguments], cwd=folder, capture_output=True, text=True,
-        env=env, timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+class Ran(NamedTuple):
+    stdout: str
+    stderr: str
+
+
+def saefilter(folder: Path, *arguments: str, code: int) -> Ran:
+    """The command line in this process, which has torch loaded already."""
+    from saefilter.cli import _run
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(folder)
+        patch.delenv("SAEFILTER_PRESET", raising=False)
+        patch.setattr(sys, "argv", ["saefilter", *arguments])
+        with pytest.raises(SystemExit) as end:
+            _run()
+    assert (end.value.code or 0) == code, out.getvalue() + err.getvalue()
+    return Ran(out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
