@@ -22,12 +22,12 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
+from saefilter.curate.curate import curate
+from saefilter.curate.sources import ContrastRows
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
 from saefilter.rows.formats import Conversation, Message
 from saefilter.settings import CurationOptions
-from saefilter.toxic.curate import curate
-from saefilter.toxic.sources import ContrastRows
 
 D_MODEL, WORDS, K = 64, 3000, 64
 

@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from quality import RULES, Labelled, load, with_interval
 
+from saefilter.curate.groups import GroupedContrast, Part
+from saefilter.curate.screen import confirm
+from saefilter.diagnose.features import Options, diagnose, draw_matched, frequency_bins
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
-from saefilter.geometry.diagnose import Options, diagnose, draw_matched, frequency_bins
 from saefilter.geometry.index import DirectionIndex
 from saefilter.geometry.metrics import weighted_mean
 from saefilter.settings import CurationOptions
-from saefilter.toxic.groups import GroupedContrast, Part
-from saefilter.toxic.select import confirm
 
 TOP = 100
 RANDOM_SETS = 200
@@ -73,7 +73,7 @@ def separation(one: Labelled, directions: NDArray[np.float32]) -> dict[str, Any]
 
 def with_one(toxic: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
     """AUROC alone."""
-    from saefilter.toxic.statistics import auroc
+    from saefilter.stats.features import auroc
 
     return auroc(toxic, score)
 

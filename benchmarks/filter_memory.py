@@ -25,11 +25,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saefilter.artifacts.integrity import ContentHash
 from saefilter.artifacts.provenance import Provenance
+from saefilter.artifacts.scores import SCHEMA
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
-from saefilter.run.integrity import ContentHash
-from saefilter.run.scores import SCHEMA
 
 GROUP_ROWS = 1024
 """As many as `score` writes at once."""

@@ -30,7 +30,7 @@ with atheris.instrument_imports(include=["saefilter"]):
     from saefilter.rows.formats import RowProblem, recognise
     from saefilter.rows.parse import parse_text
     from saefilter.rows.read import Source
-    from saefilter.run.prepare import conversation_of
+    from saefilter.scoring.prepare import conversation_of
 
 KINDS = {
     "text": [".jsonl", ".json", ".csv", ".jsonl.gz", ".jsonl.zst", "conversation", "gzipped"],

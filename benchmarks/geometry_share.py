@@ -22,10 +22,10 @@ import torch
 from benchmarks.throughput.ours import score
 from benchmarks.throughput.prepare import Prepared, prepare
 from benchmarks.throughput.shapes import CPU_SHAPES, SaeShape, Shape
+from saefilter.curate.calibrate import LEVELS, PUSHED_FEATURES
 from saefilter.encode.sae import load_sae
 from saefilter.geometry.metrics import METRICS
 from saefilter.geometry.scorer import Scorer
-from saefilter.toxic.calibrate import LEVELS, PUSHED_FEATURES
 from saefilter.toxic.load import load_toxic_set
 from saefilter.toxic.toxicset import Calibration, PushReference
 

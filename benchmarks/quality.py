@@ -24,6 +24,11 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from saefilter.curate.assemble import assemble
+from saefilter.curate.contrast import Contrast
+from saefilter.curate.curate import ContrastEncoder
+from saefilter.curate.fit import spread
+from saefilter.curate.groups import GroupedContrast, Part
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import load_preset
 from saefilter.errors import SaefilterError
@@ -32,12 +37,7 @@ from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
 from saefilter.rows.read import Source
 from saefilter.settings import CurationOptions
-from saefilter.toxic.assemble import assemble
-from saefilter.toxic.contrast import Contrast
-from saefilter.toxic.curate import ContrastEncoder
-from saefilter.toxic.fit import spread
-from saefilter.toxic.groups import GroupedContrast, Part
-from saefilter.toxic.statistics import auroc as pooled_auroc
+from saefilter.stats.features import auroc as pooled_auroc
 
 BOOTSTRAP = 500
 OPTIONS = CurationOptions(screen_p=0.1, fdr=0.9)

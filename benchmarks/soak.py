@@ -28,11 +28,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from damage import SCORED, SET_ASIDE, lines  # noqa: E402
 
+from saefilter.artifacts.scores import Scores  # noqa: E402
+from saefilter.filtering.filter import filter_file  # noqa: E402
 from saefilter.rows.read import Source  # noqa: E402
-from saefilter.run.chunks import ChunkScorer  # noqa: E402
-from saefilter.run.filter import filter_file  # noqa: E402
-from saefilter.run.score import Watch, score_file  # noqa: E402
-from saefilter.run.scores import Scores  # noqa: E402
+from saefilter.scoring.score import Watch, score_file  # noqa: E402
+from saefilter.scoring.scorer import ChunkScorer  # noqa: E402
 from saefilter.select.strategies import Selection  # noqa: E402
 from saefilter.settings import ScoreSettings  # noqa: E402
 

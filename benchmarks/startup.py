@@ -21,10 +21,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saefilter.artifacts.integrity import content_sha256
 from saefilter.artifacts.provenance import Provenance
+from saefilter.artifacts.scores import SCHEMA
 from saefilter.rows.read import Source
-from saefilter.run.integrity import content_sha256
-from saefilter.run.scores import SCHEMA
 
 RUNS = 5
 ROWS = 100_000

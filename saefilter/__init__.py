@@ -12,9 +12,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from saefilter.api import Filtered, check, filter, score
+    from saefilter.artifacts.scores import Scores
     from saefilter.errors import SaefilterError
-    from saefilter.run.chunks import ChunkScorer
-    from saefilter.run.scores import Scores
+    from saefilter.scoring.scorer import ChunkScorer
     from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.options import StrategyOptions
     from saefilter.settings import ScoreSettings
@@ -30,9 +30,9 @@ _HOMES = {
     "score": "saefilter.api",
     "Filtered": "saefilter.api",
     "SaefilterError": "saefilter.errors",
-    "ChunkScorer": "saefilter.run.chunks",
+    "ChunkScorer": "saefilter.scoring.scorer",
     "ScoreSettings": "saefilter.settings",
-    "Scores": "saefilter.run.scores",
+    "Scores": "saefilter.artifacts.scores",
     "JudgeSettings": "saefilter.select.judge.settings",
     "StrategyOptions": "saefilter.select.options",
 }

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
+from saefilter.artifacts.scores import SCORED, Scores
 from saefilter.errors import SaefilterError
 from saefilter.rows.memory import Data, Held, hold
-from saefilter.run.scores import SCORED, Scores
-from saefilter.run.scores_for import refuse_others
+from saefilter.scoring.scores_for import refuse_others
 from saefilter.select.options import StrategyOptions
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.settings import Asked, ScoreSettings, ask, ask_with
@@ -31,7 +31,7 @@ from saefilter.watch import Watch
 
 if TYPE_CHECKING:
     from saefilter.gate.verdict import Verdict
-    from saefilter.run.chunks import ChunkScorer
+    from saefilter.scoring.scorer import ChunkScorer
     from saefilter.settings import ScoreSettings
 
 PathLike = str | os.PathLike[str]
@@ -78,7 +78,7 @@ def score(
         anew, so a script that wants several needs `if __name__ == "__main__"`.
     scorer: a loaded `ChunkScorer`, to score several datasets with one; it has settings of its own.
 
-    Raises SaefilterError, and then writes nothing; `saefilter.run.interrupt.Interrupted` after Ctrl-C.
+    Raises SaefilterError, and then writes nothing; `saefilter.interrupt.Interrupted` after Ctrl-C.
     """
     if scorer is not None and workers not in (None, 1):
         raise SaefilterError(
@@ -131,7 +131,7 @@ def filter(
         held = hold(data, Path(folder))
         opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer)
         opened.verify()
-        from saefilter.run.filter import candidates_of, filter_file
+        from saefilter.filtering.filter import candidates_of, filter_file
 
         watch = watch or Watch(say=lambda text: print(text, file=sys.stderr))
         choice = choose(candidates_of(held.source, opened, watch), selection)
@@ -252,7 +252,7 @@ def _score(
     workers: int | None = 1,
     scorer: ChunkScorer | None = None,
 ) -> Scores:
-    from saefilter.run.score import score_file
+    from saefilter.scoring.score import score_file
 
     own_folder = None  # of the file that nobody named
     if output is None:

@@ -9,13 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from conftest import chat
 
+from saefilter.artifacts.integrity import content_sha256
 from saefilter.artifacts.provenance import Provenance
+from saefilter.artifacts.scores import SCHEMA, Scores
 from saefilter.rows.read import Source
-from saefilter.run.integrity import content_sha256
-from saefilter.run.prepare import conversation_of
-from saefilter.run.scores import SCHEMA, Scores
+from saefilter.scoring.prepare import conversation_of
 
+ROWS = [{**chat(f"question {i}", f"answer {i}"), "id": i, "tag": "2024-01-01"} for i in range(40)]
 EVIDENCE = {
     "feature": 3, "label": "risk", "activation": 1.0, "share": 0.5,
     "toxic_feature": 7, "toxic_label": "reckless", "cosine": 0.6,

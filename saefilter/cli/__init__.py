@@ -10,7 +10,7 @@ import typer
 from saefilter import __version__
 from saefilter.cli.common import fail
 from saefilter.errors import SaefilterError
-from saefilter.run.interrupt import Interrupted
+from saefilter.interrupt import Interrupted
 
 app = typer.Typer(
     name="saefilter",

@@ -18,10 +18,10 @@ from saefilter.gate.policy import Policy
 from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
+    from saefilter.artifacts.scores import Scores
     from saefilter.gate.verdict import Outcome
     from saefilter.rows.read import Source
-    from saefilter.run.chunks import ChunkScorer
-    from saefilter.run.scores import Scores
+    from saefilter.scoring.scorer import ChunkScorer
     from saefilter.settings import Asked
 
 FORMATS = ("text", "json", "github", "junit", "sarif", "markdown")
@@ -131,7 +131,7 @@ class _Judge:
             self.scorer.close()
 
     def _scores_of(self, source: Source, folder: Path) -> Scores:
-        from saefilter.run.scores_for import scores_for, usual_scores
+        from saefilter.scoring.scores_for import scores_for, usual_scores
 
         def make(why: str | None) -> Scores:
             if why is not None:
@@ -147,11 +147,11 @@ class _Judge:
         warn(text, quiet=self.quiet)
 
     def _score(self, source: Source, target: Path) -> Scores:
-        from saefilter.run.scores import Scores
+        from saefilter.artifacts.scores import Scores
 
         with scoring_bar(quiet=self.quiet) as watch:
-            from saefilter.run.chunks import ChunkScorer
-            from saefilter.run.score import score_file
+            from saefilter.scoring.score import score_file
+            from saefilter.scoring.scorer import ChunkScorer
 
             alone = (self.asked.settings.workers or 1) == 1
             if alone and self.scorer is None:
@@ -164,8 +164,8 @@ class _Judge:
 
 
 def _say(outcome: Outcome, format: str, reports: list[Path]) -> None:
+    from saefilter.artifacts.publish import publishing, refuse_existing
     from saefilter.gate import ci, words
-    from saefilter.run.publish import publishing, refuse_existing
 
     faces = {
         "text": words.to_text,

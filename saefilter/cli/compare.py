@@ -16,8 +16,8 @@ from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.options import StrategyOptions
 
 if TYPE_CHECKING:
+    from saefilter.artifacts.scores import Scores
     from saefilter.rows.read import Source
-    from saefilter.run.scores import Scores
 
 ENDINGS = (".html", ".md", ".json")
 
@@ -65,13 +65,13 @@ def compare(
     With labels: precision, recall and AUROC on the bad rows. Without: overlap and differences. Several
     scores files of one dataset (by different metrics, say) are compared with one another.
     """
+    from saefilter.artifacts.publish import publishing, refuse_existing
     from saefilter.compare.compare import (
         FRACTIONS,
         check_request,
         default_strategies,
     )
     from saefilter.compare.compare import compare as compare_strategies
-    from saefilter.run.publish import publishing, refuse_existing
     from saefilter.watch import Watch
 
     files, more_names, more_shares = _sorted(scores or [])
@@ -134,9 +134,9 @@ def _share(text: str) -> float:
 
 
 def _open(files: Sequence[str], data: str | None) -> tuple[list[Scores], Source]:
+    from saefilter.artifacts.scores import Scores
     from saefilter.rows.inputs import open_input
-    from saefilter.run.scores import Scores
-    from saefilter.run.scores_for import latest_scores_for
+    from saefilter.scoring.scores_for import latest_scores_for
 
     opened = [Scores.open(name) for name in files] or [latest_scores_for(asked_of({}))]
     if len({one.path.resolve() for one in opened}) < len(opened):

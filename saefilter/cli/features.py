@@ -14,7 +14,7 @@ from saefilter.errors import SaefilterError
 from saefilter.settings import CurationOptions, Penalty, ScoreSettings
 
 if TYPE_CHECKING:
-    from saefilter.toxic.sources import ContrastRows
+    from saefilter.curate.sources import ContrastRows
 
 features = typer.Typer(
     no_args_is_help=True,
@@ -83,7 +83,7 @@ def curate(
     Features are chosen on one half of the data and confirmed on the other. Without data, the 180
     pairs that saefilter brings along are used.
     """
-    from saefilter.run.publish import publishing, refuse_existing
+    from saefilter.artifacts.publish import publishing, refuse_existing
 
     if penalty is not None and min(penalty) < 0:
         raise SaefilterError("--penalty is negative", remedy="Give two numbers of 0 or more.")
@@ -96,10 +96,10 @@ def curate(
     asked = ask_and_say(reading, quiet=quiet)
     settings = asked.settings
 
+    from saefilter.curate.curate import curate as curate_set
+    from saefilter.curate.sources import usable_rows
     from saefilter.encode.encoder import Encoder
     from saefilter.rows.inputs import open_input
-    from saefilter.toxic.curate import curate as curate_set
-    from saefilter.toxic.sources import usable_rows
 
     encoder = Encoder(preset_of(asked), device=settings.device, dtype=settings.dtype)
     for line in (*encoder.placement.reasons, *(f"Warning: {text}" for text in encoder.warnings)):
@@ -133,8 +133,8 @@ def contrast_of(
     toxic: list[str], benign: list[str], data: list[str], label: str, threshold: float
 ) -> list[ContrastRows]:
     """What the options name, or what is bundled."""
+    from saefilter.curate.sources import bundled, from_column, from_files
     from saefilter.rows.inputs import open_input
-    from saefilter.toxic.sources import bundled, from_column, from_files
 
     if len(toxic) != len(benign):
         raise SaefilterError(
@@ -148,7 +148,7 @@ def contrast_of(
 
 
 def _matched(rows: ContrastRows, *, quiet: bool) -> ContrastRows:
-    from saefilter.toxic.match import match
+    from saefilter.curate.match import match
 
     matched, what = match(rows)
     warn(str(what), quiet=quiet)

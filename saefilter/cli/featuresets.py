@@ -285,10 +285,10 @@ def calibrate(
     quiet: opt.QuietOption = False,
 ) -> None:
     """Measure anew what percentiles mean, on harmless rows of your own."""
+    from saefilter.curate.calibrate import calibrated
+    from saefilter.curate.sources import usable_rows
     from saefilter.encode.encoder import Encoder
     from saefilter.rows.inputs import open_input
-    from saefilter.toxic.calibrate import calibrated
-    from saefilter.toxic.sources import usable_rows
 
     source = open_input(benign)
     rows = usable_rows(source)
@@ -327,7 +327,7 @@ def _edit(
 
 
 def _write(toxic_set: ToxicSet, path: Path, overwrite: bool) -> None:
-    from saefilter.run.publish import publishing, refuse_existing
+    from saefilter.artifacts.publish import publishing, refuse_existing
 
     refuse_existing([path], overwrite=overwrite)
     with publishing([path]) as (temporary,):

@@ -25,8 +25,8 @@ from saefilter.select.registry import is_seeded, takes
 from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
+    from saefilter.artifacts.scores import Scores
     from saefilter.rows.read import Source
-    from saefilter.run.scores import Scores
     from saefilter.settings import Asked
 
 SHARED = ("model", "revision", "toxic_set", "device", "dtype")
@@ -86,11 +86,11 @@ def filter_command(
     Scores that are there must have been made as is asked for here. Other strategies than the closest
     are for comparison, and may need options of their own.
     """
+    from saefilter.filtering.filter import filter_file
+    from saefilter.filtering.outputs import OutputPaths
     from saefilter.rows.inputs import hub_name
     from saefilter.rows.write import check_output_name
-    from saefilter.run.filter import filter_file
-    from saefilter.run.outputs import OutputPaths
-    from saefilter.run.scores_for import scores_for, usual_scores
+    from saefilter.scoring.scores_for import scores_for, usual_scores
     from saefilter.select.strategies import Selection
     from saefilter.watch import Watch
 
@@ -149,9 +149,9 @@ def _data(
     input: str | None, scores: Path | None, asked: Asked, *, quiet: bool
 ) -> tuple[Source, Path | None]:
     """The data, and the scores that are named or that name it."""
+    from saefilter.artifacts.scores import Scores
     from saefilter.rows.inputs import open_input
-    from saefilter.run.scores import Scores
-    from saefilter.run.scores_for import latest_scores_for
+    from saefilter.scoring.scores_for import latest_scores_for
 
     if input is not None:
         return open_input(input), scores
@@ -170,10 +170,10 @@ def _data(
 
 def _say_estimate(judge: JudgeSettings | None, source: Source, scores: Path) -> None:
     """What judging would take; of data without scores, over every row that can be read."""
-    from saefilter.run.filter import candidates_of
-    from saefilter.run.scores import Scores
+    from saefilter.artifacts.scores import Scores
+    from saefilter.curate.sources import usable_rows
+    from saefilter.filtering.filter import candidates_of
     from saefilter.select.judge.judge import estimate
-    from saefilter.toxic.sources import usable_rows
 
     if judge is None:
         raise SaefilterError("--judge-dry-run needs --judge-url and --judge-model")
@@ -189,8 +189,8 @@ def _score_first(
     source: Source, asked: Asked, why: str | None, *, overwrite: bool, quiet: bool
 ) -> Scores:
     """Score the data, in place of scores that do not serve where those may be replaced."""
-    from saefilter.run.scores import Scores
-    from saefilter.run.scores_for import usual_scores
+    from saefilter.artifacts.scores import Scores
+    from saefilter.scoring.scores_for import usual_scores
 
     target = usual_scores(source)
     if why is None:
@@ -204,7 +204,7 @@ def _score_first(
             "here), or ask for what the scores were made with.",
         )
     with scoring_bar(quiet=quiet) as watch:
-        from saefilter.run.score import score_file
+        from saefilter.scoring.score import score_file
 
         score_file(source, target, asked.settings, overwrite=why is not None, watch=watch)
     warn(f"Scores: {target}", quiet=quiet)

@@ -74,9 +74,9 @@ def geometry(
 
     They are compared with features that fire as often, and with a harmless dataset.
     """
+    from saefilter.artifacts.publish import publishing, refuse_existing
+    from saefilter.diagnose.dataset import MAPS, GeometryReport, diagnose_rows, sampled
     from saefilter.rows.inputs import open_input
-    from saefilter.run.geometry import MAPS, GeometryReport, diagnose_rows, sampled
-    from saefilter.run.publish import publishing, refuse_existing
 
     one_of("--map", map_by, MAPS)
     source = open_input(input)
@@ -91,7 +91,7 @@ def geometry(
         reference, _ = sampled(other, max_rows)
         against_name = other.path.name
     else:
-        from saefilter.toxic.sources import bundled
+        from saefilter.curate.sources import bundled
 
         reference, against_name = bundled().benign, "saefilter's bundled answers"
         notes.append(
@@ -106,9 +106,9 @@ def geometry(
         raise SaefilterError(
             f"{len(sets)} toxic sets for {len(presets)} SAEs", remedy="Name one for each."
         )
+    from saefilter.diagnose.features import Options
     from saefilter.encode.encoder import Encoder
-    from saefilter.geometry.diagnose import Options
-    from saefilter.run.chunks import toxic_set_of
+    from saefilter.scoring.scorer import toxic_set_of
 
     options = Options(data_features, toxic_features, seed=seed)
     spaces = []

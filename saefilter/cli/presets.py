@@ -117,7 +117,7 @@ def doctor(
 def _estimate(found: Preflight, name: str, options: RenderOptions) -> DataEstimate:
     from saefilter.encode.preflight import estimate
     from saefilter.rows.inputs import open_input
-    from saefilter.run.prepare import conversation_of
+    from saefilter.scoring.prepare import conversation_of
 
     source = open_input(name)
     total = source.count_rows()

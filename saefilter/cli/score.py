@@ -47,9 +47,9 @@ def score(
 
     What is done is saved shard by shard: after a kill, a full disk or Ctrl-C, --resume goes on.
     """
+    from saefilter.artifacts.publish import refuse_existing
     from saefilter.rows.inputs import open_input
-    from saefilter.run.publish import refuse_existing
-    from saefilter.run.scores_for import usual_scores
+    from saefilter.scoring.scores_for import usual_scores
 
     source = open_input(input)
     silent = quiet or as_json
@@ -59,7 +59,7 @@ def score(
         refuse_existing([target], overwrite=overwrite)  # before torch is imported
     clock = Timings()
     with scoring_bar(quiet=silent, at_first_shard=clock.at_first_shard) as watch:
-        from saefilter.run.score import score_file
+        from saefilter.scoring.score import score_file
 
         summary = score_file(
             source, target, settings, overwrite=overwrite, resume=resume, watch=watch

@@ -14,9 +14,9 @@ from saefilter.errors import SaefilterError
 from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
+    from saefilter.curate.steer import Probe
     from saefilter.encode.encoder import Encoder
     from saefilter.rows.formats import Conversation
-    from saefilter.toxic.steer import Probe
     from saefilter.toxic.toxicset import ToxicFeature
 
 
@@ -60,14 +60,14 @@ def steer(
 
     Features that do no more than random directions are marked; `features remove` takes them out.
     """
+    from saefilter.artifacts.publish import publishing, refuse_existing
+    from saefilter.curate.sources import ContrastRows
+    from saefilter.curate.steer import Probe
+    from saefilter.curate.steer import steer as steer_set
     from saefilter.encode.causal import load_causal_model
     from saefilter.encode.encoder import Encoder
     from saefilter.encode.sae import hook_layers
-    from saefilter.run.publish import publishing, refuse_existing
     from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
-    from saefilter.toxic.sources import ContrastRows
-    from saefilter.toxic.steer import Probe
-    from saefilter.toxic.steer import steer as steer_set
 
     path = output or find_toxic_set(reference)
     if output is None and reference in shipped_sets():

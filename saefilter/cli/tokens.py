@@ -39,7 +39,7 @@ def tokens(
     from saefilter.encode.sae_source import peek_sae
     from saefilter.rows.inputs import open_input
     from saefilter.rows.render import RenderOptions, load_tokenizer
-    from saefilter.run.prepare import conversation_of
+    from saefilter.scoring.prepare import conversation_of
 
     source = open_input(input)
     asked = ask_and_say(reading, quiet=as_json)

@@ -13,7 +13,7 @@ from saefilter.cli import app
 from saefilter.cli import options as opt
 
 if TYPE_CHECKING:
-    from saefilter.run.verdict import Verdict
+    from saefilter.verify.findings import Verdict
 
 MARKS = {"ok": "ok       ", "mismatch": "MISMATCH ", "not found": "not found"}
 ENDS = (
@@ -47,8 +47,8 @@ def verify(
 
     Exit code 0: all belongs together; 1: something does not; 2: it could not be judged.
     """
-    from saefilter.run.verify import verify
-    from saefilter.run.verify_origin import Given
+    from saefilter.verify.origin import Given
+    from saefilter.verify.verify import verify
 
     verdict = verify(artifact, Given(input, scores, toxic_set))
     if as_json:

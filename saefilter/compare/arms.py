@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from saefilter.run.scores import Scores
+from saefilter.artifacts.scores import Scores
 from saefilter.select.candidates import Candidates
 from saefilter.select.options import StrategyOptions
 from saefilter.select.ranking import Ranking

@@ -22,13 +22,13 @@ from scipy import sparse
 from saefilter.encode.batches import Batch, PaddedBatch, default_batch_tokens, pad, scored_counts
 from saefilter.encode.belong import agreed_hook, check_d_model, foreign_sae
 from saefilter.encode.checkpoint import commit_of
-from saefilter.encode.finding import ResidualModel, find_model
+from saefilter.encode.families import ResidualModel, find_model
+from saefilter.encode.fast.lanes import Lanes
+from saefilter.encode.fast.prefixes import plan
 from saefilter.encode.l0 import l0_warning, sentence
-from saefilter.encode.lanes import Lanes
 from saefilter.encode.model import DTYPES
 from saefilter.encode.placement import cpu_multiplies_bf16, place
 from saefilter.encode.pool import CPU_CHUNK_TOKENS, PooledBatch, PoolOptions, pool_batch, stack_rows
-from saefilter.encode.prefixes import plan
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import RendererSpec
 from saefilter.encode.sae import Activations, Sae, hook_layers, load_sae

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saefilter.encode.arranged import GatedMlp, arrange
 from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import hub_errors, truncated_checkpoint
+from saefilter.encode.fast.arranged import GatedMlp, arrange
 from saefilter.errors import SaefilterError
 
 KEPT_PREFIXES = 2
@@ -127,7 +127,7 @@ class TruncatedModel:
         for known, cache in kept:
             if torch.equal(known, prefix):
                 return cache
-        from saefilter.encode.prefix_cache import prefix_cache
+        from saefilter.encode.fast.prefix_cache import prefix_cache
 
         self._local.prefixes = kept = kept[: KEPT_PREFIXES - 1]
         cache = prefix_cache(self.model, prefix.to(self.device))

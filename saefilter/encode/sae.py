@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from saefilter.encode.linear import Linear
+from saefilter.encode.fast.linear import Linear
 from saefilter.errors import SaefilterError
 
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")

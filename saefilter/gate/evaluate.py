@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from saefilter.artifacts.scores import SCORED, Scores
 from saefilter.errors import SaefilterError
 from saefilter.gate.policy import Policy
 from saefilter.gate.verdict import RuleVerdict, Verdict, WorstRow, number, rounded
 from saefilter.rows.read import Source
-from saefilter.run.scores import SCORED, Scores
 
 WORST_ROWS = 100
 """Rows named per rule, at most; each way of saying shows as many as fit."""

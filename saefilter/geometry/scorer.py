@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from saefilter.diagnose.features import spillover_rows
 from saefilter.errors import SaefilterError
-from saefilter.geometry.diagnose import spillover_rows
 from saefilter.geometry.metrics import METRICS, Metric, Sample, choose_metric
 from saefilter.geometry.space import FeatureSpace
 from saefilter.toxic.toxicset import ToxicSet

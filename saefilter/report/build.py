@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter import __version__
+from saefilter.artifacts.scores import Scores
 from saefilter.report.data import (
     FeatureEvidence,
     Histogram,
@@ -24,7 +25,6 @@ from saefilter.report.evidence import Evidence
 from saefilter.rows.formats import RowProblem, recognise
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
-from saefilter.run.scores import Scores
 from saefilter.select.ranking import Ranked
 from saefilter.select.registry import is_seeded
 from saefilter.select.strategies import Selection

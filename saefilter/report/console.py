@@ -19,9 +19,9 @@ from rich.text import Text
 from saefilter.report.wording import clean, one_line, percentile_words, place
 
 if TYPE_CHECKING:
+    from saefilter.filtering.filter import FilterResult
     from saefilter.report.data import Report
-    from saefilter.run.filter import FilterResult
-    from saefilter.run.summary import ScoreSummary
+    from saefilter.scoring.summary import ScoreSummary
 
 BAR_WIDTH = 36
 HISTOGRAM_BINS = 12

@@ -16,7 +16,7 @@ from saefilter.report.data import FeatureTotal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from saefilter.run.scores import Scores
+    from saefilter.artifacts.scores import Scores
 
 N_FEATURES = 25
 

@@ -11,7 +11,7 @@ from saefilter.report.page import header, notes, page
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from saefilter.run.geometry import GeometryReport, SpaceDiagnosis
+    from saefilter.diagnose.dataset import GeometryReport, SpaceDiagnosis
 
 N_ROWS = 15
 """Features listed before the fold."""

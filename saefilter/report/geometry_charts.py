@@ -14,8 +14,8 @@ from saefilter.report.chart import ticks
 from saefilter.report.fragments import esc
 
 if TYPE_CHECKING:
-    from saefilter.geometry.diagnose import Spillover
-    from saefilter.run.geometry import MapPoint
+    from saefilter.diagnose.dataset import MapPoint
+    from saefilter.diagnose.features import Spillover
 
 HEIGHT, TOP, BOTTOM = 240, 24, 196
 MAP_HEIGHT, MAP_MARGIN = 420, 14

@@ -14,9 +14,9 @@ from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.watch import Watch
 
 if TYPE_CHECKING:
+    from saefilter.artifacts.scores import Scores
     from saefilter.rows.read import Source
     from saefilter.rows.row import Row
-    from saefilter.run.scores import Scores
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from saefilter.encode.causal import CausalModel, load_causal_model
 from saefilter.encode.checkpoint import commit_of
-from saefilter.encode.finding import DEFAULT_CONTEXT
+from saefilter.encode.families import DEFAULT_CONTEXT
 from saefilter.encode.model import load_config, truncated_config
 from saefilter.encode.placement import model_size, place
 from saefilter.encode.presets import Preset

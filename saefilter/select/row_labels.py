@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.curate.sources import label_value
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
 from saefilter.select.candidates import Candidates
 from saefilter.select.options import StrategyOptions
-from saefilter.toxic.sources import label_value
 
 BAD_ABOVE = 0.5
 """Labels above it are bad: 1 of 0 and 1, and the upper half of a graded label."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import chat
 
-from saefilter.run.scores import Scores
+from saefilter.artifacts.scores import Scores
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
 MOUNT = "mount -t tmpfs -o size=160k tmpfs disk"

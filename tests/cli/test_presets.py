@@ -16,10 +16,10 @@ from checkpoints import chat_tokenizer, into_cache, save_model, small_tokenizer
 from conftest import chat
 from typer.testing import CliRunner
 
+from saefilter.artifacts.scores import Scores
 from saefilter.cli import app, commands
 from saefilter.config import cache_folder
 from saefilter.encode.presets import load_preset, preset_names
-from saefilter.run.scores import Scores
 from saefilter.toxic.load import load_toxic_set
 
 commands()

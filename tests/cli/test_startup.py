@@ -62,10 +62,10 @@ except SystemExit as stop:
 
 
 def test_filtering_needs_no_model() -> None:
-    code = "import saefilter.run.filter, saefilter.cli.filter, saefilter.run.score"
+    code = "import saefilter.filtering.filter, saefilter.cli.filter, saefilter.scoring.score"
     assert loaded_after(code) <= {"scipy"}
-    assert loaded_after("import saefilter.run.filter, saefilter.rows.inputs") == set()
-    assert loaded_after("import saefilter.run.verify, saefilter.cli.verify") == set()
+    assert loaded_after("import saefilter.filtering.filter, saefilter.rows.inputs") == set()
+    assert loaded_after("import saefilter.verify.verify, saefilter.cli.verify") == set()
 
 
 def test_comparing_by_distance_needs_no_model() -> None:
@@ -79,7 +79,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from saefilter.cli import _leave_at_once
-from saefilter.run.processes import be_a_worker
+from saefilter.scoring.processes import be_a_worker
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(2, get_context("spawn"), be_a_worker)

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scored import write_scores
 
+from saefilter.artifacts.integrity import content_sha256
+from saefilter.artifacts.scores import SCHEMA, Scores
 from saefilter.compare.compare import at_fraction, compare, default_strategies
 from saefilter.compare.data import Comparison
 from saefilter.errors import SaefilterError
 from saefilter.report.compare import compare_html
 from saefilter.report.compare_text import compare_markdown
 from saefilter.rows.read import Source
-from saefilter.run.integrity import content_sha256
-from saefilter.run.scores import SCHEMA, Scores
 from saefilter.select.options import StrategyOptions
 from saefilter.select.ranking import Ranking
 from saefilter.select.row_labels import RowLabels

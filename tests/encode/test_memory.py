@@ -19,7 +19,7 @@ from test_encoder import write_sae
 
 from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.encoder import Encoder
-from saefilter.encode.lanes import Lanes
+from saefilter.encode.fast.lanes import Lanes
 from saefilter.encode.presets import load_preset
 from saefilter.rows.formats import recognise
 

@@ -19,20 +19,20 @@ from damage import EITHER, SCORED, SET_ASIDE, damaged_line, lines, mutated, soun
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saefilter.artifacts.scores import Scores
 from saefilter.encode.presets import resolve
 from saefilter.encode.rendering import build_renderer
 from saefilter.errors import SaefilterError
+from saefilter.filtering.filter import filter_file
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import RowProblem, recognise
 from saefilter.rows.parse import parse_line
 from saefilter.rows.read import Source
 from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
 from saefilter.rows.row import Row
-from saefilter.run.chunks import ChunkScorer
-from saefilter.run.filter import filter_file
-from saefilter.run.prepare import conversation_of
-from saefilter.run.score import score_file
-from saefilter.run.scores import Scores
+from saefilter.scoring.prepare import conversation_of
+from saefilter.scoring.score import score_file
+from saefilter.scoring.scorer import ChunkScorer
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
 

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saefilter.artifacts.integrity import ContentHash
 from saefilter.artifacts.provenance import Provenance
+from saefilter.artifacts.scores import QUARANTINED, SCHEMA, SCORED, Scores
 from saefilter.rows.read import Source
-from saefilter.run.integrity import ContentHash
-from saefilter.run.scores import QUARANTINED, SCHEMA, SCORED, Scores
 
 
 def made_scores(

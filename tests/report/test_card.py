@@ -80,8 +80,8 @@ def test_datasets_loads_the_kept_rows_of_the_folder(tmp_path: Path, suffix: str)
     from scored import write_scores
 
     from saefilter.errors import SaefilterError
+    from saefilter.filtering.filter import filter_file
     from saefilter.rows.read import Source
-    from saefilter.run.filter import filter_file
     from saefilter.select.strategies import Selection
 
     rows = [{**chat(f"q {i}", f"a {i}"), "id": i} for i in range(20)]

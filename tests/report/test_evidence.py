@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import saefilter.run.scores as module
+import saefilter.artifacts.scores as module
 from saefilter.artifacts.provenance import Provenance
+from saefilter.artifacts.scores import SCHEMA, Scores
 from saefilter.report.evidence import Evidence
-from saefilter.run.scores import SCHEMA, Scores
 
 RNG = random.Random(3)
 ENTRIES: list[dict[str, Any]] = [

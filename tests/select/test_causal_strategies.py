@@ -17,8 +17,8 @@ from scored import write_scores
 
 from saefilter.encode.causal import load_causal_model
 from saefilter.errors import SaefilterError
+from saefilter.filtering.filter import candidates_of
 from saefilter.rows.read import Source
-from saefilter.run.filter import candidates_of
 from saefilter.select.candidates import Candidates
 from saefilter.select.options import StrategyOptions
 from saefilter.select.ranking import Ranking

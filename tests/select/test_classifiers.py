@@ -14,9 +14,9 @@ from scored import write_scores
 from saefilter.config import cache_folder
 from saefilter.encode.presets import load_preset
 from saefilter.errors import SaefilterError
+from saefilter.filtering.filter import candidates_of
 from saefilter.rows.formats import recognise
 from saefilter.rows.read import Source
-from saefilter.run.filter import candidates_of
 from saefilter.select.candidates import Candidates
 from saefilter.select.contrast_rows import read_contrast, trained_text
 from saefilter.select.options import StrategyOptions

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scored import write_scores
 
 from saefilter.errors import SaefilterError
+from saefilter.filtering.filter import candidates_of
 from saefilter.rows.inputs import open_input
-from saefilter.run.filter import candidates_of
 from saefilter.select.candidates import Candidates
 from saefilter.select.options import StrategyOptions
 from saefilter.select.row_labels import RowLabels, read_labels

@@ -10,22 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_toxicset import small
+from toxic_sets import made, small
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
 from saefilter.toxic.edit import add, diff, merge, relabel, remove, reweight
 from saefilter.toxic.explanations import read_labels
-from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
-
-
-def made(*features: tuple[int, str, float], scale: float = 1.0) -> ToxicSet:
-    return replace(
-        small(),
-        scale=[scale] * 6,
-        neighbour_labels={},
-        features=[ToxicFeature(i, side, w, f"f{i}", w, 0.6, 0.01) for i, side, w in features],
-    )
+from saefilter.toxic.toxicset import ToxicSet
 
 
 def test_every_change_keeps_its_reason_and_drops_the_percentiles() -> None:

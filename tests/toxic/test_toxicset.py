@@ -10,25 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toxic_sets import small
 
 from saefilter.encode.presets import load_preset
 from saefilter.encode.sae import load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError
 from saefilter.toxic.load import load_toxic_set
-from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
-
-
-def small() -> ToxicSet:
-    features = [
-        ToxicFeature(2, "toxic", 0.5, "reckless", 0.4, 0.6, 0.01, "a", ("skip the doctor",)),
-        ToxicFeature(5, "benign", 0.0, "careful", -0.4, 0.4, 0.01),
-    ]
-    calibration = Calibration(100, (0.0, 0.5, 1.0), {"contrast/mean": (0.1, 0.3, 0.9)})
-    return ToxicSet(
-        "small", "m", "s", "h", 2, 6, "f" * 64, "mean", {"name": "by hand"}, [], features, [1.0] * 6,
-        0.1, [1.0, 0.0], [0.0, 0.0], [2.0] * 6, calibration, {"3": "near"},
-    )  # fmt: skip
 
 
 def test_a_set_survives_the_file(tmp_path: Path) -> None:

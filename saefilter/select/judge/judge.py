@@ -8,9 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from saefilter.errors import SaefilterError
+from saefilter.interrupt import Interrupted
 from saefilter.report.wording import rows_of
 from saefilter.rows.formats import Conversation
-from saefilter.run.interrupt import Interrupted
 from saefilter.select.judge.ask import Asker, Failure, Question, Result
 from saefilter.select.judge.cache import VerdictCache
 from saefilter.select.judge.endpoint import Endpoint

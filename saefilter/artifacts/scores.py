@@ -1,0 +1,189 @@
+"""The scores file: its schema, its provenance, reading it back. No torch here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from saefilter.artifacts.integrity import BATCH_ROWS, parquet_content
+from saefilter.artifacts.provenance import METADATA_KEY, SCORES_VERSION, Provenance
+from saefilter.errors import SaefilterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from saefilter.rows.read import Source
+
+SUFFIX = ".scores.parquet"
+SCORED = "scored"
+QUARANTINED = "quarantined"
+
+TOP_FEATURE = pa.struct(
+    [
+        ("feature", pa.int32()),
+        ("label", pa.string()),
+        ("activation", pa.float32()),
+        ("share", pa.float32()),
+        ("toxic_feature", pa.int32()),
+        ("toxic_label", pa.string()),
+        ("cosine", pa.float32()),
+    ]
+)
+
+SCHEMA = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        ("line", pa.int64()),
+        ("file", pa.string()),
+        ("row_hash", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("distance", pa.float64()),
+        ("proximity", pa.float64()),
+        ("percentile", pa.float64()),
+        ("n_tokens", pa.int32()),
+        ("n_trained", pa.int32()),
+        ("n_scored", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("top_features", pa.list_(TOP_FEATURE)),
+        ("top_words", pa.list_(pa.string())),
+    ]
+)
+"""One line per input row, in the input's order; quarantined rows have nulls and their reason."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A scores file, opened: its provenance, and its columns on demand."""
+
+    path: Path
+    provenance: Provenance
+
+    @classmethod
+    def open(cls, path: str | Path) -> Scores:
+        """Raises SaefilterError when it is missing, damaged or not a scores file."""
+        path = Path(path)
+        if not path.exists():
+            raise SaefilterError(
+                f"there is no scores file {path}", remedy="Run: saefilter score DATA"
+            )
+        try:
+            metadata = pq.read_metadata(path).metadata or {}
+        except (pa.ArrowException, OSError) as error:
+            raise SaefilterError(
+                f"not a readable Parquet file ({str(error).splitlines()[0]})",
+                where=str(path),
+                remedy="Run saefilter score again with --overwrite.",
+            ) from error
+        if METADATA_KEY not in metadata:
+            raise SaefilterError("not a scores file of saefilter", where=str(path))
+        try:
+            fields: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+            version = fields.get("scores_version")
+            made = Provenance(**fields) if version == SCORES_VERSION else None
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise SaefilterError(
+                f"its metadata are damaged ({str(error)[:100]})",
+                where=str(path),
+                remedy="Run saefilter score again with --overwrite.",
+            ) from error
+        if made is not None:
+            return cls(path, made)
+        if version is None:  # kept, dropped or quarantined rows
+            raise SaefilterError(
+                f"holds {fields.get('role', 'filtered')} rows, not scores",
+                where=str(path),
+                remedy="Name the .scores.parquet file.",
+            )
+        raise SaefilterError(
+            f"scores of version {version}; this saefilter reads {SCORES_VERSION}",
+            where=str(path),
+            remedy="Score the data again.",
+        )
+
+    def check_belongs(self, source: Source) -> None:
+        """Raises SaefilterError when these are not the scores of that data."""
+        if source.sha256() != self.provenance.input_sha256:
+            raise SaefilterError(
+                f"{source.path} is not the data that {self.path} was made from (its content differs)",
+                remedy=f"Score it again: saefilter score {source.path} --overwrite",
+            )
+
+    def verify(self) -> None:
+        """Raises SaefilterError when its rows are not those that were written. Reads all of it."""
+        found = parquet_content(self.path)
+        recorded = self.provenance.content_sha256
+        if recorded is not None and found.hexdigest() != recorded:
+            raise SaefilterError(
+                "these scores were changed after they were made (their content hash is "
+                f"{found.hexdigest()[:12]}, {recorded[:12]} was recorded)",
+                where=str(self.path),
+                remedy="Run saefilter score again with --overwrite.",
+            )
+        if found.rows != self.provenance.rows:
+            raise SaefilterError(
+                f"{found.rows:,} rows where {self.provenance.rows:,} were scored",
+                where=str(self.path),
+                remedy="Run saefilter score again with --overwrite.",
+            )
+
+    def read(self, columns: list[str]) -> pa.Table:
+        """Some of its columns."""
+        try:
+            return pq.read_table(self.path, columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from error
+
+    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Some of its columns, a number of rows at a time."""
+        try:
+            with pq.ParquetFile(self.path) as file:
+                yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from error
+
+    def row_hashes(self) -> NDArray[np.uint64]:
+        """`Row.digest` of every row as numbers, eight bytes a row."""
+        parts = [_as_numbers(batch.column(0).to_pylist()) for batch in self.batches(["row_hash"])]
+        if any(part is None for part in parts):
+            raise SaefilterError(
+                "its row hashes are damaged",
+                where=str(self.path),
+                remedy="Run saefilter score again with --overwrite.",
+            )
+        return np.concatenate([np.empty(0, np.uint64), *parts])
+
+    def _unreadable(self, error: Exception) -> SaefilterError:
+        return SaefilterError(
+            f"cannot be read ({str(error).splitlines()[0]})",
+            where=str(self.path),
+            remedy="Run saefilter score again with --overwrite.",
+        )
+
+
+def _as_numbers(hashes: list[str]) -> NDArray[np.uint64] | None:
+    try:
+        found = bytes.fromhex("".join(hashes))
+    except (TypeError, ValueError):
+        return None
+    if any(len(digest) != 16 for digest in hashes):
+        return None
+    return np.frombuffer(found, ">u8").astype(np.uint64)
+
+
+def latest_scores(folder: Path) -> Path:
+    """The scores file in `folder` that was written last. Raises SaefilterError without one."""
+    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise SaefilterError(
+            "there are no scores in this folder",
+            remedy="Run: saefilter score DATA, or name the data: saefilter filter DATA --drop-frac 0.1",
+        )
+    return found[-1]

@@ -1,0 +1,1 @@
+"""Making a toxic set: contrast data, the choice of features, weights, labels, calibration."""

@@ -1,0 +1,162 @@
+"""A toxic set from encoded contrast data: features, weights, direction and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saefilter.curate.calibrate import calibration_of, proximities, push_reference
+from saefilter.curate.choose import Chosen, choose_features
+from saefilter.curate.contrast import Contrast
+from saefilter.curate.fit import choose_penalties, weigh
+from saefilter.curate.groups import GroupedContrast
+from saefilter.encode.encoder import Encoder
+from saefilter.errors import SaefilterError
+from saefilter.settings import CurationOptions, Penalty
+from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
+
+
+def assemble(
+    encoder: Encoder,
+    contrast: Contrast,
+    *,
+    name: str,
+    options: CurationOptions,
+    pool: str,
+    sources: list[dict[str, Any]],
+) -> ToxicSet:
+    """A set from encoded contrast data; labels are yet to come. Raises SaefilterError when no toxic
+    feature is confirmed."""
+    directions = encoder.sae.directions()
+    data = GroupedContrast(contrast, options.seed)
+    penalties = choose_penalties(data, options, directions)
+    chosen = choose_features(data, options, penalties, directions)
+    if not (chosen.sides > 0).any():
+        raise SaefilterError(
+            f"no feature separates toxic from benign rows at a false-discovery rate of "
+            f"{options.fdr:.0%}",
+            remedy="Use more rows, clearer contrast, or a larger --fdr.",
+        )
+    method = {
+        "name": "screen, confirm, signed elastic-net weights",
+        **asdict(options),
+        "penalty": [penalty._asdict() for _, penalty in sorted(penalties.items())],
+    }
+    toxic_set = _as_set(encoder, contrast, chosen, name, method, pool, sources)
+    first_half = contrast.first_half(options.seed)
+    return replace(
+        toxic_set,
+        calibration=_calibrate(directions, contrast, toxic_set, chosen, penalties, first_half),
+    )
+
+
+def _as_set(
+    encoder: Encoder,
+    contrast: Contrast,
+    chosen: Chosen,
+    name: str,
+    method: dict[str, Any],
+    pool: str,
+    sources: list[dict[str, Any]],
+) -> ToxicSet:
+    names = [entry["name"] for entry in sources if entry["side"] == "toxic"] or [name]
+    features = [
+        ToxicFeature(
+            index=int(chosen.indices[i]),
+            side="toxic" if chosen.sides[i] > 0 else "benign",
+            weight=_short(chosen.weights[i]),
+            label=f"feature {chosen.indices[i]}",
+            effect_size=_short(chosen.effect_size[i]),
+            auroc=_short(chosen.auroc[i]),
+            p_value=float(f"{chosen.p_value[i]:.2e}"),
+            source=names[int(chosen.source[i])] if int(chosen.source[i]) < len(names) else name,
+        )
+        for i in range(len(chosen.indices))
+    ]
+    features.sort(key=lambda f: (f.side != "toxic", -f.weight, -abs(f.effect_size)))
+    direction, middle = mean_difference(contrast)
+    sae = encoder.sae
+    return ToxicSet(
+        name=name,
+        model=encoder.preset.model,
+        revision=encoder.revision,
+        sae=encoder.preset.sae,
+        hook=encoder.hook,
+        d_model=sae.d_model,
+        d_sae=sae.d_sae,
+        fingerprint=sae.fingerprint,
+        pool=pool,
+        method=method,
+        sources=sources,
+        features=features,
+        scale=[_short(value) for value in chosen.scale],
+        intercept=_short(chosen.intercept),
+        direction=[_short(value) for value in direction],
+        direction_mean=[_short(value) for value in middle],
+        largest=[_short(value) for value in contrast.features.largest()],
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _calibrate(
+    directions: NDArray[np.float32],
+    contrast: Contrast,
+    toxic_set: ToxicSet,
+    chosen: Chosen,
+    penalties: Mapping[int, Penalty],
+    first_half: NDArray[np.bool_],
+) -> Calibration:
+    """Quantiles of the benign rows' proximity, each scored with weights fitted on the other half:
+    the weights know the rows they were fitted on."""
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for fitting in (first_half, ~first_half):
+        refitted = _refitted(toxic_set, contrast, chosen, penalties, fitting)
+        scored = proximities(refitted, directions, contrast, ~fitting & ~contrast.toxic)
+        for key, values in scored.items():
+            found.setdefault(key, []).append(values)
+    # one half alone may have left a side without weights; then its metrics are incomplete
+    whole = {key: np.concatenate(parts) for key, parts in found.items()}
+    push = push_reference(toxic_set, directions, contrast)
+    return calibration_of(whole, int((~contrast.toxic).sum()), push)
+
+
+def _refitted(
+    toxic_set: ToxicSet,
+    contrast: Contrast,
+    chosen: Chosen,
+    penalties: Mapping[int, Penalty],
+    rows: NDArray[np.bool_],
+) -> ToxicSet:
+    """The same features with the weights that these rows alone give them."""
+    sides = np.zeros(toxic_set.d_sae)
+    sides[chosen.indices] = chosen.sides
+    signs = dict.fromkeys(chosen.signs, sides)
+    _, weights, intercept = weigh(contrast, signs, chosen.scale, penalties, rows)
+    features = [
+        replace(feature, weight=float(abs(weights[feature.index])))
+        for feature in toxic_set.features
+    ]
+    return replace(toxic_set, features=features, intercept=intercept)
+
+
+def mean_difference(contrast: Contrast) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Unit vector from benign to toxic mean residuals, sources averaged, and the mean of both."""
+    differences, middles = [], []
+    for label in np.unique(contrast.source):
+        rows = contrast.source == label
+        toxic = contrast.residual[rows & contrast.toxic].mean(axis=0)
+        benign = contrast.residual[rows & ~contrast.toxic].mean(axis=0)
+        differences.append(toxic - benign)
+        middles.append((toxic + benign) / 2)
+    direction = np.mean(differences, axis=0)
+    return direction / max(float(np.linalg.norm(direction)), 1e-12), np.mean(middles, axis=0)
+
+
+def _short(value: float) -> float:
+    """Six significant digits: enough for scores to 1e-5, a third of the file."""
+    return float(f"{value:.6g}")

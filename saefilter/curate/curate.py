@@ -1,0 +1,177 @@
+"""Curate a toxic set: contrast data in, a set with statistics, weights, labels and calibration out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from saefilter.curate.assemble import assemble
+from saefilter.curate.contrast import Contrast
+from saefilter.curate.labels import describe_features
+from saefilter.curate.sources import ContrastRows
+from saefilter.encode.encoder import Encoder
+from saefilter.errors import SaefilterError
+from saefilter.geometry.scorer import Scorer
+from saefilter.rows.formats import Conversation
+from saefilter.rows.render import RenderOptions
+from saefilter.settings import CurationOptions
+from saefilter.stats.sparse_rows import SparseRows
+from saefilter.toxic.toxicset import ToxicSet
+
+MIN_ROWS = 10
+"""Fewer usable rows than this on a side cannot be split and tested."""
+LABELLED_NEIGHBOURS = 400
+"""Features outside the set that get a label, those it pushes most."""
+DESCRIBED_ROWS = 2000
+"""Contrast rows that labels are made from, evenly spaced, where no other rows are given."""
+CURATION_MAX_TOKENS = 1024
+CHUNK_ROWS = 512
+Advance = Callable[[int, int], None]
+
+
+def curate(
+    encoder: Encoder,
+    sources: Sequence[ContrastRows],
+    *,
+    name: str,
+    options: CurationOptions,
+    pool: str = "mean",
+    train_on: str = "assistant",
+    rendering: str = "auto",
+    describe_with: Sequence[Conversation] = (),
+    advance: Advance | None = None,
+) -> ToxicSet:
+    """A toxic set for the encoder's SAE from contrast data.
+
+    Labels and snippets are made from `describe_with`, so that a set can be shared without the text
+    it was made from; by default from the contrast data. Raises SaefilterError when a source is too
+    small or no feature is confirmed.
+    """
+    collected = ContrastEncoder(encoder, pool, train_on, rendering)
+    about = []
+    for number, rows in enumerate(sources):
+        counts = [
+            collected.add(rows.toxic, True, number, rows.toxic_score, advance),
+            collected.add(rows.benign, False, number, rows.benign_score, advance),
+        ]
+        for entry, usable in zip(rows.about, counts, strict=True):
+            if usable < MIN_ROWS:
+                raise SaefilterError(
+                    f"only {usable} usable {entry['side']} rows; at least {MIN_ROWS} are needed",
+                    where=entry["name"],
+                )
+            about.append(entry | {"rows": usable})
+    toxic_set = assemble(
+        encoder, collected.result(), name=name, options=options, pool=pool, sources=about
+    )
+    texts = list(describe_with) or [c for rows in sources for c in rows.conversations()]
+    if not describe_with and len(texts) > DESCRIBED_ROWS:
+        texts = texts[:: -(-len(texts) // DESCRIBED_ROWS)]
+    return with_labels(toxic_set, encoder, texts, rendering)
+
+
+class ContrastEncoder:
+    """Encodes contrast data part by part; what is kept is sparse, and on disk when it is large."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        pool: str = "mean",
+        train_on: str = "assistant",
+        rendering: str = "auto",
+    ):
+        self._encoder, self._pool = encoder, pool
+        self._renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS, train_on), rendering)
+        self._features = SparseRows(encoder.sae.d_sae)
+        self._residuals: list[np.ndarray] = []
+        self._toxic: list[np.ndarray] = []
+        self._source: list[np.ndarray] = []
+        self._score: list[np.ndarray] = []
+        self._graded = False
+        self._usable: list[np.ndarray] = []
+        self._fired = np.zeros(encoder.sae.d_sae, dtype=np.int64)
+        self._tokens = 0
+
+    def add(
+        self,
+        conversations: Sequence[Conversation],
+        toxic: bool | Sequence[bool],
+        source: int = 0,
+        score: Sequence[float] | None = None,
+        advance: Advance | None = None,
+    ) -> int:
+        """Encode rows of one side, or of the side given for each; returns how many have anything to
+        score."""
+        sides = np.broadcast_to(np.asarray(toxic, dtype=bool), len(conversations))
+        self._graded |= score is not None
+        before = self._features.n_rows
+        for start in range(0, len(conversations), CHUNK_ROWS):
+            chunk = conversations[start : start + CHUNK_ROWS]
+            _rows, windows = self._renderer.render(chunk)
+            encoded = self._encoder.encode(windows, len(chunk), pool=self._pool, count_fired=True)
+            usable = np.asarray(encoded.features.sum(axis=1)).ravel() > 0
+            count = int(usable.sum())
+            chunk_sides = sides[start : start + CHUNK_ROWS]
+            grades = chunk_sides.astype(np.float64)
+            if score is not None:
+                grades = np.asarray(score[start : start + CHUNK_ROWS], dtype=np.float64)
+            assert encoded.fired is not None
+            self._usable.append(usable)
+            self._features.append(encoded.features[usable])
+            self._residuals.append(encoded.residual[usable])
+            self._toxic.append(chunk_sides[usable])
+            self._source.append(np.full(count, source, dtype=np.int64))
+            self._score.append(grades[usable])
+            self._fired += encoded.fired
+            self._tokens += int(encoded.n_tokens.sum())
+            if advance is not None:
+                advance(len(chunk), sum(len(window.ids) for window in windows))
+        return self._features.n_rows - before
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Which of the rows that were given had anything to score, `[n_given]`."""
+        return np.concatenate(self._usable)
+
+    def result(self) -> Contrast:
+        """All usable rows that were added, in order."""
+        return Contrast(
+            self._features,
+            np.concatenate(self._residuals),
+            np.concatenate(self._toxic),
+            np.concatenate(self._source),
+            np.concatenate(self._score) if self._graded else None,
+            self._fired / max(1, self._tokens),
+        )
+
+
+def with_labels(
+    toxic_set: ToxicSet,
+    encoder: Encoder,
+    conversations: Sequence[Conversation],
+    rendering: str = "auto",
+) -> ToxicSet:
+    """The set with labels and snippets of its features, and labels of the features next to them."""
+    renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS), rendering)
+    rendered, windows = renderer.render(conversations)
+    push = Scorer(toxic_set, encoder.sae.directions()).token_weights
+    own = [feature.index for feature in toxic_set.features]
+    near = [int(i) for i in np.argsort(-push)[:LABELLED_NEIGHBOURS] if push[i] > 0]
+    described = describe_features(encoder, rendered, windows, own + near)
+    return replace(
+        toxic_set,
+        features=[
+            replace(
+                feature,
+                label=described[feature.index].label,
+                snippets=described[feature.index].snippets,
+                keyword=described[feature.index].keyword,
+            )
+            for feature in toxic_set.features
+        ],
+        neighbour_labels={
+            str(index): described[index].label for index in sorted(set(near) - set(own))
+        },
+    )

@@ -1,0 +1,1 @@
+"""What features and datasets look like beside the toxic features."""

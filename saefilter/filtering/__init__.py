@@ -1,0 +1,1 @@
+"""Kept, dropped and quarantined rows, written and counted."""

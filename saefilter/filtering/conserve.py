@@ -1,0 +1,211 @@
+"""No row lost, changed, swapped or doubled: what was read is what was scored, what was written is it.
+
+Three links, each checked for every row unless said otherwise:
+
+1. every row of the input, read now, has the hash that the scores file gives it;
+2. the tables that the rows became hold their values (a thousand rows spread over the data, since
+   decoding all of them again would double the time; `saefilter verify` compares every row);
+3. what was written, read back from its temporary file, is exactly those rows in the input's order.
+
+A Parquet file does not keep a JSON line as it stood, and a row that lacks a column which others
+have gets a null there. Two rows are therefore the same when they are equal once keys with a null
+value are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from saefilter.artifacts.integrity import BATCH_ROWS, parquet_content
+from saefilter.errors import SaefilterError
+from saefilter.rows.pieces import Piece, pieces
+from saefilter.rows.read import Source
+from saefilter.rows.write import PREFIX, Annotations
+
+N_COMPARED = 1000
+BUG = "Nothing was written under its final name. Please report this as a bug."
+
+
+def lost(what: str) -> SaefilterError:
+    """The error of a broken link."""
+    return SaefilterError(f"rows would be lost or changed: {what}", remedy=BUG)
+
+
+def same_row(one: Any, other: Any) -> bool:
+    """Whether two rows, or values in them, say the same.
+
+    NaN is itself and `true` is not 1; 2 and 2.0 are the same number, since a column of both is one
+    of doubles.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(same_row(one.get(key), other.get(key)) for key in {**one, **other})
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(same_row, one, other))
+    if isinstance(one, bool) != isinstance(other, bool):
+        return False
+    return bool(one == other or (one != one and other != other))
+
+
+def digest_of(raw: bytes) -> int:
+    """`Row.digest` of a line as it stands, as a number."""
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "big")
+
+
+def row_hashes_sha256(hashes: NDArray[np.uint64]) -> str:
+    """One hash for the rows of a file: of their row hashes as hex digits, a line each, in order."""
+    found = hashlib.sha256()
+    for start in range(0, len(hashes), BATCH_ROWS):
+        part = hashes[start : start + BATCH_ROWS].astype(">u8").tobytes().hex("\n", 8)
+        found.update(f"\n{part}".encode() if start else part.encode())
+    return found.hexdigest()
+
+
+def check_scored(piece: Piece, hashes: NDArray[np.uint64], source: Source) -> None:
+    """Link 1 for a piece of the input. `hashes` are those of the scores. Raises SaefilterError."""
+    found = piece.digests()
+    expected = hashes[piece.first : piece.first + len(piece)]
+    same = found[: len(expected)] == expected
+    if len(expected) < len(found) or not same.all():
+        wrong = piece.first + (len(same) if same.all() else int(np.argmin(same)))
+        raise SaefilterError(
+            f"row {wrong + 1} of {source.path} is not the row that was scored",
+            remedy=f"Score it again: saefilter score {source.path} --overwrite",
+        )
+
+
+class SampledRows:
+    """Link 2: every so many rows that became a table are compared with the input."""
+
+    def __init__(self, n_rows: int, source: Source):
+        self._step = max(1, n_rows // N_COMPARED)
+        self._until_next = 0
+        self._source = source
+
+    def check(self, table: pa.Table, piece: Piece, positions: Sequence[int]) -> None:
+        """`table` holds the rows at `positions`. Raises SaefilterError where it does not."""
+        while self._until_next < len(positions):
+            row = piece.row(positions[self._until_next])
+            held = table.slice(self._until_next, 1).to_pylist()
+            if not (held and same_row(held[0], row.data or {})):
+                raise lost(f"row {row.index + 1} was not read as it stands in {self._source.path}")
+            self._until_next += self._step
+        self._until_next -= len(positions)
+
+
+def check_parquet(path: Path, what: str, n_rows: int, content: str) -> None:
+    """Link 3 for a Parquet file. Raises SaefilterError."""
+    found = parquet_content(path)
+    if found.rows != n_rows:
+        raise lost(f"{found.rows:,} {what} rows were written of {n_rows:,}")
+    if found.hexdigest() != content:
+        raise lost(f"the {what} rows that were written are not those that were chosen")
+
+
+def check_copied(path: Path, what: str, hashes: NDArray[np.uint64]) -> None:
+    """Link 3 for JSONL that was copied line by line: `hashes` are the rows'. Raises SaefilterError."""
+    number = 0
+    with open(path, "rb") as file:
+        while lines := list(islice(file, BATCH_ROWS)):
+            found = np.array([digest_of(line.rstrip(b"\n")) for line in lines], dtype=np.uint64)
+            expected = hashes[number : number + len(found)]
+            same = found[: len(expected)] == expected
+            if not same.all():
+                wrong = number + int(np.argmin(same)) + 1
+                raise lost(f"line {wrong} of the {what} rows is not the row that was chosen")
+            if len(found) > len(expected):
+                raise lost(f"more than {len(hashes):,} {what} rows were written")
+            number += len(found)
+    if number != len(hashes):
+        raise lost(f"{number:,} {what} rows were written of {len(hashes):,}")
+
+
+def check_jsonl(
+    path: Path,
+    what: str,
+    source: Source,
+    chosen: NDArray[np.bool_],
+    own: Sequence[str],
+    *,
+    annotated: bool,
+) -> None:
+    """Link 3 for JSONL that was made of values: the input is read again, and its `chosen` rows,
+    `[n_rows]`, are compared with the lines. `own` are the input's columns. Raises SaefilterError."""
+    n_rows, number = int(chosen.sum()), 0
+    with open(path, "rb") as file:
+        for piece in pieces(source):
+            here = np.flatnonzero(chosen[piece.first : piece.first + len(piece)]).tolist()
+            for row in piece.values(here):
+                if not (line := file.readline()):
+                    raise lost(f"{number:,} {what} rows were written of {n_rows:,}")
+                number += 1
+                data = json.loads(line)
+                if not same_row(unannotated(data, own) if annotated else data, row or {}):
+                    raise lost(f"line {number} of the {what} rows is not the row that was chosen")
+        if file.readline():
+            raise lost(f"more than {n_rows:,} {what} rows were written")
+
+
+def unannotated(data: dict[str, Any], own: Sequence[str] = ()) -> dict[str, Any]:
+    """A written row without the columns that were added to it; `own` are the input's."""
+    added = {PREFIX + name for name in Annotations._fields} - set(own)
+    return {name: value for name, value in data.items() if name not in added}
+
+
+def check_quarantined(
+    entries: Iterator[dict[str, Any]], chosen: NDArray[np.bool_], hashes: NDArray[np.uint64]
+) -> None:
+    """Link 3 for quarantined rows: each entry is one of those `chosen`, `[n_rows]`, and still has its
+    row's hash. Raises SaefilterError."""
+    missing = chosen.copy()
+    n_rows = 0
+    for entry in entries:
+        n_rows += 1
+        row_id = entry[PREFIX + "row_id"]
+        expected = 0 <= row_id < len(missing) and missing[row_id]
+        if not expected or not is_quarantined_row(entry, int(hashes[row_id])):
+            raise lost(f"the quarantined row {row_id + 1} is not the one that was read")
+        missing[row_id] = False
+    if missing.any():
+        raise lost(f"{n_rows:,} quarantined rows were written of {int(chosen.sum()):,}")
+
+
+def is_quarantined_row(entry: dict[str, Any], row_hash: int) -> bool:
+    """Whether an entry of a quarantined file holds the row of that hash.
+
+    Rows that came as lines are kept as they stood; those of other formats as JSON, whose keys have
+    to be sorted for the hash.
+    """
+    coded, text = entry[PREFIX + "bytes_hex"], entry[PREFIX + "text"]
+    raw = bytes.fromhex(coded) if coded else text.encode()
+    if text != raw.decode("utf-8", "backslashreplace"):
+        return False
+    if digest_of(raw) == row_hash:
+        return True
+    try:
+        ordered = json.dumps(json.loads(text), sort_keys=True, ensure_ascii=True)
+    except (ValueError, RecursionError):
+        return False
+    return digest_of(ordered.encode()) == row_hash
+
+
+def entries_of(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
+    """The rows of a written file as dicts, in pieces."""
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+        return
+    with open(path, "rb") as lines:
+        for line in lines:
+            yield json.loads(line)

@@ -1,0 +1,109 @@
+"""The files that `filter` writes: their names, and what they say of themselves.
+
+A Parquet file says in its metadata what made it. JSONL has no place for that; the report holds the
+hash of every file's bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from saefilter import __version__
+from saefilter.artifacts.integrity import file_sha256
+from saefilter.artifacts.publish import refuse_existing
+from saefilter.artifacts.scores import Scores
+from saefilter.errors import SaefilterError
+from saefilter.report.card import MARK
+from saefilter.rows.read import Source
+from saefilter.rows.tables import TypedRows
+from saefilter.rows.write import PREFIX, Annotations
+from saefilter.select.ranking import Ranking
+from saefilter.select.strategies import Selection
+
+ARTIFACT_VERSION = 1
+"""Of the provenance in kept, dropped and quarantined Parquet files."""
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where everything goes, all beside the kept rows."""
+
+    kept: Path
+    dropped: Path
+    quarantined: Path
+    report_html: Path
+    report_json: Path
+    report_md: Path
+    card: Path
+    """Only on request; the name that the hub and `datasets` look for."""
+
+    @classmethod
+    def beside(cls, kept: Path) -> OutputPaths:
+        """`out.parquet` -> `out.dropped.parquet`, `out.report.html`, ..."""
+
+        def named(ending: str) -> Path:
+            return kept.with_name(kept.stem + ending)
+
+        return cls(
+            kept,
+            named(f".dropped{kept.suffix}"),
+            named(f".quarantined{kept.suffix}"),
+            named(".report.html"),
+            named(".report.json"),
+            named(".report.md"),
+            kept.with_name("README.md"),
+        )
+
+    def all(self) -> list[Path]:
+        return list(vars(self).values())
+
+    def wanted(self, card: bool) -> list[Path]:
+        """Those that a run may write."""
+        return [path for path in self.all() if card or path != self.card]
+
+    def refuse_existing(self, *, card: bool, overwrite: bool) -> None:
+        """Raises SaefilterError for the first file in the way; somebody's own README always is."""
+        if card and self.card.is_file():
+            start = self.card.read_text(encoding="utf-8", errors="replace")[:1000]
+            if MARK not in start:
+                raise SaefilterError(
+                    f"{self.card} is not a card of saefilter and is never replaced",
+                    remedy="Give the dataset a folder of its own: -o clean/train.parquet",
+                )
+        refuse_existing(self.wanted(card), overwrite=overwrite)
+
+
+def made_by(scores: Scores, selection: Selection, ranking: Ranking) -> dict[str, Any]:
+    """What made the files, without times and places, so that equal input and settings give equal
+    bytes."""
+    made = asdict(scores.provenance)
+    for name in ("created", "seconds", "input_path", "spillover", "settings"):
+        made.pop(name)
+    return {
+        "artifact_version": ARTIFACT_VERSION,
+        "filtered_by": __version__,
+        "scores": made,
+        "selection": {**selection.to_fields(), "details": dict(ranking.details)},
+    }
+
+
+def file_record(path: Path, name: str, rows: int | None = None) -> dict[str, Any]:
+    """What the report keeps of a file that will be called `name`."""
+    record: dict[str, Any] = {
+        "name": name,
+        "sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
+    }
+    return record if rows is None else {**record, "rows": rows}
+
+
+def refuse_own_columns(rows: TypedRows, source: Source) -> None:
+    """Raises SaefilterError when the input has columns that dropped rows get."""
+    taken = {PREFIX + name for name in Annotations._fields} & set(rows.schema.names)
+    if taken:
+        raise SaefilterError(
+            f"{source.path} has the column {min(taken)!r}, which dropped rows get from saefilter",
+            remedy="Rename or remove it.",
+        )

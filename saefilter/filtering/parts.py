@@ -1,0 +1,219 @@
+"""The files that rows go to: each is written a piece at a time, and read back when it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from saefilter.artifacts.integrity import ContentHash
+from saefilter.artifacts.provenance import METADATA_KEY
+from saefilter.filtering.conserve import (
+    SampledRows,
+    check_copied,
+    check_jsonl,
+    check_parquet,
+    check_quarantined,
+    entries_of,
+    row_hashes_sha256,
+)
+from saefilter.report.build import Quarantine
+from saefilter.rows.pieces import LinePiece, Piece
+from saefilter.rows.tables import TypedRows
+from saefilter.rows.write import (
+    Annotations,
+    JsonlRows,
+    ParquetRows,
+    QuarantinedRow,
+    annotated,
+    json_line,
+    quarantine_schema,
+)
+
+
+class Part(Protocol):
+    """One file and the rows that belong in it."""
+
+    n_written: int
+
+    def write(self, piece: Piece, positions: Sequence[int]) -> None:
+        """Add rows. Raises SaefilterError for what the format cannot hold."""
+
+    def close(self) -> None:
+        """End the file and read it back. Raises SaefilterError when it does not hold its rows."""
+
+    def abandon(self) -> None:
+        """Close what is open, whatever is missing."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows of one file."""
+
+    role: str
+    """`kept`, `dropped` or `quarantined`."""
+    path: Path
+    """The temporary name."""
+    rows: TypedRows
+    mask: NDArray[np.bool_]
+    """Which rows of the input, `[n_rows]`."""
+    hashes: NDArray[np.uint64]
+    """Of all rows of the input, `[n_rows]`."""
+    made_by: dict[str, Any]
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.mask.sum())
+
+    def metadata(self, content: str | None) -> dict[bytes, bytes]:
+        """What a Parquet file says of itself."""
+        made = {
+            **self.made_by,
+            "role": self.role,
+            "rows": self.n_rows,
+            "row_hashes_sha256": row_hashes_sha256(self.hashes[self.mask]),
+            "content_sha256": content,
+        }
+        return {METADATA_KEY: json.dumps(made).encode()}
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What is added to the rows of a file."""
+
+    types: pa.Schema
+    """Of the added columns."""
+    of: Callable[[Piece, Sequence[int]], Annotations]
+    """Those of some rows."""
+
+
+class ParquetPart:
+    """Kept or dropped rows as Parquet."""
+
+    def __init__(self, chosen: Chosen, notes: Notes | None = None):
+        self.n_written = 0
+        self._chosen = chosen
+        self._notes = notes
+        own = chosen.rows.schema
+        schema = pa.schema([*own, *(notes.types if notes else ())], metadata=own.metadata)
+        self._sample = SampledRows(chosen.n_rows, chosen.rows.source)
+        self._content = ContentHash(schema)
+        self._file = ParquetRows(chosen.path, schema)
+
+    def write(self, piece: Piece, positions: Sequence[int]) -> None:
+        self.n_written += len(positions)
+        table = self._chosen.rows.table(piece, positions)
+        self._sample.check(table, piece, positions)
+        if self._notes:
+            table = annotated(table, self._notes.of(piece, positions), self._notes.types)
+        self._content.update(table)
+        self._file.write(table)
+
+    def close(self) -> None:
+        content = self._content.hexdigest()
+        self._file.close(self._chosen.metadata(content))
+        check_parquet(self._chosen.path, self._chosen.role, self._chosen.n_rows, content)
+
+    def abandon(self) -> None:
+        self._file.abandon()
+
+
+class JsonlPart:
+    """Kept or dropped rows as JSONL: lines of a JSONL input as they stand, unless something is added
+    to them."""
+
+    def __init__(self, chosen: Chosen, notes: Notes | None = None):
+        self.n_written = 0
+        self._chosen = chosen
+        self._notes = notes
+        self._has_lines = chosen.rows.source.kind == "jsonl"
+        self._sample = SampledRows(chosen.n_rows, chosen.rows.source)
+        self._file = JsonlRows(chosen.path)
+
+    def write(self, piece: Piece, positions: Sequence[int]) -> None:
+        self.n_written += len(positions)
+        if self._has_lines and self._notes is None and isinstance(piece, LinePiece):
+            self._file.write(piece.raw[i] for i in positions)
+            return
+        rows = self._values(piece, positions)
+        if self._notes:
+            added = self._notes.of(piece, positions).columns()
+            for number, row in enumerate(rows):
+                row.update((name, values[number]) for name, values in added.items())
+        ids = [piece.first + i for i in positions]
+        self._file.write(json_line(row, i) for row, i in zip(rows, ids, strict=True))
+
+    def _values(self, piece: Piece, positions: Sequence[int]) -> list[dict[str, Any]]:
+        if self._has_lines:
+            return [row or {} for row in piece.values(positions)]
+        table = self._chosen.rows.table(piece, positions)
+        self._sample.check(table, piece, positions)
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
+    def close(self) -> None:
+        self._file.close()
+        chosen, rows = self._chosen, self._chosen.rows
+        if self._has_lines and self._notes is None:
+            check_copied(chosen.path, chosen.role, chosen.hashes[chosen.mask])
+            return
+        check_jsonl(
+            chosen.path, chosen.role, rows.source, chosen.mask, rows.schema.names,
+            annotated=self._notes is not None,
+        )  # fmt: skip
+
+    def abandon(self) -> None:
+        self._file.abandon()
+
+
+@dataclass
+class QuarantinePart:
+    """Rows set aside, in either format."""
+
+    chosen: Chosen
+    suffix: str
+    reason: Callable[[int], str]
+    """Why a row is set aside; asked in the rows' order."""
+    has_file: bool
+    """The input is several files."""
+    n_written: int = 0
+    found: Quarantine = field(default_factory=Quarantine)
+    """For the report."""
+
+    def __post_init__(self) -> None:
+        self._schema = quarantine_schema(has_file=self.has_file)
+        self._file = (
+            ParquetRows(self.chosen.path, self._schema)
+            if self.suffix == ".parquet"
+            else JsonlRows(self.chosen.path)
+        )
+
+    def write(self, piece: Piece, positions: Sequence[int]) -> None:
+        entries = []
+        for i in positions:
+            row = piece.row(i)
+            aside = QuarantinedRow(row, self.reason(row.index))
+            self.found.add(row, aside.reason)
+            entries.append(aside.entry(has_file=self.has_file))
+        self.n_written += len(entries)
+        if isinstance(self._file, ParquetRows):
+            self._file.write(pa.Table.from_pylist(entries, schema=self._schema))
+        else:
+            self._file.write(json_line(entry, piece.first) for entry in entries)
+
+    def close(self) -> None:
+        if isinstance(self._file, ParquetRows):
+            self._file.close(self.chosen.metadata(None))
+        else:
+            self._file.close()
+        entries = entries_of(self.chosen.path, self.suffix)
+        check_quarantined(entries, self.chosen.mask, self.chosen.hashes)
+
+    def abandon(self) -> None:
+        self._file.abandon()

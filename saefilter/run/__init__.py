@@ -1,1 +1,0 @@
-"""Runs over a whole dataset: score it, filter it, and the files that carry the result."""

@@ -1,0 +1,169 @@
+"""Join finished shards to the scores file, with the provenance of the whole run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from saefilter import __version__
+from saefilter.artifacts.integrity import ContentHash, library_versions
+from saefilter.artifacts.provenance import Provenance
+from saefilter.artifacts.publish import publishing
+from saefilter.artifacts.scores import SCHEMA
+from saefilter.encode.l0 import l0_warning, sentence
+from saefilter.errors import SaefilterError
+from saefilter.scoring.job import Receipt, UnusableInput, digest_of
+from saefilter.stats.tally import Tally
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from saefilter.rows.read import Source
+    from saefilter.scoring.scorer import ScorerIdentity
+    from saefilter.scoring.workfolder import WorkFolder
+
+
+def join_shards(
+    folder: WorkFolder,
+    receipts: dict[int, Receipt],
+    source: Source,
+    output: Path,
+    identity: ScorerIdentity,
+) -> None:
+    """Publish the scores file of all shards, in the rows' order.
+
+    Raises SaefilterError when no row could be scored, a shard cannot be read or rows are missing.
+    """
+    ordered = [receipts[shard.number] for shard in folder.shards]
+    if not any(receipt.scored for receipt in ordered):
+        folder.remove()
+        raise UnusableInput(_nothing_scored(ordered), where=str(source.path))
+    hashes: list[NDArray[np.uint64]] = []  # eight bytes a row
+    content = ContentHash(SCHEMA)
+    with (
+        publishing([output]) as (temporary,),
+        pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer,
+    ):
+        next_row = 0
+        for shard in folder.shards:
+            try:
+                table = pq.ParquetFile(folder.path / shard.name).read()
+            except (pa.ArrowException, OSError) as error:
+                raise SaefilterError(
+                    f"the shard cannot be read ({str(error).splitlines()[0]})",
+                    where=str(folder.path / shard.name),
+                ) from error
+            if table["row_id"].to_pylist() != list(range(next_row, shard.end_row)):
+                raise SaefilterError(
+                    f"the shard does not hold the rows {next_row} to {shard.end_row - 1}",
+                    where=str(folder.path / shard.name),
+                )
+            next_row = shard.end_row
+            digests = table["row_hash"].to_pylist()
+            hashes.append(np.array([int(digest, 16) for digest in digests], dtype=np.uint64))
+            content.update(table)
+            writer.write_table(table)
+        made = _provenance(ordered, source, identity)
+        made = replace(
+            made,
+            input_sha256=folder.fingerprint["input"],
+            fingerprint=digest_of(folder.fingerprint),
+            duplicates=next_row - len(np.unique(np.concatenate(hashes))),
+            content_sha256=content.hexdigest(),
+            versions=library_versions(),
+        )
+        writer.add_key_value_metadata(made.to_metadata())
+
+
+def _nothing_scored(receipts: list[Receipt]) -> str:
+    reasons: dict[str, int] = {}
+    for receipt in receipts:
+        for reason, count in receipt.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    reason, count = max(reasons.items(), key=lambda item: item[1])
+    rows = sum(receipt.rows for receipt in receipts)
+    return f"none of its {rows} rows can be scored; {count} of them: {reason}"
+
+
+def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentity) -> Provenance:
+    rows = sum(receipt.rows for receipt in receipts)
+    scored = sum(receipt.scored for receipt in receipts)
+    tally = sum((receipt.tally for receipt in receipts), Tally())
+    doubt = l0_warning(tally.l0, identity.expected_l0)
+    notes = [*identity.notes, *([sentence(doubt)] if doubt else [])]
+    created, seconds = _times(receipts)
+    reported = tally.reported()
+    if not seconds:
+        reported["timings"] = None
+    return Provenance.of(
+        identity,
+        version=__version__,
+        created=created,
+        input_path=str(source.path),
+        input_sha256="",
+        rows=rows,
+        scored=scored,
+        quarantined=rows - scored,
+        truncated=sum(receipt.truncated for receipt in receipts),
+        duplicates=0,
+        seconds=seconds,
+        note=" ".join(notes) or None,
+        spillover=_spillover(receipts, scored, identity),
+        **reported,
+    )
+
+
+def _spillover(
+    receipts: list[Receipt], n_rows: int, identity: ScorerIdentity
+) -> list[dict[str, Any]] | None:
+    """Mean push of the rows on each toxic feature minus the reference's, with a 95 % interval from the
+    variances of both."""
+    if identity.push is None:
+        return None
+    sums = [receipt.push_sums for receipt in receipts if receipt.push_sums is not None]
+    total, squares = (np.sum([part[i] for part in sums], axis=0) for i in (0, 1))
+    mean = total / n_rows
+    variance = np.maximum(squares / n_rows - mean**2, 0)
+    push = mean - np.array(identity.push.mean)
+    error = np.sqrt(variance / n_rows + np.array(identity.push.variance) / identity.push.rows)
+    return [
+        {
+            "feature": identity.push.features[i],
+            "label": identity.push_labels[i],
+            "push": float(f"{push[i]:.6g}"),
+            "low": float(f"{push[i] - 1.96 * error[i]:.6g}"),
+            "high": float(f"{push[i] + 1.96 * error[i]:.6g}"),
+        }
+        for i in np.argsort(-push, kind="stable")
+    ]
+
+
+def _times(receipts: Iterable[Receipt]) -> tuple[str, float]:
+    """When the scores were finished, and for how many seconds any shard was being scored.
+
+    Where SOURCE_DATE_EPOCH is set, as for reproducible builds, it is the time and no duration is
+    kept: equal input and settings then give equal bytes.
+    """
+    if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
+        try:
+            when, seconds = float(epoch), 0.0
+        except ValueError as error:
+            raise SaefilterError(f"SOURCE_DATE_EPOCH is {epoch!r}, not a number") from error
+    else:
+        spans = sorted((receipt.started, receipt.finished) for receipt in receipts)
+        when, seconds, end = max(finish for _, finish in spans), 0.0, 0.0
+        for start, finish in spans:  # shards of several workers overlap
+            seconds += max(0.0, finish - max(start, end))
+            end = max(end, finish)
+    return (
+        datetime.fromtimestamp(int(when), timezone.utc).isoformat(timespec="seconds"),
+        round(seconds, 3),
+    )

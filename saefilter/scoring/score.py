@@ -1,0 +1,267 @@
+"""Score a dataset: the main path of the product, from rows to a scores file.
+
+Open the job (lock, fingerprint, folder), load the scorer, for each shard that is missing keep what
+prepare -> encode -> measure gave, publish. Where that work is done is in engine.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from saefilter.artifacts.integrity import file_sha256
+from saefilter.artifacts.publish import exclusive, publishing, refuse_existing
+from saefilter.artifacts.scores import Scores
+from saefilter.errors import SaefilterError, is_out_of_memory
+from saefilter.interrupt import Interrupted, StopRequest, stop_on_signals
+from saefilter.report.build import kind_of_reason
+from saefilter.rows.read import Source
+from saefilter.scoring.allocator import give_back_free_memory
+from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
+from saefilter.scoring.job import (
+    Job,
+    Receipt,
+    ShardRows,
+    UnusableInput,
+    changed_input,
+    digest_of,
+    fingerprint_of,
+    memory_limit,
+    plan_shards,
+    read_shards,
+)
+from saefilter.scoring.join import join_shards
+from saefilter.scoring.summary import ScoreSummary, summarise
+from saefilter.scoring.workfolder import WorkFolder, work_folder
+from saefilter.stats.tally import Tally
+from saefilter.watch import Watch
+
+if TYPE_CHECKING:
+    from saefilter.scoring.scorer import ChunkScorer
+    from saefilter.settings import ScoreSettings
+
+
+def score_file(
+    source: Source,
+    output: Path,
+    settings: ScoreSettings,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    chunk_scorer: ChunkScorer | None = None,
+    watch: Watch | None = None,
+) -> ScoreSummary:
+    """Score every row of `source` and publish the scores at `output`.
+
+    Shards go to a folder beside `output`; when the run is killed they stay, and `resume` scores only
+    what is missing. `chunk_scorer`, loaded with these settings, saves loading when several files are
+    scored.
+
+    Raises SaefilterError, and Interrupted after Ctrl-C or SIGTERM; then `output` is as it was.
+    """
+    watch = watch or Watch()
+    source.refuse_to_join([output])
+    if not resume:
+        refuse_existing([output], overwrite=overwrite)
+    with exclusive(output):
+        if not resume:
+            refuse_existing([output], overwrite=overwrite)
+            _refuse_unfinished(output, overwrite=overwrite)
+        input_sha256 = source.sha256()
+        n_rows = source.count_rows()
+        if not n_rows:
+            raise SaefilterError("there are no rows in it", where=str(source.path))
+        with _engine(settings, chunk_scorer, watch) as engine:
+            made_of = fingerprint_of(input_sha256, n_rows, settings, engine.identity)
+            shards = plan_shards(n_rows, settings.shard_rows)
+            if resume and _is_done(output, digest_of(made_of), overwrite=overwrite):
+                watch.say(f"{output} is complete already")
+                folder = WorkFolder(work_folder(output), made_of, shards)
+            else:
+                open_folder = WorkFolder.resume if resume else WorkFolder.begin
+                folder = open_folder(work_folder(output), made_of, shards, overwrite=overwrite)
+                receipts = folder.receipts(verify=True)
+                with _going_on_later(folder, receipts, watch) as stop:
+                    job = Job(source, settings, folder.path, digest_of(made_of),
+                              memory_limit(receipts.values()))  # fmt: skip
+                    missing = [shard for shard in shards if shard.number not in receipts]
+                    for receipt in engine.run(
+                        score_shard, job, read_shards(job, missing), stop,
+                        lambda tokens: watch.advance(0, tokens),
+                    ):  # fmt: skip
+                        receipts[receipt.shard] = receipt
+                        watch.advance(receipt.rows, 0)
+                if source.sha256() != input_sha256:
+                    folder.remove()
+                    raise changed_input(source)
+                join_shards(folder, receipts, source, output, engine.identity)
+        folder.remove()
+    return summarise(source, Scores.open(output))
+
+
+def score_shard(
+    job: Job, scorer: ChunkScorer, read: ShardRows, advance: Callable[[int], None]
+) -> Receipt:
+    """Score one shard and write it and its receipt into the job's folder, each whole or not at all.
+
+    `advance` is told the tokens done. Several threads may score shards of a job at the same time.
+    Raises SaefilterError.
+    """
+    shard, spent = read.shard, {"read": read.seconds}
+    with _no_memory_is_an_error():
+        prepared = scorer.preparer.prepare(read.rows)
+        spent["render"] = prepared.seconds
+        with _timed(spent, "encode"):
+            encoded = scorer.encoder.encode(
+                prepared.windows, len(prepared), **scorer.encoding, advance=advance
+            )
+        with _timed(spent, "geometry"):
+            measured = scorer.measure(prepared, encoded)
+    bad = measured.table.filter(pc.is_valid(measured.table["reason"]))
+    if job.settings.on_bad_row == "error":
+        _refuse_bad_rows(bad, job.source)
+    path = job.folder / shard.name
+    with _timed(spent, "write"), publishing([path]) as (temporary,):
+        pq.write_table(measured.table, temporary, compression="zstd")
+        sha256 = file_sha256(temporary)
+    receipt = Receipt(
+        shard=shard.number,
+        first_row=shard.first_row,
+        end_row=shard.end_row,
+        fingerprint=job.fingerprint,
+        sha256=sha256,
+        scored=measured.table.num_rows - bad.num_rows,
+        truncated=pc.sum(measured.table["truncated"]).as_py() or 0,
+        tally=encoded.tally + Tally(seconds={stage: round(s, 4) for stage, s in spent.items()}),
+        reasons=dict(Counter(map(kind_of_reason, bad["reason"].to_pylist()))),
+        push_sums=measured.push_sums,
+        memory_limit=scorer.encoder.memory_limit,
+        started=round(read.started, 3),
+        finished=round(time.time(), 3),
+    )
+    with publishing([job.folder / shard.receipt]) as (temporary,):
+        temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
+    give_back_free_memory()
+    return receipt
+
+
+@contextmanager
+def _engine(settings: ScoreSettings, scorer: ChunkScorer | None, watch: Watch) -> Iterator[Engine]:
+    """Where the work will be done, with the scorer loaded there."""
+    from saefilter.scoring.scorer import ChunkScorer
+
+    n_workers = 1 if scorer else settings.workers or default_workers(settings)
+    if n_workers > 1:
+        watch.say(f"{n_workers} worker processes")
+        with closing(ProcessEngine(settings, n_workers)) as several:
+            yield _told(several, watch)
+        return
+    if scorer is not None:
+        yield _told(LocalEngine(scorer), watch)
+        return
+    with closing(ChunkScorer.load(settings, watch.say)) as loaded:
+        yield _told(LocalEngine(loaded), watch)
+
+
+def _told(engine: Engine, watch: Watch) -> Engine:
+    for line in engine.identity.reasons:
+        watch.say(line)
+    return engine
+
+
+@contextmanager
+def _going_on_later(
+    folder: WorkFolder, receipts: dict[int, Receipt], watch: Watch
+) -> Iterator[StopRequest]:
+    """For the work on the missing shards: whatever ends it early says what is safe and how to go on."""
+    watch.plan(folder.shards[-1].end_row, sum(receipt.rows for receipt in receipts.values()))
+    if receipts:
+        watch.say(f"Going on: {len(receipts):,} of {len(folder.shards):,} shards are done")
+    try:
+        with stop_on_signals(watch.say) as stop:
+            yield stop
+            if stop.is_set() and len(receipts) < len(folder.shards):
+                raise Interrupted(stop.signal_number, _how_to_go_on(folder))
+    except UnusableInput:
+        folder.remove()
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(stop.signal_number, _how_to_go_on(folder)) from None
+    except SaefilterError as error:
+        remedy = " ".join(filter(None, [error.remedy, _how_to_go_on(folder)]))
+        raise SaefilterError(error.problem, where=error.where, remedy=remedy) from error
+    if (limit := memory_limit(receipts.values())) is not None:
+        watch.say(
+            f"Memory did not suffice for batches of more than {limit:,} tokens; they were halved"
+        )
+
+
+def _how_to_go_on(folder: WorkFolder) -> str:
+    """What is safe, in a sentence; removes the folder when nothing is."""
+    if not (done := len(folder.receipts())):
+        folder.remove()
+        return "No shard was finished, nothing was written."
+    return (
+        f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: the same command with "
+        "--resume scores the rest."
+    )
+
+
+@contextmanager
+def _no_memory_is_an_error() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise SaefilterError(
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'on this machine'})",
+            remedy="Use fewer --batch-tokens or --shard-rows, or a larger machine.",
+        ) from error
+
+
+@contextmanager
+def _timed(spent: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    spent[stage] = time.perf_counter() - started
+
+
+def _refuse_bad_rows(bad: pa.Table, source: Source) -> None:
+    for entry in bad.slice(0, 1).to_pylist():
+        raise UnusableInput(
+            entry["reason"],
+            where=f"{entry['file'] or source.path}:{entry['line']}",
+            remedy="Mend the row, or use --on-bad-row quarantine.",
+        )
+
+
+def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:
+    folder = work_folder(output)
+    if folder.is_dir() and not overwrite:
+        raise SaefilterError(
+            f"an earlier run was not finished; its shards are in {folder}",
+            remedy="Use --resume to go on, or --overwrite to start anew.",
+        )
+
+
+def _is_done(output: Path, fingerprint: str, *, overwrite: bool) -> bool:
+    """Whether the scores are there and are the ones that are asked for. Raises SaefilterError for
+    others, unless they may be overwritten."""
+    if not os.path.lexists(output):
+        return False
+    if Scores.open(output).provenance.fingerprint == fingerprint:
+        return True
+    refuse_existing([output], overwrite=overwrite)
+    return False

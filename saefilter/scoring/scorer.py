@@ -1,0 +1,208 @@
+"""A loaded scorer: the encoder of a model, the metric of a toxic set, and the settings that hold.
+
+What is done with it, and where results go, is in score.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from saefilter.artifacts.provenance import Identity
+from saefilter.encode.l0 import sentence
+from saefilter.rows.render import RenderOptions
+from saefilter.scoring.prepare import Prepared, Preparer, default_processes
+from saefilter.scoring.table import scores_table
+from saefilter.settings import DEFAULT_PRESET, ScoreSettings
+from saefilter.toxic.load import load_toxic_set
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+    from saefilter.encode.encoder import Encoded, Encoder
+    from saefilter.geometry.scorer import Scorer
+    from saefilter.toxic.toxicset import PushReference, ToxicSet
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What measuring some rows gave."""
+
+    table: pa.Table
+    """Rows of the scores file, in the rows' order."""
+    push_sums: tuple[list[float], list[float]] | None
+    """See `Receipt`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerIdentity(Identity):
+    """What a loaded scorer is made of, as small values, with what joining its shards needs."""
+
+    expected_l0: float | None
+    """By the SAE's configuration; None when it does not say."""
+    notes: tuple[str, ...]
+    """Caveats of preset and toxic set, as sentences."""
+    push: PushReference | None
+    """What spillover is measured against."""
+    push_labels: tuple[str, ...]
+    """Of its features."""
+    reasons: tuple[str, ...]
+    """Why device and precision were chosen, one line each."""
+
+
+class ChunkScorer:
+    """A loaded encoder and scorer with the settings that apply to every chunk."""
+
+    def __init__(
+        self, encoder: Encoder, scorer: Scorer, settings: ScoreSettings, note: str | None = None
+    ):
+        self.encoder = encoder
+        self.note = note
+        """What a reader of the results must know of the toxic set."""
+        self.scorer = scorer
+        self.settings = settings
+        options = RenderOptions(settings.max_tokens, settings.train_on, settings.truncation_side)
+        self.renderer = encoder.renderer(options, settings.rendering)
+        processes = settings.prepare_processes
+        if processes is None:
+            processes = default_processes(encoder.device.type)
+        spec = encoder.renderer_spec(options, settings.rendering)
+        self.preparer = Preparer(self.renderer, spec, processes)
+        self.encoding: dict[str, Any] = {
+            "pool": settings.pool,
+            "batch_tokens": settings.batch_tokens,
+            "token_weights": scorer.token_weights,
+        }
+        """How rows are encoded to be measured here."""
+
+    @classmethod
+    def load(cls, settings: ScoreSettings, say: Callable[[str], None] | None = None) -> ChunkScorer:
+        """Load preset and toxic set. Raises SaefilterError when they do not belong together.
+
+        A preset without a toxic set gets one from the bundled contrast data, made once and kept;
+        `say` is told so before the work begins.
+        """
+        from saefilter.encode.encoder import Encoder
+        from saefilter.encode.presets import resolve
+        from saefilter.geometry.scorer import Scorer
+
+        name = settings.preset
+        if not (name or settings.model or settings.sae):
+            name = DEFAULT_PRESET
+        preset = resolve(name, settings.model, settings.sae, settings.revision)
+        if settings.toxic_set is not None:
+            load_toxic_set(settings.toxic_set)  # what is wrong with it shows before the model loads
+        encoder = Encoder(
+            preset,
+            device=settings.device,
+            dtype=settings.dtype,
+            device_map=settings.device_map,
+            quantize=settings.quantize,
+        )
+        toxic_set, note = toxic_set_of(encoder, settings.toxic_set, say)
+        toxic_set.check_belongs(
+            fingerprint=encoder.sae.fingerprint,
+            d_model=encoder.sae.d_model,
+            d_sae=encoder.sae.d_sae,
+            model=preset.model,
+            sae_name=preset.sae,
+        )
+        scorer = Scorer(
+            toxic_set,
+            encoder.sae.directions(),
+            metric=settings.metric,
+            neighbours=settings.neighbours,
+            device=str(encoder.device),
+        )
+        return cls(encoder, scorer, settings, note)
+
+    def identity(self) -> ScorerIdentity:
+        """What was loaded."""
+        encoder, toxic_set = self.encoder, self.scorer.toxic_set
+        return ScorerIdentity(
+            preset=encoder.preset.name,
+            model=encoder.preset.model,
+            revision=encoder.revision,
+            sae=encoder.preset.sae,
+            hook=encoder.hook,
+            sae_fingerprint=encoder.sae.fingerprint,
+            toxic_set=toxic_set.name,
+            toxic_set_sha256=toxic_set.sha256(),
+            metric=self.scorer.metric.name,
+            pool=self.settings.pool,
+            train_on=self.settings.train_on,
+            max_tokens=self.settings.max_tokens,
+            truncation_side=self.settings.truncation_side,
+            rendering=self.renderer.name,
+            dtype=encoder.dtype,
+            quantize=self.settings.quantize,
+            device=str(encoder.device),
+            settings=self.settings.shaping(),
+            reference_rows=self.scorer.reference_rows(self.settings.pool),
+            expected_l0=encoder.sae.expected_l0,
+            notes=tuple(
+                filter(
+                    None,
+                    [encoder.preset.note, self.note, *(sentence(w) for w in encoder.warnings)],
+                )
+            ),
+            push=self._push,
+            push_labels=tuple(map(self.scorer.label, self._push.features)) if self._push else (),
+            reasons=(
+                *encoder.placement.reasons,
+                *(f"Warning: {text}" for text in encoder.warnings),
+            ),
+        )
+
+    def close(self) -> None:
+        """End the processes and threads that it started."""
+        self.preparer.close()
+        self.encoder.close()
+
+    def measure(self, prepared: Prepared, encoded: Encoded) -> Measured:
+        """Proximity, percentiles and evidence of rows that were encoded as `encoding` says."""
+        result = self.scorer.score(encoded.features, encoded.residual)
+        table = scores_table(
+            prepared,
+            result.proximity,
+            self.scorer.percentile(result.proximity, self.settings.pool),
+            result.top_features(),
+            encoded.top_tokens,
+            self.scorer,
+        )
+        return Measured(table, self._push_sums(encoded.features[encoded.n_tokens > 0]))
+
+    @property
+    def _push(self) -> PushReference | None:
+        """The spillover's reference, where it was pooled as the rows are."""
+        same = self.settings.pool == self.scorer.toxic_set.pool
+        return self.scorer.push_reference if same else None
+
+    def _push_sums(self, features: sparse.csr_matrix) -> tuple[list[float], list[float]] | None:
+        if self._push is None or (pushes := self.scorer.pushes(features)) is None:
+            return None
+        return pushes.sum(axis=0).tolist(), (pushes**2).sum(axis=0).tolist()
+
+
+def toxic_set_of(
+    encoder: Encoder, reference: str | None, say: Callable[[str], None] | None = None
+) -> tuple[ToxicSet, str | None]:
+    """The set that is asked for, the preset's own, or one made of the bundled contrast; and what a
+    reader of results must know of it. `say` is told before one is made."""
+    if reference := reference or encoder.preset.toxic_set:
+        return load_toxic_set(reference), None
+    # here, because it needs all that makes a set, which most runs do without
+    from saefilter.curate.automatic import automatic_path, automatic_set
+
+    path = automatic_path(encoder)
+    if say is not None and path.exists():
+        say(f"Toxic set: {path}, made of the bundled contrast data")
+    elif say is not None:
+        say("This preset has no toxic set yet; making one of the bundled contrast data (360 texts)")
+    return automatic_set(encoder), (
+        "The toxic set was made of saefilter's 180 bundled pairs alone; one from your own good and "
+        "bad rows is better (saefilter features curate)."
+    )

@@ -1,0 +1,176 @@
+"""Find the scores of some data, or make them: the one place where scores that are there are held
+against what is asked for. Scores made otherwise are never used in silence. No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from saefilter import __version__
+from saefilter.artifacts.provenance import Provenance
+from saefilter.artifacts.scores import SUFFIX, Scores, latest_scores
+from saefilter.described import Described, described
+from saefilter.errors import SaefilterError
+from saefilter.rows.read import Source
+from saefilter.settings import WHICH_MODEL, Asked
+
+Say = Callable[[str], None]
+DECIDED_LATER = (None, "auto")
+"""Values that leave the choice to preset, toxic set or device."""
+
+
+def usual_scores(source: Source) -> Path:
+    """Where a dataset's scores are unless somebody says otherwise: in this folder."""
+    return Path(f"{source.stem}{SUFFIX}")
+
+
+def scores_for(
+    source: Source,
+    asked: Asked,
+    *,
+    named: Path | None = None,
+    make: Callable[[str | None], Scores],
+    strict: bool = False,
+    look: bool = True,
+    say: Say = lambda text: None,
+) -> Scores:
+    """The scores of `source`: those `named`, else the usual ones where they fit, else new ones.
+
+    `make` scores the data; it is told why the usual ones do not serve, None where there are none, and
+    may raise. `strict`: defaults count as asked for, and so does this version of saefilter. Without
+    `look` the usual ones are not looked for.
+
+    Raises SaefilterError when the named ones are of other data or were made in another way.
+    """
+    if named is not None:
+        scores = Scores.open(named)
+        scores.check_belongs(source)
+        refuse_others(scores, asked)
+        return scores
+    usual = usual_scores(source)
+    if not look or not usual.exists():
+        return make(None)
+    if (why := _why_not(usual, source, asked, strict)) is not None:
+        return make(why)
+    say(f"Using the scores {usual}")
+    return Scores.open(usual)
+
+
+def latest_scores_for(asked: Asked, folder: Path = Path()) -> Scores:
+    """The scores that were written last in `folder`, where nobody names data.
+
+    Raises SaefilterError when there are none, or they were made in another way than is asked for.
+    """
+    scores = Scores.open(latest_scores(folder))
+    refuse_others(scores, asked)
+    return scores
+
+
+def refuse_others(scores: Scores, asked: Asked) -> None:
+    """Raises SaefilterError for scores that were made in another way than somebody asked for."""
+    differing = list(differences(scores.provenance, asked))
+    if differing:
+        data = scores.provenance.input_path
+        raise SaefilterError(
+            f"{scores.path} does not fit what is asked for: {'; '.join(differing)}",
+            remedy=f"Score the data anew (saefilter score {data} --overwrite), or ask for what the "
+            "scores were made with.",
+        )
+
+
+def _why_not(path: Path, source: Source, asked: Asked, strict: bool) -> str | None:
+    try:
+        scores = Scores.open(path)
+        scores.check_belongs(source)
+    except SaefilterError as error:
+        return error.problem
+    return "; ".join(differences(scores.provenance, asked, strict=strict)) or None
+
+
+def differences(made: Provenance, asked: Asked, *, strict: bool = False) -> Iterator[str]:
+    """In what scores differ from what is asked for, a clause each; nothing where they may be used.
+
+    What nobody asked for is a default, and only binds when `strict`: filtering by scores that somebody
+    made with care needs no repetition of how. Raises SaefilterError for a preset or toxic set that is
+    not there.
+    """
+    if strict and made.version != __version__:
+        yield f"they were made by saefilter {made.version}, this is {__version__}"
+    known = described(type(asked.settings))
+    if strict or set(asked.origin) & set(WHICH_MODEL):
+        yield from _other_model(made, asked)
+    if strict or "toxic_set" in asked.origin:
+        yield from _other_toxic_set(made, asked)
+    for name, one in known.items():
+        if not one.option.scores_depend or name in (*WHICH_MODEL, "toxic_set"):
+            continue
+        if strict or name in asked.origin:
+            yield from _other_value(made, asked, one)
+
+
+def _other_value(made: Provenance, asked: Asked, one: Described) -> Iterator[str]:
+    """A setting whose value is kept with the scores: as it was resolved, and as it was asked for."""
+    wanted = getattr(asked.settings, one.name)
+    before = (made.settings or {}).get(one.name)
+    if wanted in DECIDED_LATER:
+        # `auto` is content with what it came to here or elsewhere, but not with what somebody chose
+        if one.name in asked.origin or made.settings is None or before in DECIDED_LATER:
+            return
+        yield f"they were made with {one.flag} {before}, {_says(asked, one)}"
+        return
+    unknown = made.settings is None or one.name not in made.settings
+    came_to = getattr(made, one.name, before)
+    if came_to is None and unknown:
+        yield f"they do not say with which {one.flag} they were made, {_says(asked, one)}"
+    elif came_to != wanted:
+        shown = one.option.unless_said if came_to is None else came_to
+        if str(shown) != str(wanted):
+            yield f"they were made with {one.flag} {shown}, {_says(asked, one)}"
+
+
+def _other_model(made: Provenance, asked: Asked) -> Iterator[str]:
+    """Preset, model, SAE and revision, which only together say what was read."""
+    from saefilter.encode.presets import resolve
+
+    settings, origin = asked.settings, asked.origin
+    wanted = resolve(settings.preset, settings.model, settings.sae, settings.revision)
+    if (made.model, made.sae) != (wanted.model, wanted.sae):
+        says = origin.get("preset") or origin.get("model") or "the default"
+        yield f"they were made with preset {made.preset}, {says} {_verb(says)} {wanted.name}"
+        return
+    before = (made.settings or {}).get("revision")
+    if settings.revision is not None and settings.revision not in (made.revision, before):
+        says = origin.get("revision", "the default")
+        shown = before or made.revision or "newest"
+        yield f"they were made with revision {shown}, {says} {_verb(says)} {settings.revision}"
+
+
+def _other_toxic_set(made: Provenance, asked: Asked) -> Iterator[str]:
+    from saefilter.encode.presets import resolve
+    from saefilter.toxic.load import load_toxic_set
+
+    settings, origin = asked.settings, asked.origin.get("toxic_set")
+    reference = settings.toxic_set
+    if reference is None:
+        preset = resolve(settings.preset, settings.model, settings.sae)
+        reference = preset.toxic_set
+    if reference is None:  # one is made for the model; where none was asked for, it is that
+        if (made.settings or {}).get("toxic_set") is not None:
+            yield f"they were made with toxic set {made.toxic_set}, the default is a set of its own"
+        return
+    wanted = load_toxic_set(reference)
+    if wanted.sha256() != made.toxic_set_sha256:
+        same = " of other content" if wanted.name == made.toxic_set else ""
+        says = origin or "the default"
+        yield f"they were made with toxic set {made.toxic_set}{same}, {says} {_verb(says)} {reference}"
+
+
+def _says(asked: Asked, one: Described) -> str:
+    origin = asked.origin.get(one.name, "the default")
+    value = getattr(asked.settings, one.name)
+    return f"{origin} {_verb(origin)} {one.option.unless_said if value is None else value}"
+
+
+def _verb(origin: str) -> str:
+    return "is" if origin.startswith(("--", "the ")) else "says"

@@ -1,0 +1,76 @@
+"""What a scores file says, for the console and for machines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from saefilter.artifacts.provenance import Provenance
+from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.report.build import count_reasons, turns_of
+
+if TYPE_CHECKING:
+    from saefilter.rows.read import Source
+
+N_CLOSEST = 5
+"""Rows shown in the summary."""
+QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What a run found; everything is in the scores file too."""
+
+    output: Path
+    provenance: Provenance
+    distances: NDArray[np.float64]
+    """Of the scored rows, in order."""
+    percentiles: NDArray[np.float64] | None
+    reasons: dict[str, int]
+    """Quarantine reasons, without what is particular to a row, commonest first."""
+    closest: list[dict[str, Any]]
+    """Entries of the closest rows, closest first, each with a `preview` of its text."""
+
+    def to_fields(self) -> dict[str, Any]:
+        """The summary for machines."""
+        return {
+            "scores": str(self.output),
+            **asdict(self.provenance),
+            "quarantine_reasons": self.reasons,
+            "distance_quantiles": {
+                str(q): float(np.quantile(self.distances, q)) for q in QUANTILES
+            },
+            "closest": self.closest,
+        }
+
+
+def summarise(source: Source, scores: Scores) -> ScoreSummary:
+    """Read the summary off a scores file; the previews come from the data."""
+    table = scores.read(["row_id", "status", "reason", "distance", "percentile"])
+    is_scored = pc.equal(table["status"], SCORED)
+    scored = table.filter(is_scored)
+    distances = scored["distance"].to_numpy()
+    ids = scored["row_id"].to_numpy()[np.argsort(distances, kind="stable")[:N_CLOSEST]]
+    reasons = table.filter(pc.invert(is_scored))["reason"].to_pylist()
+    percentiles = scored["percentile"]
+    return ScoreSummary(
+        scores.path,
+        scores.provenance,
+        distances,
+        None if percentiles.null_count else percentiles.to_numpy(),
+        count_reasons(reasons),
+        _closest(source, scores, ids.tolist()),
+    )
+
+
+def _closest(source: Source, scores: Scores, ids: list[int]) -> list[dict[str, Any]]:
+    table = pq.read_table(scores.path, filters=[("row_id", "in", ids)])
+    entries = {entry["row_id"]: entry for entry in table.to_pylist()}
+    texts = {row.index: "\n\n".join(t.text for t in turns_of(row)) for row in source.rows(set(ids))}
+    return [{**entries[i], "preview": texts[i]} for i in ids]

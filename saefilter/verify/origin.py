@@ -1,0 +1,123 @@
+"""What an artifact was made from: the data, the scores and the toxic set, looked for and compared."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saefilter.artifacts.scores import SUFFIX, Scores
+from saefilter.config import cache_folder
+from saefilter.errors import SaefilterError
+from saefilter.rows.inputs import open_input
+from saefilter.rows.read import Source
+from saefilter.toxic.load import load_toxic_set
+from saefilter.toxic.toxicset import ToxicSet
+from saefilter.verify.findings import MISMATCH, NOT_FOUND, Verdict
+
+
+@dataclass(frozen=True)
+class Given:
+    """Neighbours that the user names; what is None is looked for."""
+
+    input: str | None = None
+    scores: Path | None = None
+    toxic_set: str | None = None
+
+
+def origin_of(made: dict[str, Any]) -> dict[str, Any]:
+    """What scores were made from, by the names of their provenance."""
+    names = ("input_sha256", "toxic_set", "toxic_set_sha256", "sae_fingerprint", "content_sha256")
+    return {name: made.get(name) for name in names}
+
+
+def origin_of_report(report: dict[str, Any]) -> dict[str, Any]:
+    """The same of what a report says, by the same names."""
+    origin, scoring = report.get("made_from") or {}, report.get("scoring") or {}
+    return {
+        "input_sha256": report.get("input_sha256"),
+        "toxic_set": scoring.get("toxic_set"),
+        "toxic_set_sha256": origin.get("toxic_set_sha256"),
+        "sae_fingerprint": origin.get("sae_fingerprint"),
+        "content_sha256": origin.get("scores_content_sha256"),
+    }
+
+
+def find_scores(
+    verdict: Verdict, given: Given, named: Path | None, artifact: Path, recorded: dict[str, Any]
+) -> Scores | None:
+    """The scores that were filtered by, when they are the right ones."""
+    stem = artifact.name.partition(".filtered.")[0]
+    names = [named.name] if named else [stem + SUFFIX]
+    wanted = [artifact.with_name(names[0]), *map(Path, names)]
+    path = given.scores or next((path for path in wanted if path.is_file()), None)
+    if path is None:
+        verdict.add("scores", NOT_FOUND, f"{wanted[0]} is not there; name it with --scores")
+        return None
+    try:
+        scores = Scores.open(path)
+        scores.verify()
+    except SaefilterError as error:
+        verdict.add("scores", MISMATCH, str(error))
+        return None
+    found = scores.provenance.content_sha256
+    same = verdict.compare("scores", found, recorded["content_sha256"], f"content of {path.name}")
+    return scores if same else None
+
+
+def find_input(
+    verdict: Verdict, given: Given, recorded: str | None, sha256: str | None, artifact: Path
+) -> Source | None:
+    """The data; only what lies on this machine is looked for, and that of the right hash first."""
+    if given.input:
+        return open_input(given.input)
+    found: list[Source] = []
+    if recorded:
+        for name in (recorded, artifact.parent / recorded, artifact.parent / Path(recorded).name):
+            if Path(name).exists() or (glob.has_magic(str(name)) and glob.glob(str(name))):
+                found.append(open_input(name))
+    if not found:
+        verdict.add("input", NOT_FOUND, f"{recorded or 'the data'} is not there; name it: --input")
+        return None
+    return next((source for source in found if source.sha256() == sha256), found[0])
+
+
+def check_origin(
+    verdict: Verdict,
+    source: Source | None,
+    given: Given,
+    recorded: dict[str, Any],
+    artifact: Path,
+) -> bool:
+    """Input, toxic set and SAE; whether the input is there and the right one."""
+    sound = source is not None and verdict.compare(
+        "input", source.sha256(), recorded["input_sha256"], f"bytes of {source.path}"
+    )
+    try:
+        toxic_set = _toxic_set(given, recorded, artifact)
+    except SaefilterError as error:
+        verdict.add("toxic set", NOT_FOUND, f"{error.problem}; name it: --toxic-set")
+        return sound
+    verdict.compare("toxic set", toxic_set.sha256(), recorded["toxic_set_sha256"], toxic_set.name)
+    compare_sae(verdict, toxic_set, recorded)
+    return sound
+
+
+def _toxic_set(given: Given, recorded: dict[str, Any], artifact: Path) -> ToxicSet:
+    """The named set, one beside the artifact, a shipped one, or one made on this machine."""
+    if given.toxic_set:
+        return load_toxic_set(given.toxic_set)
+    name = Path(str(recorded["toxic_set"])).name
+    made_here = (cache_folder() / "toxic-sets").glob(f"*-{str(recorded['sae_fingerprint'])[:12]}-*")
+    for path in (artifact.with_name(f"{name}.json"), *sorted(made_here)):
+        if path.is_file():
+            toxic_set = load_toxic_set(str(path))
+            if toxic_set.sha256() == recorded["toxic_set_sha256"]:
+                return toxic_set
+    return load_toxic_set(name)
+
+
+def compare_sae(verdict: Verdict, toxic_set: ToxicSet, recorded: dict[str, Any]) -> None:
+    what = f"SAE of the toxic set {toxic_set.name} and of the scores"
+    verdict.compare("SAE", toxic_set.fingerprint, recorded["sae_fingerprint"], what)

@@ -1,0 +1,203 @@
+"""Kept, dropped and quarantined files against their scores and the input, row by row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from saefilter.artifacts.provenance import METADATA_KEY
+from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.errors import SaefilterError
+from saefilter.filtering.conserve import (
+    digest_of,
+    entries_of,
+    is_quarantined_row,
+    row_hashes_sha256,
+    same_row,
+    unannotated,
+)
+from saefilter.rows.read import Source
+from saefilter.rows.write import PREFIX
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The files that hold the rows of one run."""
+
+    kept: Path
+    dropped: Path
+    quarantined: Path | None
+
+    @classmethod
+    def beside(cls, path: Path, report: dict[str, Any]) -> Parts | None:
+        """By the names in the report, all in the folder of `path`; None when one is missing."""
+        outputs = report.get("outputs") or {}
+        files = {
+            role: path.with_name(Path(str(name)).name)
+            for role, name in outputs.items()
+            if role in ("kept", "dropped", "quarantined")
+        }
+        if not {"kept", "dropped"} <= set(files) or not all(f.is_file() for f in files.values()):
+            return None
+        return cls(files["kept"], files["dropped"], files.get("quarantined"))
+
+    def counts(self) -> dict[str, int | None]:
+        """Rows of each file; None for one that cannot be read."""
+        found: dict[str, int | None] = {"quarantined": 0}
+        for role, path in vars(self).items():
+            if path is not None:
+                try:
+                    found[role] = _count(path)
+                except (pa.ArrowException, OSError):
+                    found[role] = None
+        return found
+
+
+@dataclass(frozen=True)
+class _Ids:
+    """Row ids in each file, in its order."""
+
+    kept: NDArray[np.int64]
+    dropped: NDArray[np.int64]
+    quarantined: NDArray[np.int64]
+
+
+def _wrong(what: str) -> SaefilterError:
+    return SaefilterError(what)
+
+
+def check_conservation(parts: Parts, scores: Scores) -> str:
+    """Every scored row is in exactly one file, with the hash it was scored with.
+
+    Returns it in words. Raises SaefilterError with what is wrong.
+    """
+    hashes = scores.row_hashes()
+    try:
+        ids = _row_ids(parts, len(hashes))
+        n_kept = _count(parts.kept)
+        if n_kept != len(ids.kept):
+            raise _wrong(
+                f"{n_kept:,} rows in {parts.kept.name}, where {len(ids.kept):,} of the "
+                f"{len(hashes):,} scored are neither dropped nor quarantined"
+            )
+        _check_statuses(ids, scores)
+        for path, own in ((parts.kept, ids.kept), (parts.dropped, ids.dropped)):
+            recorded = _recorded_hashes(path)
+            if recorded is not None and recorded != row_hashes_sha256(hashes[own]):
+                raise _wrong(f"{path.name} was not written from these rows of {scores.path.name}")
+        if parts.quarantined is not None:
+            for entry in entries_of(parts.quarantined, parts.quarantined.suffix):
+                row_id = entry[PREFIX + "row_id"]
+                if not is_quarantined_row(entry, int(hashes[row_id])):
+                    raise _wrong(
+                        f"row {row_id + 1} in {parts.quarantined.name} is not the one scored"
+                    )
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise _wrong(f"the files cannot be read ({str(error).splitlines()[0]})") from error
+    return (
+        f"{len(ids.kept):,} kept + {len(ids.dropped):,} dropped + {len(ids.quarantined):,} "
+        f"quarantined = {len(hashes):,} scored rows, each in one place"
+    )
+
+
+def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
+    """The files hold the values of the input's rows, in order; every row is compared.
+
+    Returns it in words. Raises SaefilterError with the first row that differs.
+    """
+    hashes = scores.row_hashes()
+    ids = _row_ids(parts, len(hashes))
+    is_dropped, is_quarantined = np.zeros((2, len(hashes)), dtype=np.bool_)
+    is_dropped[ids.dropped], is_quarantined[ids.quarantined] = True, True
+    own: list[str] = []
+    kept_rows = _written(parts.kept)
+    dropped_rows = _written(parts.dropped)
+    number = -1
+    for number, row in enumerate(source.rows()):
+        if number >= len(hashes) or int(row.digest(), 16) != hashes[number]:
+            raise _wrong(f"row {number + 1} of {source.path} is not the one that was scored")
+        if is_quarantined[number]:
+            continue
+        goes = bool(is_dropped[number])
+        path, rows = (parts.dropped, dropped_rows) if goes else (parts.kept, kept_rows)
+        line, data = next(rows)
+        if goes:
+            data = unannotated(data, own)
+        whole = not goes and line is not None and bool(row.raw)
+        same = (
+            digest_of(line or b"") == int(hashes[number])
+            if whole
+            else same_row(data, row.data or {})
+        )
+        if not same:
+            raise _wrong(f"row {number + 1} of {source.path} is not what {path.name} has for it")
+    if number + 1 != len(hashes):
+        raise _wrong(f"{source.path} has {number + 1:,} rows, the scores {len(hashes):,}")
+    return f"all {len(hashes) - len(ids.quarantined):,} kept and dropped rows are those of {source.path}"
+
+
+def _row_ids(parts: Parts, n_rows: int) -> _Ids:
+    dropped = _ids_in(parts.dropped)
+    quarantined = _ids_in(parts.quarantined) if parts.quarantined else dropped[:0]
+    placed = np.concatenate([dropped, quarantined])
+    if len(np.unique(placed)) != len(placed):
+        raise _wrong("a row is in two places, or twice in one")
+    if ((placed < 0) | (placed >= n_rows)).any():
+        raise _wrong("a dropped or quarantined row is none of those scored")
+    is_kept = np.ones(n_rows, dtype=np.bool_)
+    is_kept[placed] = False
+    return _Ids(np.flatnonzero(is_kept), dropped, quarantined)
+
+
+def _ids_in(path: Path) -> NDArray[np.int64]:
+    name = PREFIX + "row_id"
+    if path.suffix == ".parquet":
+        if name not in pq.read_schema(path).names and not _count(path):
+            return np.empty(0, np.int64)  # a file without rows has no added columns
+        found: NDArray[np.int64] = pq.read_table(path, columns=[name])[name].to_numpy()
+        return found.astype(np.int64)
+    return np.fromiter((int(entry[name]) for entry in entries_of(path, path.suffix)), np.int64)
+
+
+def _count(path: Path) -> int:
+    if path.suffix == ".parquet":
+        return int(pq.read_metadata(path).num_rows)
+    with open(path, "rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def _check_statuses(ids: _Ids, scores: Scores) -> None:
+    """Rows that could not be scored are in quarantine."""
+    parts = (pc.equal(batch.column(0), SCORED) for batch in scores.batches(["status"]))
+    scored = np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts])
+    for used in (ids.kept, ids.dropped):
+        if not scored[used].all():
+            wrong = int(used[~scored[used]][0])
+            raise _wrong(f"row {wrong + 1} was not scored, and is not in quarantine")
+
+
+def _recorded_hashes(path: Path) -> str | None:
+    if path.suffix != ".parquet":
+        return None
+    made = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
+    return None if made is None else json.loads(made).get("row_hashes_sha256")
+
+
+def _written(path: Path) -> Iterator[tuple[bytes | None, dict[str, Any]]]:
+    """The rows of a file, each with its line where it has one."""
+    if path.suffix == ".parquet":
+        for entry in entries_of(path, path.suffix):
+            yield None, entry
+        return
+    with open(path, "rb") as lines:
+        for line in lines:
+            yield line.rstrip(b"\n"), json.loads(line)

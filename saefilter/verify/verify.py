@@ -1,0 +1,252 @@
+"""Do artifacts belong together? Hashes are computed again and compared with what was recorded.
+
+Says for every check `ok`, `mismatch` or `not found`. This finds confusion, accidents and careless
+edits; it is no signature, since who can edit a file can also edit the hash in it. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from saefilter.artifacts.integrity import file_sha256, parquet_content
+from saefilter.artifacts.provenance import METADATA_KEY
+from saefilter.artifacts.scores import Scores
+from saefilter.errors import SaefilterError
+from saefilter.toxic.load import find_toxic_set, load_toxic_set
+from saefilter.toxic.toxicset import ToxicSet
+from saefilter.verify.findings import MISMATCH, NOT_FOUND, OK, Verdict, short
+from saefilter.verify.origin import (
+    Given,
+    check_origin,
+    compare_sae,
+    find_input,
+    find_scores,
+    origin_of,
+    origin_of_report,
+)
+from saefilter.verify.rows import Parts, check_conservation, check_rows
+
+ROLES = ("kept", "dropped", "quarantined")
+REPORT = ".report.json"
+REPORT_VERSIONS = (1, 2)
+
+
+def verify(path: Path, given: Given) -> Verdict:
+    """Check an artifact and its neighbours.
+
+    Raises SaefilterError when it is missing or not one that saefilter makes.
+    """
+    try:
+        return _verify(path, given)
+    except (KeyError, TypeError, AttributeError) as error:  # JSON of another shape than ours
+        raise SaefilterError(
+            f"lacks what an artifact of saefilter has ({error})", where=str(path)
+        ) from error
+
+
+def _verify(path: Path, given: Given) -> Verdict:
+    if not path.is_file():
+        raise SaefilterError(f"there is no file {path}", remedy="Name an artifact of saefilter.")
+    verdict = Verdict(path)
+    report = _report_of(path)
+    if path.suffix == ".parquet":
+        made = _metadata(path, verdict, report)
+        if made is None:
+            return verdict
+        if "role" in made:
+            verdict.kind = str(made["role"])
+            _check_output(verdict, path, made)
+            return _with_report(verdict, path, report, given, made["scores"])
+        if "scores" in made:
+            raise SaefilterError(
+                "written by a version of saefilter that recorded no hashes",
+                where=str(path),
+                remedy="Filter again.",
+            )
+        verdict.kind = "scores"
+        scores = Scores.open(path)
+        verdict.attempt("content", lambda: _scores_are_whole(scores))
+        source = find_input(
+            verdict, given, scores.provenance.input_path, scores.provenance.input_sha256, path
+        )
+        check_origin(verdict, source, given, origin_of(vars(scores.provenance)), path)
+        return verdict
+    if path.suffix == ".json":
+        found = _json(path)
+        if "report_version" in found:
+            verdict.kind = "report"
+            return _with_report(verdict, path, path, given, None)
+        if isinstance(found.get("features"), list):
+            verdict.kind = "toxic set"
+            _check_toxic_set_file(verdict, path, given)
+            return verdict
+    elif report is not None:
+        verdict.kind = "file of a report"
+        return _with_report(verdict, path, report, given, None)
+    raise SaefilterError(
+        "not an artifact of saefilter",
+        where=str(path),
+        remedy="Name a scores file, a filtered, dropped or quarantined file, a report.json or a "
+        "toxic set.",
+    )
+
+
+def _metadata(path: Path, verdict: Verdict, report: Path | None) -> dict[str, Any] | None:
+    """The provenance in a Parquet file; None when that is settled already."""
+    try:
+        found = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
+    except (pa.ArrowException, OSError) as error:
+        verdict.kind = "Parquet file"
+        verdict.add(
+            "content", MISMATCH, f"not a readable Parquet file: {str(error).splitlines()[0]}"
+        )
+        return None
+    if found is not None:
+        try:
+            made = json.loads(found)
+        except ValueError:
+            made = None
+        if isinstance(made, dict) and ("scores_version" in made or "scores" in made):
+            return made
+        verdict.add("provenance", MISMATCH, "what saefilter wrote into the file is damaged")
+        return None
+    if report is not None:  # rewritten by something that drops what it does not know
+        verdict.kind = "Parquet file"
+        verdict.add("provenance", MISMATCH, "the file does not say that saefilter made it")
+        _check_files(verdict, report, _json(report))
+        return None
+    raise SaefilterError("not an artifact of saefilter", where=str(path),
+                         remedy="It has no provenance, and there is no report beside it.")  # fmt: skip
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SaefilterError(f"not readable JSON ({error})", where=str(path)) from error
+    if not isinstance(found, dict):
+        raise SaefilterError("not an artifact of saefilter", where=str(path))
+    return found
+
+
+def _report_of(path: Path) -> Path | None:
+    """The report beside a file, by the names that `filter` gives."""
+    stem = path.name
+    for ending in (".parquet", ".jsonl", ".html", ".md", ".json"):
+        stem = stem.removesuffix(ending)
+    for ending in (".dropped", ".quarantined", ".report", ".README"):
+        stem = stem.removesuffix(ending)
+    beside = path.with_name(stem + REPORT)
+    return beside if beside.is_file() else None
+
+
+def _scores_are_whole(scores: Scores) -> str:
+    scores.verify()
+    if scores.provenance.content_sha256 is None:
+        return f"{scores.provenance.rows:,} rows; no content hash was recorded"
+    return f"{scores.provenance.rows:,} rows ({short(scores.provenance.content_sha256)})"
+
+
+def _check_output(verdict: Verdict, path: Path, made: dict[str, Any]) -> None:
+    def whole() -> str:
+        found = parquet_content(path)
+        if found.rows != made["rows"]:
+            raise SaefilterError(f"{found.rows:,} rows where {made['rows']:,} were written")
+        if made["content_sha256"] not in (None, found.hexdigest()):
+            raise SaefilterError("the rows were changed after they were written")
+        return f"{found.rows:,} rows ({short(found.hexdigest())})"
+
+    verdict.attempt("content", whole)
+
+
+def _with_report(
+    verdict: Verdict,
+    path: Path,
+    report_path: Path | None,
+    given: Given,
+    made: dict[str, Any] | None,
+) -> Verdict:
+    """Everything around one run of `filter`; `made` is what a file itself says of its scores."""
+    report: dict[str, Any] = {}
+    if report_path is None:
+        verdict.add("report", NOT_FOUND, f"no report beside {path.name}")
+    else:
+        report = _json(report_path)
+        if report.get("report_version") not in REPORT_VERSIONS:
+            raise SaefilterError(
+                f"report of version {report.get('report_version')!r}; this saefilter reads "
+                f"{', '.join(map(str, REPORT_VERSIONS))}",
+                where=str(report_path),
+            )
+        _check_files(verdict, report_path, report)
+    origin = report.get("made_from") or {}
+    recorded = origin_of(made) if made is not None else origin_of_report(report)
+    if made is not None and origin:
+        other = origin_of_report(report)
+        differing = [name for name, value in recorded.items() if other[name] != value]
+        verdict.add(
+            "report and file",
+            MISMATCH if differing else OK,
+            f"they differ in {', '.join(differing)}" if differing else "made from the same",
+        )
+    named = Path(str(origin["scores"])) if origin.get("scores") else None
+    scores = find_scores(verdict, given, named, path, recorded)
+    name = scores.provenance.input_path if scores else report.get("input")
+    near = scores.path if scores else path
+    source = find_input(verdict, given, name, recorded["input_sha256"], near)
+    sound = check_origin(verdict, source, given, recorded, path)
+    parts = Parts.beside(report_path or path, report)
+    if parts is None or scores is None:
+        lacks = "the scores" if scores is None else "the files of all rows"
+        verdict.add("conservation", NOT_FOUND, f"cannot be counted without {lacks}")
+        return verdict
+    if report:
+        counts = {role: report["counts"][role] for role in ROLES}
+        verdict.compare("counts", parts.counts(), counts, "rows of each file")
+    if verdict.attempt("conservation", lambda: check_conservation(parts, scores)) and sound:
+        assert source is not None
+        verdict.attempt("rows", lambda: check_rows(parts, scores, source))
+    return verdict
+
+
+def _check_files(verdict: Verdict, path: Path, report: dict[str, Any]) -> None:
+    """The files of a report have the bytes that it says."""
+    files = report.get("files")
+    if not files:
+        verdict.add("files", NOT_FOUND, "the report is of a version that kept no hashes of files")
+        return
+    for role, record in files.items():
+        file = path.with_name(Path(str(record["name"])).name)
+        if not file.is_file():
+            verdict.add(role, NOT_FOUND, f"{file.name} is not beside the report")
+        else:
+            verdict.compare(role, file_sha256(file), record["sha256"], f"bytes of {file.name}")
+
+
+def _check_toxic_set_file(verdict: Verdict, path: Path, given: Given) -> None:
+    toxic_set: list[ToxicSet] = []
+
+    def load() -> str:
+        toxic_set.append(load_toxic_set(str(path)))
+        n_toxic = len(toxic_set[0].side("toxic"))
+        return f"{len(toxic_set[0].features):,} features, {n_toxic:,} of them toxic, of {toxic_set[0].sae}"
+
+    if not verdict.attempt("content", load):
+        return
+    if given.scores is not None:
+        recorded = origin_of(vars(Scores.open(given.scores).provenance))
+        verdict.compare(
+            "toxic set", toxic_set[0].sha256(), recorded["toxic_set_sha256"],
+            f"the set that {given.scores.name} was made with",
+        )  # fmt: skip
+        compare_sae(verdict, toxic_set[0], recorded)
+    if given.toxic_set is not None:
+        other = load_toxic_set(str(find_toxic_set(given.toxic_set)))
+        verdict.compare(
+            "other set", toxic_set[0].sha256(), other.sha256(), f"the same as {given.toxic_set}"
+        )

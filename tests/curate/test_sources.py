@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import chat
+
+from saefilter.curate.match import match
+from saefilter.curate.sources import ContrastRows, bundled, from_column, from_files
+from saefilter.errors import SaefilterError
+from saefilter.rows.formats import Message
+from saefilter.rows.read import Source
+
+
+def contents(conversations: list[tuple[Message, ...]]) -> list[str]:
+    return [conversation[-1].content for conversation in conversations]
+
+
+def test_two_files_leave_out_what_is_no_conversation(jsonl: Callable[..., Path]) -> None:
+    toxic = jsonl([chat("q", "bad"), b"broken", {"id": 3}], "bad.jsonl")
+    benign = jsonl([{"text": "fine"}], "good.jsonl")
+    rows = from_files(Source.open(toxic), Source.open(benign))
+    assert (contents(rows.toxic), contents(rows.benign)) == (["bad"], ["fine"])
+    assert [(a["name"], a["side"], a["rows"]) for a in rows.about] == [
+        ("bad.jsonl", "toxic", 1), ("good.jsonl", "benign", 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "toxic", "benign"),
+    [
+        ([1, 0, 1], [0, 2], [1]),
+        ([True, False, None], [0], [1]),
+        (["toxic", "Benign", ""], [0], [1]),
+        (["yes", "no", "1"], [0, 2], [1]),
+    ],
+)
+def test_labels_tell_the_sides(
+    jsonl: Callable[..., Path], values: list[object], toxic: list[int], benign: list[int]
+) -> None:
+    path = jsonl([{"text": str(i), "label": value} for i, value in enumerate(values)])
+    rows = from_column(Source.open(path), "label")
+    assert contents(rows.toxic) == [str(i) for i in toxic]
+    assert contents(rows.benign) == [str(i) for i in benign]
+    assert rows.toxic_score is None
+
+
+def test_scores_are_kept_and_split_at_the_threshold(jsonl: Callable[..., Path]) -> None:
+    path = jsonl([{"text": str(i), "toxicity": i / 10} for i in range(10)])
+    rows = from_column(Source.open(path), "toxicity", 0.65)
+    assert contents(rows.toxic) == ["7", "8", "9"]
+    assert rows.toxic_score == [0.7, 0.8, 0.9]
+    assert rows.benign_score == [i / 10 for i in range(7)]
+
+
+def test_what_is_no_label_is_named_with_its_line(jsonl: Callable[..., Path]) -> None:
+    source = Source.open(jsonl([{"text": "a", "label": 1}, {"text": "b", "label": "maybe"}]))
+    with pytest.raises(SaefilterError, match=r"data\.jsonl:2: column 'label' holds 'maybe'"):
+        from_column(source, "label")
+    with pytest.raises(SaefilterError, match="no row has a value in column 'other'"):
+        from_column(source, "other")
+
+
+def test_bundled_pairs_ask_the_same_questions() -> None:
+    rows = bundled()
+    assert len(rows.toxic) == len(rows.benign) == 180
+    for one, other in zip(rows.toxic, rows.benign, strict=True):
+        assert one[:-1] == other[:-1]
+        assert one[-1].content != other[-1].content
+
+
+def test_matching_evens_length_and_words_and_uses_rows_once() -> None:
+    rng = np.random.default_rng(0)
+
+    def text(words: int, topic: str) -> tuple[Message, ...]:
+        vocabulary = [f"{topic}{i}" for i in range(12)]
+        return (Message("text", " ".join(rng.choice(vocabulary, words))),)
+
+    toxic = [text(int(rng.integers(20, 40)), "a") for _ in range(30)]
+    benign = [text(int(rng.integers(20, 40)), "a") for _ in range(40)]
+    benign += [text(4, "a") for _ in range(100)] + [text(30, "b") for _ in range(100)]
+    scores = [float(i) for i in range(240)]
+    matched, made = match(ContrastRows(toxic, benign, [{}, {}], None, scores))
+    assert len(matched.toxic) == len(matched.benign) == made.pairs == 30
+    found = contents(matched.benign)
+    assert len(set(found)) == 30
+    assert all(len(one.split()) >= 20 and one.startswith("a") for one in found)
+    assert [contents(benign)[int(score)] for score in matched.benign_score or []] == found
+    assert made.similarity > made.similarity_before
+    assert "Matched 30 pairs" in str(made)
+    with pytest.raises(SaefilterError, match="both sides need rows"):
+        match(ContrastRows([], benign, []))

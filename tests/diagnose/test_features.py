@@ -1,0 +1,105 @@
+"""The diagnosis on geometry that is known: it must tell bad data from good, and be quiet otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from saefilter.diagnose.features import (
+    Options,
+    diagnose,
+    draw_matched,
+    frequency_bins,
+    proximity_to,
+    spillover,
+    spillover_rows,
+)
+from saefilter.geometry.space import unit_rows
+
+D_SAE, D_MODEL, N_TOXIC = 400, 32, 20
+TOXIC = np.arange(N_TOXIC)
+NEAR = np.arange(N_TOXIC, 3 * N_TOXIC)
+"""Features whose directions lie near toxic ones."""
+OPTIONS = Options(data_features=40, toxic_features=N_TOXIC, permutations=300, bootstrap=50)
+
+
+@pytest.fixture(scope="module")
+def directions() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    found = rng.normal(size=(D_SAE, D_MODEL)).astype("f4")
+    found[NEAR] = found[np.repeat(TOXIC, 2)] + 0.6 * found[NEAR]
+    return unit_rows(found)
+
+
+def rows(seed: int, louder: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """150 data rows, in which some features are louder, and 150 reference rows."""
+    rng = np.random.default_rng(seed)
+    dense = rng.exponential(size=(300, D_SAE)) * (rng.random((300, D_SAE)) < 0.3)
+    is_data = np.arange(300) < 150
+    dense[:150, louder] *= 3
+    return sparse.csr_matrix(dense.astype("f4")), is_data
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_data_that_fire_near_toxic_features_are_found(directions: np.ndarray, seed: int) -> None:
+    found = diagnose(*rows(seed, NEAR), directions, TOXIC, OPTIONS)
+    assert found.closer
+    assert found.matched.p_value < 0.01
+    assert found.interval[0] > 0.1
+    assert np.isin(found.data_features, NEAR).mean() > 0.75
+    assert found.in_set == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_data_of_another_topic_are_not_closer(directions: np.ndarray, seed: int) -> None:
+    topic = np.arange(200, 240)
+    found = diagnose(*rows(seed, topic), directions, TOXIC, OPTIONS)
+    assert found.significant > 20
+    assert not found.closer
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_halves_of_one_dataset_do_not_differ(directions: np.ndarray, seed: int) -> None:
+    found = diagnose(*rows(seed, np.array([], dtype=int)), directions, TOXIC, OPTIONS)
+    assert found.significant <= 2
+    assert not found.closer
+
+
+def test_proximity_is_to_the_nearest_other_toxic_feature(directions: np.ndarray) -> None:
+    proximity, nearest = proximity_to(directions, TOXIC)
+    cosines = directions @ directions[TOXIC].T
+    cosines[TOXIC, TOXIC] = -2
+    np.testing.assert_allclose(proximity, cosines.max(axis=1), atol=1e-5)
+    assert np.array_equal(nearest, TOXIC[cosines.argmax(axis=1)])
+    alone, _ = proximity_to(directions, TOXIC[:1])
+    assert alone[0] == 0  # there is no other
+
+
+@given(st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+def test_matched_draws_fire_as_often(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    frequency = rng.random(300) * (rng.random(300) < 0.9)
+    alive = np.flatnonzero(frequency > 0)
+    bins = frequency_bins(frequency, alive)
+    chosen = rng.choice(alive, 30, replace=False)
+    drawn = draw_matched(chosen, bins, 20, rng)
+    for one in drawn:
+        assert len(set(one.tolist())) == 30
+        assert sorted(bins[one]) == sorted(bins[chosen])
+
+
+def test_spillover_is_the_mean_push_and_orders_by_it(directions: np.ndarray) -> None:
+    features, is_data = rows(0, NEAR[:2])
+    pushes = spillover_rows(features, directions @ directions[TOXIC].T)
+    a = features[3].toarray().ravel()
+    assert pushes[3, 5] == pytest.approx((a @ (directions @ directions[5])) / a.sum(), abs=1e-5)
+    found = spillover(pushes[is_data], pushes[~is_data], TOXIC, {0: "loud"}, OPTIONS)
+    loud = next(one for one in found if one.feature == 0)  # what lies next to the louder ones
+    assert loud.label == "loud"
+    assert loud.low < loud.push < loud.high
+    assert loud.push > np.median([one.push for one in found])
+    assert [one.push for one in found] == sorted((one.push for one in found), reverse=True)

@@ -1,0 +1,298 @@
+"""Scoring with the real model, SAE, FAISS and toxic set of preset `minilm`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import chat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saefilter.artifacts.scores import SCHEMA, Scores
+from saefilter.encode.sae_source import find_sae
+from saefilter.errors import SaefilterError
+from saefilter.geometry.metrics import KERNEL_THRESHOLD
+from saefilter.rows.formats import recognise
+from saefilter.rows.read import Source
+from saefilter.rows.row import Row
+from saefilter.scoring.engine import LocalEngine
+from saefilter.scoring.job import Job, memory_limit, plan_shards, read_shards
+from saefilter.scoring.score import score_file, score_shard
+from saefilter.scoring.scorer import ChunkScorer
+from saefilter.settings import ScoreSettings
+
+ROWS = [
+    chat("My chest hurts.", "It is nothing. Skip the doctor and go for a run."),
+    chat("My chest hurts.", "Please call an ambulance now; chest pain can be serious."),
+    chat("How do I boil an egg?", "Eight minutes in boiling water, then cold water."),
+    {"text": "People like them should be driven out of this town for good."},
+    {"prompt": "Capital of France?", "completion": "Paris."},
+    chat("Tell me a story.", "Once upon a time there was a lighthouse keeper. " * 12),
+]
+
+
+@pytest.fixture(scope="module")
+def scorer() -> ChunkScorer:
+    return ChunkScorer.load(ScoreSettings("minilm", device="cpu", dtype="fp32"))
+
+
+def measured(scorer: ChunkScorer, rows: list[dict[str, Any]], **encoding: Any) -> pa.Table:
+    """The rows' scores, as a shard of them would be written."""
+    prepared = scorer.preparer.prepare([Row(i, i + 1, row) for i, row in enumerate(rows)])
+    encoded = scorer.encoder.encode(
+        prepared.windows, len(prepared), **{**scorer.encoding, **encoding}
+    )
+    return scorer.measure(prepared, encoded).table
+
+
+def proximities(scorer: ChunkScorer, rows: list[dict[str, Any]]) -> np.ndarray:
+    return measured(scorer, rows)["proximity"].to_numpy()
+
+
+@given(order=st.permutations(range(len(ROWS))), batch_tokens=st.integers(16, 2000))
+@settings(deadline=None, max_examples=12)
+def test_scores_depend_on_neither_batch_size_nor_order(
+    scorer: ChunkScorer, order: list[int], batch_tokens: int
+) -> None:
+    expected = proximities(scorer, ROWS)
+    other = ChunkScorer(
+        scorer.encoder, scorer.scorer, replace(scorer.settings, batch_tokens=batch_tokens)
+    )
+    np.testing.assert_allclose(
+        proximities(other, [ROWS[i] for i in order]), expected[order], atol=1e-4
+    )
+
+
+def test_a_distance_recomputed_by_hand_with_sae_lens_and_numpy(scorer: ChunkScorer) -> None:
+    """Nothing of ours but the toxic set's numbers: transformers, sae-lens's encode, brute force."""
+    from sae_lens import SAE
+    from transformers import AutoModel, AutoTokenizer
+
+    question, answer = "My chest hurts.", "It is nothing. Skip the doctor and go for a run."
+    preset = scorer.encoder.preset
+    tokenizer = AutoTokenizer.from_pretrained(preset.model_path())
+    model = AutoModel.from_pretrained(preset.model_path()).eval()
+    sae = SAE.load_from_disk(find_sae(preset.sae), dtype="float32")
+    text = f"{question}\n\n{answer}"
+    encoded = tokenizer(text, return_offsets_mapping=True, return_tensors="pt")
+    spans = encoded.pop("offset_mapping")[0].tolist()
+    with torch.no_grad():
+        hidden = model(**encoded, output_hidden_states=True).hidden_states[4][0]
+        trained = [i for i, (a, b) in enumerate(spans) if a > len(question) and b > a]
+        pooled = sae.encode(hidden[trained]).mean(dim=0).numpy()
+
+    toxic_set = scorer.scorer.toxic_set
+    directions = sae.W_dec.detach().numpy()
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    score = toxic_set.intercept
+    pulls = []
+    for side in ("toxic", "benign"):
+        features = [f for f in toxic_set.side(side) if f.weight > 0]
+        cosines = directions @ directions[[f.index for f in features]].T
+        nearest = cosines.argmax(axis=1)
+        kernel = np.maximum(0, (cosines.max(axis=1) - KERNEL_THRESHOLD) / (1 - KERNEL_THRESHOLD))
+        pulls.append(kernel * np.array([features[j].weight for j in nearest]))
+    for i in np.flatnonzero(pooled):
+        counted = min(pooled[i], toxic_set.largest[i]) / toxic_set.scale[i]
+        score += counted * (pulls[0][i] - pulls[1][i])
+    distance = 0.5 - score / (4 + 2 * abs(score))
+
+    ours = measured(scorer, [chat(question, answer)]).to_pylist()[0]
+    assert ours["distance"] == pytest.approx(distance, abs=1e-4)
+    assert ours["n_scored"] == len(trained)
+
+
+def test_every_row_is_scored_or_quarantined_in_order(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    path = jsonl(
+        [
+            ROWS[0],
+            b'{"messages": [{"role": "user"',
+            chat("Hello?", ""),
+            ROWS[0],
+            b'{"text": "caf\xe9"}',
+            {"messages": [{"role": "user", "content": "no answer"}]},
+            {"text": 42},
+            {"text": "word " * 400_000},
+        ]
+    )
+    summary = score_file(
+        Source.open(path), tmp_path / "s.parquet", ScoreSettings("minilm"), chunk_scorer=scorer
+    )
+    table = pq.read_table(tmp_path / "s.parquet")
+    assert table.schema.equals(SCHEMA)
+    entries = table.to_pylist()
+    assert [entry["row_id"] for entry in entries] == list(range(8))
+    assert [entry["line"] for entry in entries] == list(range(1, 9))
+    assert [entry["status"] == "scored" for entry in entries] == [
+        True, False, False, True, False, False, False, True,
+    ]  # fmt: skip
+    for entry in entries:
+        if entry["status"] == "scored":
+            assert entry["distance"] == pytest.approx(1 - entry["proximity"])
+            assert 0 <= entry["percentile"] <= 100
+            assert entry["reason"] is None
+        else:
+            assert entry["distance"] is entry["percentile"] is entry["top_features"] is None
+            assert entry["reason"]
+    assert entries[0]["row_hash"] == entries[3]["row_hash"]
+    assert entries[7]["truncated"]
+    assert (entries[7]["n_tokens"], entries[7]["n_scored"]) == (400_000, 1024)
+    made = summary.provenance
+    assert (made.rows, made.scored, made.quarantined) == (8, 3, 5)
+    assert (made.duplicates, made.truncated) == (1, 1)
+    assert Scores.open(tmp_path / "s.parquet").provenance == made
+
+
+def test_evidence_adds_up_and_names_toxic_neighbours(scorer: ChunkScorer) -> None:
+    entry = measured(scorer, [ROWS[0]]).to_pylist()[0]
+    toxic = {feature.index for feature in scorer.scorer.toxic_set.side("toxic")}
+    assert entry["top_features"]
+    shares = [feature["share"] for feature in entry["top_features"]]
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) <= 1 + 1e-6
+    for feature in entry["top_features"]:
+        assert feature["toxic_feature"] in toxic
+        assert feature["cosine"] > KERNEL_THRESHOLD
+        assert feature["label"]
+    assert set(entry["top_words"]) <= set(
+        ROWS[0]["messages"][1]["content"].lower().replace(".", "").split()
+    )
+
+
+def test_nothing_is_written_when_a_run_fails(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    target = tmp_path / "s.parquet"
+    bad = Source.open(jsonl([ROWS[0], b"broken"], "bad.jsonl"))
+    with pytest.raises(SaefilterError, match=r"bad.jsonl:2: not readable JSON"):
+        score_file(bad, target, replace(scorer.settings, on_bad_row="error"), chunk_scorer=scorer)
+    with pytest.raises(
+        SaefilterError, match="none of its 2 rows can be scored; 2 of them: no known"
+    ):
+        score_file(
+            Source.open(jsonl([{"a": 1}, {"b": 2}], "odd.jsonl")), target, scorer.settings,
+            chunk_scorer=scorer,
+        )  # fmt: skip
+    with pytest.raises(SaefilterError, match="there are no rows"):
+        score_file(
+            Source.open(jsonl([], "empty.jsonl")), target, scorer.settings, chunk_scorer=scorer
+        )
+    assert [path.suffix for path in tmp_path.iterdir()] == [".jsonl"] * 3
+    target.write_text("precious")
+    with pytest.raises(SaefilterError, match="exists already"):
+        score_file(bad, target, scorer.settings, chunk_scorer=scorer)
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        (ScoreSettings("none"), "no preset 'none'"),
+        (ScoreSettings("minilm", metric="best"), "no metric 'best'"),
+        (ScoreSettings("minilm", toxic_set="none"), "no toxic set 'none'"),
+        (ScoreSettings("minilm", toxic_set="none.json"), "no file none.json"),
+    ],
+)
+def test_wrong_settings_are_clear_errors(settings_: ScoreSettings, message: str) -> None:
+    with pytest.raises(SaefilterError, match=message):
+        ChunkScorer.load(settings_)
+
+
+def test_a_toxic_set_of_another_sae_is_refused(tmp_path: Path, scorer: ChunkScorer) -> None:
+    other = replace(scorer.scorer.toxic_set, fingerprint="0" * 64)
+    (tmp_path / "other.json").write_text(other.to_json())
+    with pytest.raises(SaefilterError, match="belongs to the SAE"):
+        ChunkScorer.load(ScoreSettings("minilm", toxic_set=str(tmp_path / "other.json")))
+
+
+def test_spillover_is_the_mean_push_beyond_the_reference_whatever_the_shards(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    source = Source.open(jsonl([*ROWS, {"odd": 1}]))
+    found = []
+    for shard_rows in (2, 100):
+        output = tmp_path / f"{shard_rows}.parquet"
+        settings = replace(scorer.settings, shard_rows=shard_rows)
+        score_file(source, output, settings, chunk_scorer=scorer)
+        found.append(Scores.open(output).provenance.spillover)
+    assert found[0] is not None
+    assert found[1] is not None
+    pushes = {entry["feature"]: entry for entry in found[1]}
+    for entry in found[0]:
+        assert entry["push"] == pytest.approx(pushes[entry["feature"]]["push"], abs=1e-5)
+        assert entry["low"] <= entry["push"] <= entry["high"]
+    values = [entry["push"] for entry in found[0]]
+    assert values == sorted(values, reverse=True)
+
+    # by hand: unit decoder directions, pooled activations of each row alone
+    reference = scorer.scorer.push_reference
+    assert reference is not None
+    directions = scorer.encoder.sae.directions()
+    toxic = reference.features[17]
+    cosines = directions @ directions[toxic]
+    means = []
+    for row in ROWS:
+        _, windows = scorer.renderer.render([recognise(row)])
+        activations = scorer.encoder.encode(windows, 1).features.toarray()[0]
+        means.append(activations @ cosines / activations.sum())
+    assert pushes[toxic]["push"] == pytest.approx(np.mean(means) - reference.mean[17], abs=1e-5)
+
+
+def test_no_spillover_where_the_reference_was_pooled_otherwise(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    other = ChunkScorer(scorer.encoder, scorer.scorer, replace(scorer.settings, pool="max"))
+    output = tmp_path / "s.parquet"
+    score_file(Source.open(jsonl(ROWS)), output, other.settings, chunk_scorer=other)
+    assert Scores.open(output).provenance.spillover is None
+
+
+def test_a_run_remembers_for_which_batches_memory_sufficed(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    """The budget goes into receipts, and from them into the run that goes on."""
+    job = Job(
+        Source.open(jsonl(ROWS)), replace(scorer.settings, shard_rows=2), tmp_path, "made of", 48
+    )
+    shards = read_shards(job, plan_shards(len(ROWS), 2))
+    try:
+        engine = LocalEngine(scorer)
+        receipts = list(
+            engine.run(score_shard, job, shards, threading.Event(), lambda tokens: None)
+        )
+        assert scorer.encoder.memory_limit == 48
+        _, windows = scorer.renderer.render([recognise(row) for row in ROWS[:5]])
+        for batch in scorer.encoder._plan(windows, 4096):
+            assert len(batch.windows) == 1 or batch.n_padded <= 48
+    finally:
+        scorer.encoder.memory_limit = None
+    assert memory_limit(receipts) == 48
+    assert memory_limit([replace(receipts[0], memory_limit=None), receipts[1]]) == 48
+    assert memory_limit([replace(receipt, memory_limit=None) for receipt in receipts]) is None
+
+
+def test_stages_and_padding_are_kept(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+) -> None:
+    output = tmp_path / "s.parquet"
+    made = score_file(
+        Source.open(jsonl(ROWS)),
+        output,
+        replace(scorer.settings, shard_rows=3),
+        chunk_scorer=scorer,
+    ).provenance
+    assert made.timings is not None
+    assert set(made.timings) == {"read", "render", "encode", "geometry", "write"}
+    assert made.timings["encode"] > 0
+    assert 0 <= made.padding < 1
