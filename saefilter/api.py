@@ -78,7 +78,7 @@ def score(
         anew, so a script that wants several needs `if __name__ == "__main__"`.
     scorer: a loaded `ChunkScorer`, to score several datasets with one; it has settings of its own.
 
-    Raises SaefilterError, and then writes nothing; `saefilter.interrupt.Interrupted` after Ctrl-C.
+    Raises SaefilterError, and then writes nothing; `saefilter.watch.Interrupted` after Ctrl-C.
     """
     if scorer is not None and workers not in (None, 1):
         raise SaefilterError(

@@ -10,7 +10,7 @@ import typer
 from saefilter import __version__
 from saefilter.cli.common import fail
 from saefilter.errors import SaefilterError
-from saefilter.interrupt import Interrupted
+from saefilter.watch import Interrupted
 
 app = typer.Typer(
     name="saefilter",

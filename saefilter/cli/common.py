@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from saefilter.errors import SaefilterError
-from saefilter.report.wording import clean, json_safe, one_line
 from saefilter.settings import ScoreSettings, ask
+from saefilter.text import clean, json_safe, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,8 +12,8 @@ from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import asked_of, preset_of
 from saefilter.errors import SaefilterError
-from saefilter.report.wording import clean
 from saefilter.settings import ScoreSettings
+from saefilter.text import clean
 
 if TYPE_CHECKING:
     from saefilter.encode.preflight import DataEstimate, Preflight

@@ -18,7 +18,6 @@ from saefilter.compare.arms import RankedArm, arms_of, count_at, dropped_alone, 
 from saefilter.compare.data import Arm, AtFraction, Comparison, Curve, Excerpt, Overlap
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import candidates_of
-from saefilter.report.wording import rows_of
 from saefilter.rows.excerpts import excerpts
 from saefilter.rows.read import Source
 from saefilter.select.candidates import Candidates
@@ -27,6 +26,7 @@ from saefilter.select.ranking import Ranking
 from saefilter.select.registry import check_strategy, is_control, options_of, strategy_names
 from saefilter.select.row_labels import RowLabels, read_labels
 from saefilter.stats.auroc import auroc, auroc_interval, jaccard, wilson
+from saefilter.text import rows_of
 from saefilter.watch import Watch
 
 FRACTIONS = (0.05, 0.1, 0.25, 0.5)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from saefilter.report.data import finite
-from saefilter.report.wording import json_safe
+from saefilter.text import json_safe
 
 COMPARISON_VERSION = 1
 

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from saefilter import __version__
 from saefilter.gate.verdict import Outcome, RuleVerdict, WorstRow
 from saefilter.gate.words import closing, detail, heading, row_words, to_text, why
-from saefilter.report.wording import one_line
+from saefilter.text import one_line
 
 ANNOTATIONS = 10
 """GitHub shows no more errors than this of one step."""

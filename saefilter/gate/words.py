@@ -9,7 +9,7 @@ from typing import Any
 from saefilter import __version__
 from saefilter.gate.verdict import Outcome, RuleVerdict, Verdict, WorstRow
 from saefilter.report.markdown import code, prose
-from saefilter.report.wording import json_safe, one_line, percentile_words, rows_of
+from saefilter.text import json_safe, one_line, percentile_words, rows_of
 
 TEXT_ROWS = 10
 LABEL_CHARACTERS = 60

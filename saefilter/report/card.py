@@ -12,7 +12,8 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from saefilter.report.markdown import code, prose
-from saefilter.report.wording import clean, decimal, percent, rows_of, selection_words
+from saefilter.report.wording import selection_words
+from saefilter.text import clean, decimal, percent, rows_of
 
 if TYPE_CHECKING:
     from saefilter.report.data import Report

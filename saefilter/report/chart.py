@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from saefilter.report.data import Histogram
-from saefilter.report.wording import rows_of
+from saefilter.text import rows_of
 
 HEIGHT = 256
 PLOT_TOP, PLOT_BOTTOM = 30, 208

@@ -19,7 +19,7 @@ from saefilter.report.compare_words import (
 )
 from saefilter.report.fragments import bdi, esc, fold, section
 from saefilter.report.page import header, notes, page
-from saefilter.report.wording import percent, place
+from saefilter.text import percent, place
 
 if TYPE_CHECKING:
     from saefilter.compare.data import Arm, Comparison, Excerpt, Overlap

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from saefilter.report.chart import ticks
 from saefilter.report.fragments import esc
-from saefilter.report.wording import percent
+from saefilter.text import percent
 
 HEIGHT, TOP, BOTTOM = 300, 26, 252
 N_COLOURS = 7

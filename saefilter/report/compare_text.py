@@ -20,7 +20,7 @@ from saefilter.report.compare_words import (
 )
 from saefilter.report.console import safe
 from saefilter.report.markdown import code, prose, table
-from saefilter.report.wording import one_line, percent, place
+from saefilter.text import one_line, percent, place
 
 if TYPE_CHECKING:
     from rich.console import Console

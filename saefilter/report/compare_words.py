@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saefilter.report.wording import decimal, percent, rows_of
+from saefilter.text import decimal, percent, rows_of
 
 if TYPE_CHECKING:
     from saefilter.compare.data import Arm, AtFraction, Comparison, Excerpt, Overlap

@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from saefilter.report.wording import clean, one_line, percentile_words, place
+from saefilter.text import clean, one_line, percentile_words, place
 
 if TYPE_CHECKING:
     from saefilter.filtering.filter import FilterResult

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from saefilter.report.wording import json_safe
+from saefilter.text import json_safe
 
 REPORT_VERSION = 2
 """2 added `files` and `made_from`; version 1 is read as having neither."""

@@ -18,7 +18,8 @@ from saefilter.report.data import (
     SampleView,
     Turn,
 )
-from saefilter.report.wording import clean, decimal, percent, percentile_words, place, score_words
+from saefilter.report.wording import score_words
+from saefilter.text import clean, decimal, percent, percentile_words, place
 
 LONG_TEXT = 600
 """From this many characters on, a card's text can scroll and so must be reachable by keyboard."""

@@ -17,7 +17,6 @@ from saefilter.report.fragments import (
 from saefilter.report.page import header, notes, page
 from saefilter.report.wording import (
     dropped_title,
-    few,
     flagged,
     headline,
     kept_hint,
@@ -25,11 +24,10 @@ from saefilter.report.wording import (
     lead,
     made,
     orders_by_distance,
-    percent,
     rough_levels,
-    rows_of,
     tiles,
 )
+from saefilter.text import few, percent, rows_of
 
 N_OPEN_CARDS = 10
 """Cards shown at once; the others are folded."""

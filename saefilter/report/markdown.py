@@ -10,21 +10,16 @@ import re
 from typing import TYPE_CHECKING
 
 from saefilter.report.wording import (
-    clean,
-    decimal,
     dropped_title,
     flagged,
     headline,
     lead,
     made,
-    percent,
-    percentile_words,
-    place,
     rough_levels,
-    rows_of,
     score_words,
     tiles,
 )
+from saefilter.text import clean, decimal, percent, percentile_words, place, rows_of
 
 if TYPE_CHECKING:
     from saefilter.report.data import Report, SampleView

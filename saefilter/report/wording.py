@@ -1,4 +1,4 @@
-"""The sentences and numbers that the report's faces share, so that both say the same thing.
+"""The sentences about a report that its faces share, so that all of them say the same.
 
 Nothing here knows of HTML or Markdown: what is returned is plain text, and what came from the data
 is untrusted until a face has escaped it.
@@ -6,22 +6,16 @@ is untrusted until a face has escaped it.
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from saefilter.text import decimal, few, percent, rows_of
 
 if TYPE_CHECKING:
     from saefilter.report.data import Report, SampleView
 
 ROUGH_BELOW = 10
 """Reference samples; a share that rests on fewer is named as rough."""
-
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-# Embeddings, overrides and isolates reorder what a reader sees, so they are shown, not obeyed.
-# Line separators are line ends to some readers of JSON Lines, and marks turn words around.
-_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-_REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 _SCORING_TERMS = {
     "preset": "Preset",
@@ -70,62 +64,6 @@ class Flagged:
     expected_share: float
     """By chance, if the rows were like the reference."""
     expected_count: float
-
-
-def clean(text: str) -> str:
-    """Untrusted text without control characters; tabs and line ends stay, bidi controls show."""
-    text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return _REORDERING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
-
-
-def one_line(text: str) -> str:
-    """Untrusted text that a terminal can show: on one line, without control characters."""
-    return " ".join(clean(text).split())
-
-
-def json_safe(text: str) -> str:
-    """JSON text with what could steer a terminal as escapes; they only stand within strings."""
-    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def rows_of(count: int) -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
-
-
-def decimal(value: float | None, digits: int) -> str:
-    """A number with fixed digits, or a dash: JSON has null for what is not finite."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def percent(share: float) -> str:
-    """A share of 1 in percent. Only everything is 100%, and only nothing is 0%."""
-    value = share * 100
-    if not math.isfinite(value):
-        return "–"
-    if 0 < value < 0.01:
-        return "under 0.01%"
-    if value < 10:
-        return f"{value:.2g}%" if value > 0 else "0%"
-    if value < 90:
-        return f"{value:.0f}%"
-    return f"{math.floor(value * 10 + 1e-6) / 10:g}%"
-
-
-def few(count: float) -> str:
-    """An expected count, which need not be whole."""
-    return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
-
-
-def percentile_words(percentile: float | None) -> str:
-    """What a percentile says, or nothing when there is none."""
-    if percentile is None or not math.isfinite(percentile):
-        return ""
-    if percentile >= 100:
-        return "closer than every harmless reference sample"
-    if percentile <= 0:
-        return "not closer than any harmless reference sample"
-    return f"closer than {percent(percentile / 100)} of harmless reference samples"
 
 
 def headline(report: Report) -> str:
@@ -299,8 +237,3 @@ def _value(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def place(line: int, file: str | None) -> str:
-    """Where a row stands; a file's name is untrusted."""
-    return f"line {line}" if file is None else f"line {line} of {clean(file)}"

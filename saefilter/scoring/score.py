@@ -24,7 +24,6 @@ from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import exclusive, publishing, refuse_existing
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError, is_out_of_memory
-from saefilter.interrupt import Interrupted, StopRequest, stop_on_signals
 from saefilter.report.build import kind_of_reason
 from saefilter.rows.read import Source
 from saefilter.scoring.allocator import give_back_free_memory
@@ -45,7 +44,7 @@ from saefilter.scoring.join import join_shards
 from saefilter.scoring.summary import ScoreSummary, summarise
 from saefilter.scoring.workfolder import WorkFolder, work_folder
 from saefilter.stats.tally import Tally
-from saefilter.watch import Watch
+from saefilter.watch import Interrupted, StopRequest, Watch, stop_on_signals
 
 if TYPE_CHECKING:
     from saefilter.scoring.scorer import ChunkScorer

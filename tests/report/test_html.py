@@ -16,7 +16,7 @@ from saefilter.report.chart import histogram, ticks
 from saefilter.report.data import FeatureEvidence, Histogram, Report, Turn
 from saefilter.report.html import to_html
 from saefilter.report.page import style_sheet
-from saefilter.report.wording import clean, percent, percentile_words
+from saefilter.text import clean, percent, percentile_words
 
 VOID = {"meta", "wbr"}
 TAGS = (

@@ -18,7 +18,7 @@ from saefilter.filtering.filter import FilterResult
 from saefilter.filtering.outputs import OutputPaths
 from saefilter.report.build import N_REASONS, OTHER_REASONS, count_reasons
 from saefilter.report.console import SafeConsole, print_filter_result
-from saefilter.report.wording import json_safe, one_line
+from saefilter.text import json_safe, one_line
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202eevil\u2066[red]bold[/red] :smile:\nsaefilter: fine"
 STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

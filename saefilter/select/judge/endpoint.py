@@ -13,8 +13,8 @@ from time import time
 from typing import Any
 
 from saefilter.errors import SaefilterError
-from saefilter.report.wording import one_line
 from saefilter.select.judge.settings import KEY_ENV, JudgeSettings
+from saefilter.text import one_line
 
 MESSAGE_CHARACTERS = 200
 CONNECT_SECONDS = 10.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saefilter.report.wording import rows_of
 from saefilter.select.judge.ask import tokens_of
 from saefilter.select.judge.prompt import Prompt
 from saefilter.select.judge.settings import JudgeSettings
+from saefilter.text import rows_of
 
 TOKENS_OUT = 50
 """Of one verdict: a score and a sentence."""

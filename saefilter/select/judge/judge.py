@@ -8,8 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from saefilter.errors import SaefilterError
-from saefilter.interrupt import Interrupted
-from saefilter.report.wording import rows_of
 from saefilter.rows.formats import Conversation
 from saefilter.select.judge.ask import Asker, Failure, Question, Result
 from saefilter.select.judge.cache import VerdictCache
@@ -18,7 +16,8 @@ from saefilter.select.judge.estimate import Estimate
 from saefilter.select.judge.prompt import Prompt, conversation_block
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.judge.verdict import Verdict
-from saefilter.watch import Watch
+from saefilter.text import rows_of
+from saefilter.watch import Interrupted, Watch
 
 Conversations = Callable[[], Iterable[Conversation]]
 """Gives the conversations anew each time, always the same: they are read twice, and not kept."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from saefilter.errors import SaefilterError
-from saefilter.report.wording import json_safe
 from saefilter.rows.formats import Conversation
+from saefilter.text import json_safe
 
 PLACEHOLDER = "{conversation}"
 OWN = Path(__file__).with_name("prompt.txt")

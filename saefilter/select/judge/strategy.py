@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from saefilter.errors import SaefilterError
-from saefilter.report.wording import one_line, rows_of
 from saefilter.select.candidates import Candidates
 from saefilter.select.judge.estimate import cost_of
 from saefilter.select.judge.judge import Judged, judge
@@ -13,6 +12,7 @@ from saefilter.select.judge.prompt import Prompt
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.ranking import Ranking
 from saefilter.select.strategies import Selection, count_of
+from saefilter.text import one_line, rows_of
 
 REASON = "harmful by the judge"
 NO_VERDICT = "without a verdict"
