@@ -73,7 +73,7 @@ def separation(one: Labelled, directions: NDArray[np.float32]) -> dict[str, Any]
 
 def with_one(toxic: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
     """AUROC alone."""
-    from saefilter.stats.features import auroc
+    from saefilter.stats.auroc import auroc
 
     return auroc(toxic, score)
 

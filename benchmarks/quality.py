@@ -37,7 +37,7 @@ from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
 from saefilter.rows.read import Source
 from saefilter.settings import CurationOptions
-from saefilter.stats.features import auroc as pooled_auroc
+from saefilter.stats.auroc import auroc as pooled_auroc
 
 BOOTSTRAP = 500
 OPTIONS = CurationOptions(screen_p=0.1, fdr=0.9)

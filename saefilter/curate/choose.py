@@ -13,7 +13,7 @@ from saefilter.curate.fit import spread, weigh
 from saefilter.curate.groups import GroupedContrast, Part
 from saefilter.curate.screen import confirm, strongest
 from saefilter.settings import CurationOptions, Penalty
-from saefilter.stats.features import FeatureStatistics, column_auroc
+from saefilter.stats.moments import FeatureStatistics, column_auroc
 
 Floats = NDArray[np.float64]
 AUROC_COLUMNS = 512

@@ -13,7 +13,7 @@ from saefilter.curate.groups import FOLDS, GroupedContrast, Part
 from saefilter.curate.screen import confirmed_signs
 from saefilter.curate.weights import balanced_weights, fit_signed_weights
 from saefilter.settings import CurationOptions, Penalty
-from saefilter.stats.features import auroc
+from saefilter.stats.auroc import auroc
 
 Floats = NDArray[np.float64]
 SCALE_FLOOR = 0.25
@@ -53,18 +53,20 @@ def _best_penalty(
         fitting = Part(source, without_fold=left_out)
         signs = confirmed_signs(data, fitting, options, directions)
         chosen = np.flatnonzero(signs)
-        if not len(chosen):
+        testing = data.rows(Part(source, fold=left_out))
+        tested = toxic[testing]
+        # nothing to rank by, or one side alone in the fold: no penalty ranks better than chance
+        if not len(chosen) or tested.all() or not tested.any():
             total += 0.5
             continue
         scale = spread(data.deviation(fitting))
         rows = data.rows(fitting)
         x = scaled_columns(data.contrast, chosen, scale, rows)
-        testing = data.rows(Part(source, fold=left_out))
         test = scaled_columns(data.contrast, chosen, scale, testing)
         sample_weights = balanced_weights(data.contrast.source[rows], toxic[rows])
         for number, penalty in enumerate(PENALTIES):
             fit = fit_signed_weights(x, toxic[rows], signs[chosen], sample_weights, penalty)
-            total[number] += auroc(toxic[testing], test @ (signs[chosen] * fit))
+            total[number] += auroc(tested, test @ (signs[chosen] * fit))
     return PENALTIES[int(total.argmax())]
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.curate.contrast import Contrast
-from saefilter.stats.features import FeatureStatistics, feature_statistics
-from saefilter.stats.moments import GroupedMoments
+from saefilter.stats.moments import FeatureStatistics, GroupedMoments, feature_statistics
 
 Mask = NDArray[np.bool_]
 FOLDS = 4

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from saefilter.curate.groups import GroupedContrast, Part
 from saefilter.settings import CurationOptions
-from saefilter.stats.features import discoveries
+from saefilter.stats.moments import discoveries
 
 Floats = NDArray[np.float64]
 PRUNE_BLOCK = 512

@@ -23,6 +23,7 @@ from saefilter.diagnose.features import (
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Source
+from saefilter.stats.auroc import auroc, auroc_interval
 
 if TYPE_CHECKING:
     from saefilter.encode.encoder import Encoder
@@ -237,24 +238,14 @@ def _data_features(found: Diagnosis, labels: dict[int, str], toxic: set[int]) ->
 def _samples(
     metric: str, proximity: NDArray[np.float64], is_data: NDArray[np.bool_], options: Options
 ) -> SampleProximity:
-    from saefilter.stats.features import auroc
-
-    rng = np.random.default_rng(options.seed)
-    data, reference = proximity[is_data], proximity[~is_data]
-    drawn = []
-    for _ in range(options.bootstrap):
-        one = rng.choice(data, len(data))
-        other = rng.choice(reference, len(reference))
-        labels = np.arange(len(one) + len(other)) < len(one)
-        drawn.append(auroc(labels, np.concatenate([one, other])))
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = auroc_interval(is_data, proximity, draws=options.bootstrap, seed=options.seed)
     return SampleProximity(
         metric,
         auroc(is_data, proximity),
-        float(low),
-        float(high),
-        float(np.median(data)),
-        float(np.median(reference)),
+        low,
+        high,
+        float(np.median(proximity[is_data])),
+        float(np.median(proximity[~is_data])),
     )
 
 

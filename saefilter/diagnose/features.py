@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from saefilter.stats.features import discoveries, feature_statistics
-from saefilter.stats.moments import Moments
+from saefilter.stats.moments import Moments, discoveries, feature_statistics
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -1,8 +1,12 @@
-"""How well a ranking finds bad rows, and how alike two choices are. Plain numpy."""
+"""How well a score finds the samples of one kind, and how alike two choices are. Plain numpy.
+
+Of two kinds, `bad` is the one that is looked for; curation and diagnosis call it toxic, or the data.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +15,7 @@ Floats = NDArray[np.float64]
 Z95 = 1.959963984540054
 
 
-def auroc(bad: NDArray[np.bool_], value: Floats, weight: Floats | None = None) -> float:
+def auroc(bad: NDArray[np.bool_], value: NDArray[Any], weight: Floats | None = None) -> float:
     """Chance that a bad row has a higher value than a good one, equal values counting half.
 
     `weight`, `[n_rows]`: how often each row counts. NaN without rows of both kinds.
@@ -20,28 +24,28 @@ def auroc(bad: NDArray[np.bool_], value: Floats, weight: Floats | None = None) -
 
 
 def auroc_interval(
-    bad: NDArray[np.bool_], value: Floats, *, draws: int, seed: int
+    bad: NDArray[np.bool_], value: NDArray[Any], *, draws: int, seed: int
 ) -> tuple[float, float]:
     """95 % bootstrap interval of `auroc`: percentiles over `draws` samples of the rows, bad and good
     ones apart, so that every draw has both. The same seed draws the same rows for every ranking."""
     rng = np.random.default_rng(seed)
     ordered = _Sorted(bad, value)
-    found = np.empty(draws)
+    drawn = np.empty(draws)
     strata = [np.flatnonzero(bad), np.flatnonzero(~bad)]
     for draw in range(draws):
         weight = np.zeros(len(bad))
         for rows in strata:
-            drawn = rng.integers(0, len(rows), len(rows))
-            weight[rows] = np.bincount(drawn, minlength=len(rows))
-        found[draw] = ordered.auroc(weight)
-    low, high = np.quantile(found, [0.025, 0.975])
+            picked = rng.integers(0, len(rows), len(rows))
+            weight[rows] = np.bincount(picked, minlength=len(rows))
+        drawn[draw] = ordered.auroc(weight)
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 
 class _Sorted:
     """Rows sorted by value once, for many weightings."""
 
-    def __init__(self, bad: NDArray[np.bool_], value: Floats):
+    def __init__(self, bad: NDArray[np.bool_], value: NDArray[Any]):
         self.order = np.argsort(value, kind="stable")
         ascending = value[self.order]
         self.bad = bad[self.order]

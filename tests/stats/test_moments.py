@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from scipy import sparse, stats
 from sklearn.metrics import roc_auc_score
 
-from saefilter.stats.features import (
+from saefilter.stats.moments import (
     FeatureStatistics,
+    GroupedMoments,
     column_auroc,
     discoveries,
     feature_statistics,
 )
-from saefilter.stats.moments import GroupedMoments
 from saefilter.stats.sparse_rows import SparseRows
 
 
