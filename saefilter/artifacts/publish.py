@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,20 @@ def publishing(paths: list[Path]) -> Iterator[list[Path]]:
         for path in temporary:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def appearing_whole(target: Path) -> Iterator[Path]:
+    """A temporary name that becomes `target` when all went well: for caches, where several processes
+    may make the same file and the last one is as good as the first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".")
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:

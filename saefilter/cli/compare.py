@@ -66,11 +66,7 @@ def compare(
     scores files of one dataset (by different metrics, say) are compared with one another.
     """
     from saefilter.artifacts.publish import publishing, refuse_existing
-    from saefilter.compare.compare import (
-        FRACTIONS,
-        check_request,
-        default_strategies,
-    )
+    from saefilter.compare.compare import FRACTIONS, check_request, default_strategies
     from saefilter.compare.compare import compare as compare_strategies
     from saefilter.watch import Watch
 

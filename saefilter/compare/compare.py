@@ -1,4 +1,7 @@
-"""Rank one scored dataset by several strategies and measure them at equal removal."""
+"""Rank one scored dataset by several strategies and compare them at equal removal.
+
+Here is what is asked and what it is asked of; `arms.py` ranks, `measure.py` counts.
+"""
 
 from __future__ import annotations
 
@@ -10,46 +13,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saefilter import __version__
 from saefilter.artifacts.scores import Scores
-from saefilter.compare.arms import RankedArm, arms_of, count_at, dropped_alone, rank_arm
-from saefilter.compare.data import Arm, AtFraction, Comparison, Curve, Excerpt, Overlap
+from saefilter.compare.arms import arms_of, rank_arm
+from saefilter.compare.data import Comparison, Overlap
+from saefilter.compare.measure import measured, overlaps
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import candidates_of
-from saefilter.rows.excerpts import excerpts
 from saefilter.rows.read import Source
 from saefilter.select.candidates import Candidates
 from saefilter.select.options import StrategyOptions, option_name
-from saefilter.select.ranking import Ranking
-from saefilter.select.registry import check_strategy, is_control, options_of, strategy_names
+from saefilter.select.registry import check_strategy, options_of, strategy_names
 from saefilter.select.row_labels import RowLabels, read_labels
-from saefilter.stats.auroc import auroc, auroc_interval, jaccard, wilson
 from saefilter.text import rows_of
 from saefilter.watch import Watch
 
 FRACTIONS = (0.05, 0.1, 0.25, 0.5)
 DETAIL = 0.1
 """Rows are shown at the fraction nearest to this one."""
-N_ONLY_IDS = 1000
-N_EXCERPTS = 8
-CURVE_POINTS = 50
-BOOTSTRAP_ROWS = 100_000_000
-"""Rows drawn for an interval, over all draws: fewer draws where there are very many rows."""
 
 
 def default_strategies(options: StrategyOptions) -> list[str]:
     """What is compared unless something else is asked for: all that the options allow for, but
     nothing that needs a model of its own."""
-    found = ["closest", "random"]
+    strategies = ["closest", "random"]
     if options.contrast_toxic or options.contrast_benign:
-        found += ["text-classifier", "embedding-classifier"]
+        strategies += ["text-classifier", "embedding-classifier"]
     if options.judge:
-        found += ["judge"]
+        strategies += ["judge"]
     if options.label or options.labels:
-        found += ["labels", "matched-random"]
-    return found
+        strategies += ["labels", "matched-random"]
+    return strategies
 
 
 def check_request(
@@ -95,9 +90,7 @@ def compare(
         one.verify()
     watch = watch or Watch()
     pools, left_out = _pools(source, scores, watch)
-    labels = None
-    if options.label or options.labels:
-        labels = read_labels(pools[0], options)
+    labels = read_labels(pools[0], options) if options.label or options.labels else None
     arms = [
         rank_arm(
             name, strategy, scores[number], pools[number], options, max(fractions), seed, watch
@@ -106,13 +99,7 @@ def compare(
     ]
     ordered = sorted(set(fractions))
     detail = min(ordered, key=lambda share: abs(share - DETAIL))
-    n_rows = len(pools[0])
-    counts = [count_at(share, n_rows) for share in ordered]
-    only = dropped_alone(arms, count_at(detail, n_rows))
-    shown = [int(row_id) for ids, _ in only for row_id in ids[:N_EXCERPTS]]
-    texts = excerpts(source, shown, labels, pools[0])
     made = scores[0].provenance
-    known = None if labels is None else int(labels.known.sum())
     return Comparison(
         version=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -120,22 +107,16 @@ def compare(
         input_sha256=made.input_sha256,
         scores=[_about(one) for one in scores],
         rows=made.rows,
-        scored=n_rows,
-        labelled=known,
+        scored=len(pools[0]),
+        labelled=None if labels is None else int(labels.known.sum()),
         bad=None if labels is None else int(labels.bad.sum()),
         labels=None if labels is None else labels.about,
         seed=seed,
         fractions=ordered,
         detail_frac=detail,
-        arms=[
-            _arm(one, arms[0], ordered, labels, seed, *found, texts)
-            for one, found in zip(arms, only, strict=True)
-        ],
-        overlaps=[
-            Overlap(share, _overlaps([one.dropped(count) for one in arms]))
-            for share, count in zip(ordered, counts, strict=True)
-        ],
-        notes=_notes(scores, n_rows, left_out, labels),
+        arms=measured(arms, source, labels, ordered, detail, seed),
+        overlaps=[Overlap(share, overlaps(arms, share)) for share in ordered],
+        notes=_notes(scores, len(pools[0]), left_out, labels),
     )
 
 
@@ -156,79 +137,6 @@ def _pools(source: Source, scores: Sequence[Scores], watch: Watch) -> tuple[list
         for pool in pools
     ]
     return shared, len(some) - len(common)
-
-
-def _arm(
-    ranked: RankedArm,
-    first: RankedArm,
-    fractions: Sequence[float],
-    labels: RowLabels | None,
-    seed: int,
-    only_ids: NDArray[np.int64],
-    only_count: int,
-    texts: dict[int, Excerpt],
-) -> Arm:
-    area = low = high = None
-    if labels is not None and labels.bad.any() and (labels.known & ~labels.bad).any():
-        bad, value = labels.bad[labels.known], ranked.value()[labels.known]
-        area = auroc(bad, value)
-        draws = max(100, min(1000, BOOTSTRAP_ROWS // len(bad)))
-        low, high = auroc_interval(bad, value, draws=draws, seed=seed)
-    return Arm(
-        ranked.name,
-        ranked.strategy,
-        ranked.scores.path.name,
-        ranked.scores.provenance.metric,
-        is_control(ranked.strategy),
-        round(ranked.seconds, 3),
-        area,
-        low,
-        high,
-        [at_fraction(ranked.ranking, share, labels) for share in fractions],
-        _curve(ranked, first, labels),
-        only_ids[:N_ONLY_IDS].tolist(),
-        only_count,
-        [texts[row_id] for row_id in only_ids[:N_EXCERPTS].tolist()],
-        dict(ranked.ranking.details),
-    )
-
-
-def at_fraction(ranking: Ranking, share: float, labels: RowLabels | None) -> AtFraction:
-    """What the first rows of a ranking hold."""
-    dropped = ranking.order[: count_at(share, len(ranking.order))]
-    if labels is None:
-        return AtFraction(share, len(dropped))
-    known, bad = int(labels.known[dropped].sum()), int(labels.bad[dropped].sum())
-    everything = int(labels.bad.sum())
-    low, high = wilson(bad, known)
-    return AtFraction(
-        share,
-        len(dropped),
-        known,
-        bad,
-        bad / known if known else None,
-        low,
-        high,
-        bad / everything if everything else None,
-    )
-
-
-def _curve(ranked: RankedArm, first: RankedArm, labels: RowLabels | None) -> Curve:
-    n_rows = len(ranked.candidates)
-    points = sorted({count_at(i / CURVE_POINTS, n_rows) for i in range(CURVE_POINTS + 1)} - {0})
-    shares = [count / n_rows for count in points]
-    at = [at_fraction(ranked.ranking, share, labels) for share in shares]
-    has_labels = labels is not None
-    return Curve(
-        shares,
-        [one.precision for one in at] if has_labels else None,
-        [one.recall for one in at] if has_labels else None,
-        [jaccard(ranked.dropped(count), first.dropped(count)) for count in points],
-    )
-
-
-def _overlaps(dropped: Sequence[NDArray[np.bool_]]) -> list[list[float]]:
-    return [[jaccard(one, other) for other in dropped] for one in dropped]
 
 
 def _about(scores: Scores) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 
 from saefilter import __version__
+from saefilter.artifacts.publish import appearing_whole
 from saefilter.config import cache_folder
 from saefilter.curate.curate import Advance, curate
 from saefilter.curate.sources import bundled, digest_of
@@ -39,9 +38,6 @@ def automatic_set(encoder: Encoder, advance: Advance | None = None) -> ToxicSet:
         encoder, [bundled()], name=f"bundled-{encoder.preset.name}", options=OPTIONS,
         advance=advance,
     )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(toxic_set.to_json())
-    os.replace(temporary, path)
+    with appearing_whole(path) as temporary:
+        temporary.write_text(toxic_set.to_json(), encoding="utf-8")
     return toxic_set

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from saefilter.encode.encoder import Encoder
+from saefilter.rows.excerpts import snippet_around, surrounding_word
 from saefilter.rows.render import RenderedRow, Window
-from saefilter.rows.words import snippet_around, surrounding_word
 
 LABEL_WORDS = 4
 RARITY_POWER = 2

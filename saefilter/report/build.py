@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -13,18 +12,11 @@ from numpy.typing import NDArray
 
 from saefilter import __version__
 from saefilter.artifacts.scores import Scores
-from saefilter.report.data import (
-    FeatureEvidence,
-    Histogram,
-    QuarantinedView,
-    Report,
-    SampleView,
-    Turn,
-)
+from saefilter.report.data import FeatureEvidence, Histogram, QuarantinedView, Report, SampleView
 from saefilter.report.evidence import Evidence
-from saefilter.rows.formats import RowProblem, recognise
+from saefilter.rows.excerpts import turns_of
 from saefilter.rows.read import Source
-from saefilter.rows.row import Row
+from saefilter.rows.row import OTHER_REASONS, Row, commonest, kind_of_reason
 from saefilter.select.ranking import Ranked
 from saefilter.select.registry import is_seeded
 from saefilter.select.strategies import Selection
@@ -32,14 +24,11 @@ from saefilter.select.strategies import Selection
 N_DROPPED = 50
 N_BORDERLINE = 10
 N_QUARANTINED = 100
-N_REASONS = 20
 N_KINDS = 10_000
 """Reasons that are counted apart on the way to the commonest."""
-OTHER_REASONS = "other reasons"
 TIED_SHARE = 0.01
 """Of the rows; fewer with the same distance are mostly duplicates."""
 N_BINS = 40
-TURN_CHARACTERS = 1500
 FLAG_LEVELS = ("95", "99", "99.9")
 
 
@@ -174,25 +163,6 @@ def _with_strategy(
     }
 
 
-def count_reasons(reasons: Iterable[str]) -> dict[str, int]:
-    """How many rows for each reason; the rare ones together, as rows can make up reasons."""
-    return commonest(Counter(map(kind_of_reason, reasons)))
-
-
-def commonest(kinds: Counter[str]) -> dict[str, int]:
-    """Counts of the commonest kinds of reasons, and of all others together."""
-    found = kinds.most_common()
-    counts = dict(found[:N_REASONS])
-    if rest := sum(count for _, count in found[N_REASONS:]):
-        counts[OTHER_REASONS] = counts.get(OTHER_REASONS, 0) + rest
-    return counts
-
-
-def kind_of_reason(reason: str) -> str:
-    """A quarantine reason without what is particular to one row, for counting."""
-    return reason.split(":")[0].split(" (")[0]
-
-
 def _notes(scores: Scores, n_quarantined: int, n_rows: int) -> list[str]:
     provenance = scores.provenance
     notes = [provenance.note] if provenance.note else []
@@ -277,20 +247,3 @@ def _view(
         truncated=bool(detail["truncated"]),
         file=row.file,
     )
-
-
-def turns_of(row: Row) -> list[Turn]:
-    """A row's turns, each cut to a readable length."""
-    try:
-        conversation = recognise(row.data or {})
-    except RowProblem as problem:
-        return [Turn("unreadable", str(problem))]
-    return [
-        Turn(
-            message.role,
-            message.content
-            if len(message.content) <= TURN_CHARACTERS
-            else message.content[:TURN_CHARACTERS] + " […]",
-        )
-        for message in conversation
-    ]

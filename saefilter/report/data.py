@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from saefilter.rows.excerpts import Turn
 from saefilter.text import json_safe
 
 REPORT_VERSION = 2
@@ -25,14 +26,6 @@ class FeatureEvidence:
     toxic_label: str
     cosine: float
     """Between the two decoder directions."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One message as shown to a reader, cut to a readable length."""
-
-    role: str
-    text: str
 
 
 @dataclass(frozen=True)

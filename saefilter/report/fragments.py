@@ -16,9 +16,9 @@ from saefilter.report.data import (
     QuarantinedView,
     Report,
     SampleView,
-    Turn,
 )
 from saefilter.report.wording import score_words
+from saefilter.rows.excerpts import Turn
 from saefilter.text import clean, decimal, percent, percentile_words, place
 
 LONG_TEXT = 600

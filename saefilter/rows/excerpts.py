@@ -1,53 +1,77 @@
-"""The texts of a few rows, cut to a readable length."""
+"""Pieces of a row's text, cut so that a person can read them. They are untrusted wherever they go."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from saefilter.compare.data import Excerpt
-from saefilter.report.build import turns_of
-from saefilter.rows.formats import ASSISTANT, TEXT
-from saefilter.rows.read import Source
+from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
 from saefilter.rows.row import Row
-from saefilter.select.candidates import Candidates
-from saefilter.select.row_labels import RowLabels
 
-EXCERPT_CHARACTERS = 240
-
-
-def excerpts(
-    source: Source,
-    wanted: Iterable[int],
-    labels: RowLabels | None,
-    candidates: Candidates,
-) -> dict[int, Excerpt]:
-    """Some rows by their ids, with their labels. `labels` are of the candidates, `[n_rows]`."""
-    found = {}
-    for row in source.rows(set(wanted)):
-        bad = None
-        if labels is not None:
-            position = int(np.searchsorted(candidates.row_ids, row.index))
-            bad = bool(labels.bad[position]) if labels.known[position] else None
-        found[row.index] = _excerpt(row, bad)
-    return found
+TURN_CHARACTERS = 1500
+LINE_CHARACTERS = 240
+SNIPPET_CHARACTERS = 60
 
 
-def _excerpt(row: Row, bad: bool | None) -> Excerpt:
+@dataclass(frozen=True)
+class Turn:
+    """One message as shown to a reader, cut to a readable length."""
+
+    role: str
+    text: str
+
+
+def turns_of(row: Row) -> list[Turn]:
+    """A row's turns, each cut to a readable length."""
+    try:
+        conversation = recognise(row.data or {})
+    except RowProblem as problem:
+        return [Turn("unreadable", str(problem))]
+    return [
+        Turn(
+            message.role,
+            message.content
+            if len(message.content) <= TURN_CHARACTERS
+            else message.content[:TURN_CHARACTERS] + " […]",
+        )
+        for message in conversation
+    ]
+
+
+def last_exchange(row: Row) -> tuple[str, str]:
+    """The last prompt and the last answer, a line each; empty where there is none."""
     turns = turns_of(row)
     answers = [turn.text for turn in turns if turn.role in (ASSISTANT, TEXT)]
     prompts = [turn.text for turn in turns if turn.role == "user"]
-    return Excerpt(
-        row.index,
-        row.line,
-        row.file,
-        bad,
-        _cut(prompts[-1] if prompts else ""),
-        _cut(answers[-1] if answers else ""),
-    )
+    return _cut(prompts[-1] if prompts else ""), _cut(answers[-1] if answers else "")
 
 
 def _cut(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= EXCERPT_CHARACTERS else line[: EXCERPT_CHARACTERS - 1] + "…"
+    return line if len(line) <= LINE_CHARACTERS else line[: LINE_CHARACTERS - 1] + "…"
+
+
+def surrounding_word(text: str, start: int, end: int) -> str:
+    """The whole word that a span of characters lies in."""
+    while start > 0 and text[start - 1].isalnum() and text[start].isalnum():
+        start -= 1
+    while end < len(text) and text[end].isalnum() and text[end - 1].isalnum():
+        end += 1
+    return text[start:end].strip()
+
+
+def snippet_around(text: str, start: int, end: int) -> str:
+    """A span with its surroundings, on one line, cut at words."""
+    before = text[max(0, start - SNIPPET_CHARACTERS) : start]
+    after = text[end : end + SNIPPET_CHARACTERS]
+    if start > SNIPPET_CHARACTERS:
+        before = "…" + before.partition(" ")[2]
+    if end + SNIPPET_CHARACTERS < len(text):
+        after = after.rpartition(" ")[0] + "…"
+    return " ".join(f"{before}{text[start:end]}{after}".split())
+
+
+def word_evidence(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
+    """The words around some token spans, in the order given, each once."""
+    words = (surrounding_word(text, start, end) for start, end in spans)
+    return list(dict.fromkeys(w.lower() for w in words if any(char.isalnum() for char in w)))

@@ -13,11 +13,11 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+from saefilter.artifacts.publish import appearing_whole
 from saefilter.config import cache_folder
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source, Sources, is_readable_name
@@ -107,19 +107,6 @@ def inputs_folder() -> Path:
     return folder
 
 
-@contextmanager
-def _appearing_whole(target: Path) -> Iterator[Path]:
-    """A temporary name that becomes `target` when all went well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".")
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
 def _from_stdin(stream: IO[bytes]) -> Path:
     """Standard input is JSONL or a JSON array; it is kept, since filtering reads it again."""
     digest = hashlib.sha256()
@@ -164,7 +151,7 @@ def _fetched(url: str) -> Source:
                 raise ValueError(f"{name!r} would not stay in its folder")
         for name, target in zip(names, found, strict=True):
             if is_readable_name(target) and not target.exists():
-                with _appearing_whole(target) as temporary:
+                with appearing_whole(target) as temporary:
                     filesystem.get_file(name, str(temporary))
     except ImportError as error:
         raise SaefilterError(
@@ -202,6 +189,6 @@ def _from_hub(name: str, config: str | None, revision: str | None, split: str | 
     digest = hashlib.sha256(f"{label} {data._fingerprint}".encode()).hexdigest()[:12]
     target = inputs_folder() / digest / f"{plain}.parquet"
     if not target.exists():
-        with _appearing_whole(target) as temporary:
+        with appearing_whole(target) as temporary:
             data.to_parquet(str(temporary))
     return target

@@ -1,13 +1,19 @@
-"""One row of a dataset, as it was read."""
+"""One row of a dataset, as it was read, and how many are set aside for which reason."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from saefilter.rows import limits
+
+N_REASONS = 20
+"""Kinds of reasons that are named; the others are counted together."""
+OTHER_REASONS = "other reasons"
 
 
 @dataclass(frozen=True)
@@ -39,3 +45,22 @@ class Row:
 def kept_bytes(raw: bytes) -> bytes:
     """What a row keeps of its line: of one that is too long, the beginning."""
     return raw if len(raw) <= limits.ROW_BYTES else raw[: limits.KEPT_BYTES]
+
+
+def count_reasons(reasons: Iterable[str]) -> dict[str, int]:
+    """How many rows for each reason; the rare ones together, as rows can make up reasons."""
+    return commonest(Counter(map(kind_of_reason, reasons)))
+
+
+def commonest(kinds: Counter[str]) -> dict[str, int]:
+    """Counts of the commonest kinds of reasons, and of all others together."""
+    ordered = kinds.most_common()
+    counts = dict(ordered[:N_REASONS])
+    if rest := sum(count for _, count in ordered[N_REASONS:]):
+        counts[OTHER_REASONS] = counts.get(OTHER_REASONS, 0) + rest
+    return counts
+
+
+def kind_of_reason(reason: str) -> str:
+    """A quarantine reason without what is particular to one row, for counting."""
+    return reason.split(":")[0].split(" (")[0]

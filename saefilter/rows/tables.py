@@ -1,24 +1,218 @@
 """Rows as Arrow tables, a piece at a time, with the types the input has and no value changed.
 
 Python's json reads the rows: Arrow's own JSON reader turns `[null, false]` into `[false, false]`,
-texts that look like dates into times, and long integers into doubles. Which types the columns have,
-and which rows do not fit, is found first, over all rows (columns.py).
+texts that look like dates into times, and long integers into doubles.
+
+JSON has one type per value, Arrow one per column. Where rows disagree, those that differ from the
+majority are named, so that the caller can set them aside; none is bent to fit. The rows are read
+once where all agree; where they do not, a second time to count types and a third time to type what
+is left. What is kept is what `column_types` returns: types, and a number for each row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
+from saefilter.rows import limits
 from saefilter.rows.arrow import table_schema
-from saefilter.rows.columns import column_types
 from saefilter.rows.pieces import Piece, TablePiece, pieces, rare_garbage_collection
 from saefilter.rows.read import TABLES, Source
+from saefilter.rows.types import Kinds, common, field_paths, inferred, plain, type_of
+
+Pieces = Callable[[], Iterator[Piece]]
+"""Reads the rows, from the first, each time it is called."""
+
+
+class ColumnTypes(NamedTuple):
+    """What a table of the rows that fit looks like."""
+
+    schema: pa.Schema
+    conflict: NDArray[np.int32]
+    """`[n_rows]`: 0 for a row that fits (or was not wanted), else 1 + the index of its reason."""
+    reasons: list[str]
+
+
+def column_types(read: Pieces, wanted: NDArray[np.bool_]) -> ColumnTypes:
+    """Names, order and types of the columns of the rows that are `wanted`, `[n_rows]`."""
+    conflicts = _Conflicts(len(wanted))
+    first = Survey()
+    for ids, rows in _wanted_rows(read, wanted, conflicts):
+        for position, reason in first.add(rows).items():
+            conflicts.add(ids[position], reason)
+    types = first.types
+    if first.misfits:
+        _settle(read, wanted & (conflicts.codes == 0), first, conflicts)
+        types = _survey_again(read, wanted & (conflicts.codes == 0))
+    # a column may hold nothing but nulls once its odd rows are gone; it keeps its name and place
+    fields = [(name, plain(types.get(name, pa.null()))) for name in first.names]
+    return ColumnTypes(pa.schema(fields), conflicts.codes, list(conflicts.reasons))
+
+
+class _Conflicts:
+    """Rows that do not fit, each with its first reason. Reasons are few, so a row takes four bytes."""
+
+    def __init__(self, n_rows: int):
+        self.codes = np.zeros(n_rows, dtype=np.int32)
+        self.reasons: dict[str, int] = {}
+
+    def code(self, reason: str) -> int:
+        return self.reasons.setdefault(reason, len(self.reasons) + 1)
+
+    def add(self, row_id: int, reason: str) -> None:
+        self.codes[row_id] = self.code(reason)
+
+
+def _wanted_rows(
+    read: Pieces, wanted: NDArray[np.bool_], conflicts: _Conflicts | None = None
+) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
+    """Row ids and columns of the rows that are wanted; those that cannot be read are conflicts."""
+    for piece in read():
+        positions = np.flatnonzero(wanted[piece.first : piece.first + len(piece)]).tolist()
+        values = piece.values(positions)
+        found = [(i, row) for i, row in zip(positions, values, strict=True) if row is not None]
+        if conflicts is not None and len(found) < len(positions):
+            for i, row in zip(positions, values, strict=True):
+                if row is None:  # the scores are of a version that read less strictly
+                    conflicts.add(piece.first + i, piece.row(i).error or "unreadable")
+        if found:
+            yield [piece.first + i for i, _ in found], [row for _, row in found]
+
+
+class Survey:
+    """The columns of rows that are added some at a time."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+        """Of the columns, in the order in which they came."""
+        self.types: dict[str, pa.DataType] = {}
+        """Marked; see types.py."""
+        self.misfits: set[str] = set()
+        """Columns whose values do not have one type."""
+        self._seen: dict[str, None] = {}
+        """Names that count for the limit: also those of rows that brought too many fields."""
+        self._paths: dict[str, set[str]] = {}
+        self._inferred: dict[str, pa.DataType | None] = {}
+        """The last types whose fields are among the paths."""
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> dict[int, str]:
+        """Take in rows. Returns those that bring more names than one table should have: position
+        -> reason; they change nothing."""
+        refused: dict[int, str] = {}
+        # a piece of one row may be a very large one, which is not shown to Arrow unseen
+        kinds = self._take_names(rows) if len(rows) > 1 else None
+        if kinds is None:
+            refused = self._sprawling(rows)
+            rows = [row for i, row in enumerate(rows) if i not in refused]
+            kinds = {name: inferred([row.get(name) for row in rows]) for name in _names(rows)}
+        for name, kind in kinds.items():
+            self.names[name] = None
+            narrow = None if kind is None else type_of([row.get(name) for row in rows], kind)
+            merged = None if narrow is None else common(self.types.get(name, pa.null()), narrow)
+            if merged is None:
+                self.misfits.add(name)
+            else:
+                self.types[name] = merged
+        return refused
+
+    def _take_names(self, rows: Sequence[dict[str, Any]]) -> dict[str, pa.DataType | None] | None:
+        """Note all columns and fields, and infer their types; None, with nothing noted, where some
+        of the rows may have brought too many."""
+        names = _names(rows)
+        if len({*self._seen, *names}) > limits.COLUMNS:
+            return None
+        kinds = {}
+        grown = {}
+        for name in names:
+            kinds[name] = kind = inferred([row.get(name) for row in rows])
+            if kind is None:
+                found = set().union(*(_paths(row[name]) for row in rows if name in row))
+            elif kind == self._inferred.get(name) or not pa.types.is_nested(kind):
+                continue
+            else:
+                found = field_paths(kind)
+            grown[name] = self._paths.get(name, set()) | found
+            if len(grown[name]) > limits.COLUMNS:
+                return None
+        self._seen |= names
+        self._paths |= grown
+        self._inferred |= kinds
+        return kinds
+
+    def _sprawling(self, rows: Sequence[dict[str, Any]]) -> dict[int, str]:
+        refused = {}
+        for i, row in enumerate(rows):
+            if not row.keys() <= self._seen.keys():
+                if len(self._seen.keys() | row.keys()) > limits.COLUMNS:
+                    refused[i] = f"with it there would be more than {limits.COLUMNS:,} columns"
+                    continue
+                self._seen |= dict.fromkeys(row)
+            for name, value in row.items():
+                if not isinstance(value, (dict, list)):
+                    continue
+                known = self._paths.setdefault(name, set())
+                new = _paths(value) - known
+                if len(known) + len(new) > limits.COLUMNS:
+                    refused[i] = (
+                        f"with it column {name[:40]!r} would have more than {limits.COLUMNS:,} fields"
+                    )
+                    break
+                known |= new
+        return refused
+
+
+def _names(rows: Sequence[dict[str, Any]]) -> dict[str, None]:
+    """Of the columns, in the order in which they come."""
+    return dict.fromkeys(name for row in rows for name in row)
+
+
+def _paths(value: Any, path: str = "") -> set[str]:
+    """Where the fields of the objects in a value lie."""
+    if isinstance(value, list):
+        return {found for item in value if item for found in _paths(item, path)}
+    if not isinstance(value, dict):
+        return set()
+    found = set()
+    for name, item in value.items():
+        here = f"{path}/{name}"
+        found.add(here)
+        if isinstance(item, (dict, list)):
+            found |= _paths(item, here)
+    return found
+
+
+def _survey_again(read: Pieces, wanted: NDArray[np.bool_]) -> dict[str, pa.DataType]:
+    survey = Survey()
+    for _, rows in _wanted_rows(read, wanted):
+        survey.add(rows)
+    if survey.misfits:
+        raise SaefilterError(
+            f"the rows of column {min(survey.misfits)[:40]!r} have no common type",
+            remedy="Nothing was written. Please report this as a bug.",
+        )
+    return survey.types
+
+
+def _settle(read: Pieces, wanted: NDArray[np.bool_], survey: Survey, conflicts: _Conflicts) -> None:
+    """Add the rows whose types in a column differ from those of most rows."""
+    odd = {name: Kinds() for name in survey.names if name in survey.misfits}
+    ids = array("q")
+    for row_ids, rows in _wanted_rows(read, wanted):
+        ids.extend(row_ids)
+        for name, kinds in odd.items():
+            kinds.add([row.get(name) for row in rows])
+    for name, kinds in odd.items():
+        reasons = [conflicts.code(why) if why else 0 for why in kinds.refused(name)]
+        found = np.array(reasons, dtype=np.int32)[np.frombuffer(kinds.codes, dtype=np.int32)]
+        known = conflicts.codes[np.frombuffer(ids, dtype=np.int64)]
+        conflicts.codes[np.frombuffer(ids, dtype=np.int64)] = np.where(known, known, found)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import exclusive, publishing, refuse_existing
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError, is_out_of_memory
-from saefilter.report.build import kind_of_reason
 from saefilter.rows.read import Source
+from saefilter.rows.row import kind_of_reason
 from saefilter.scoring.allocator import give_back_free_memory
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import SCORED, Scores
-from saefilter.report.build import count_reasons, turns_of
+from saefilter.rows.excerpts import turns_of
+from saefilter.rows.row import count_reasons
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from saefilter.artifacts.scores import QUARANTINED, SCHEMA, SCORED, TOP_FEATURE
-from saefilter.rows.words import word_evidence
+from saefilter.rows.excerpts import word_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,8 @@ from saefilter.report.data import (
     QuarantinedView,
     Report,
     SampleView,
-    Turn,
 )
+from saefilter.rows.excerpts import Turn
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31mred\x07\x00 "

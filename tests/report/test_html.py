@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saefilter.report.chart import histogram, ticks
-from saefilter.report.data import FeatureEvidence, Histogram, Report, Turn
+from saefilter.report.data import FeatureEvidence, Histogram, Report
 from saefilter.report.html import to_html
 from saefilter.report.page import style_sheet
+from saefilter.rows.excerpts import Turn
 from saefilter.text import clean, percent, percentile_words
 
 VOID = {"meta", "wbr"}

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from saefilter.report.data import FeatureTotal, Turn
+from saefilter.report.data import FeatureTotal
 from saefilter.report.markdown import code, prose, to_markdown
+from saefilter.rows.excerpts import Turn
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 HARMLESS = {"text", "code_inline", "softbreak", "strong_open", "strong_close"}

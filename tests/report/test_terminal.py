@@ -16,7 +16,6 @@ from rich.text import Text
 
 from saefilter.filtering.filter import FilterResult
 from saefilter.filtering.outputs import OutputPaths
-from saefilter.report.build import N_REASONS, OTHER_REASONS, count_reasons
 from saefilter.report.console import SafeConsole, print_filter_result
 from saefilter.text import json_safe, one_line
 
@@ -84,10 +83,3 @@ def test_a_files_name_reaches_the_terminal_without_its_escapes(tmp_path: Path, s
     assert found.returncode == 2
     assert not STEERS.search(said)
     assert len(said.splitlines()) <= 2  # the preset, and the error
-
-
-def test_made_up_reasons_do_not_flood_the_report() -> None:
-    counts = count_reasons(f"reason {i // 2}" for i in range(500))
-    assert len(counts) == N_REASONS + 1
-    assert counts[OTHER_REASONS] == 500 - 2 * N_REASONS
-    assert sum(counts.values()) == 500

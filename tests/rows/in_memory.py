@@ -1,5 +1,5 @@
 """The types of rows that are all held at once, as Arrow infers them: what the streaming reader in
-`saefilter.rows.columns` is compared with. Simple, and as large as the data."""
+`saefilter.rows.tables` is compared with. Simple, and as large as the data."""
 
 from __future__ import annotations
 

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from in_memory import fit_columns
 
 from saefilter.rows import limits
-from saefilter.rows.columns import column_types
 from saefilter.rows.pieces import LinePiece, Piece
 from saefilter.rows.read import Source
-from saefilter.rows.tables import TypedRows
+from saefilter.rows.tables import TypedRows, column_types
 
 LIMITS = [0, 1, -1, 2**53, 2**53 + 1, -(2**53), -(2**53) - 1, 2**63 - 1, -(2**63), 2**63, 10**30]
 SCALARS = (
