@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from quality import RULES, Labelled, load, with_interval
 
-from saefilter.curate.groups import GroupedContrast, Part
+from saefilter.curate.contrast import GroupedContrast, Part
 from saefilter.curate.screen import confirm
 from saefilter.diagnose.features import Options, diagnose, draw_matched, frequency_bins
 from saefilter.encode.encoder import Encoder

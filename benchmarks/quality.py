@@ -25,10 +25,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from saefilter.curate.assemble import assemble
-from saefilter.curate.contrast import Contrast
+from saefilter.curate.contrast import Contrast, GroupedContrast, Part
 from saefilter.curate.curate import ContrastEncoder
-from saefilter.curate.fit import spread
-from saefilter.curate.groups import GroupedContrast, Part
+from saefilter.curate.weights import spread
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import load_preset
 from saefilter.errors import SaefilterError

@@ -22,7 +22,8 @@ import torch
 from plot import scatter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from saefilter.encode.sae import hook_layers, load_sae
+from saefilter.encode.checks import hook_layers
+from saefilter.encode.sae import load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.rows.read import Source
 

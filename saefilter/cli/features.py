@@ -148,7 +148,7 @@ def contrast_of(
 
 
 def _matched(rows: ContrastRows, *, quiet: bool) -> ContrastRows:
-    from saefilter.curate.match import match
+    from saefilter.curate.sources import match
 
     matched, what = match(rows)
     warn(str(what), quiet=quiet)

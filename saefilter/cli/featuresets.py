@@ -173,8 +173,7 @@ def label(
 ) -> None:
     """Take labels from a Neuronpedia export or a table."""
     from saefilter.rows.inputs import open_input
-    from saefilter.toxic.edit import relabel
-    from saefilter.toxic.explanations import read_labels
+    from saefilter.toxic.edit import read_labels, relabel
 
     source = open_input(explanations)
     labels = read_labels(source)

@@ -65,8 +65,8 @@ def steer(
     from saefilter.curate.steer import Probe
     from saefilter.curate.steer import steer as steer_set
     from saefilter.encode.causal import load_causal_model
+    from saefilter.encode.checks import hook_layers
     from saefilter.encode.encoder import Encoder
-    from saefilter.encode.sae import hook_layers
     from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
 
     path = output or find_toxic_set(reference)

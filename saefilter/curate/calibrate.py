@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from saefilter import plugins
 from saefilter.curate.contrast import Contrast
-from saefilter.diagnose.features import spillover_rows
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import METRICS, Metric, Sample, plugin_metric
 from saefilter.geometry.space import FeatureSpace
+from saefilter.geometry.spillover import spillover_rows
 from saefilter.plugins import plugin_names
 from saefilter.rows.formats import Conversation
 from saefilter.toxic.edit import noted

@@ -1,16 +1,23 @@
-"""Curate a toxic set: contrast data in, a set with statistics, weights, labels and calibration out."""
+"""Curate a toxic set: contrast data in, a set with statistics, weights, labels and calibration out; and
+one for any SAE without any data of the user's, made once from the bundled contrast.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from saefilter import __version__
+from saefilter.artifacts.publish import appearing_whole
+from saefilter.config import cache_folder
 from saefilter.curate.assemble import assemble
 from saefilter.curate.contrast import Contrast
 from saefilter.curate.labels import describe_features
-from saefilter.curate.sources import ContrastRows
+from saefilter.curate.sources import ContrastRows, bundled, contrast_digest
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
 from saefilter.geometry.scorer import Scorer
@@ -18,7 +25,8 @@ from saefilter.rows.formats import Conversation
 from saefilter.rows.render import RenderOptions
 from saefilter.settings import CurationOptions
 from saefilter.stats.sparse_rows import SparseRows
-from saefilter.toxic.toxicset import ToxicSet
+from saefilter.toxic.load import load_toxic_set
+from saefilter.toxic.toxicset import TOXIC_SET_VERSION, ToxicSet
 
 MIN_ROWS = 10
 """Fewer usable rows than this on a side cannot be split and tested."""
@@ -29,6 +37,9 @@ DESCRIBED_ROWS = 2000
 CURATION_MAX_TOKENS = 1024
 CHUNK_ROWS = 512
 Advance = Callable[[int, int], None]
+AUTOMATIC = CurationOptions(screen_p=0.1, fdr=0.5)
+"""Lenient: 180 pairs confirm few features at 5 %, and the penalty weighs what is left by
+cross-validation."""
 
 
 def curate(
@@ -175,3 +186,26 @@ def with_labels(
             str(index): described[index].label for index in sorted(set(near) - set(own))
         },
     )
+
+
+def automatic_path(encoder: Encoder) -> Path:
+    """Where the set of this model and SAE is kept; another one for other data or another version."""
+    made_of = contrast_digest([bundled()])[:8]
+    name = re.sub(r"[^\w.-]+", "-", encoder.preset.name or encoder.preset.model).strip("-.")
+    file = f"{name}-{encoder.sae.fingerprint[:12]}-{made_of}-{TOXIC_SET_VERSION}-{__version__}.json"
+    return cache_folder() / "toxic-sets" / file
+
+
+def automatic_set(encoder: Encoder, advance: Advance | None = None) -> ToxicSet:
+    """The set from the cache, or made and kept there. Raises SaefilterError when the contrast
+    confirms no feature of this SAE."""
+    path = automatic_path(encoder)
+    if path.exists():
+        return load_toxic_set(str(path))
+    toxic_set = curate(
+        encoder, [bundled()], name=f"bundled-{encoder.preset.name}", options=AUTOMATIC,
+        advance=advance,
+    )  # fmt: skip
+    with appearing_whole(path) as temporary:
+        temporary.write_text(toxic_set.to_json(), encoding="utf-8")
+    return toxic_set

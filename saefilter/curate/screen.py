@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from saefilter.curate.groups import GroupedContrast, Part
+from saefilter.curate.contrast import GroupedContrast, Part
 from saefilter.settings import CurationOptions
 from saefilter.stats.moments import discoveries
 

@@ -12,15 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter import __version__
-from saefilter.diagnose.features import (
-    Diagnosis,
-    Options,
-    Spillover,
-    diagnose,
-    spillover,
-    spillover_rows,
-)
+from saefilter.diagnose.features import Diagnosis, Options, diagnose
 from saefilter.errors import SaefilterError
+from saefilter.geometry.spillover import Spillover, spillover, spillover_rows
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Source
 from saefilter.stats.auroc import auroc, auroc_interval
@@ -192,7 +186,14 @@ def diagnose_rows(
         interval=found.interval,
         data_features=_data_features(found, labels, set(toxic.tolist())),
         matched_proximity=[round(float(value), 5) for value in found.random_proximity],
-        spillover=spillover(pushes[is_data], pushes[~is_data], toxic, labels, options),
+        spillover=spillover(
+            pushes[is_data],
+            pushes[~is_data],
+            toxic,
+            labels,
+            draws=options.bootstrap,
+            seed=options.seed,
+        ),
         samples=_samples(scorer.metric.name, proximity, is_data, options),
         map=_map(directions, toxic, found.data_features, labels, map_by, options.seed),
         notes=[*encoder.all_warnings()],

@@ -86,17 +86,6 @@ class Diagnosis:
         return self.significant >= MIN_SIGNIFICANT
 
 
-@dataclass(frozen=True)
-class Spillover:
-    """Predicted push on one toxic feature, data minus reference, with its bootstrap interval."""
-
-    feature: int
-    label: str
-    push: float
-    low: float
-    high: float
-
-
 def proximity_to(directions: NDArray[np.float32], toxic: Indices) -> tuple[Floats, Indices]:
     """For every feature, the cosine to the nearest toxic feature that is not itself, and which.
 
@@ -253,43 +242,3 @@ def _null(observed: float, drawn: Floats) -> Null:
         p_value=float((1 + (drawn >= observed).sum()) / (1 + len(drawn))),
         effect=(observed - mean) / deviation if deviation > 0 else 0.0,
     )
-
-
-def spillover_rows(features: sparse.csr_matrix, cosines: NDArray[np.float32]) -> Floats:
-    """`sum_i a_i cos(d_i, d_j) / sum_i a_i` for each row and toxic feature j, `[n, n_toxic]`.
-
-    `cosines`: of every feature with the toxic ones, `[d_sae, n_toxic]`.
-    """
-    total = np.asarray(features.sum(axis=1)).ravel()
-    pushes: Floats = np.asarray(features @ cosines) / np.maximum(total, 1e-12)[:, None]
-    return pushes
-
-
-def spillover(
-    data: Floats,
-    reference: Floats,
-    toxic: Indices,
-    labels: dict[int, str],
-    options: Options,
-) -> list[Spillover]:
-    """Predicted push on each toxic feature, largest first; `data` and `reference` are
-    `spillover_rows` of either, `[n, n_toxic]`."""
-    rng = np.random.default_rng(options.seed)
-    push = data.mean(axis=0) - reference.mean(axis=0)
-    drawn = np.stack(
-        [_mean_of_draw(data, rng) - _mean_of_draw(reference, rng) for _ in range(options.bootstrap)]
-    )
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return [
-        Spillover(
-            int(toxic[j]), labels.get(int(toxic[j]), f"feature {toxic[j]}"), float(push[j]),
-            float(low[j]), float(high[j]),
-        )
-        for j in np.argsort(-push)
-    ]  # fmt: skip
-
-
-def _mean_of_draw(rows: Floats, rng: np.random.Generator) -> Floats:
-    counts = np.bincount(rng.integers(0, len(rows), len(rows)), minlength=len(rows))
-    mean: Floats = counts @ rows / len(rows)
-    return mean

@@ -1,8 +1,8 @@
 """Find a model's files, and of its weights only those that hold the layers up to the hook.
 
-Hugging Face's loaders read (and download) every shard of a checkpoint. They are given a folder of
-links instead, with an index that names the wanted tensors alone: the loading code runs unchanged,
-and shards that hold nothing but later layers are neither read nor downloaded.
+Hugging Face's loaders read (and download) every weight file of a checkpoint. They are given a folder
+of links instead, with an index that names the wanted tensors alone: the loading code runs unchanged,
+and files that hold nothing but later layers are neither read nor downloaded.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def truncated_checkpoint(
     It holds links, and is gone afterwards. Raises SaefilterError when a file is missing.
     """
     index_path = find_file(model, INDEX, revision)
-    with tempfile.TemporaryDirectory(prefix="saefilter-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="saefilter-") as scratch:
+        folder = Path(scratch)
         if index_path is None:
             weights = find_file(model, SINGLE, revision)
             if weights is None:
@@ -65,22 +65,22 @@ def truncated_checkpoint(
             index = _read_index(index_path)
             wanted = wanted_tensors(list(index["weight_map"]), layers, text_only=text_only)
             weight_map = {tensor: index["weight_map"][tensor] for tensor in wanted}
-            for shard in sorted(set(weight_map.values())):
-                _refuse_odd_name(shard, index_path)
-                path = find_file(model, shard, revision)
+            for name in sorted(set(weight_map.values())):
+                _refuse_odd_name(name, index_path)
+                path = find_file(model, name, revision)
                 if path is None:
                     raise SaefilterError(
-                        f"the model {model} lacks the shard {shard}",
+                        f"the model {model} lacks the shard {name}",
                         remedy="Download the model again.",
                     )
-                (folder / shard).symlink_to(path.resolve())
+                (folder / name).symlink_to(path.resolve())
             index = {"metadata": index.get("metadata", {}), "weight_map": weight_map}
             (folder / INDEX).write_text(json.dumps(index))
         yield folder
 
 
 @dataclass(frozen=True)
-class ShardPlan:
+class WeightFiles:
     """Which weight files a truncated model needs."""
 
     needed: tuple[str, ...]
@@ -90,7 +90,9 @@ class ShardPlan:
     """Needed files that are not on this machine."""
 
 
-def plan_shards(model: str, revision: str | None, layers: int, *, text_only: bool) -> ShardPlan:
+def plan_weight_files(
+    model: str, revision: str | None, layers: int, *, text_only: bool
+) -> WeightFiles:
     """Find out without downloading weights. Raises SaefilterError when the model has none."""
     index_path = find_file(model, INDEX, revision)
     if index_path is None:
@@ -101,7 +103,7 @@ def plan_shards(model: str, revision: str | None, layers: int, *, text_only: boo
         names = {weight_map[tensor] for tensor in wanted}
         total = len(set(weight_map.values()))
     missing = [name for name in sorted(names) if not on_this_machine(model, name, revision)]
-    return ShardPlan(tuple(sorted(names)), total, tuple(missing))
+    return WeightFiles(tuple(sorted(names)), total, tuple(missing))
 
 
 def on_this_machine(model: str, name: str, revision: str | None = None) -> bool:
@@ -124,13 +126,13 @@ def commit_of(model: str, revision: str | None = None) -> str | None:
     return Path(path).parent.name if isinstance(path, str) else None
 
 
-def _refuse_odd_name(shard: Any, index_path: Path) -> None:
+def _refuse_odd_name(name: Any, index_path: Path) -> None:
     """A checkpoint's index comes from whoever made the model: its names must stay in its folder,
     and must not be pickles."""
-    plain = isinstance(shard, str) and Path(shard).name == shard
-    if not plain or not shard.endswith(".safetensors"):
+    plain = isinstance(name, str) and Path(name).name == name
+    if not plain or not name.endswith(".safetensors"):
         raise SaefilterError(
-            f"the index names {str(shard)[:80]!r} where a .safetensors file beside it was expected",
+            f"the index names {str(name)[:80]!r} where a .safetensors file beside it was expected",
             where=str(index_path),
             remedy="Do not use this checkpoint.",
         )

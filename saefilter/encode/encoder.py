@@ -20,18 +20,24 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from saefilter.encode.batches import Batch, PaddedBatch, default_batch_tokens, pad, scored_counts
-from saefilter.encode.belong import agreed_hook, check_d_model, foreign_sae
 from saefilter.encode.checkpoint import commit_of
+from saefilter.encode.checks import (
+    agreed_hook,
+    check_d_model,
+    foreign_sae,
+    hook_layers,
+    l0_warning,
+    sentence,
+)
 from saefilter.encode.families import ResidualModel, find_model
 from saefilter.encode.fast.lanes import Lanes
 from saefilter.encode.fast.prefixes import plan
-from saefilter.encode.l0 import l0_warning, sentence
 from saefilter.encode.model import DTYPES
 from saefilter.encode.placement import cpu_multiplies_bf16, place
 from saefilter.encode.pool import CPU_CHUNK_TOKENS, PooledBatch, PoolOptions, pool_batch, stack_rows
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import RendererSpec
-from saefilter.encode.sae import Activations, Sae, hook_layers, load_sae
+from saefilter.encode.sae import Activations, Sae, load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.render import PlainRenderer, RenderOptions, Window

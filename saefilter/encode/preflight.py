@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from saefilter.encode.belong import check_d_model
-from saefilter.encode.checkpoint import plan_shards
+from saefilter.encode.checkpoint import plan_weight_files
+from saefilter.encode.checks import check_d_model, hook_layers
 from saefilter.encode.model import DTYPES, load_config, truncated_config
 from saefilter.encode.placement import (
     GIB,
@@ -25,7 +25,6 @@ from saefilter.encode.placement import (
 )
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import build_renderer
-from saefilter.encode.sae import hook_layers
 from saefilter.encode.sae_source import SaeFacts, peek_sae
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
@@ -128,7 +127,7 @@ def _hook(found: Preflight) -> tuple[str, str, str | None]:
 
 def _weights(found: Preflight) -> tuple[str, str, str | None]:
     preset = found.preset
-    plan = plan_shards(
+    plan = plan_weight_files(
         preset.model_path(), preset.revision, found.layers, text_only=found.text_only
     )
     says = f"{len(plan.needed)} of {plan.total} files needed"

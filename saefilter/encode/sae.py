@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from saefilter.encode.checks import refuse_transcoder
 from saefilter.encode.fast.linear import Linear
 from saefilter.errors import SaefilterError
 
@@ -265,41 +265,3 @@ def load_sae(folder: str | Path) -> Sae:
         prepend_bos=metadata.get("prepend_bos"),
         stated_l0=(config.get("saefilter") or {}).get("expected_l0"),
     )
-
-
-HOOKS = (
-    (re.compile(r"blocks\.(\d+)\.hook_resid_post"), 1),
-    (re.compile(r"blocks\.(\d+)\.hook_resid_pre"), 0),
-    (re.compile(r"(?:model\.|transformer\.|gpt_neox\.)?(?:layers|h)\.(\d+)(?:\.output)?"), 1),
-)
-
-
-def hook_layers(hook: str) -> int:
-    """How many layers come before a hook, in TransformerLens's or Hugging Face's words.
-
-    Raises SaefilterError for one that is not on the residual stream, or before the first layer.
-    """
-    for pattern, offset in HOOKS:
-        if found := pattern.fullmatch(hook):
-            if layers := int(found.group(1)) + offset:
-                return layers
-            raise SaefilterError(
-                f"the SAE reads {hook}, the embeddings, where no layer has read any context yet",
-                remedy="Use an SAE of a middle layer.",
-            )
-    raise SaefilterError(
-        f"the SAE reads {hook or 'a place it does not name'}, which is not the residual stream "
-        "between two layers",
-        remedy="Use an SAE of the residual stream (hook_resid_post or hook_resid_pre).",
-    )
-
-
-def refuse_transcoder(architecture: str, where: str) -> None:
-    """Raises SaefilterError for a transcoder."""
-    if "transcoder" in architecture:
-        raise SaefilterError(
-            f"{architecture} is not supported: a transcoder reads one place of the model and writes "
-            "another, so its decoder directions are not directions of what it reads",
-            where=where,
-            remedy="Use an SAE of the residual stream.",
-        )

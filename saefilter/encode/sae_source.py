@@ -21,7 +21,7 @@ from typing import Any
 
 from saefilter.config import cache_folder
 from saefilter.encode.checkpoint import hub_errors
-from saefilter.encode.sae import hook_layers, refuse_transcoder
+from saefilter.encode.checks import hook_layers, refuse_transcoder
 from saefilter.errors import SaefilterError
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"

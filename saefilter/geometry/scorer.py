@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from saefilter.diagnose.features import spillover_rows
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import METRICS, Metric, Sample, choose_metric
 from saefilter.geometry.space import FeatureSpace
+from saefilter.geometry.spillover import spillover_rows
 from saefilter.toxic.toxicset import ToxicSet
 
 N_TOP_FEATURES = 5

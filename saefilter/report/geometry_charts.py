@@ -15,7 +15,7 @@ from saefilter.report.fragments import esc
 
 if TYPE_CHECKING:
     from saefilter.diagnose.dataset import MapPoint
-    from saefilter.diagnose.features import Spillover
+    from saefilter.geometry.spillover import Spillover
 
 HEIGHT, TOP, BOTTOM = 240, 24, 196
 MAP_HEIGHT, MAP_MARGIN = 420, 14

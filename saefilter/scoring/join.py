@@ -18,7 +18,7 @@ from saefilter.artifacts.integrity import ContentHash, library_versions
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.publish import publishing
 from saefilter.artifacts.scores import SCHEMA
-from saefilter.encode.l0 import l0_warning, sentence
+from saefilter.encode.checks import l0_warning, sentence
 from saefilter.errors import SaefilterError
 from saefilter.scoring.job import Receipt, UnusableInput, digest_of
 from saefilter.stats.tally import Tally

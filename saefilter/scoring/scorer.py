@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from saefilter.artifacts.provenance import Identity
-from saefilter.encode.l0 import sentence
+from saefilter.encode.checks import sentence
 from saefilter.rows.render import RenderOptions
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
 from saefilter.scoring.table import scores_table
@@ -195,7 +195,7 @@ def toxic_set_of(
     if reference := reference or encoder.preset.toxic_set:
         return load_toxic_set(reference), None
     # here, because it needs all that makes a set, which most runs do without
-    from saefilter.curate.automatic import automatic_path, automatic_set
+    from saefilter.curate.curate import automatic_path, automatic_set
 
     path = automatic_path(encoder)
     if say is not None and path.exists():

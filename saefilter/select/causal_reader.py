@@ -8,12 +8,12 @@ from typing import Any
 
 from saefilter.encode.causal import CausalModel, load_causal_model
 from saefilter.encode.checkpoint import commit_of
+from saefilter.encode.checks import hook_layers
 from saefilter.encode.families import DEFAULT_CONTEXT
 from saefilter.encode.model import load_config, truncated_config
 from saefilter.encode.placement import model_size, place
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import build_renderer
-from saefilter.encode.sae import hook_layers
 from saefilter.errors import SaefilterError
 from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
 from saefilter.select.candidates import Candidates

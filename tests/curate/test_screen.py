@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from saefilter.curate.choose import Chosen, choose_features
-from saefilter.curate.contrast import Contrast
-from saefilter.curate.fit import choose_penalties, scaled_columns
-from saefilter.curate.groups import GroupedContrast, Part
+from saefilter.curate.assemble import Chosen, choose_features
+from saefilter.curate.contrast import Contrast, GroupedContrast, Part
 from saefilter.curate.screen import unlike_stronger
-from saefilter.curate.weights import balanced_weights, fit_signed_weights
+from saefilter.curate.weights import (
+    balanced_weights,
+    choose_penalties,
+    fit_signed_weights,
+    scaled_columns,
+)
 from saefilter.settings import CurationOptions, Penalty
 from saefilter.stats.sparse_rows import SparseRows
 

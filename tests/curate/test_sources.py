@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from conftest import chat
 
-from saefilter.curate.match import match
-from saefilter.curate.sources import ContrastRows, bundled, from_column, from_files
+from saefilter.curate.sources import ContrastRows, bundled, from_column, from_files, match
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Message
 from saefilter.rows.read import Source

@@ -14,10 +14,9 @@ from saefilter.diagnose.features import (
     draw_matched,
     frequency_bins,
     proximity_to,
-    spillover,
-    spillover_rows,
 )
 from saefilter.geometry.space import unit_rows
+from saefilter.geometry.spillover import spillover, spillover_rows
 
 D_SAE, D_MODEL, N_TOXIC = 400, 32, 20
 TOXIC = np.arange(N_TOXIC)
@@ -97,7 +96,10 @@ def test_spillover_is_the_mean_push_and_orders_by_it(directions: np.ndarray) -> 
     pushes = spillover_rows(features, directions @ directions[TOXIC].T)
     a = features[3].toarray().ravel()
     assert pushes[3, 5] == pytest.approx((a @ (directions @ directions[5])) / a.sum(), abs=1e-5)
-    found = spillover(pushes[is_data], pushes[~is_data], TOXIC, {0: "loud"}, OPTIONS)
+    found = spillover(
+        pushes[is_data], pushes[~is_data], TOXIC, {0: "loud"},
+        draws=OPTIONS.bootstrap, seed=OPTIONS.seed,
+    )  # fmt: skip
     loud = next(one for one in found if one.feature == 0)  # what lies next to the louder ones
     assert loud.label == "loud"
     assert loud.low < loud.push < loud.high

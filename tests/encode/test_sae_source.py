@@ -16,7 +16,8 @@ from sae_files import D_MODEL, D_SAE, cached_sae
 
 from saefilter.config import cache_folder
 from saefilter.encode import sae_source
-from saefilter.encode.sae import Sae, hook_layers, load_sae
+from saefilter.encode.checks import hook_layers
+from saefilter.encode.sae import Sae, load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError
 

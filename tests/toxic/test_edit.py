@@ -14,8 +14,7 @@ from toxic_sets import made, small
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
-from saefilter.toxic.edit import add, diff, merge, relabel, remove, reweight
-from saefilter.toxic.explanations import read_labels
+from saefilter.toxic.edit import add, diff, merge, read_labels, relabel, remove, reweight
 from saefilter.toxic.toxicset import ToxicSet
 
 
