@@ -13,7 +13,7 @@ from saefilter.cli import app
 from saefilter.cli import options as opt
 
 if TYPE_CHECKING:
-    from saefilter.verify.findings import Verdict
+    from saefilter.verify.findings import Findings
 
 MARKS = {"ok": "ok       ", "mismatch": "MISMATCH ", "not found": "not found"}
 ENDS = (
@@ -50,26 +50,26 @@ def verify(
     from saefilter.verify.origin import Given
     from saefilter.verify.verify import verify
 
-    verdict = verify(artifact, Given(input, scores, toxic_set))
+    findings = verify(artifact, Given(input, scores, toxic_set))
     if as_json:
         said = {
             "artifact": str(artifact),
-            "kind": verdict.kind,
-            "exit_code": verdict.exit_code,
-            "checks": [asdict(check) for check in verdict.checks],
+            "kind": findings.kind,
+            "exit_code": findings.exit_code,
+            "checks": [asdict(check) for check in findings.checks],
         }
         typer.echo(json.dumps(said, indent=2))
     elif not quiet:
-        _print(verdict)
-    if verdict.exit_code:
-        raise typer.Exit(verdict.exit_code)
+        _print(findings)
+    if findings.exit_code:
+        raise typer.Exit(findings.exit_code)
 
 
-def _print(verdict: Verdict) -> None:
+def _print(findings: Findings) -> None:
     from saefilter.report.console import safe
 
-    typer.echo(f"{safe(str(verdict.artifact))}: {verdict.kind}")
-    width = max(len(check.name) for check in verdict.checks)
-    for check in verdict.checks:
+    typer.echo(f"{safe(str(findings.artifact))}: {findings.kind}")
+    width = max(len(check.name) for check in findings.checks)
+    for check in findings.checks:
         typer.echo(f"  {MARKS[check.status]}  {check.name:{width}}  {safe(check.says, 400)}")
-    typer.echo(ENDS[verdict.exit_code])
+    typer.echo(ENDS[findings.exit_code])

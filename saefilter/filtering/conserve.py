@@ -55,7 +55,7 @@ def same_row(one: Any, other: Any) -> bool:
     return bool(one == other or (one != one and other != other))
 
 
-def digest_of(raw: bytes) -> int:
+def line_hash(raw: bytes) -> int:
     """`Row.digest` of a line as it stands, as a number."""
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "big")
 
@@ -115,7 +115,7 @@ def check_copied(path: Path, what: str, hashes: NDArray[np.uint64]) -> None:
     number = 0
     with open(path, "rb") as file:
         while lines := list(islice(file, BATCH_ROWS)):
-            found = np.array([digest_of(line.rstrip(b"\n")) for line in lines], dtype=np.uint64)
+            found = np.array([line_hash(line.rstrip(b"\n")) for line in lines], dtype=np.uint64)
             expected = hashes[number : number + len(found)]
             same = found[: len(expected)] == expected
             if not same.all():
@@ -188,13 +188,13 @@ def is_quarantined_row(entry: dict[str, Any], row_hash: int) -> bool:
     raw = bytes.fromhex(coded) if coded else text.encode()
     if text != raw.decode("utf-8", "backslashreplace"):
         return False
-    if digest_of(raw) == row_hash:
+    if line_hash(raw) == row_hash:
         return True
     try:
         ordered = json.dumps(json.loads(text), sort_keys=True, ensure_ascii=True)
     except (ValueError, RecursionError):
         return False
-    return digest_of(ordered.encode()) == row_hash
+    return line_hash(ordered.encode()) == row_hash
 
 
 def entries_of(path: Path, suffix: str) -> Iterator[dict[str, Any]]:

@@ -15,15 +15,20 @@ from saefilter.artifacts.publish import exclusive, publishing
 from saefilter.artifacts.scores import SCORED, Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.outputs import OutputPaths, file_record, made_by, refuse_own_columns
-from saefilter.filtering.partition import (
+from saefilter.filtering.parts import (
     DROPPED,
     KEPT,
     QUARANTINED,
     ROLES,
+    Chosen,
+    JsonlPart,
+    Notes,
+    ParquetPart,
+    Part,
+    QuarantinePart,
     Reasons,
     partition,
 )
-from saefilter.filtering.parts import Chosen, JsonlPart, Notes, ParquetPart, Part, QuarantinePart
 from saefilter.report.build import Quarantine, build_report
 from saefilter.report.card import to_card
 from saefilter.report.data import Report

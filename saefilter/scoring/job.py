@@ -115,7 +115,7 @@ def fingerprint_of(
     }
 
 
-def digest_of(fingerprint: dict[str, Any]) -> str:
+def fingerprint_digest(fingerprint: dict[str, Any]) -> str:
     """A fingerprint as 64 hex digits."""
     return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
 

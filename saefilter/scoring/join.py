@@ -20,7 +20,7 @@ from saefilter.artifacts.publish import publishing
 from saefilter.artifacts.scores import SCHEMA
 from saefilter.encode.checks import l0_warning, sentence
 from saefilter.errors import SaefilterError
-from saefilter.scoring.job import Receipt, UnusableInput, digest_of
+from saefilter.scoring.job import Receipt, UnusableInput, fingerprint_digest
 from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def join_shards(
         made = replace(
             made,
             input_sha256=folder.fingerprint["input"],
-            fingerprint=digest_of(folder.fingerprint),
+            fingerprint=fingerprint_digest(folder.fingerprint),
             duplicates=next_row - len(np.unique(np.concatenate(hashes))),
             content_sha256=content.hexdigest(),
             versions=library_versions(),

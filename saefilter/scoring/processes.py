@@ -1,16 +1,23 @@
-"""What worker processes of every kind have in common."""
+"""Worker processes: what those of every kind have in common, and how any process gives memory back to
+the system.
+
+glibc keeps what was freed for later, for each thread apart, and tensors of a few megabytes leave holes
+that the next ones do not fit: after a million rows, two thirds of the process would be such holes.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import cache
 
 from saefilter.errors import SaefilterError
 
@@ -54,3 +61,23 @@ def _die_with_parent() -> None:
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
+
+
+def give_back_free_memory() -> None:
+    """Does nothing where the C library is another one than glibc."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (
+        OSError,
+        TypeError,
+        AttributeError,
+    ):  # Windows has no such library, others no such function
+        return None
+    return found

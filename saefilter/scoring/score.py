@@ -26,7 +26,6 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.read import Source
 from saefilter.rows.row import kind_of_reason
-from saefilter.scoring.allocator import give_back_free_memory
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
@@ -34,13 +33,14 @@ from saefilter.scoring.job import (
     ShardRows,
     UnusableInput,
     changed_input,
-    digest_of,
+    fingerprint_digest,
     fingerprint_of,
     memory_limit,
     plan_shards,
     read_shards,
 )
 from saefilter.scoring.join import join_shards
+from saefilter.scoring.processes import give_back_free_memory
 from saefilter.scoring.summary import ScoreSummary, summarise
 from saefilter.scoring.workfolder import WorkFolder, work_folder
 from saefilter.stats.tally import Tally
@@ -84,7 +84,7 @@ def score_file(
         with _engine(settings, chunk_scorer, watch) as engine:
             made_of = fingerprint_of(input_sha256, n_rows, settings, engine.identity)
             shards = plan_shards(n_rows, settings.shard_rows)
-            if resume and _is_done(output, digest_of(made_of), overwrite=overwrite):
+            if resume and _is_done(output, fingerprint_digest(made_of), overwrite=overwrite):
                 watch.say(f"{output} is complete already")
                 folder = WorkFolder(work_folder(output), made_of, shards)
             else:
@@ -92,7 +92,7 @@ def score_file(
                 folder = open_folder(work_folder(output), made_of, shards, overwrite=overwrite)
                 receipts = folder.receipts(verify=True)
                 with _going_on_later(folder, receipts, watch) as stop:
-                    job = Job(source, settings, folder.path, digest_of(made_of),
+                    job = Job(source, settings, folder.path, fingerprint_digest(made_of),
                               memory_limit(receipts.values()))  # fmt: skip
                     missing = [shard for shard in shards if shard.number not in receipts]
                     for receipt in engine.run(

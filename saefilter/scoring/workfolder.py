@@ -12,7 +12,7 @@ from typing import Any
 from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import publishing
 from saefilter.errors import SaefilterError
-from saefilter.scoring.job import Receipt, Shard, digest_of
+from saefilter.scoring.job import Receipt, Shard, fingerprint_digest
 from saefilter.stats.tally import Tally
 
 MANIFEST = "manifest.json"
@@ -105,7 +105,7 @@ class WorkFolder:
 
         Raises SaefilterError when a shard is not what was written.
         """
-        digest = digest_of(self.fingerprint)
+        digest = fingerprint_digest(self.fingerprint)
         found = {}
         for shard in self.shards:
             try:

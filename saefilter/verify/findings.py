@@ -23,7 +23,7 @@ class Check:
 
 
 @dataclass
-class Verdict:
+class Findings:
     """What was found about an artifact."""
 
     artifact: Path

@@ -14,7 +14,7 @@ from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.toxic.load import load_toxic_set
 from saefilter.toxic.toxicset import ToxicSet
-from saefilter.verify.findings import MISMATCH, NOT_FOUND, Verdict
+from saefilter.verify.findings import MISMATCH, NOT_FOUND, Findings
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def origin_of_report(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_scores(
-    verdict: Verdict, given: Given, named: Path | None, artifact: Path, recorded: dict[str, Any]
+    findings: Findings, given: Given, named: Path | None, artifact: Path, recorded: dict[str, Any]
 ) -> Scores | None:
     """The scores that were filtered by, when they are the right ones."""
     stem = artifact.name.partition(".filtered.")[0]
@@ -53,21 +53,21 @@ def find_scores(
     wanted = [artifact.with_name(names[0]), *map(Path, names)]
     path = given.scores or next((path for path in wanted if path.is_file()), None)
     if path is None:
-        verdict.add("scores", NOT_FOUND, f"{wanted[0]} is not there; name it with --scores")
+        findings.add("scores", NOT_FOUND, f"{wanted[0]} is not there; name it with --scores")
         return None
     try:
         scores = Scores.open(path)
         scores.verify()
     except SaefilterError as error:
-        verdict.add("scores", MISMATCH, str(error))
+        findings.add("scores", MISMATCH, str(error))
         return None
     found = scores.provenance.content_sha256
-    same = verdict.compare("scores", found, recorded["content_sha256"], f"content of {path.name}")
+    same = findings.compare("scores", found, recorded["content_sha256"], f"content of {path.name}")
     return scores if same else None
 
 
 def find_input(
-    verdict: Verdict, given: Given, recorded: str | None, sha256: str | None, artifact: Path
+    findings: Findings, given: Given, recorded: str | None, sha256: str | None, artifact: Path
 ) -> Source | None:
     """The data; only what lies on this machine is looked for, and that of the right hash first."""
     if given.input:
@@ -78,29 +78,29 @@ def find_input(
             if Path(name).exists() or (glob.has_magic(str(name)) and glob.glob(str(name))):
                 found.append(open_input(name))
     if not found:
-        verdict.add("input", NOT_FOUND, f"{recorded or 'the data'} is not there; name it: --input")
+        findings.add("input", NOT_FOUND, f"{recorded or 'the data'} is not there; name it: --input")
         return None
     return next((source for source in found if source.sha256() == sha256), found[0])
 
 
 def check_origin(
-    verdict: Verdict,
+    findings: Findings,
     source: Source | None,
     given: Given,
     recorded: dict[str, Any],
     artifact: Path,
 ) -> bool:
     """Input, toxic set and SAE; whether the input is there and the right one."""
-    sound = source is not None and verdict.compare(
+    sound = source is not None and findings.compare(
         "input", source.sha256(), recorded["input_sha256"], f"bytes of {source.path}"
     )
     try:
         toxic_set = _toxic_set(given, recorded, artifact)
     except SaefilterError as error:
-        verdict.add("toxic set", NOT_FOUND, f"{error.problem}; name it: --toxic-set")
+        findings.add("toxic set", NOT_FOUND, f"{error.problem}; name it: --toxic-set")
         return sound
-    verdict.compare("toxic set", toxic_set.sha256(), recorded["toxic_set_sha256"], toxic_set.name)
-    compare_sae(verdict, toxic_set, recorded)
+    findings.compare("toxic set", toxic_set.sha256(), recorded["toxic_set_sha256"], toxic_set.name)
+    compare_sae(findings, toxic_set, recorded)
     return sound
 
 
@@ -118,6 +118,6 @@ def _toxic_set(given: Given, recorded: dict[str, Any], artifact: Path) -> ToxicS
     return load_toxic_set(name)
 
 
-def compare_sae(verdict: Verdict, toxic_set: ToxicSet, recorded: dict[str, Any]) -> None:
+def compare_sae(findings: Findings, toxic_set: ToxicSet, recorded: dict[str, Any]) -> None:
     what = f"SAE of the toxic set {toxic_set.name} and of the scores"
-    verdict.compare("SAE", toxic_set.fingerprint, recorded["sae_fingerprint"], what)
+    findings.compare("SAE", toxic_set.fingerprint, recorded["sae_fingerprint"], what)

@@ -18,9 +18,9 @@ from saefilter.artifacts.provenance import METADATA_KEY
 from saefilter.artifacts.scores import SCORED, Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.conserve import (
-    digest_of,
     entries_of,
     is_quarantined_row,
+    line_hash,
     row_hashes_sha256,
     same_row,
     unannotated,
@@ -134,7 +134,7 @@ def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
             data = unannotated(data, own)
         whole = not goes and line is not None and bool(row.raw)
         same = (
-            digest_of(line or b"") == int(hashes[number])
+            line_hash(line or b"") == int(hashes[number])
             if whole
             else same_row(data, row.data or {})
         )

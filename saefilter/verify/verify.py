@@ -19,7 +19,7 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.toxic.load import find_toxic_set, load_toxic_set
 from saefilter.toxic.toxicset import ToxicSet
-from saefilter.verify.findings import MISMATCH, NOT_FOUND, OK, Verdict, short
+from saefilter.verify.findings import MISMATCH, NOT_FOUND, OK, Findings, short
 from saefilter.verify.origin import (
     Given,
     check_origin,
@@ -36,7 +36,7 @@ REPORT = ".report.json"
 REPORT_VERSIONS = (1, 2)
 
 
-def verify(path: Path, given: Given) -> Verdict:
+def verify(path: Path, given: Given) -> Findings:
     """Check an artifact and its neighbours.
 
     Raises SaefilterError when it is missing or not one that saefilter makes.
@@ -49,45 +49,45 @@ def verify(path: Path, given: Given) -> Verdict:
         ) from error
 
 
-def _verify(path: Path, given: Given) -> Verdict:
+def _verify(path: Path, given: Given) -> Findings:
     if not path.is_file():
         raise SaefilterError(f"there is no file {path}", remedy="Name an artifact of saefilter.")
-    verdict = Verdict(path)
+    findings = Findings(path)
     report = _report_of(path)
     if path.suffix == ".parquet":
-        made = _metadata(path, verdict, report)
+        made = _metadata(path, findings, report)
         if made is None:
-            return verdict
+            return findings
         if "role" in made:
-            verdict.kind = str(made["role"])
-            _check_output(verdict, path, made)
-            return _with_report(verdict, path, report, given, made["scores"])
+            findings.kind = str(made["role"])
+            _check_output(findings, path, made)
+            return _with_report(findings, path, report, given, made["scores"])
         if "scores" in made:
             raise SaefilterError(
                 "written by a version of saefilter that recorded no hashes",
                 where=str(path),
                 remedy="Filter again.",
             )
-        verdict.kind = "scores"
+        findings.kind = "scores"
         scores = Scores.open(path)
-        verdict.attempt("content", lambda: _scores_are_whole(scores))
+        findings.attempt("content", lambda: _scores_are_whole(scores))
         source = find_input(
-            verdict, given, scores.provenance.input_path, scores.provenance.input_sha256, path
+            findings, given, scores.provenance.input_path, scores.provenance.input_sha256, path
         )
-        check_origin(verdict, source, given, origin_of(vars(scores.provenance)), path)
-        return verdict
+        check_origin(findings, source, given, origin_of(vars(scores.provenance)), path)
+        return findings
     if path.suffix == ".json":
         found = _json(path)
         if "report_version" in found:
-            verdict.kind = "report"
-            return _with_report(verdict, path, path, given, None)
+            findings.kind = "report"
+            return _with_report(findings, path, path, given, None)
         if isinstance(found.get("features"), list):
-            verdict.kind = "toxic set"
-            _check_toxic_set_file(verdict, path, given)
-            return verdict
+            findings.kind = "toxic set"
+            _check_toxic_set_file(findings, path, given)
+            return findings
     elif report is not None:
-        verdict.kind = "file of a report"
-        return _with_report(verdict, path, report, given, None)
+        findings.kind = "file of a report"
+        return _with_report(findings, path, report, given, None)
     raise SaefilterError(
         "not an artifact of saefilter",
         where=str(path),
@@ -96,13 +96,13 @@ def _verify(path: Path, given: Given) -> Verdict:
     )
 
 
-def _metadata(path: Path, verdict: Verdict, report: Path | None) -> dict[str, Any] | None:
+def _metadata(path: Path, findings: Findings, report: Path | None) -> dict[str, Any] | None:
     """The provenance in a Parquet file; None when that is settled already."""
     try:
         found = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
     except (pa.ArrowException, OSError) as error:
-        verdict.kind = "Parquet file"
-        verdict.add(
+        findings.kind = "Parquet file"
+        findings.add(
             "content", MISMATCH, f"not a readable Parquet file: {str(error).splitlines()[0]}"
         )
         return None
@@ -113,12 +113,12 @@ def _metadata(path: Path, verdict: Verdict, report: Path | None) -> dict[str, An
             made = None
         if isinstance(made, dict) and ("scores_version" in made or "scores" in made):
             return made
-        verdict.add("provenance", MISMATCH, "what saefilter wrote into the file is damaged")
+        findings.add("provenance", MISMATCH, "what saefilter wrote into the file is damaged")
         return None
     if report is not None:  # rewritten by something that drops what it does not know
-        verdict.kind = "Parquet file"
-        verdict.add("provenance", MISMATCH, "the file does not say that saefilter made it")
-        _check_files(verdict, report, _json(report))
+        findings.kind = "Parquet file"
+        findings.add("provenance", MISMATCH, "the file does not say that saefilter made it")
+        _check_files(findings, report, _json(report))
         return None
     raise SaefilterError("not an artifact of saefilter", where=str(path),
                          remedy="It has no provenance, and there is no report beside it.")  # fmt: skip
@@ -152,7 +152,7 @@ def _scores_are_whole(scores: Scores) -> str:
     return f"{scores.provenance.rows:,} rows ({short(scores.provenance.content_sha256)})"
 
 
-def _check_output(verdict: Verdict, path: Path, made: dict[str, Any]) -> None:
+def _check_output(findings: Findings, path: Path, made: dict[str, Any]) -> None:
     def whole() -> str:
         found = parquet_content(path)
         if found.rows != made["rows"]:
@@ -161,20 +161,20 @@ def _check_output(verdict: Verdict, path: Path, made: dict[str, Any]) -> None:
             raise SaefilterError("the rows were changed after they were written")
         return f"{found.rows:,} rows ({short(found.hexdigest())})"
 
-    verdict.attempt("content", whole)
+    findings.attempt("content", whole)
 
 
 def _with_report(
-    verdict: Verdict,
+    findings: Findings,
     path: Path,
     report_path: Path | None,
     given: Given,
     made: dict[str, Any] | None,
-) -> Verdict:
+) -> Findings:
     """Everything around one run of `filter`; `made` is what a file itself says of its scores."""
     report: dict[str, Any] = {}
     if report_path is None:
-        verdict.add("report", NOT_FOUND, f"no report beside {path.name}")
+        findings.add("report", NOT_FOUND, f"no report beside {path.name}")
     else:
         report = _json(report_path)
         if report.get("report_version") not in REPORT_VERSIONS:
@@ -183,52 +183,52 @@ def _with_report(
                 f"{', '.join(map(str, REPORT_VERSIONS))}",
                 where=str(report_path),
             )
-        _check_files(verdict, report_path, report)
+        _check_files(findings, report_path, report)
     origin = report.get("made_from") or {}
     recorded = origin_of(made) if made is not None else origin_of_report(report)
     if made is not None and origin:
         other = origin_of_report(report)
         differing = [name for name, value in recorded.items() if other[name] != value]
-        verdict.add(
+        findings.add(
             "report and file",
             MISMATCH if differing else OK,
             f"they differ in {', '.join(differing)}" if differing else "made from the same",
         )
     named = Path(str(origin["scores"])) if origin.get("scores") else None
-    scores = find_scores(verdict, given, named, path, recorded)
+    scores = find_scores(findings, given, named, path, recorded)
     name = scores.provenance.input_path if scores else report.get("input")
     near = scores.path if scores else path
-    source = find_input(verdict, given, name, recorded["input_sha256"], near)
-    sound = check_origin(verdict, source, given, recorded, path)
+    source = find_input(findings, given, name, recorded["input_sha256"], near)
+    sound = check_origin(findings, source, given, recorded, path)
     parts = Parts.beside(report_path or path, report)
     if parts is None or scores is None:
         lacks = "the scores" if scores is None else "the files of all rows"
-        verdict.add("conservation", NOT_FOUND, f"cannot be counted without {lacks}")
-        return verdict
+        findings.add("conservation", NOT_FOUND, f"cannot be counted without {lacks}")
+        return findings
     if report:
         counts = {role: report["counts"][role] for role in ROLES}
-        verdict.compare("counts", parts.counts(), counts, "rows of each file")
-    if verdict.attempt("conservation", lambda: check_conservation(parts, scores)) and sound:
+        findings.compare("counts", parts.counts(), counts, "rows of each file")
+    if findings.attempt("conservation", lambda: check_conservation(parts, scores)) and sound:
         assert source is not None
-        verdict.attempt("rows", lambda: check_rows(parts, scores, source))
-    return verdict
+        findings.attempt("rows", lambda: check_rows(parts, scores, source))
+    return findings
 
 
-def _check_files(verdict: Verdict, path: Path, report: dict[str, Any]) -> None:
+def _check_files(findings: Findings, path: Path, report: dict[str, Any]) -> None:
     """The files of a report have the bytes that it says."""
     files = report.get("files")
     if not files:
-        verdict.add("files", NOT_FOUND, "the report is of a version that kept no hashes of files")
+        findings.add("files", NOT_FOUND, "the report is of a version that kept no hashes of files")
         return
     for role, record in files.items():
         file = path.with_name(Path(str(record["name"])).name)
         if not file.is_file():
-            verdict.add(role, NOT_FOUND, f"{file.name} is not beside the report")
+            findings.add(role, NOT_FOUND, f"{file.name} is not beside the report")
         else:
-            verdict.compare(role, file_sha256(file), record["sha256"], f"bytes of {file.name}")
+            findings.compare(role, file_sha256(file), record["sha256"], f"bytes of {file.name}")
 
 
-def _check_toxic_set_file(verdict: Verdict, path: Path, given: Given) -> None:
+def _check_toxic_set_file(findings: Findings, path: Path, given: Given) -> None:
     toxic_set: list[ToxicSet] = []
 
     def load() -> str:
@@ -236,17 +236,17 @@ def _check_toxic_set_file(verdict: Verdict, path: Path, given: Given) -> None:
         n_toxic = len(toxic_set[0].side("toxic"))
         return f"{len(toxic_set[0].features):,} features, {n_toxic:,} of them toxic, of {toxic_set[0].sae}"
 
-    if not verdict.attempt("content", load):
+    if not findings.attempt("content", load):
         return
     if given.scores is not None:
         recorded = origin_of(vars(Scores.open(given.scores).provenance))
-        verdict.compare(
+        findings.compare(
             "toxic set", toxic_set[0].sha256(), recorded["toxic_set_sha256"],
             f"the set that {given.scores.name} was made with",
         )  # fmt: skip
-        compare_sae(verdict, toxic_set[0], recorded)
+        compare_sae(findings, toxic_set[0], recorded)
     if given.toxic_set is not None:
         other = load_toxic_set(str(find_toxic_set(given.toxic_set)))
-        verdict.compare(
+        findings.compare(
             "other set", toxic_set[0].sha256(), other.sha256(), f"the same as {given.toxic_set}"
         )

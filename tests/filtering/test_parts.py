@@ -16,7 +16,7 @@ from scored import write_scores
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import filter_file
-from saefilter.filtering.partition import DROPPED, KEPT, Reasons, partition
+from saefilter.filtering.parts import DROPPED, KEPT, Reasons, partition
 from saefilter.rows import pieces as pieces_module
 from saefilter.rows.read import Source
 from saefilter.select.strategies import Selection

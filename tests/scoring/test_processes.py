@@ -6,7 +6,7 @@ import numpy as np
 import psutil
 import pytest
 
-from saefilter.scoring.allocator import give_back_free_memory
+from saefilter.scoring.processes import give_back_free_memory
 
 BLOCK, BLOCKS = 96 << 10, 2000
 """Bytes; larger blocks would be given back by themselves."""

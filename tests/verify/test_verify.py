@@ -19,7 +19,7 @@ from saefilter.filtering.filter import filter_file
 from saefilter.rows.read import Source
 from saefilter.select.strategies import Selection
 from saefilter.toxic.load import SHIPPED, load_toxic_set
-from saefilter.verify.findings import Verdict
+from saefilter.verify.findings import Findings
 from saefilter.verify.origin import Given
 from saefilter.verify.verify import verify
 
@@ -44,8 +44,8 @@ def make(data: Path, suffix: str = ".parquet", **changes: Any) -> None:
     filter_file(source, scores, output, Selection(drop_frac=0.25), card=True, overwrite=True)
 
 
-def wrong(verdict: Verdict) -> dict[str, str]:
-    return {check.name: check.says for check in verdict.checks if check.status == "mismatch"}
+def wrong(findings: Findings) -> dict[str, str]:
+    return {check.name: check.says for check in findings.checks if check.status == "mismatch"}
 
 
 def artifacts(folder: Path) -> list[Path]:
@@ -54,9 +54,9 @@ def artifacts(folder: Path) -> list[Path]:
 
 def test_all_artifacts_of_a_run_belong_together(folder: Path) -> None:
     for path in artifacts(folder):
-        verdict = verify(path, Given())
-        assert verdict.exit_code == 0, (path, verdict.checks)
-        names = [check.name for check in verdict.checks]
+        findings = verify(path, Given())
+        assert findings.exit_code == 0, (path, findings.checks)
+        names = [check.name for check in findings.checks]
         assert {"input", "toxic set", "SAE"} <= set(names)
         if path.name != "data.scores.parquet":
             assert {"kept", "dropped", "quarantined", "card", "report_html", "conservation",
@@ -68,30 +68,30 @@ def test_a_moved_folder_still_belongs_together(folder: Path, tmp_path: Path) -> 
     moved.mkdir()
     for path in [*artifacts(folder), folder / "README.md"]:
         shutil.move(path, moved)
-    verdict = verify(moved / "data.filtered.report.json", Given())
-    assert verdict.exit_code == 0
+    findings = verify(moved / "data.filtered.report.json", Given())
+    assert findings.exit_code == 0
     (folder / "data.jsonl").unlink()
-    verdict = verify(moved / "data.filtered.report.json", Given())
-    assert verdict.exit_code == 2
-    assert [c.name for c in verdict.checks if c.status == "not found"] == ["input"]
+    findings = verify(moved / "data.filtered.report.json", Given())
+    assert findings.exit_code == 2
+    assert [c.name for c in findings.checks if c.status == "not found"] == ["input"]
 
 
 def test_scores_of_other_data(folder: Path) -> None:
     other = folder / "other.jsonl"
     other.write_bytes((folder / "data.jsonl").read_bytes().replace(b"answer 3", b"answer 4", 1))
-    verdict = verify(folder / "data.scores.parquet", Given(input=str(other)))
-    assert verdict.exit_code == 1
-    assert "bytes of" in wrong(verdict)["input"]
-    verdict = verify(folder / "data.filtered.report.json", Given(input=str(other)))
-    assert list(wrong(verdict)) == ["input"]
+    findings = verify(folder / "data.scores.parquet", Given(input=str(other)))
+    assert findings.exit_code == 1
+    assert "bytes of" in wrong(findings)["input"]
+    findings = verify(folder / "data.filtered.report.json", Given(input=str(other)))
+    assert list(wrong(findings)) == ["input"]
 
 
 def test_a_toxic_set_of_another_sae_and_a_changed_one(folder: Path) -> None:
     text = (SHIPPED / "minilm.json").read_text()
     (folder / "other.json").write_text(text.replace(SET.fingerprint, "0" * 64))
-    verdict = verify(folder / "data.scores.parquet", Given(toxic_set=str(folder / "other.json")))
-    assert verdict.exit_code == 1
-    assert "SAE of the toxic set" in wrong(verdict)["SAE"]
+    findings = verify(folder / "data.scores.parquet", Given(toxic_set=str(folder / "other.json")))
+    assert findings.exit_code == 1
+    assert "SAE of the toxic set" in wrong(findings)["SAE"]
     set_itself = verify(folder / "other.json", Given(scores=folder / "data.scores.parquet"))
     assert set(wrong(set_itself)) == {"toxic set", "SAE"}
     (folder / "changed.json").write_text(text.replace('"weight": 0.', '"weight": 1.', 1))
@@ -115,9 +115,9 @@ def edit(path: Path, column: str, value: Any) -> None:
 
 def test_edited_scores(folder: Path) -> None:
     edit(folder / "data.scores.parquet", "distance", 0.999)
-    verdict = verify(folder / "data.scores.parquet", Given())
-    assert verdict.exit_code == 1
-    assert "changed after they were made" in wrong(verdict)["content"]
+    findings = verify(folder / "data.scores.parquet", Given())
+    assert findings.exit_code == 1
+    assert "changed after they were made" in wrong(findings)["content"]
     for path in artifacts(folder)[:1]:
         assert "changed after" in wrong(verify(path, Given()))["scores"]
 
@@ -128,9 +128,9 @@ def test_a_truncated_parquet_file(jsonl: Callable[..., Path], tmp_path: Path, cu
     for name in ("data.scores.parquet", "data.filtered.parquet"):
         path = tmp_path / name
         path.write_bytes(path.read_bytes()[:-cut])
-        verdict = verify(path, Given())
-        assert verdict.exit_code == 1
-        assert "not a readable Parquet file" in wrong(verdict)["content"]
+        findings = verify(path, Given())
+        assert findings.exit_code == 1
+        assert "not a readable Parquet file" in wrong(findings)["content"]
 
 
 def test_an_edited_filtered_file(jsonl: Callable[..., Path], tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_a_report_beside_other_files(folder: Path, tmp_path: Path) -> None:
     data.write_bytes(data.read_bytes().replace(b"question 7", b"question 8", 1))
     make(data, suffix)
     (folder / "data.filtered.report.json").write_bytes(report)
-    verdict = verify(folder / "data.filtered.report.json", Given())
-    assert verdict.exit_code == 1
-    assert {"input", "scores", "report_html"} <= set(wrong(verdict))
+    findings = verify(folder / "data.filtered.report.json", Given())
+    assert findings.exit_code == 1
+    assert {"input", "scores", "report_html"} <= set(wrong(findings))
     if suffix == ".parquet":
         kept = verify(folder / "data.filtered.parquet", Given())
         assert "input_sha256" in wrong(kept)["report and file"]
@@ -195,9 +195,9 @@ def test_rows_are_not_scores(jsonl: Callable[..., Path], tmp_path: Path) -> None
 
 def test_missing_files_cannot_be_judged(folder: Path) -> None:
     (folder / "data.scores.parquet").unlink()
-    verdict = verify(folder / "data.filtered.report.json", Given())
-    assert verdict.exit_code == 2
-    assert "--scores" in next(c.says for c in verdict.checks if c.name == "scores")
+    findings = verify(folder / "data.filtered.report.json", Given())
+    assert findings.exit_code == 2
+    assert "--scores" in next(c.says for c in findings.checks if c.name == "scores")
 
 
 def test_reports_of_other_versions(folder: Path) -> None:
