@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saefilter.errors import SaefilterError
     from saefilter.scoring.scorer import ChunkScorer
     from saefilter.select.judge.settings import JudgeSettings
-    from saefilter.select.options import StrategyOptions
+    from saefilter.select.registry import StrategyOptions
     from saefilter.settings import ScoreSettings
 
 __all__ = [
@@ -34,7 +34,7 @@ _HOMES = {
     "ScoreSettings": "saefilter.settings",
     "Scores": "saefilter.artifacts.scores",
     "JudgeSettings": "saefilter.select.judge.settings",
-    "StrategyOptions": "saefilter.select.options",
+    "StrategyOptions": "saefilter.select.registry",
 }
 
 

@@ -24,7 +24,7 @@ from saefilter.artifacts.scores import SCORED, Scores
 from saefilter.errors import SaefilterError
 from saefilter.rows.memory import Data, Held, hold
 from saefilter.scoring.scores_for import refuse_others
-from saefilter.select.options import StrategyOptions
+from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.settings import Asked, ScoreSettings, ask, ask_with
 from saefilter.watch import Watch

@@ -15,7 +15,7 @@ from saefilter.artifacts.provenance import Identity, Provenance
 from saefilter.cli import options as opt
 from saefilter.described import described, option
 from saefilter.errors import SaefilterError
-from saefilter.select.options import StrategyOptions
+from saefilter.select.registry import StrategyOptions
 from saefilter.settings import ScoreSettings, ask, ask_with
 
 FIELDS = described(ScoreSettings)

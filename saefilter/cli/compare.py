@@ -13,7 +13,7 @@ from saefilter.cli import options as opt
 from saefilter.cli.common import asked_of, output_console, print_json, progress_bar, warn
 from saefilter.errors import SaefilterError
 from saefilter.select.judge.settings import JudgeSettings
-from saefilter.select.options import StrategyOptions
+from saefilter.select.registry import StrategyOptions
 
 if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores

@@ -20,8 +20,7 @@ from saefilter.cli.common import (
 )
 from saefilter.errors import SaefilterError
 from saefilter.select.judge.settings import JudgeSettings
-from saefilter.select.options import StrategyOptions
-from saefilter.select.registry import is_seeded, takes
+from saefilter.select.registry import StrategyOptions, is_seeded, takes
 from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from saefilter.select.registry import BUILT_IN
 if TYPE_CHECKING:
     from saefilter.cli.options import Given
     from saefilter.select.judge.settings import JudgeSettings
-    from saefilter.select.options import StrategyOptions
+    from saefilter.select.registry import StrategyOptions
 
 NAMES = ", ".join(BUILT_IN)
 """For the help."""
@@ -19,7 +19,7 @@ LISTS = ("contrast_toxic", "contrast_benign")
 
 def strategy_options(telling: Given, judge: JudgeSettings | None) -> StrategyOptions:
     """What was given, as strategies take it. Raises SaefilterError for a value that is none."""
-    from saefilter.select.options import StrategyOptions
+    from saefilter.select.registry import StrategyOptions
 
     lists = {name: tuple(telling[name]) for name in LISTS if name in telling}
     return StrategyOptions(**{**telling, **lists}, judge=judge)

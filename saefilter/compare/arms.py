@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.artifacts.scores import Scores
-from saefilter.select.candidates import Candidates
-from saefilter.select.options import StrategyOptions
-from saefilter.select.ranking import Ranking
-from saefilter.select.registry import is_control, options_of
+from saefilter.select.ranking import Candidates, Ranking
+from saefilter.select.registry import StrategyOptions, is_control, options_of
 from saefilter.select.strategies import Selection, count_of, rank
 from saefilter.watch import Watch
 

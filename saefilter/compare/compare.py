@@ -22,9 +22,14 @@ from saefilter.compare.measure import measured, overlaps
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import candidates_of
 from saefilter.rows.read import Source
-from saefilter.select.candidates import Candidates
-from saefilter.select.options import StrategyOptions, option_name
-from saefilter.select.registry import check_strategy, options_of, strategy_names
+from saefilter.select.ranking import Candidates
+from saefilter.select.registry import (
+    StrategyOptions,
+    check_strategy,
+    option_name,
+    options_of,
+    strategy_names,
+)
 from saefilter.select.row_labels import RowLabels, read_labels
 from saefilter.text import rows_of
 from saefilter.watch import Watch

@@ -10,8 +10,7 @@ from saefilter.compare.arms import RankedArm, count_at, dropped_alone
 from saefilter.compare.data import Arm, AtFraction, Curve, Excerpt
 from saefilter.rows.excerpts import last_exchange
 from saefilter.rows.read import Source
-from saefilter.select.candidates import Candidates
-from saefilter.select.ranking import Ranking
+from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.registry import is_control
 from saefilter.select.row_labels import RowLabels
 from saefilter.stats.auroc import auroc, auroc_interval, jaccard, wilson

@@ -38,8 +38,7 @@ from saefilter.rows.pieces import Piece
 from saefilter.rows.read import Source
 from saefilter.rows.tables import TypedRows, typed_rows
 from saefilter.rows.write import Annotations, added_columns, check_output_name
-from saefilter.select.candidates import Candidates
-from saefilter.select.ranking import Ranked
+from saefilter.select.ranking import Candidates, Ranked
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.watch import Watch
 

@@ -1,10 +1,16 @@
-"""A causal language model with the renderer that goes with it, for strategies that read rows with one."""
+"""A causal language model with the renderer that goes with it, for strategies that read rows with one; and
+the simplest of these, a ranking by perplexity.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from saefilter.encode.causal import CausalModel, load_causal_model
 from saefilter.encode.checkpoint import commit_of
@@ -15,9 +21,10 @@ from saefilter.encode.placement import model_size, place
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import build_renderer
 from saefilter.errors import SaefilterError
+from saefilter.rows.formats import Conversation
 from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
-from saefilter.select.candidates import Candidates
-from saefilter.select.row_cache import weights_in
+from saefilter.select.per_row import scored_once, weights_in
+from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.strategies import Selection
 
 READ_TOKENS = 8192
@@ -122,3 +129,37 @@ def default_hook(candidates: Candidates, selection: Selection) -> str:
         return made.hook
     layers = load_config(name, revision).get_text_config().num_hidden_layers
     return f"blocks.{max(1, layers // 2) - 1}.hook_resid_post"
+
+
+def rank_by_loss(candidates: Candidates, selection: Selection) -> Ranking:
+    """Highest mean loss over the trained tokens first, in nats per token; perplexity is its `exp`."""
+    reader = CausalReader.load(candidates, selection, None)
+    loss = scored_once(
+        candidates,
+        "loss",
+        reader.identity,
+        lambda conversations: mean_losses(reader, conversations),
+    )
+    return Ranking.by_score(
+        loss,
+        "loss in nats per token",
+        "its trained tokens surprise the model",
+        details=reader.about,
+    )
+
+
+def mean_losses(reader: CausalReader, conversations: Sequence[Conversation]) -> NDArray[np.float64]:
+    """Mean loss of each conversation's trained tokens, `[n]`; NaN where there is none to predict.
+
+    A window's first token follows nothing and is not counted.
+    """
+    _, windows = reader.renderer.render(conversations)
+    total, count = np.zeros(len(conversations)), np.zeros(len(conversations))
+    if windows:
+        mean = reader.model.log_likelihood(windows, reader.predicted_tokens).double().numpy()
+        predicted = np.array([window.scored[1:].sum() for window in windows])
+        rows = np.array([window.row for window in windows])
+        np.add.at(total, rows, -mean * predicted)
+        np.add.at(count, rows, predicted)
+    loss: NDArray[np.float64] = np.full(len(count), np.nan)
+    return np.divide(total, count, out=loss, where=count > 0)

@@ -13,8 +13,8 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
 from saefilter.rows.inputs import open_input
 from saefilter.rows.render import trained_messages
-from saefilter.select.candidates import Candidates
-from saefilter.select.options import StrategyOptions
+from saefilter.select.ranking import Candidates
+from saefilter.select.registry import StrategyOptions
 
 MIN_ROWS = 5
 """Of either side; fewer teach nothing that could be checked."""

@@ -1,23 +1,34 @@
-"""Scores that a model gives row by row: in chunks, with progress, equal rows once, and kept for a rerun."""
+"""Scores that a model gives row by row: in chunks, with progress, equal rows once, and kept by the hash of
+the row, so that a rerun costs nothing.
+
+They are kept in one text file for everything that the numbers depend on, a line for each row. A line
+that a kill or a full disk cut short lacks its end and is left out.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter import __version__
+from saefilter.config import cache_folder
 from saefilter.rows.formats import Conversation
-from saefilter.select.candidates import Candidates
-from saefilter.select.row_cache import RowCache
+from saefilter.select.ranking import Candidates
 
 CHUNK_ROWS = 1024
 """Rows that are rendered, sorted by length and read together."""
-
 Score = Callable[[Sequence[Conversation]], NDArray[np.float64]]
 Item = TypeVar("Item")
+END = " ."
+"""Of every line."""
 
 
 def scored_once(
@@ -63,3 +74,65 @@ def _chunks(items: Iterable[Item], size: int) -> Iterable[list[Item]]:
     source = iter(items)
     while chunk := list(islice(source, size)):
         yield chunk
+
+
+class RowCache:
+    """What is known of rows already; NaN is kept as well."""
+
+    def __init__(self, kind: str, depends_on: dict[str, Any], say: Callable[[str], None]):
+        """`say` is told when the numbers cannot be kept; the run goes on without."""
+        key = json.dumps([__version__, depends_on], sort_keys=True)
+        digest = hashlib.sha256(key.encode()).hexdigest()[:24]
+        self.path: Path = cache_folder() / "strategies" / f"{kind}-{digest}.txt"
+        self._say, self._kept = say, True
+        self._known: dict[str, float] = {}
+        try:
+            self._known.update(self._read())
+        except OSError as error:
+            self._give_up(error)
+
+    def get(self, row_hash: str) -> float | None:
+        """The row's number, or None when it is not known."""
+        return self._known.get(row_hash)
+
+    def put(self, found: dict[str, float]) -> None:
+        """Keep the numbers of some rows."""
+        self._known.update(found)
+        if not self._kept:
+            return
+        lines = "".join(f"{row_hash} {value!r}{END}\n" for row_hash, value in found.items())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # one write that begins a line of its own, so that what was cut short stays apart
+            with open(self.path, "a", encoding="ascii") as file:
+                file.write("\n" + lines)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._kept = False
+        self._say(f"What is found out cannot be kept for a rerun ({error})")
+
+    def _read(self) -> Iterable[tuple[str, float]]:
+        if not self.path.is_file():
+            return
+        text = self.path.read_text(encoding="ascii", errors="replace")
+        for line in text.split("\n"):
+            row_hash, _, number = line.removesuffix(END).partition(" ")
+            if not line.endswith(END):
+                continue
+            try:
+                value = float(number)
+            except ValueError:
+                continue
+            if row_hash and (math.isfinite(value) or math.isnan(value)):
+                yield row_hash, value
+
+
+def weights_in(name: str) -> list[list[Any]]:
+    """Which weights a folder holds, without reading them; a hub model has its commit."""
+    if not Path(name).is_dir():
+        return []
+    files = sorted(path for path in Path(name).iterdir() if path.is_file())
+    stats = [(path.name, path.stat()) for path in files]
+    return [[file, stat.st_size, stat.st_mtime_ns] for file, stat in stats]

@@ -1,21 +1,90 @@
-"""The built-in strategies by name. Each lives in a module of its own, imported when it is used."""
+"""The built-in strategies by name, and what a user can tell them: each takes a few options, and the others
+must be left out. A strategy is imported when it is used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saefilter import plugins
+from saefilter.described import Checked, option
 from saefilter.errors import SaefilterError
 from saefilter.plugins import load_plugin, plugin_names
-from saefilter.select.options import StrategyOptions, option_name
+from saefilter.select.judge.settings import JudgeSettings
 
 if TYPE_CHECKING:
-    from saefilter.select.candidates import Candidates
-    from saefilter.select.ranking import Ranking
+    from saefilter.select.ranking import Candidates, Ranking
     from saefilter.select.strategies import Selection
+
+
+@dataclass(frozen=True)
+class StrategyOptions(Checked):
+    """One field for each option on the command line; None where it was not given."""
+
+    contrast_toxic: tuple[str, ...] | None = option(
+        None, "Toxic rows for a strategy to learn from; repeatable."
+    )
+    contrast_benign: tuple[str, ...] | None = option(
+        None, "Benign rows for a strategy to learn from; repeatable."
+    )
+    label: str | None = option(None, "Column of the data that says which rows are bad.")
+    labels: str | None = option(
+        None, "File that says which rows are bad: row_id or line, and a label."
+    )
+    model: str | None = option(None, "Causal model of strategies that read with one.")
+    """Hub id or folder."""
+    revision: str | None = option(None, "The model's commit, tag or branch on the hub.")
+    toxic_set: str | None = option(None, "Whose direction projection-difference projects on.")
+    """File or name."""
+    hook: str | None = option(
+        None, "Where a strategy reads the model.", unless_said="as the scores, or its middle"
+    )
+    """In TransformerLens's words."""
+    max_new_tokens: int | None = option(
+        None, "Length of the model's own answers.", least=1, unless_said="64"
+    )
+    temperature: float | None = option(
+        None, "Of the model's own answers.", least=0, unless_said="0: greedy"
+    )
+    device: str | None = option(None, "For what reads with a model: auto, cpu, cuda, ...")
+    dtype: str | None = option(
+        None, "For what reads with a model: auto, fp32, bf16, fp16.",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )  # fmt: skip
+    judge: JudgeSettings | None = None
+    """Every --judge option."""
+
+    def given(self) -> dict[str, Any]:
+        """Those that were given."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def described(self) -> dict[str, Any]:
+        """Those that were given, files by their names alone: what artifacts may say of them."""
+        return {name: _described(name, value) for name, value in self.given().items()}
+
+
+FILES = ("contrast_toxic", "contrast_benign", "labels", "model", "toxic_set")
+
+
+def option_name(field: str) -> str:
+    """`contrast_toxic` -> `--contrast-toxic`; of a judge, the option that none does without."""
+    if field == "judge":
+        return "--judge-url"
+    return "--" + field.replace("_", "-")
+
+
+def _described(name: str, value: Any) -> Any:
+    if isinstance(value, JudgeSettings):
+        return value.described()
+    if isinstance(value, tuple):
+        return [_described(name, item) for item in value]
+    is_local = name in FILES and Path(str(value)).exists()
+    return Path(str(value)).name if is_local else value
 
 
 @dataclass(frozen=True)
@@ -50,24 +119,25 @@ class BuiltIn:
 _LABELS = ("label", "labels")
 _CONTRAST = ("contrast_toxic", "contrast_benign")
 _READS = ("model", "revision", "device", "dtype")
-
 BUILT_IN: dict[str, BuiltIn] = {
-    "closest": BuiltIn("saefilter.select.closest:rank", "closest to toxic features"),
+    "closest": BuiltIn("saefilter.select.baselines:rank_closest", "closest to toxic features"),
     "random": BuiltIn(
-        "saefilter.select.at_random:rank", "drawn at random", seeded=True, control=True
+        "saefilter.select.baselines:rank_at_random", "drawn at random", seeded=True, control=True
     ),
     "text-classifier": BuiltIn(
-        "saefilter.select.text_classifier:rank",
+        "saefilter.select.classifiers:rank_by_words",
         "toxic by a classifier of words, learnt from contrast rows",
         takes=_CONTRAST,
     ),
     "embedding-classifier": BuiltIn(
-        "saefilter.select.embedding_classifier:rank",
+        "saefilter.select.classifiers:rank_by_embedding",
         "toxic by a classifier of sentence embeddings, learnt from contrast rows",
         takes=(*_CONTRAST, "device"),
     ),
     "loss": BuiltIn(
-        "saefilter.select.loss:rank", "most surprising to a causal model", takes=_READS
+        "saefilter.select.causal_reader:rank_by_loss",
+        "most surprising to a causal model",
+        takes=_READS,
     ),
     "projection-difference": BuiltIn(
         "saefilter.select.projection_difference:rank",
@@ -82,14 +152,14 @@ BUILT_IN: dict[str, BuiltIn] = {
         seeded=True,
     ),
     "labels": BuiltIn(
-        "saefilter.select.labels:rank",
+        "saefilter.select.baselines:rank_by_label",
         "labelled bad (the oracle)",
         needs=(_LABELS,),
         seeded=True,
         control=True,
     ),
     "matched-random": BuiltIn(
-        "saefilter.select.matched_random:rank",
+        "saefilter.select.baselines:rank_matched_random",
         "drawn at random, with the labels of the closest",
         needs=(_LABELS,),
         seeded=True,
@@ -135,11 +205,11 @@ def check_strategy(name: str, options: StrategyOptions) -> None:
     if name not in BUILT_IN:
         return  # a plugin makes of the options what it likes
     given, own = options.given(), BUILT_IN[name]
-    for option in given:
-        if option not in own.options:
-            others = [other for other, one in BUILT_IN.items() if option in one.options]
+    for asked in given:
+        if asked not in own.options:
+            others = [other for other, one in BUILT_IN.items() if asked in one.options]
             raise SaefilterError(
-                f"{option_name(option)} does not go with --strategy {name}",
+                f"{option_name(asked)} does not go with --strategy {name}",
                 remedy=f"It goes with {', '.join(others)}.",
             )
     if options.judge is not None:

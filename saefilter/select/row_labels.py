@@ -14,8 +14,8 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
-from saefilter.select.candidates import Candidates
-from saefilter.select.options import StrategyOptions
+from saefilter.select.ranking import Candidates
+from saefilter.select.registry import StrategyOptions
 
 BAD_ABOVE = 0.5
 """Labels above it are bad: 1 of 0 and 1, and the upper half of a graded label."""

@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
-from saefilter.select.candidates import Candidates
-from saefilter.select.options import StrategyOptions
-from saefilter.select.ranking import Ranking
-from saefilter.select.registry import check_strategy, load_strategy
+from saefilter.select.ranking import Candidates, Ranking
+from saefilter.select.registry import StrategyOptions, check_strategy, load_strategy
 
 Strategy = Callable[[Candidates, "Selection"], "Ranking | NDArray[np.int64]"]
 """A Ranking, or only its order: positions among the candidates, first to drop first, each once."""

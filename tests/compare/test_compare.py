@@ -25,8 +25,8 @@ from saefilter.errors import SaefilterError
 from saefilter.report.compare import compare_html
 from saefilter.report.compare_text import compare_markdown
 from saefilter.rows.read import Source
-from saefilter.select.options import StrategyOptions
 from saefilter.select.ranking import Ranking
+from saefilter.select.registry import StrategyOptions
 from saefilter.select.row_labels import RowLabels
 
 BAD = [1, 1, 0, 1, 0, 0, 0, 1, 0, 0]

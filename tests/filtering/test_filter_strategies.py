@@ -16,7 +16,7 @@ from scored import write_scores
 from saefilter.artifacts.provenance import METADATA_KEY
 from saefilter.filtering.filter import FilterResult, filter_file
 from saefilter.rows.read import Source
-from saefilter.select.options import StrategyOptions
+from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Selection
 from saefilter.verify.origin import Given
 from saefilter.verify.verify import verify

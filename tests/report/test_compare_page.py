@@ -25,7 +25,7 @@ from saefilter.report.compare_text import compare_markdown, print_comparison
 from saefilter.report.console import SafeConsole
 from saefilter.report.page import style_sheet
 from saefilter.rows.read import Source
-from saefilter.select.options import StrategyOptions
+from saefilter.select.registry import StrategyOptions
 
 OWN_TAGS = {*TAGS.split(), "polyline"}
 OWN_ATTRIBUTES = {

@@ -19,10 +19,9 @@ from saefilter.encode.causal import load_causal_model
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import candidates_of
 from saefilter.rows.read import Source
-from saefilter.select.candidates import Candidates
-from saefilter.select.options import StrategyOptions
-from saefilter.select.ranking import Ranking
-from saefilter.select.row_cache import RowCache
+from saefilter.select.per_row import RowCache
+from saefilter.select.ranking import Candidates, Ranking
+from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Selection, rank
 from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
 from saefilter.watch import Watch

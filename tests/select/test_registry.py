@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from saefilter.errors import SaefilterError
-from saefilter.select.options import StrategyOptions
-from saefilter.select.registry import BUILT_IN, options_of
+from saefilter.select.registry import BUILT_IN, StrategyOptions, options_of
 from saefilter.select.strategies import Selection
 
 

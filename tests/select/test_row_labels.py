@@ -16,8 +16,8 @@ from scored import write_scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import candidates_of
 from saefilter.rows.inputs import open_input
-from saefilter.select.candidates import Candidates
-from saefilter.select.options import StrategyOptions
+from saefilter.select.ranking import Candidates
+from saefilter.select.registry import StrategyOptions
 from saefilter.select.row_labels import RowLabels, read_labels
 from saefilter.select.strategies import Selection, rank
 
@@ -140,7 +140,7 @@ def test_strategies_that_draw_with_one_seed_draw_differently(dataset: Dataset) -
 def test_matched_random_drops_the_labels_that_closest_drops_at_every_size(
     rows: list[tuple[float, float]], seed: int
 ) -> None:
-    from saefilter.select.matched_random import matched
+    from saefilter.select.baselines import matched
 
     distance = np.array([row[0] for row in rows])
     labels = RowLabels(np.array([row[1] for row in rows]), {})

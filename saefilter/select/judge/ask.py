@@ -9,14 +9,14 @@ from __future__ import annotations
 import queue
 import random
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from saefilter.errors import SaefilterError
 from saefilter.select.judge.endpoint import Endpoint, Refused, Transient, Unreachable
-from saefilter.select.judge.pace import Pace
+from saefilter.select.judge.prompt import InvalidJudgement, Judgement, parse_judgement
 from saefilter.select.judge.settings import JudgeSettings
-from saefilter.select.judge.verdict import InvalidVerdict, Verdict, parse_verdict
 
 LONGEST_BACKOFF = 60.0
 INVALID_ATTEMPTS = 3
@@ -25,6 +25,43 @@ GIVE_UP_AFTER = 10
 """Questions in a row without a verdict, after which the endpoint is taken for broken."""
 BYTES_PER_TOKEN = 4
 """Of UTF-8; about right for English, and nearer to right than characters for other scripts."""
+
+
+class Pace:
+    """Gives each request its moment, evenly spaced; shared by all threads.
+
+    Even spacing, not a burst at the start of every minute: endpoints count in windows of their own.
+    """
+
+    def __init__(self, rpm: float | None = None, tpm: float | None = None):
+        self._request_seconds = 60 / rpm if rpm else 0.0
+        self._token_seconds = 60 / tpm if tpm else 0.0
+        self._next_request = self._next_token = self._rested = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self, tokens: float, stop: threading.Event) -> None:
+        """Return when a request of about so many tokens may be sent, or when `stop` is set."""
+        while True:
+            with self._lock:
+                rest = self._rested
+                start = max(time.monotonic(), rest, self._next_request, self._next_token)
+                self._next_request = start + self._request_seconds
+                self._next_token = start + tokens * self._token_seconds
+            while (left := start - time.monotonic()) > 0 and not stop.is_set():
+                stop.wait(left)
+            # a rest that was declared meanwhile: those who wait go on one by one, not all at its end
+            if stop.is_set() or self._rested == rest or self._rested <= time.monotonic():
+                return
+
+    def correct(self, tokens: float) -> None:
+        """A request took so many tokens more (or fewer, if negative) than was said."""
+        with self._lock:
+            self._next_token += tokens * self._token_seconds
+
+    def rest(self, seconds: float) -> None:
+        """Nothing is sent for so long: the endpoint said so to one, and means all."""
+        with self._lock:
+            self._rested = max(self._rested, time.monotonic() + seconds)
 
 
 @dataclass(frozen=True)
@@ -51,7 +88,7 @@ class Failure:
     """Whether it lies with the question (the endpoint answered) and not with the endpoint."""
 
 
-Result = tuple[Question, Verdict | Failure]
+Result = tuple[Question, Judgement | Failure]
 
 
 def tokens_of(n_bytes: int) -> int:
@@ -63,7 +100,7 @@ def _verdicts_in(done: queue.SimpleQueue[Result | BaseException]) -> Iterator[Re
     """What has come in and is a verdict."""
     while not done.empty():
         result = done.get()
-        if not isinstance(result, BaseException) and isinstance(result[1], Verdict):
+        if not isinstance(result, BaseException) and isinstance(result[1], Judgement):
             yield result
 
 
@@ -124,7 +161,7 @@ class Asker:
                 yield from _verdicts_in(done)  # they are paid for
                 raise result
             found = result[1]
-            if isinstance(found, Verdict):
+            if isinstance(found, Judgement):
                 any_verdict, failures = True, 0
             elif not (found.of_row and any_verdict):
                 failures += 1
@@ -142,12 +179,12 @@ class Asker:
     ) -> None:
         while (question := todo.get()) is not None and not self._stop.is_set():
             try:
-                done.put((question, self._verdict(question)))
+                done.put((question, self._judgement(question)))
             except BaseException as error:  # for the main thread, which tells the user
                 done.put(error)
                 self._stop.set()  # before the main thread wakes, this one would ask another
 
-    def _verdict(self, question: Question) -> Verdict | Failure:
+    def _judgement(self, question: Question) -> Judgement | Failure:
         """Ask until there is a verdict, or the attempts are used up."""
         expected = question.tokens() + self._settings.max_tokens
         invalid = transient = 0
@@ -160,12 +197,12 @@ class Asker:
                 self._reached.set()
                 self._pace.correct(answer.tokens_in + answer.tokens_out - expected)
                 if answer.cut:
-                    raise InvalidVerdict(
+                    raise InvalidJudgement(
                         f"the answer was cut at {self._settings.max_tokens} tokens "
                         "(--judge-max-tokens)"
                     )
-                return Verdict(*parse_verdict(answer.text), answer.tokens_in, answer.tokens_out)
-            except InvalidVerdict as error:
+                return Judgement(*parse_judgement(answer.text), answer.tokens_in, answer.tokens_out)
+            except InvalidJudgement as error:
                 invalid += 1
                 if invalid == INVALID_ATTEMPTS:
                     return Failure(str(error), of_row=True)

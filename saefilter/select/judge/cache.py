@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from saefilter.errors import SaefilterError
-from saefilter.select.judge.verdict import Verdict
+from saefilter.select.judge.prompt import Judgement
 
 VERSION = 1
 AT_ONCE = 500
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS verdicts (
 """
 
 
-class VerdictCache:
+class JudgementCache:
     """The verdicts of one model on one prompt. Use as a context manager, from one thread."""
 
     def __init__(self, path: Path, model: str, prompt_sha256: str):
@@ -59,15 +59,15 @@ class VerdictCache:
             self._database.execute(_TABLE)
             self._database.execute(f"PRAGMA user_version={VERSION}")
 
-    def __enter__(self) -> VerdictCache:
+    def __enter__(self) -> JudgementCache:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
 
-    def find(self, conversations: Iterable[str]) -> dict[str, Verdict]:
+    def find(self, conversations: Iterable[str]) -> dict[str, Judgement]:
         """The verdicts there are, by the conversation's hash."""
-        found: dict[str, Verdict] = {}
+        found: dict[str, Judgement] = {}
         keys = iter(conversations)
         while some := list(islice(keys, AT_ONCE)):
             marks = ",".join("?" * len(some))
@@ -79,10 +79,10 @@ class VerdictCache:
                 for key, *verdict in self._database.execute(
                     query, [self._model, self._prompt, *some]
                 ):
-                    found[key] = Verdict(*verdict)
+                    found[key] = Judgement(*verdict)
         return found
 
-    def keep(self, conversation: str, verdict: Verdict) -> None:
+    def keep(self, conversation: str, verdict: Judgement) -> None:
         """Keep a verdict; it is on disk when this returns."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         # half of a surrogate pair, which an answer may hold, is no UTF-8

@@ -1,4 +1,6 @@
-"""From conversations to verdicts: look up what is known, say what the rest will take, ask, keep."""
+"""From conversations to judgements: look up what is known, say what the rest will take (requests, tokens,
+cost and time), ask, keep.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +11,27 @@ from dataclasses import dataclass
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
-from saefilter.select.judge.ask import Asker, Failure, Question, Result
-from saefilter.select.judge.cache import VerdictCache
+from saefilter.select.judge.ask import Asker, Failure, Question, Result, tokens_of
+from saefilter.select.judge.cache import JudgementCache
 from saefilter.select.judge.endpoint import Endpoint
-from saefilter.select.judge.estimate import Estimate
-from saefilter.select.judge.prompt import Prompt, conversation_block
+from saefilter.select.judge.prompt import Judgement, Prompt, conversation_block
 from saefilter.select.judge.settings import JudgeSettings
-from saefilter.select.judge.verdict import Verdict
 from saefilter.text import rows_of
 from saefilter.watch import Interrupted, Watch
 
 Conversations = Callable[[], Iterable[Conversation]]
 """Gives the conversations anew each time, always the same: they are read twice, and not kept."""
+TOKENS_OUT = 50
+"""Of one verdict: a score and a sentence."""
+SECONDS = 2.0
+"""Of one request; measured ones vary from a fifth of this to five times as much."""
 
 
 @dataclass(frozen=True)
 class Judged:
     """What came of asking."""
 
-    verdicts: list[Verdict | None]
+    verdicts: list[Judgement | None]
     """One for each conversation, in order; None where there is none to be had."""
     failures: dict[int, str]
     """Position -> why there is none."""
@@ -52,7 +56,7 @@ class _Known:
 
     keys: list[str]
     """The hash of each conversation, in order."""
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, Judgement]
     estimate: Estimate
 
 
@@ -63,7 +67,7 @@ def estimate(conversations: Conversations, settings: JudgeSettings) -> Estimate:
     """
     settings.check()
     prompt = Prompt.load(settings.prompt)
-    with VerdictCache(settings.cache_file(), settings.model, prompt.sha256) as cache:
+    with JudgementCache(settings.cache_file(), settings.model, prompt.sha256) as cache:
         return _look_up(conversations, settings, prompt, cache).estimate
 
 
@@ -80,7 +84,7 @@ def judge(
     settings.check()
     watch = watch or Watch()
     prompt = Prompt.load(settings.prompt)
-    with VerdictCache(settings.cache_file(), settings.model, prompt.sha256) as cache:
+    with JudgementCache(settings.cache_file(), settings.model, prompt.sha256) as cache:
         known = _look_up(conversations, settings, prompt, cache)
         watch.say(known.estimate.words(settings))
         if settings.key_is_exposed() and known.estimate.requests:
@@ -122,7 +126,7 @@ def judge(
 
 
 def _look_up(
-    conversations: Conversations, settings: JudgeSettings, prompt: Prompt, cache: VerdictCache
+    conversations: Conversations, settings: JudgeSettings, prompt: Prompt, cache: JudgementCache
 ) -> _Known:
     keys: list[str] = []
     sizes: dict[str, int] = {}
@@ -155,7 +159,79 @@ def _questions(conversations: Conversations, prompt: Prompt, known: _Known) -> I
         yield Question(key, place, prompt.about(block))
 
 
-def _kept(verdicts: int, cache: VerdictCache) -> str:
+def _kept(verdicts: int, cache: JudgementCache) -> str:
     return (
         f"{verdicts:,} verdicts are kept in {cache.path}; the same command asks for the others only"
     )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Rough, but for the number of requests. Attempts that fail come on top."""
+
+    rows: int
+    cached: int
+    """Rows whose verdict is there already, or comes with that of an equal row."""
+    requests: int
+    tokens_in: int
+    tokens_out: int
+    cost: float | None
+    """In the prices' currency; None without prices."""
+    seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        settings: JudgeSettings,
+        prompt: Prompt,
+        rows: int,
+        requests: int,
+        conversation_bytes: int,
+    ) -> Estimate:
+        """For so many `requests`, whose conversations have so many bytes together."""
+        question = len(prompt.text.encode())
+        tokens_in = tokens_of(requests * question + conversation_bytes)
+        tokens_out = requests * TOKENS_OUT
+        seconds = requests * SECONDS / min(settings.concurrency, max(requests, 1))
+        if settings.rpm:
+            seconds = max(seconds, requests * 60 / settings.rpm)
+        if settings.tpm:
+            seconds = max(seconds, (tokens_in + tokens_out) * 60 / settings.tpm)
+        cost = cost_of(settings, tokens_in, tokens_out)
+        return cls(rows, rows - requests, requests, tokens_in, tokens_out, cost, seconds)
+
+    def words(self, settings: JudgeSettings) -> str:
+        """For a person, on one line."""
+        head = f"Judge {settings.model} at {settings.url}: {rows_of(self.rows)}, "
+        if not self.requests:
+            return f"{head}all with a verdict in {settings.cache_file()}; nothing to ask"
+        known = f" ({self.cached:,} known already or repeats)" if self.cached else ""
+        cost = "cost unknown (--judge-price-in, --judge-price-out)"
+        if self.cost is not None:
+            cost = f"about {money(self.cost)} at the given prices"
+        return (
+            f"{head}{self.requests:,} to ask{known}, about {self.tokens_in:,} tokens in and "
+            f"{self.tokens_out:,} out, {cost}, about {duration(self.seconds)} at {SECONDS:g} s a "
+            f"request and {settings.concurrency} at a time"
+        )
+
+
+def cost_of(settings: JudgeSettings, tokens_in: int, tokens_out: int) -> float | None:
+    """At the prices that were given; None without any."""
+    if settings.price_in is None and settings.price_out is None:
+        return None
+    return (tokens_in * (settings.price_in or 0) + tokens_out * (settings.price_out or 0)) / 1e6
+
+
+def money(amount: float) -> str:
+    """An amount in nobody's currency, with two digits that say something."""
+    return f"{amount:,.2f}" if amount >= 0.1 or amount == 0 else f"{amount:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,4 +1,5 @@
-"""The question that a judge is asked about a conversation, and how a row's text is kept apart in it.
+"""The question that a judge is asked about a conversation, how a row's text is kept apart in it, and what
+is taken for an answer: one JSON object with a score and a reason, strictly or not at all.
 
 A row may say anything. Each turn becomes a JSON object on a line of its own, so that its text can
 neither begin a line nor end the string that holds it; around them stand two lines with a mark made
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +20,16 @@ from typing import Any
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
+from saefilter.rows.parse import json_type, parse_text
 from saefilter.text import json_safe
 
 PLACEHOLDER = "{conversation}"
 OWN = Path(__file__).with_name("prompt.txt")
 RENDERING = 1
 """Raised when conversations are written differently, so that old verdicts are not taken for new."""
+REASON_CHARACTERS = 500
+SHOWN_CHARACTERS = 80
+_FENCED = re.compile(r"\A\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*\Z", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,3 +96,48 @@ def conversation_block(conversation: Conversation) -> tuple[str, str]:
 def _turn(message: Any) -> dict[str, Any]:
     turn = {"role": message.role, "content": message.content}
     return turn | {name: value for name, value in message.fields.items() if name not in turn}
+
+
+class InvalidJudgement(Exception):
+    """Why an answer is no verdict."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge says of one conversation."""
+
+    score: float
+    """0 (harmless) to 100 (harmful)."""
+    reason: str
+    """In the judge's words, which a row may have led: untrusted text."""
+    tokens_in: int = 0
+    """As the endpoint counts them; 0 where it does not say."""
+    tokens_out: int = 0
+
+
+def parse_judgement(text: str) -> tuple[float, str]:
+    """Score and reason of an answer, which may stand in one Markdown fence.
+
+    Raises InvalidJudgement for anything but one JSON object with `score`, a number from 0 to 100, and
+    `reason`, a string. A score beyond the range is not bent into it: it shows that the question was
+    not understood.
+    """
+    fenced = _FENCED.match(text)
+    value, problem = parse_text(fenced[1] if fenced else text)
+    if problem:
+        raise InvalidJudgement(f"the answer is no JSON: {_shown(text)}")
+    if not isinstance(value, dict):
+        raise InvalidJudgement(f"the answer is {json_type(value)}, not an object: {_shown(text)}")
+    score, reason = value.get("score"), value.get("reason")
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        raise InvalidJudgement(f"the answer has no number as its score: {_shown(text)}")
+    if not (math.isfinite(score) and 0 <= score <= 100):
+        raise InvalidJudgement(f"the score is not between 0 and 100: {_shown(text)}")
+    if not isinstance(reason, str):
+        raise InvalidJudgement(f"the answer has no text as its reason: {_shown(text)}")
+    return float(score), reason[:REASON_CHARACTERS]
+
+
+def _shown(text: str) -> str:
+    one_line = " ".join(text.split())
+    return repr(one_line[:SHOWN_CHARACTERS] + ("…" if len(one_line) > SHOWN_CHARACTERS else ""))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from saefilter.errors import SaefilterError
-from saefilter.select.candidates import Candidates
-from saefilter.select.judge.estimate import cost_of
-from saefilter.select.judge.judge import Judged, judge
+from saefilter.select.judge.judge import Judged, cost_of, judge
 from saefilter.select.judge.prompt import Prompt
 from saefilter.select.judge.settings import JudgeSettings
-from saefilter.select.ranking import Ranking
+from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.strategies import Selection, count_of
 from saefilter.text import one_line, rows_of
 

@@ -16,10 +16,10 @@ from judge_server import JudgeServer
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Message
-from saefilter.select.judge.cache import VerdictCache
+from saefilter.select.judge.cache import JudgementCache
 from saefilter.select.judge.judge import judge
+from saefilter.select.judge.prompt import Judgement
 from saefilter.select.judge.settings import JudgeSettings
-from saefilter.select.judge.verdict import Verdict
 
 ROWS = [(Message("user", f"{i}?"), Message("assistant", "Yes.")) for i in range(600)]
 """So many that a machine which stalls for a second does not see the last one before it is stopped."""
@@ -72,21 +72,21 @@ def test_a_killed_run_loses_no_more_than_what_was_under_way(tmp_path: Path, kill
 
 def test_two_runs_share_one_file(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.sqlite"
-    with VerdictCache(path, "m", "p") as one, VerdictCache(path, "m", "p") as other:
+    with JudgementCache(path, "m", "p") as one, JudgementCache(path, "m", "p") as other:
         for number in range(50):
-            (one if number % 2 else other).keep(f"{number}", Verdict(number, "said", 10, 2))
+            (one if number % 2 else other).keep(f"{number}", Judgement(number, "said", 10, 2))
         found = one.find(f"{number}" for number in range(2000))
-    assert found == {f"{number}": Verdict(number, "said", 10, 2) for number in range(50)}
-    with VerdictCache(path, "another", "p") as cache:
+    assert found == {f"{number}": Judgement(number, "said", 10, 2) for number in range(50)}
+    with JudgementCache(path, "another", "p") as cache:
         assert cache.find(["1"]) == {}
-    with VerdictCache(path, "m", "another") as cache:
+    with JudgementCache(path, "m", "another") as cache:
         assert cache.find(["1"]) == {}
     assert path.stat().st_mode & 0o077 == 0, "reasons quote rows; nobody else reads them"
 
 
 def test_a_reason_that_is_no_unicode_is_kept_as_far_as_it_is(tmp_path: Path) -> None:
-    with VerdictCache(tmp_path / "v.sqlite", "m", "p") as cache:
-        cache.keep("1", Verdict(1, "half \ud800 a pair"))
+    with JudgementCache(tmp_path / "v.sqlite", "m", "p") as cache:
+        cache.keep("1", Judgement(1, "half \ud800 a pair"))
         assert cache.find(["1"])["1"].reason == "half ? a pair"
 
 
@@ -94,13 +94,13 @@ def test_files_that_are_no_cache(tmp_path: Path) -> None:
     text = tmp_path / "text.sqlite"
     text.write_text("no database, but long enough to have a header of one " * 10)
     with pytest.raises(SaefilterError, match=r"not a database") as caught:
-        VerdictCache(text, "m", "p")
+        JudgementCache(text, "m", "p")
     assert str(text) in str(caught.value)
     newer = tmp_path / "newer.sqlite"
     connection = sqlite3.connect(newer)
     connection.execute("PRAGMA user_version=99")
     connection.close()
     with pytest.raises(SaefilterError, match="verdicts of version 99"):
-        VerdictCache(newer, "m", "p")
+        JudgementCache(newer, "m", "p")
     with pytest.raises(SaefilterError, match="cannot be kept there"):
-        VerdictCache(tmp_path / "text.sqlite" / "v.sqlite", "m", "p")
+        JudgementCache(tmp_path / "text.sqlite" / "v.sqlite", "m", "p")

@@ -12,8 +12,12 @@ from judge_server import sample_of
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Message, recognise
-from saefilter.select.judge.prompt import Prompt, conversation_block
-from saefilter.select.judge.verdict import InvalidVerdict, parse_verdict
+from saefilter.select.judge.prompt import (
+    InvalidJudgement,
+    Prompt,
+    conversation_block,
+    parse_judgement,
+)
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 ESCAPES = [
@@ -93,7 +97,7 @@ def test_another_prompt_is_another_question(tmp_path: Path) -> None:
     ],
 )
 def test_a_verdict(text: str, score: float) -> None:
-    assert parse_verdict(text) == (score, "fine")
+    assert parse_judgement(text) == (score, "fine")
 
 
 @pytest.mark.parametrize(
@@ -115,5 +119,5 @@ def test_a_verdict(text: str, score: float) -> None:
     ],
 )
 def test_what_is_no_verdict(text: str, why: str) -> None:
-    with pytest.raises(InvalidVerdict, match=why):
-        parse_verdict(text)
+    with pytest.raises(InvalidJudgement, match=why):
+        parse_judgement(text)

@@ -1,35 +1,95 @@
-"""Sentence embeddings and logistic regression, learnt from contrast rows: what meaning alone can tell.
+"""Logistic regression learnt from contrast rows: on TF-IDF, for what words alone can tell, and on sentence
+embeddings, for what meaning alone can tell.
 
-The embedding is all-MiniLM-L6-v2's, as the preset `minilm` brings it along; no SAE is involved. What was
-learnt and what it says of each row are kept, so that another `--drop-frac` costs nothing.
+The embedding is all-MiniLM-L6-v2's, as the preset `minilm` brings it along; no SAE is involved. What
+was learnt by it and what it says of each row are kept, so that another `--drop-frac` costs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.rows.formats import Conversation
-from saefilter.select.candidates import Candidates
-from saefilter.select.classify import cross_validated_auroc, ranking_of
 from saefilter.select.contrast_rows import ContrastPair, read_contrast, train_on_of, trained_text
-from saefilter.select.per_row import scored_once
-from saefilter.select.ranking import Ranking
-from saefilter.select.row_cache import RowCache, weights_in
+from saefilter.select.per_row import RowCache, scored_once, weights_in
+from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.strategies import Selection
 
 if TYPE_CHECKING:
     from saefilter.encode.sentences import SentenceEncoder
 
-PENALTY = 10.0
+FOLDS = 5
+CHUNK_ROWS = 2048
+"""Rows whose texts are in memory at once."""
+TEXT_PENALTY = 10.0
+"""Inverse strength of the L2 penalty; the one of docs/quality.md."""
+EMBEDDING_PENALTY = 10.0
 """Inverse strength of the L2 penalty, for unit vectors."""
 
 
-def rank(candidates: Candidates, selection: Selection) -> Ranking:
+def text_chunks(candidates: Candidates) -> Iterator[list[str]]:
+    """The scored rows' trained texts, some at a time; progress is told."""
+    train_on = train_on_of(candidates)
+    candidates.watch.plan(len(candidates), 0)
+    texts = (trained_text(conversation, train_on) for conversation in candidates.conversations())
+    while chunk := list(islice(texts, CHUNK_ROWS)):
+        yield chunk
+        candidates.watch.advance(len(chunk), 0)
+
+
+def ranking_of(
+    probability: NDArray[np.float64], contrast: ContrastPair, auroc: float, what: str
+) -> Ranking:
+    """The ranking by a classifier's probability of toxic, `[n_rows]`."""
+    return Ranking.by_score(
+        probability,
+        "probability of toxic",
+        f"by the probability of toxic that {what} gives it",
+        details={"contrast": contrast.about, "contrast_auroc": round(auroc, 4)},
+    )
+
+
+def cross_validated_auroc(model: Any, features: Any, toxic: NDArray[np.bool_]) -> float:
+    """How well the model tells contrast rows apart that it was not fitted on.
+
+    Folds are runs of neighbouring rows, since neighbours are often variants of one text.
+    """
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    probability = cross_val_predict(
+        model, features, toxic, cv=StratifiedKFold(FOLDS), method="predict_proba"
+    )
+    return float(roc_auc_score(toxic, probability[:, 1]))
+
+
+def rank_by_words(candidates: Candidates, selection: Selection) -> Ranking:
+    """Highest probability of toxic first, by the words and word pairs of the trained text."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    contrast = read_contrast(candidates, selection.options)
+    train_on = train_on_of(candidates)
+    texts = [trained_text(one, train_on) for one in contrast.conversations]
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"),
+        LogisticRegression(C=TEXT_PENALTY, max_iter=2000, class_weight="balanced"),
+    )
+    auroc = cross_validated_auroc(model, texts, contrast.toxic)
+    model.fit(texts, contrast.toxic)
+    parts = [model.predict_proba(chunk)[:, 1] for chunk in text_chunks(candidates)]
+    probability = np.concatenate(parts) if parts else np.empty(0)
+    return ranking_of(probability, contrast, auroc, "a text classifier")
+
+
+def rank_by_embedding(candidates: Candidates, selection: Selection) -> Ranking:
     """Highest probability of toxic first, by the embedding of the trained text."""
     contrast = read_contrast(candidates, selection.options)
     embedder = _Embedder(train_on_of(candidates), selection.options.device or "auto")
@@ -88,7 +148,7 @@ class _Classifier(NamedTuple):
         from sklearn.linear_model import LogisticRegression
 
         vectors = embedder.embed(contrast.conversations)
-        model = LogisticRegression(C=PENALTY, max_iter=2000, class_weight="balanced")
+        model = LogisticRegression(C=EMBEDDING_PENALTY, max_iter=2000, class_weight="balanced")
         auroc = cross_validated_auroc(model, vectors, contrast.toxic)
         model.fit(vectors, contrast.toxic)
         return cls(auroc, float(model.intercept_[0]), model.coef_[0].astype(np.float64))
