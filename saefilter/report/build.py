@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter import __version__
+from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import Scores
 from saefilter.report.data import FeatureEvidence, Histogram, QuarantinedView, Report, SampleView
 from saefilter.report.evidence import Evidence
@@ -92,22 +93,7 @@ def build_report(
             "duplicates": provenance.duplicates,
         },
         selection=_selection(selection, ranked, dropped, distance),
-        scoring={
-            "preset": provenance.preset,
-            "model": provenance.model,
-            "sae": provenance.sae,
-            "hook": provenance.hook,
-            "toxic_set": provenance.toxic_set,
-            "metric": provenance.metric,
-            "pool": provenance.pool,
-            "train_on": provenance.train_on,
-            "max_tokens": provenance.max_tokens,
-            "dtype": provenance.dtype,
-            "device": provenance.device,
-            "seconds": provenance.seconds,
-            "tokens": provenance.tokens,
-            "tokens_per_second": round(provenance.tokens_per_second()),
-        },
+        scoring=_scoring(provenance),
         histogram=_histogram(distance[kept], distance[dropped]),
         flagged={level: int((percentile[shown] >= float(level)).sum()) for level in FLAG_LEVELS},
         reference_rows=provenance.reference_rows,
@@ -120,16 +106,32 @@ def build_report(
             *_notes(scores, quarantined.count, len(distance)),
             *_ties(selection, distance[kept], distance[dropped]),
         ],
-        made_from={
-            "scores": scores.path.name,
-            "scores_content_sha256": provenance.content_sha256,
-            "scored_at": provenance.created,
-            "toxic_set_sha256": provenance.toxic_set_sha256,
-            "sae_fingerprint": provenance.sae_fingerprint,
-            "revision": provenance.revision,
-            "versions": {"saefilter": provenance.version, **(provenance.versions or {})},
-        },
+        made_from=_made_from(scores),
     )
+
+
+def _scoring(provenance: Provenance) -> dict[str, Any]:
+    names = (
+        "preset", "model", "sae", "hook", "toxic_set", "metric", "pool", "train_on", "max_tokens",
+        "dtype", "device", "seconds", "tokens",
+    )  # fmt: skip
+    return {
+        **{name: getattr(provenance, name) for name in names},
+        "tokens_per_second": round(provenance.tokens_per_second()),
+    }
+
+
+def _made_from(scores: Scores) -> dict[str, Any]:
+    made = scores.provenance
+    return {
+        "scores": scores.path.name,
+        "scores_content_sha256": made.content_sha256,
+        "scored_at": made.created,
+        "toxic_set_sha256": made.toxic_set_sha256,
+        "sae_fingerprint": made.sae_fingerprint,
+        "revision": made.revision,
+        "versions": {"saefilter": made.version, **(made.versions or {})},
+    }
 
 
 def _selection(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saefilter.report.compare_chart import Line, kinds, line_chart
-from saefilter.report.compare_words import (
+from saefilter.report.charts import Line, kinds, line_chart
+from saefilter.report.compare_text import (
     alone,
     area,
     chance,
@@ -17,8 +17,7 @@ from saefilter.report.compare_words import (
     recall,
     seconds,
 )
-from saefilter.report.fragments import bdi, esc, fold, section
-from saefilter.report.page import header, notes, page
+from saefilter.report.fragments import bdi, esc, fold, header, notes, page, section
 from saefilter.text import percent, place
 
 if TYPE_CHECKING:

@@ -1,15 +1,22 @@
-"""Pieces of the HTML report: escaping, sections, and the card that shows one row.
+"""A page that works offline, and its pieces: escaping, sections, and the card that shows one row.
 
-Everything in the report's data is untrusted and reaches a page through `esc` or `bdi` only.
+Everything in the report's data is untrusted and reaches a page through `esc` or `bdi` only. The content
+security policy allows nothing but the one inlined style sheet, so that even a mistake in escaping
+could neither run nor load anything. It forbids style attributes too: whatever has a size or a place
+is SVG with presentation attributes.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 import html
+import math
 import re
 from collections.abc import Iterable, Sequence
+from importlib import resources
 
-from saefilter.report.chart import share_bar
 from saefilter.report.data import (
     FeatureEvidence,
     FeatureTotal,
@@ -23,6 +30,56 @@ from saefilter.text import clean, decimal, percent, percentile_words, place
 
 LONG_TEXT = 600
 """From this many characters on, a card's text can scroll and so must be reachable by keyboard."""
+
+
+def page(title: str, *body: str) -> str:
+    """A whole page; `title` is plain text, `body` markup."""
+    style = style_sheet()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<title>{esc(title)}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+{"".join(body)}</main>
+</body>
+</html>
+"""
+
+
+@functools.cache
+def style_sheet() -> str:
+    """The style sheet as it is inlined; its hash in the policy is of exactly this text."""
+    sheet = resources.files("saefilter.report").joinpath("report.css")
+    return sheet.read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+def header(brand: str, title: str, lead: str) -> str:
+    """The page's head; `title` is markup, the others plain text."""
+    return (
+        f'<header class="top">\n<p class="brand">{esc(brand)}</p>\n<h1>{title}</h1>\n'
+        f'<p class="lead">{esc(lead)}</p>\n</header>\n'
+    )
+
+
+def notes(texts: Sequence[str]) -> str:
+    """What a reader must know first."""
+    if not texts:
+        return ""
+    items = "".join(f"<li>{bdi(text)}</li>\n" for text in texts)
+    return (
+        '<aside class="notes" aria-labelledby="notes-title">\n'
+        f'<h2 id="notes-title">Before you rely on this</h2>\n<ul>\n{items}</ul>\n</aside>\n'
+    )
 
 
 def esc(text: str) -> str:
@@ -52,6 +109,16 @@ def section(name: str, title: str, *content: str) -> str:
 def fold(summary: str, content: str) -> str:
     """Markup that opens on a click, without a script."""
     return f"<details>\n<summary>{summary}</summary>\n{content}</details>\n"
+
+
+def share_bar(share: float, kind: str) -> str:
+    """A share of 1 as a bar; the number stands beside it, so screen readers skip it."""
+    width = 100 * min(max(share, 0.0), 1.0) if math.isfinite(share) else 0.0
+    return (
+        '<svg class="bar" width="100%" height="6" aria-hidden="true">'
+        '<rect class="track" width="100%" height="6" rx="3"/>'
+        f'<rect class="{kind}" width="{width:.1f}%" height="6" rx="3"/></svg>'
+    )
 
 
 def cards(views: Iterable[SampleView], report: Report) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saefilter.report.fragments import bdi, esc, fold, section
+from saefilter.report.fragments import bdi, esc, fold, header, notes, page, section
 from saefilter.report.geometry_charts import cosine_chart, interval_bar, map_chart
-from saefilter.report.page import header, notes, page
 
 if TYPE_CHECKING:
     from rich.console import Console

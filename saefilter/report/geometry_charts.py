@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saefilter.report.chart import ticks
+from saefilter.report.charts import ticks
 from saefilter.report.fragments import esc
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saefilter.report.chart import histogram, share_bar
+from saefilter.report.charts import histogram
 from saefilter.report.data import Report
 from saefilter.report.fragments import (
     bdi,
@@ -11,10 +11,13 @@ from saefilter.report.fragments import (
     feature_words,
     file_name,
     fold,
+    header,
+    notes,
+    page,
     place_of,
     section,
+    share_bar,
 )
-from saefilter.report.page import header, notes, page
 from saefilter.report.wording import (
     dropped_title,
     flagged,

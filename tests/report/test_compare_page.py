@@ -23,7 +23,7 @@ from saefilter.compare.data import Comparison
 from saefilter.report.compare import compare_html
 from saefilter.report.compare_text import compare_markdown, print_comparison
 from saefilter.report.console import SafeConsole
-from saefilter.report.page import style_sheet
+from saefilter.report.fragments import style_sheet
 from saefilter.rows.read import Source
 from saefilter.select.registry import StrategyOptions
 

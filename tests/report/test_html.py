@@ -12,10 +12,10 @@ from example import HOSTILE, empty_report, example_report, hostile_report, sampl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saefilter.report.chart import histogram, ticks
+from saefilter.report.charts import histogram, ticks
 from saefilter.report.data import FeatureEvidence, Histogram, Report
+from saefilter.report.fragments import style_sheet
 from saefilter.report.html import to_html
-from saefilter.report.page import style_sheet
 from saefilter.rows.excerpts import Turn
 from saefilter.text import clean, percent, percentile_words
 
