@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from quality import RULES, Labelled, load, with_interval
 
-from saefilter.curate.contrast import GroupedContrast, Part
-from saefilter.curate.screen import confirm
+from saefilter.curate.contrast import GroupedContrast, Part, confirm
 from saefilter.diagnose.features import Options, diagnose, draw_matched, frequency_bins
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
-from saefilter.geometry.index import DirectionIndex
 from saefilter.geometry.metrics import weighted_mean
+from saefilter.geometry.space import DirectionIndex
 from saefilter.settings import CurationOptions
 
 TOP = 100

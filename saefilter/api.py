@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from saefilter.artifacts.scores import SCORED, Scores
 from saefilter.errors import SaefilterError
-from saefilter.rows.memory import Data, Held, hold
+from saefilter.rows.inputs import Data, Held, hold
 from saefilter.scoring.scores_for import refuse_others
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Choice, Selection, choose

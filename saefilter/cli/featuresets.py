@@ -242,7 +242,7 @@ def neighbours(
     """Show the features whose directions lie nearest to a feature's, among all of the SAE."""
     from saefilter.encode.sae import load_sae
     from saefilter.encode.sae_source import find_sae
-    from saefilter.geometry.index import DirectionIndex
+    from saefilter.geometry.space import DirectionIndex
     from saefilter.report.console_sets import print_neighbours
     from saefilter.toxic.load import load_toxic_set
 

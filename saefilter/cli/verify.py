@@ -47,7 +47,7 @@ def verify(
 
     Exit code 0: all belongs together; 1: something does not; 2: it could not be judged.
     """
-    from saefilter.verify.origin import Given
+    from saefilter.verify.findings import Given
     from saefilter.verify.verify import verify
 
     findings = verify(artifact, Given(input, scores, toxic_set))

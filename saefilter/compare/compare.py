@@ -1,6 +1,6 @@
 """Rank one scored dataset by several strategies and compare them at equal removal.
 
-Here is what is asked and what it is asked of; `arms.py` ranks, `measure.py` counts.
+Here is what is asked and what it is asked of; `arms.py` ranks and counts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import numpy as np
 
 from saefilter import __version__
 from saefilter.artifacts.scores import Scores
-from saefilter.compare.arms import arms_of, rank_arm
+from saefilter.compare.arms import arms_of, measured, overlaps, rank_arm
 from saefilter.compare.data import Comparison, Overlap
-from saefilter.compare.measure import measured, overlaps
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import candidates_of
 from saefilter.rows.read import Source

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.curate.calibrate import calibration_of, proximities, push_reference
-from saefilter.curate.contrast import Contrast, GroupedContrast, Part
-from saefilter.curate.screen import confirm, strongest
+from saefilter.curate.contrast import Contrast, GroupedContrast, Part, confirm, strongest
 from saefilter.curate.weights import choose_penalties, spread, weigh
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, sparse
 
-from saefilter.curate.contrast import FOLDS, Contrast, GroupedContrast, Part
-from saefilter.curate.screen import confirmed_signs
+from saefilter.curate.contrast import FOLDS, Contrast, GroupedContrast, Part, confirmed_signs
 from saefilter.settings import CurationOptions, Penalty
 from saefilter.stats.auroc import auroc
 

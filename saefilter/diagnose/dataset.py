@@ -20,6 +20,8 @@ from saefilter.rows.read import Source
 from saefilter.stats.auroc import auroc, auroc_interval
 
 if TYPE_CHECKING:
+    from saefilter.curate.contrast import Contrast
+    from saefilter.curate.curate import ContrastEncoder
     from saefilter.encode.encoder import Encoder
     from saefilter.toxic.toxicset import ToxicSet
 
@@ -153,12 +155,7 @@ def diagnose_rows(
         d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
     )  # fmt: skip
     collected = ContrastEncoder(encoder, toxic_set.pool, train_on, rendering)
-    for what, rows, side in (("data", data, True), ("reference", reference, False)):
-        if (usable := collected.add(rows, side, advance=advance)) < MIN_ROWS:
-            raise SaefilterError(
-                f"only {usable} usable {what} rows; at least {MIN_ROWS} are needed"
-            )
-    contrast = collected.result()
+    contrast = _encoded(collected, data, reference, advance)
     features, is_data = contrast.features.tocsr(), contrast.toxic
     directions = encoder.sae.directions()
     toxic = toxic_set.strongest(options.toxic_features)
@@ -167,6 +164,7 @@ def diagnose_rows(
     scorer = Scorer(toxic_set, directions)
     proximity = scorer.score(features, contrast.residual).proximity
     pushes = spillover_rows(features, directions @ directions[toxic].T)
+    drawn = {"draws": options.bootstrap, "seed": options.seed}
     return SpaceDiagnosis(
         preset=encoder.preset.name,
         model=encoder.preset.model,
@@ -186,18 +184,26 @@ def diagnose_rows(
         interval=found.interval,
         data_features=_data_features(found, labels, set(toxic.tolist())),
         matched_proximity=[round(float(value), 5) for value in found.random_proximity],
-        spillover=spillover(
-            pushes[is_data],
-            pushes[~is_data],
-            toxic,
-            labels,
-            draws=options.bootstrap,
-            seed=options.seed,
-        ),
+        spillover=spillover(pushes[is_data], pushes[~is_data], toxic, labels, **drawn),
         samples=_samples(scorer.metric.name, proximity, is_data, options),
         map=_map(directions, toxic, found.data_features, labels, map_by, options.seed),
         notes=[*encoder.all_warnings()],
     )
+
+
+def _encoded(
+    collected: ContrastEncoder,
+    data: Sequence[Conversation],
+    reference: Sequence[Conversation],
+    advance: Advance | None,
+) -> Contrast:
+    """Both as a contrast, the data on its toxic side. Raises SaefilterError for too few rows."""
+    for what, rows, side in (("data", data, True), ("reference", reference, False)):
+        if (usable := collected.add(rows, side, advance=advance)) < MIN_ROWS:
+            raise SaefilterError(
+                f"only {usable} usable {what} rows; at least {MIN_ROWS} are needed"
+            )
+    return collected.result()
 
 
 def verdict(found: Diagnosis) -> str:

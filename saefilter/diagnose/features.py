@@ -91,7 +91,7 @@ def proximity_to(directions: NDArray[np.float32], toxic: Indices) -> tuple[Float
 
     `directions`: unit decoder directions `[d_sae, d_model]`. Returns `[d_sae]` each.
     """
-    from saefilter.geometry.index import DirectionIndex
+    from saefilter.geometry.space import DirectionIndex
 
     near = DirectionIndex(directions[toxic]).nearest(directions, 2)
     itself = toxic[near.position[:, 0]] == np.arange(len(directions))

@@ -29,11 +29,10 @@ from saefilter.encode.checks import (
     l0_warning,
     sentence,
 )
-from saefilter.encode.families import ResidualModel, find_model
 from saefilter.encode.fast.lanes import Lanes
 from saefilter.encode.fast.prefixes import plan
 from saefilter.encode.model import DTYPES
-from saefilter.encode.placement import cpu_multiplies_bf16, place
+from saefilter.encode.placement import ResidualModel, cpu_multiplies_bf16, find_model, place
 from saefilter.encode.pool import CPU_CHUNK_TOKENS, PooledBatch, PoolOptions, pool_batch, stack_rows
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import RendererSpec

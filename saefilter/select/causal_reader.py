@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from saefilter.encode.causal import CausalModel, load_causal_model
 from saefilter.encode.checkpoint import commit_of
 from saefilter.encode.checks import hook_layers
-from saefilter.encode.families import DEFAULT_CONTEXT
 from saefilter.encode.model import load_config, truncated_config
-from saefilter.encode.placement import model_size, place
+from saefilter.encode.placement import DEFAULT_CONTEXT, model_size, place
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import build_renderer
 from saefilter.errors import SaefilterError

@@ -1,5 +1,5 @@
-"""Logistic regression learnt from contrast rows: on TF-IDF, for what words alone can tell, and on sentence
-embeddings, for what meaning alone can tell.
+"""Contrast rows that a strategy learns from, and logistic regression learnt from them: on TF-IDF, for what
+words alone can tell, and on sentence embeddings, for what meaning alone can tell.
 
 The embedding is all-MiniLM-L6-v2's, as the preset `minilm` brings it along; no SAE is involved. What
 was learnt by it and what it says of each row are kept, so that another `--drop-frac` costs nothing.
@@ -8,6 +8,7 @@ was learnt by it and what it says of each row are kept, so that another `--drop-
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,15 +16,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.curate.sources import bundled, from_files
+from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
-from saefilter.select.contrast_rows import ContrastPair, read_contrast, train_on_of, trained_text
+from saefilter.rows.inputs import open_input
+from saefilter.rows.render import trained_messages
 from saefilter.select.per_row import RowCache, scored_once, weights_in
 from saefilter.select.ranking import Candidates, Ranking
+from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Selection
 
 if TYPE_CHECKING:
     from saefilter.encode.sentences import SentenceEncoder
 
+MIN_ROWS = 5
+"""Of either side; fewer teach nothing that could be checked."""
 FOLDS = 5
 CHUNK_ROWS = 2048
 """Rows whose texts are in memory at once."""
@@ -31,6 +38,69 @@ TEXT_PENALTY = 10.0
 """Inverse strength of the L2 penalty; the one of docs/quality.md."""
 EMBEDDING_PENALTY = 10.0
 """Inverse strength of the L2 penalty, for unit vectors."""
+
+
+@dataclass(frozen=True)
+class ContrastPair:
+    """Rows of both sides, toxic ones first."""
+
+    conversations: list[Conversation]
+    toxic: NDArray[np.bool_]
+    """`[n_contrast]`"""
+    about: list[dict[str, Any]]
+    """Name, side, rows and hash of each input, for artifacts."""
+
+
+def read_contrast(candidates: Candidates, options: StrategyOptions) -> ContrastPair:
+    """The contrast rows that the options name, else the bundled pairs.
+
+    Raises SaefilterError when the sides do not go together, or one has hardly a usable row.
+    """
+    toxic, benign = options.contrast_toxic or (), options.contrast_benign or ()
+    if len(toxic) != len(benign):
+        raise SaefilterError(
+            f"{len(toxic)} --contrast-toxic and {len(benign)} --contrast-benign inputs",
+            remedy="Name one benign input for each toxic one.",
+        )
+    if toxic:
+        pairs = zip(toxic, benign, strict=True)
+        sources = [from_files(open_input(one), open_input(other)) for one, other in pairs]
+    else:
+        candidates.watch.say(
+            "Learning from saefilter's 180 bundled pairs; rows like yours teach more "
+            "(--contrast-toxic, --contrast-benign)"
+        )
+        sources = [bundled()]
+    bad = [row for source in sources for row in source.toxic]
+    good = [row for source in sources for row in source.benign]
+    for side, rows in (("toxic", bad), ("benign", good)):
+        if len(rows) < MIN_ROWS:
+            raise SaefilterError(
+                f"only {len(rows)} usable {side} contrast rows; at least {MIN_ROWS} are needed",
+                remedy=f"Look at the inputs of --contrast-{side}.",
+            )
+    return ContrastPair(
+        [*bad, *good],
+        np.arange(len(bad) + len(good)) < len(bad),
+        [entry for source in sources for entry in source.about],
+    )
+
+
+def train_on_of(candidates: Candidates) -> str:
+    """Which turns were scored, so that a strategy reads the same."""
+    return candidates.scores.provenance.train_on if candidates.scores else "assistant"
+
+
+def trained_text(conversation: Conversation, train_on: str) -> str:
+    """What training would learn from, as one text; all of it, whatever the token limit."""
+    chosen = trained_messages(conversation, train_on)
+    messages = [one for one, trained in zip(conversation, chosen, strict=True) if trained]
+    parts = [
+        part
+        for message in messages
+        for part in (message.content, str(message.fields.get("tool_calls") or ""))
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def text_chunks(candidates: Candidates) -> Iterator[list[str]]:

@@ -19,7 +19,7 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
 from saefilter.rows.render import Window
 from saefilter.select.causal_reader import READ_TOKENS, CausalReader, default_hook
-from saefilter.select.contrast_rows import read_contrast
+from saefilter.select.classifiers import read_contrast
 from saefilter.select.per_row import scored_once
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.strategies import Selection

@@ -19,8 +19,11 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.toxic.load import find_toxic_set, load_toxic_set
 from saefilter.toxic.toxicset import ToxicSet
-from saefilter.verify.findings import MISMATCH, NOT_FOUND, OK, Findings, short
-from saefilter.verify.origin import (
+from saefilter.verify.findings import (
+    MISMATCH,
+    NOT_FOUND,
+    OK,
+    Findings,
     Given,
     check_origin,
     compare_sae,
@@ -28,6 +31,7 @@ from saefilter.verify.origin import (
     find_scores,
     origin_of,
     origin_of_report,
+    short,
 )
 from saefilter.verify.rows import Parts, check_conservation, check_rows
 

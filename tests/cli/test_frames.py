@@ -32,7 +32,7 @@ def ours(frame: FrameType | None) -> list[str]:
 def test_ten_frames_from_the_command_to_the_forward_pass(
     jsonl: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import saefilter.encode.families as families
+    import saefilter.encode.placement as families
     from saefilter.cli import app, commands
 
     # by transformers' class: the restated BERT is no module, and its code would not be seen here

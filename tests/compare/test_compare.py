@@ -18,9 +18,9 @@ from scored import write_scores
 
 from saefilter.artifacts.integrity import content_sha256
 from saefilter.artifacts.scores import SCHEMA, Scores
+from saefilter.compare.arms import at_fraction
 from saefilter.compare.compare import compare, default_strategies
 from saefilter.compare.data import Comparison
-from saefilter.compare.measure import at_fraction
 from saefilter.errors import SaefilterError
 from saefilter.report.compare import compare_html
 from saefilter.report.compare_text import compare_markdown

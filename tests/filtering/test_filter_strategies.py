@@ -18,7 +18,7 @@ from saefilter.filtering.filter import FilterResult, filter_file
 from saefilter.rows.read import Source
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Selection
-from saefilter.verify.origin import Given
+from saefilter.verify.findings import Given
 from saefilter.verify.verify import verify
 
 ROWS = [{**chat(f"question {i}", f"answer {i}"), "bad": int(i % 4 == 0)} for i in range(40)]

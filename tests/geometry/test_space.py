@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from saefilter.errors import SaefilterError
-from saefilter.geometry.index import DirectionIndex
 from saefilter.geometry.metrics import KERNEL_THRESHOLD, METRICS, Sample
 from saefilter.geometry.scorer import Scorer
-from saefilter.geometry.space import FeatureSpace, unit_rows
+from saefilter.geometry.space import DirectionIndex, FeatureSpace, unit_rows
 from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
 
 D_MODEL, D_SAE = 16, 120

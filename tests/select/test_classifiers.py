@@ -17,7 +17,7 @@ from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import candidates_of
 from saefilter.rows.formats import recognise
 from saefilter.rows.read import Source
-from saefilter.select.contrast_rows import read_contrast, trained_text
+from saefilter.select.classifiers import read_contrast, trained_text
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Selection, rank

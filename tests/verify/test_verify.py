@@ -19,8 +19,7 @@ from saefilter.filtering.filter import filter_file
 from saefilter.rows.read import Source
 from saefilter.select.strategies import Selection
 from saefilter.toxic.load import SHIPPED, load_toxic_set
-from saefilter.verify.findings import Findings
-from saefilter.verify.origin import Given
+from saefilter.verify.findings import Findings, Given
 from saefilter.verify.verify import verify
 
 BAD = [b'{"broken', b'{"text": "caf\xe9"}', {**ROWS[0], "id": "five"}]

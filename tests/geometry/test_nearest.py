@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saefilter.geometry import index
-from saefilter.geometry.index import DirectionIndex, nearest_by_product
-from saefilter.geometry.space import unit_rows
+from saefilter.geometry import space
+from saefilter.geometry.space import DirectionIndex, nearest_by_product, unit_rows
 
 
 @settings(deadline=None, max_examples=40)
@@ -42,8 +41,8 @@ def test_blocks_are_put_together_in_order(monkeypatch: pytest.MonkeyPatch) -> No
     queries = unit_rows(rng.standard_normal((50, 8)).astype(np.float32))
     directions = unit_rows(rng.standard_normal((7, 8)).astype(np.float32))
     small = DirectionIndex(directions).nearest(queries, 2)
-    monkeypatch.setattr(index, "FAISS_WORK", 0)
-    monkeypatch.setattr(index, "BLOCK", 7 * 3)  # three queries at a time, two in the last block
+    monkeypatch.setattr(space, "FAISS_WORK", 0)
+    monkeypatch.setattr(space, "BLOCK", 7 * 3)  # three queries at a time, two in the last block
     large = DirectionIndex(directions).nearest(queries, 2)
     assert np.array_equal(large.position, small.position)
     assert large.cosine == pytest.approx(small.cosine, abs=1e-6)

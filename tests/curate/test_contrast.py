@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from saefilter.curate.assemble import Chosen, choose_features
-from saefilter.curate.contrast import Contrast, GroupedContrast, Part
-from saefilter.curate.screen import unlike_stronger
+from saefilter.curate.contrast import Contrast, GroupedContrast, Part, unlike_stronger
 from saefilter.curate.weights import (
     balanced_weights,
     choose_penalties,
