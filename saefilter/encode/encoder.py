@@ -1,6 +1,6 @@
 """The encoder: windows of tokens in, pooled feature activations per row out.
 
-Batches go through the model in lanes (lanes.py), each pooled as it is done (pool.py). A batch for
+Batches go through the model in lanes (fast/lanes.py), each pooled as it is done (pool.py). A batch for
 which memory does not suffice is halved and tried again, and so is the budget of those that follow.
 """
 

@@ -57,7 +57,7 @@ class TruncatedModel:
         """In memory."""
 
     def arrange(self) -> None:
-        """Rearrange the model for a CPU in fp32 (arranged.py)."""
+        """Rearrange the model for a CPU in fp32 (fast/arranged.py)."""
         arrange(self.model, causal=self.causal)
         last = [m for m in self.hook_module.modules() if isinstance(m, GatedMlp)]
         if len(last) == 1:  # after it, nothing of a token reaches another

@@ -2,7 +2,7 @@
 
 For the embedded default, which runs in CI on every change: importing transformers' class takes
 longer than a small dataset, and its forward pass computes the last layer for tokens that nobody
-scores. Every other model, and this one on a GPU, goes through transformers (model.py).
+scores. Every other model, and this one on a GPU, goes through transformers (encode/model.py).
 """
 
 from __future__ import annotations
