@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import hub_errors, truncated_checkpoint
-from saefilter.encode.fast.arranged import GatedMlp, arrange
 from saefilter.errors import SaefilterError
 
 KEPT_PREFIXES = 2
@@ -56,13 +55,6 @@ class TruncatedModel:
         self.n_parameters = sum(parameter.numel() for parameter in model.parameters())
         """In memory."""
 
-    def arrange(self) -> None:
-        """Rearrange the model for a CPU in fp32 (fast/arranged.py)."""
-        arrange(self.model, causal=self.causal)
-        last = [m for m in self.hook_module.modules() if isinstance(m, GatedMlp)]
-        if len(last) == 1:  # after it, nothing of a token reaches another
-            last[0].wanted = lambda: getattr(self._local, "wanted", None)
-
     def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         self._local.output = output[0] if isinstance(output, tuple) else output
 
@@ -74,11 +66,7 @@ class TruncatedModel:
         """
         mask = None if self.causal else batch.attention.to(self.device)
         options = {} if batch.prefix is None else {"past_key_values": self._cache_of(batch.prefix)}
-        self._local.wanted = batch.scored
-        try:
-            self.model(input_ids=batch.ids.to(self.device), attention_mask=mask, **options)
-        finally:
-            self._local.wanted = None
+        self.model(input_ids=batch.ids.to(self.device), attention_mask=mask, **options)
         residual: Tensor = self._local.output
         del self._local.output
         return residual[batch.scored.to(residual.device)]
@@ -229,10 +217,7 @@ def load_truncated_model(
     stack = _layer_stack(loaded, layers)
     hidden: int = config.hidden_size
     where = next(loaded.parameters()).device
-    found = TruncatedModel(loaded.eval(), stack[layers - 1], hidden, where)
-    if "device_map" not in options and dtype == "fp32":
-        found.arrange()
-    return found
+    return TruncatedModel(loaded.eval(), stack[layers - 1], hidden, where)
 
 
 def _class_of(config: Any, model: str) -> Any:

@@ -86,20 +86,6 @@ class Linear:
             y = functional.linear(block, self._weight, self.bias)
         return functional.gelu(y) if self.activation == "gelu" else y
 
-    def times(self, block: Tensor, factor: Tensor) -> Tensor:
-        """The same for a map without activation, times `factor`, `[n, d_out]`."""
-        if self._packs:
-            y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-                block, factor, self._weight, self.bias, "mul"
-            )
-            return y
-        return self(block).mul_(factor)
-
-    @property
-    def weight(self) -> Tensor:
-        """As it was given."""
-        return self._weight.to_dense() if self._packs else self._weight
-
     def of_all(self, x: Tensor) -> Tensor:
         """Of any number of rows."""
         n, x = len(x), padded(x)
