@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FAST := $(addprefix tests/,artifacts compare filtering gate geometry report rows stats toxic verify) \
+	tests/scoring/test_scores_for.py tests/test_docs.py tests/test_errors.py tests/test_rooms.py tests/test_settings.py
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-fast docs lint types check clean organism organism-quick
@@ -12,7 +14,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-# What shows most mistakes in under 90 seconds: no process of its own is started, no weights are trained.
+# What shows most mistakes, in under 90 seconds: no model is trained and hardly a process started.
 test-fast: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAST)
 
