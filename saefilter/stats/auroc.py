@@ -49,7 +49,7 @@ class _Sorted:
         self.order = np.argsort(value, kind="stable")
         ascending = value[self.order]
         self.bad = bad[self.order]
-        changes = np.flatnonzero(np.diff(ascending) != 0) + 1
+        changes = np.flatnonzero(ascending[1:] != ascending[:-1]) + 1  # infinite ones tie too
         self.starts = np.concatenate([[0], changes])[: len(ascending)]  # of runs of equal values
 
     def auroc(self, weight: Floats) -> float:

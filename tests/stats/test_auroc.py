@@ -70,3 +70,10 @@ def test_jaccard_is_symmetric_and_one_for_itself(masks: tuple[np.ndarray, np.nda
     assert jaccard(one, one) == 1
     assert 0 <= jaccard(one, other) <= 1
     assert (jaccard(one, other) == 1) == np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.inf, 0.0])
+def test_equal_values_tie_also_where_they_are_infinite(value: float) -> None:
+    bad = np.array([True, False, True, False])
+    for order in ([0, 1, 2, 3], [1, 0, 3, 2]):
+        assert auroc(bad[order], np.full(4, value)) == 0.5
