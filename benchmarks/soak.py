@@ -32,7 +32,7 @@ from saefilter.artifacts.scores import Scores  # noqa: E402
 from saefilter.filtering.filter import filter_file  # noqa: E402
 from saefilter.rows.read import Source  # noqa: E402
 from saefilter.scoring.score import Watch, score_file  # noqa: E402
-from saefilter.scoring.scorer import ChunkScorer  # noqa: E402
+from saefilter.scoring.scorer import RowScorer  # noqa: E402
 from saefilter.select.strategies import Selection  # noqa: E402
 from saefilter.settings import ScoreSettings  # noqa: E402
 
@@ -115,7 +115,7 @@ def soak(rows: int, damaged: float, say: Callable[[str], None]) -> list[str]:
         size = (folder / "data.jsonl").stat().st_size / (1 << 20)
         say(f"{rows:,} rows, {size:.1f} MiB, {len(kinds) - 1} kinds of damage")
         settings = ScoreSettings("minilm", device="cpu")
-        scorer = ChunkScorer.load(settings)
+        scorer = RowScorer.load(settings)
         source = Source.open(folder / "data.jsonl")
         done = 0
 
@@ -130,7 +130,7 @@ def soak(rows: int, damaged: float, say: Callable[[str], None]) -> list[str]:
                 source,
                 folder / "s.parquet",
                 settings,
-                chunk_scorer=scorer,
+                scorer=scorer,
                 watch=Watch(advance=advance),
             )
         with watched() as filtering:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from saefilter.api import Filtered, check, filter, score
     from saefilter.artifacts.scores import Scores
     from saefilter.errors import SaefilterError
-    from saefilter.scoring.scorer import ChunkScorer
+    from saefilter.scoring.scorer import RowScorer
     from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.registry import StrategyOptions
     from saefilter.settings import ScoreSettings
 
 __all__ = [
-    "ChunkScorer", "Filtered", "JudgeSettings", "SaefilterError", "ScoreSettings", "Scores",
+    "Filtered", "JudgeSettings", "RowScorer", "SaefilterError", "ScoreSettings", "Scores",
     "StrategyOptions", "check", "filter", "score",
 ]  # fmt: skip
 
@@ -30,7 +30,7 @@ _HOMES = {
     "score": "saefilter.api",
     "Filtered": "saefilter.api",
     "SaefilterError": "saefilter.errors",
-    "ChunkScorer": "saefilter.scoring.scorer",
+    "RowScorer": "saefilter.scoring.scorer",
     "ScoreSettings": "saefilter.settings",
     "Scores": "saefilter.artifacts.scores",
     "JudgeSettings": "saefilter.select.judge.settings",

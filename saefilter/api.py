@@ -31,7 +31,7 @@ from saefilter.watch import Watch
 
 if TYPE_CHECKING:
     from saefilter.gate.verdict import Verdict
-    from saefilter.scoring.scorer import ChunkScorer
+    from saefilter.scoring.scorer import RowScorer
     from saefilter.settings import ScoreSettings
 
 PathLike = str | os.PathLike[str]
@@ -65,7 +65,7 @@ def score(
     resume: bool = False,
     overwrite: bool = False,
     workers: int | None = 1,
-    scorer: ChunkScorer | None = None,
+    scorer: RowScorer | None = None,
 ) -> Scores:
     """Score every row by its distance to toxic features.
 
@@ -76,7 +76,7 @@ def score(
     resume, overwrite: as the options.
     workers: processes that share the work; None for one per GPU. They import the program's main module
         anew, so a script that wants several needs `if __name__ == "__main__"`.
-    scorer: a loaded `ChunkScorer`, to score several datasets with one; it has settings of its own.
+    scorer: a loaded `RowScorer`, to score several datasets with one; it has settings of its own.
 
     Raises SaefilterError, and then writes nothing; `saefilter.watch.Interrupted` after Ctrl-C.
     """
@@ -106,7 +106,7 @@ def filter(
     toxic_set: PathLike | None = None,
     metric: str | None = None,
     settings: ScoreSettings | None = None,
-    scorer: ChunkScorer | None = None,
+    scorer: RowScorer | None = None,
     output: PathLike | None = None,
     overwrite: bool = False,
     watch: Watch | None = None,
@@ -156,7 +156,7 @@ def check(
     toxic_set: PathLike | None = None,
     metric: str | None = None,
     settings: ScoreSettings | None = None,
-    scorer: ChunkScorer | None = None,
+    scorer: RowScorer | None = None,
 ) -> Verdict:
     """Judge a dataset by limits: `check(...).passed`, and each rule's measured value and worst rows.
 
@@ -188,7 +188,7 @@ def _scores_of(
     toxic_set: PathLike | None,
     metric: str | None,
     settings: ScoreSettings | None,
-    scorer: ChunkScorer | None,
+    scorer: RowScorer | None,
 ) -> Scores:
     """The scores that are given, or new ones."""
     if scores is None:
@@ -224,7 +224,7 @@ def _asked(
     toxic_set: PathLike | None,
     metric: str | None,
     settings: ScoreSettings | None,
-    scorer: ChunkScorer | None,
+    scorer: RowScorer | None,
 ) -> Asked:
     """The settings that hold. Those of an object are complete, but for a model that it does not name;
     without one the project's file counts, as on the command line."""
@@ -250,7 +250,7 @@ def _score(
     resume: bool = False,
     overwrite: bool = False,
     workers: int | None = 1,
-    scorer: ChunkScorer | None = None,
+    scorer: RowScorer | None = None,
 ) -> Scores:
     from saefilter.scoring.score import score_file
 
@@ -260,7 +260,7 @@ def _score(
         output = Path(own_folder.name) / "scores.parquet"
     path = Path(output)
     score_file(
-        held.source, path, settings, resume=resume, overwrite=overwrite, chunk_scorer=scorer,
+        held.source, path, settings, resume=resume, overwrite=overwrite, scorer=scorer,
     )  # fmt: skip
     scores = Scores.open(path)
     if own_folder is not None:

@@ -1,7 +1,7 @@
 """A judge on loopback: a real HTTP server that speaks /v1/chat/completions, and misbehaves on request.
 
 It reads the marked sample out of a question and scores it by a rule, so that tests and examples get
-verdicts that mean something without a language model. `python tests/judge_server.py --port 8010` runs
+judgements that mean something without a language model. `python tests/judge_server.py --port 8010` runs
 one by hand.
 """
 
@@ -56,7 +56,7 @@ class Fault:
     error: dict[str, Any] = field(default_factory=dict)
     """`message`, `code`, `param` of an error's body."""
     says: str | None = None
-    """The model's answer, instead of a verdict."""
+    """The model's answer, instead of a judgement."""
     body: bytes | None = None
     """Of the whole response, instead of JSON."""
     hangs: float = 0.0

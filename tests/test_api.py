@@ -14,7 +14,7 @@ from conftest import chat
 from datasets import Dataset
 
 import saefilter
-from saefilter import ChunkScorer, SaefilterError, Scores, ScoreSettings
+from saefilter import RowScorer, SaefilterError, Scores, ScoreSettings
 
 INSULT = "You people are worthless vermin and should all be driven out and killed."
 ROWS = [
@@ -25,11 +25,11 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def scorer() -> ChunkScorer:
-    return ChunkScorer.load(ScoreSettings("minilm", device="cpu"))
+def scorer() -> RowScorer:
+    return RowScorer.load(ScoreSettings("minilm", device="cpu"))
 
 
-def test_a_dataset_stays_a_dataset(scorer: ChunkScorer) -> None:
+def test_a_dataset_stays_a_dataset(scorer: RowScorer) -> None:
     dataset = Dataset.from_list(ROWS)
     scores = saefilter.score(dataset, scorer=scorer)
     result = saefilter.filter(dataset, scores, drop_count=1)
@@ -47,7 +47,7 @@ def test_a_dataset_stays_a_dataset(scorer: ChunkScorer) -> None:
     assert again.dropped["messages"][0][1]["content"] == INSULT
 
 
-def test_tables_dicts_and_files_give_the_same_scores(scorer: ChunkScorer, tmp_path: Path) -> None:
+def test_tables_dicts_and_files_give_the_same_scores(scorer: RowScorer, tmp_path: Path) -> None:
     table = pa.Table.from_pylist(ROWS)
     distances = [
         saefilter.score(data, scorer=scorer).read(["distance"])["distance"].to_pylist()
@@ -65,7 +65,7 @@ def test_tables_dicts_and_files_give_the_same_scores(scorer: ChunkScorer, tmp_pa
 
 
 def test_scores_without_a_name_live_as_long_as_the_result(
-    scorer: ChunkScorer, tmp_path: Path
+    scorer: RowScorer, tmp_path: Path
 ) -> None:
     scores = saefilter.score(ROWS, scorer=scorer)
     path = scores.path
@@ -79,7 +79,7 @@ def test_scores_without_a_name_live_as_long_as_the_result(
         saefilter.score(ROWS, scorer=scorer, output=tmp_path / "s.parquet")
 
 
-def test_check_gives_a_verdict(scorer: ChunkScorer) -> None:
+def test_check_gives_a_verdict(scorer: RowScorer) -> None:
     verdict = saefilter.check(ROWS, max_flagged="5%", max_quarantined=0.1, scorer=scorer)
     assert [(rule.rule, rule.passed) for rule in verdict.rules] == [
         ("max-flagged", False), ("max-quarantined", True),
@@ -89,7 +89,7 @@ def test_check_gives_a_verdict(scorer: ChunkScorer) -> None:
 
 
 @pytest.mark.parametrize("data", [3, {"messages": []}, None, [1, 2], [{"a": {1, 2}}]])
-def test_what_is_no_dataset_is_refused(scorer: ChunkScorer, data: Any) -> None:
+def test_what_is_no_dataset_is_refused(scorer: RowScorer, data: Any) -> None:
     with pytest.raises(SaefilterError):
         saefilter.score(data, scorer=scorer)
 

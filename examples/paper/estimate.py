@@ -28,8 +28,8 @@ LOAD_SECONDS = 30
 TRAINING_FLOPS_PER_PARAMETER = 6
 """Of a token: 2 forward, 2 backward through frozen weights (no gradients of them), 2 forward again for
 gradient checkpointing. The adapter's own are under 2 % and left out."""
-GRADE_TOKENS, VERDICT_TOKENS = 300, 50
-"""Of a prompt without the text that it is about, and of a verdict."""
+GRADE_TOKENS, JUDGEMENT_TOKENS = 300, 50
+"""Of a prompt without the text that it is about, and of a judgement."""
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def estimate(settings: Settings) -> list[str]:
         f"load: {_time(loading)}",
         f"one GPU, all of it: {_time(scoring + training + generating + loading)}",
         f"judge: {judged:,} rows and {grades:,} grades, {sent / 1e6:.0f} M tokens sent, "
-        f"{(judged + grades) * VERDICT_TOKENS / 1e6:.1f} M received",
+        f"{(judged + grades) * JUDGEMENT_TOKENS / 1e6:.1f} M received",
     ]
 
 

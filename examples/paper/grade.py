@@ -41,8 +41,8 @@ def grade(settings: Settings, answers: list[Path], cache: Path) -> None:
                 f"{kind}: {found.failure_words(lambda place: f'answer {place + 1}')}",
                 remedy="Run again for the missing ones, or set judge.on_failure to keep.",
             )
-        for row, verdict in zip(everything, found.verdicts, strict=True):
-            row[kind] = None if verdict is None else verdict.score
+        for row, judgement in zip(everything, found.judgements, strict=True):
+            row[kind] = None if judgement is None else judgement.score
     for path, own in rows.items():
         write_jsonl(path.with_name("grades.jsonl"), own)
 

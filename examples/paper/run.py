@@ -49,7 +49,7 @@ class Experiment:
     def __init__(self, settings: Settings, folder: Path):
         self.settings, self.folder = settings, folder
         self.runs = list(runs_of(settings))
-        self.verdicts = folder / "verdicts.sqlite"
+        self.judgements = folder / "verdicts.sqlite"
         folder.mkdir(parents=True, exist_ok=True)
         self._bind()
 
@@ -116,7 +116,7 @@ class Experiment:
             if not self._of(run, "grades.jsonl").exists()
         ]
         if missing:
-            grade(self.settings, missing, self.verdicts)
+            grade(self.settings, missing, self.judgements)
         print(write_results(self.settings, self.runs, self.folder))
         self._made(self.folder / "results.json")
 
@@ -135,7 +135,7 @@ class Experiment:
             "--judge-url": judge.url, "--judge-model": judge.model,
             "--judge-key-env": judge.key_env, "--judge-concurrency": judge.concurrency,
             "--judge-rpm": judge.rpm, "--judge-price-in": judge.price_in,
-            "--judge-price-out": judge.price_out, "--judge-cache": self.verdicts,
+            "--judge-price-out": judge.price_out, "--judge-cache": self.judgements,
             "--judge-on-failure": judge.on_failure,
         }  # fmt: skip
         given = {name: value for name, value in options.items() if value is not None}

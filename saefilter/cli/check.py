@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
     from saefilter.gate.verdict import Outcome
     from saefilter.rows.read import Source
-    from saefilter.scoring.scorer import ChunkScorer
+    from saefilter.scoring.scorer import RowScorer
     from saefilter.settings import Asked
 
 FORMATS = ("text", "json", "github", "junit", "sarif", "markdown")
@@ -106,7 +106,7 @@ class _Judge:
         self.output = output
         self.overwrite = overwrite
         self.quiet = quiet
-        self.scorer: ChunkScorer | None = None
+        self.scorer: RowScorer | None = None
 
     def run(self, inputs: list[str], policy: Policy) -> Outcome:
         """The outcome for all inputs: one that cannot be judged does not keep the others from it."""
@@ -151,14 +151,14 @@ class _Judge:
 
         with scoring_bar(quiet=self.quiet) as watch:
             from saefilter.scoring.score import score_file
-            from saefilter.scoring.scorer import ChunkScorer
+            from saefilter.scoring.scorer import RowScorer
 
             alone = (self.asked.settings.workers or 1) == 1
             if alone and self.scorer is None:
-                self.scorer = ChunkScorer.load(self.asked.settings, self._say)
+                self.scorer = RowScorer.load(self.asked.settings, self._say)
             score_file(
                 source, target, self.asked.settings, overwrite=self.overwrite,
-                chunk_scorer=self.scorer, watch=replace(watch, say=lambda text: None),
+                scorer=self.scorer, watch=replace(watch, say=lambda text: None),
             )  # fmt: skip
         return Scores.open(target)
 

@@ -83,21 +83,21 @@ def compare(
     silent = quiet or as_json
     with progress_bar("Rows", None, quiet=silent) as bar:
         watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
-        found = compare_strategies(
+        comparison = compare_strategies(
             source, opened, names, options, fractions=shares, seed=seed, watch=watch
         )
     from saefilter.report.compare import compare_html
     from saefilter.report.compare_text import compare_markdown, print_comparison
 
     with publishing(paths) as temporary:
-        texts = (compare_html(found), compare_markdown(found), found.to_json())
+        texts = (compare_html(comparison), compare_markdown(comparison), comparison.to_json())
         for path, text in zip(temporary, texts, strict=True):
             path.write_text(text, encoding="utf-8")
     if as_json:
-        print_json(found.to_json())
+        print_json(comparison.to_json())
     elif not quiet:
         console = output_console()
-        print_comparison(console, found)
+        print_comparison(console, comparison)
         console.print(f"\nWritten to {paths[0]} (.md, .json)")
 
 

@@ -41,7 +41,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @features.command(epilog="Example: saefilter features show minilm --limit 20")
 def show(
-    reference: SetArgument,
+    name_or_file: SetArgument,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Features shown per side.")] = 25,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,7 +49,7 @@ def show(
     from saefilter.report.console_sets import print_toxic_set
     from saefilter.toxic.load import load_toxic_set
 
-    toxic_set = load_toxic_set(reference)
+    toxic_set = load_toxic_set(name_or_file)
     if as_json:
         print_json(toxic_set.to_json())
         return
@@ -64,25 +64,25 @@ def list_sets(as_json: JsonOption = False) -> None:
     from saefilter.toxic.load import load_toxic_set, shipped_sets
 
     made = sorted(str(path) for path in (cache_folder() / "toxic-sets").glob("*.json"))
-    found = {name: load_toxic_set(name) for name in [*shipped_sets(), *made]}
+    sets = {name: load_toxic_set(name) for name in [*shipped_sets(), *made]}
     if as_json:
         typer.echo(
             json.dumps(
                 [
-                    {"reference": name, "model": one.model, "sae": one.sae,
-                     "toxic": len(one.side("toxic")), "benign": len(one.side("benign"))}
-                    for name, one in found.items()
+                    {"reference": name, "model": toxic_set.model, "sae": toxic_set.sae,
+                     "toxic": len(toxic_set.side("toxic")), "benign": len(toxic_set.side("benign"))}
+                    for name, toxic_set in sets.items()
                 ],
                 indent=2,
             )
         )  # fmt: skip
         return
-    print_toxic_sets(output_console(), found)
+    print_toxic_sets(output_console(), sets)
 
 
 @features.command(epilog="Example: saefilter features search minilm doctor")
 def search(
-    reference: SetArgument,
+    name_or_file: SetArgument,
     text: Annotated[str, typer.Argument(help="Words to look for, in any case.")],
     as_json: JsonOption = False,
 ) -> None:
@@ -90,27 +90,31 @@ def search(
     from saefilter.report.console_sets import print_features
     from saefilter.toxic.load import load_toxic_set
 
-    toxic_set = load_toxic_set(reference)
+    toxic_set = load_toxic_set(name_or_file)
     wanted = text.casefold().split()
 
     def matches(*texts: str) -> bool:
         held = " ".join(texts).casefold()
         return all(word in held for word in wanted)
 
-    found = [one for one in toxic_set.features if matches(one.label, one.keyword, *one.snippets)]
+    matching = [
+        feature
+        for feature in toxic_set.features
+        if matches(feature.label, feature.keyword, *feature.snippets)
+    ]
     near = {
         int(index): label for index, label in toxic_set.neighbour_labels.items() if matches(label)
     }
     if as_json:
-        entries = [asdict(one) for one in found]
+        entries = [asdict(feature) for feature in matching]
         print_json(json.dumps({"features": entries, "neighbours": near}, ensure_ascii=False))
         return
-    print_features(output_console(), found, near)
+    print_features(output_console(), matching, near)
 
 
 @features.command(epilog='Example: saefilter features add set.json 1234 --reason "fires on scams"')
 def add(
-    reference: SetArgument,
+    name_or_file: SetArgument,
     index: Annotated[int, typer.Argument(help="Which feature of the SAE.")],
     reason: ReasonOption,
     side: Annotated[str, typer.Option("--side", help="toxic or benign.")] = "toxic",
@@ -125,16 +129,16 @@ def add(
 
     one_of("--side", side, SIDES)
     _edit(
-        reference,
+        name_or_file,
         output,
         overwrite,
-        lambda one: add_feature(one, index, side, weight, label, reason),
+        lambda toxic_set: add_feature(toxic_set, index, side, weight, label, reason),
     )
 
 
 @features.command(epilog='Example: saefilter features remove set.json 12 40 --reason "a topic"')
 def remove(
-    reference: SetArgument,
+    name_or_file: SetArgument,
     indices: Annotated[list[int], typer.Argument(help="Which features.")],
     reason: ReasonOption,
     output: EditedOption = None,
@@ -143,12 +147,17 @@ def remove(
     """Remove features from a set."""
     from saefilter.toxic.edit import remove as remove_features
 
-    _edit(reference, output, overwrite, lambda one: remove_features(one, indices, reason))
+    _edit(
+        name_or_file,
+        output,
+        overwrite,
+        lambda toxic_set: remove_features(toxic_set, indices, reason),
+    )
 
 
 @features.command(epilog='Example: saefilter features reweight set.json 12 0.5 --reason "too loud"')
 def reweight(
-    reference: SetArgument,
+    name_or_file: SetArgument,
     index: Annotated[int, typer.Argument(help="Which feature.")],
     weight: Annotated[float, typer.Argument(min=0, help="Its new weight.")],
     reason: ReasonOption,
@@ -158,12 +167,17 @@ def reweight(
     """Change the weight of a feature."""
     from saefilter.toxic.edit import reweight as reweight_features
 
-    _edit(reference, output, overwrite, lambda one: reweight_features(one, {index: weight}, reason))
+    _edit(
+        name_or_file,
+        output,
+        overwrite,
+        lambda toxic_set: reweight_features(toxic_set, {index: weight}, reason),
+    )
 
 
 @features.command(epilog="Example: saefilter features label set.json --from explanations.jsonl.gz")
 def label(
-    reference: SetArgument,
+    name_or_file: SetArgument,
     explanations: Annotated[
         str,
         typer.Option("--from", help="Neuronpedia export or CSV: columns index and description."),
@@ -183,12 +197,12 @@ def label(
         warn(f"{count:,} of {len(toxic_set.labels()):,} labels changed")
         return changed
 
-    _edit(reference, output, overwrite, change)
+    _edit(name_or_file, output, overwrite, change)
 
 
 @features.command(epilog="Example: saefilter features merge a.json b.json -o both.json")
 def merge(
-    references: Annotated[list[str], typer.Argument(help="Sets of one SAE.")],
+    names_or_files: Annotated[list[str], typer.Argument(help="Sets of one SAE.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The merged set.")],
     reason: ReasonOption = "one set for all",
     overwrite: opt.OverwriteOption = False,
@@ -197,9 +211,9 @@ def merge(
     from saefilter.toxic.edit import merge as merge_sets
     from saefilter.toxic.load import load_toxic_set
 
-    if len(references) < 2:
+    if len(names_or_files) < 2:
         raise SaefilterError("one set is nothing to merge", remedy="Name two or more.")
-    sets = [load_toxic_set(reference) for reference in references]
+    sets = [load_toxic_set(name_or_file) for name_or_file in names_or_files]
     _write(merge_sets(sets, output.stem, reason), output, overwrite)
 
 
@@ -207,24 +221,26 @@ def merge(
 def diff(first: SetArgument, second: SetArgument, as_json: JsonOption = False) -> None:
     """Show what differs between two sets of the same SAE."""
     from saefilter.report.console_sets import print_difference
-    from saefilter.toxic.edit import diff as difference
+    from saefilter.toxic.edit import diff as diff_sets
     from saefilter.toxic.load import load_toxic_set
 
-    found = difference(load_toxic_set(first), load_toxic_set(second))
+    difference = diff_sets(load_toxic_set(first), load_toxic_set(second))
     if as_json:
 
         def entries(several: list[ToxicFeature]) -> list[int]:
-            return [one.index for one in several]
+            return [feature.index for feature in several]
 
         typer.echo(
             json.dumps(
-                {"only_first": entries(found.only_first), "only_second": entries(found.only_second),
-                 "other_side": entries([one for one, _ in found.other_side]),
-                 "reweighted": entries([one for one, _ in found.reweighted]), "same": found.same}
+                {"only_first": entries(difference.only_first),
+                 "only_second": entries(difference.only_second),
+                 "other_side": entries([feature for feature, _ in difference.other_side]),
+                 "reweighted": entries([feature for feature, _ in difference.reweighted]),
+                 "same": difference.same}
             )
         )  # fmt: skip
         return
-    print_difference(output_console(), found, first, second)
+    print_difference(output_console(), difference, first, second)
 
 
 @features.command(epilog="Example: saefilter features neighbours 1234 --preset gemma-2-2b")
@@ -233,7 +249,7 @@ def neighbours(
     *,
     index: Annotated[int, typer.Argument(help="Which feature of the SAE.")],
     reading: opt.Given,
-    reference: Annotated[
+    name_or_file: Annotated[
         str | None, typer.Option("--set", help="A set to mark and label them by [the preset's].")
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many.")] = 10,
@@ -250,13 +266,13 @@ def neighbours(
     loaded = load_sae(find_sae(chosen.sae))
     if not 0 <= index < loaded.d_sae:
         raise SaefilterError(f"feature {index} is outside 0..{loaded.d_sae - 1}")
-    reference = reference or chosen.toxic_set
-    toxic_set = load_toxic_set(reference) if reference else None
+    name_or_file = name_or_file or chosen.toxic_set
+    toxic_set = load_toxic_set(name_or_file) if name_or_file else None
     if toxic_set is not None and toxic_set.fingerprint != loaded.fingerprint:
-        raise SaefilterError(f"the set {reference} is not of the SAE {chosen.sae}")
+        raise SaefilterError(f"the set {name_or_file} is not of the SAE {chosen.sae}")
     directions = loaded.directions()
     near = DirectionIndex(directions).nearest(directions[[index]], count + 1)
-    found = [
+    nearest = [
         (int(position), float(cosine))
         for position, cosine in zip(near.position[0], near.cosine[0], strict=True)
         if position != index
@@ -265,18 +281,18 @@ def neighbours(
         labels = toxic_set.labels() if toxic_set else {}
         typer.echo(
             json.dumps(
-                [{"feature": f, "cosine": round(c, 6), "label": labels.get(f)} for f, c in found]
+                [{"feature": f, "cosine": round(c, 6), "label": labels.get(f)} for f, c in nearest]
             )
         )
         return
-    print_neighbours(output_console(), index, found, toxic_set)
+    print_neighbours(output_console(), index, nearest, toxic_set)
 
 
 @features.command(epilog="Example: saefilter features calibrate set.json --benign good.jsonl")
 @opt.with_options(ScoreSettings, "reading", only=(*opt.READING, "device", "dtype"))
 def calibrate(
     *,
-    reference: SetArgument,
+    name_or_file: SetArgument,
     benign: Annotated[str, typer.Option("--benign", help="Harmless rows like those you train on.")],
     reading: opt.Given,
     output: EditedOption = None,
@@ -296,26 +312,26 @@ def calibrate(
     encoder = Encoder(preset_of(asked), device=settings.device, dtype=settings.dtype)
     with progress_bar("Encoding", len(rows), quiet=quiet) as advance:
         _edit(
-            reference,
+            name_or_file,
             output,
             overwrite,
-            lambda one: calibrated(one, encoder, rows, source.path.name, advance),
+            lambda toxic_set: calibrated(toxic_set, encoder, rows, source.path.name, advance),
         )
 
 
 def _edit(
-    reference: str, output: Path | None, overwrite: bool, change: Callable[[ToxicSet], ToxicSet]
+    name_or_file: str, output: Path | None, overwrite: bool, change: Callable[[ToxicSet], ToxicSet]
 ) -> None:
     """Change a set in its file, or into another one."""
     from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
 
-    path = find_toxic_set(reference)
-    if output is None and reference in shipped_sets():
+    path = find_toxic_set(name_or_file)
+    if output is None and name_or_file in shipped_sets():
         raise SaefilterError(
-            f"{reference} came with saefilter and is not changed in place",
+            f"{name_or_file} came with saefilter and is not changed in place",
             remedy="Name a file for the changed set with -o.",
         )
-    before = load_toxic_set(reference)
+    before = load_toxic_set(name_or_file)
     after = change(before)
     _write(after, output or path, overwrite or output is None)
     if before.calibration is not None and after.calibration is None:

@@ -116,7 +116,7 @@ def geometry(
         encoder = Encoder(chosen, device=settings.device, dtype=settings.dtype)
         for line in encoder.placement.reasons:
             warn(line, quiet=silent)
-        found, note = toxic_set_of(
+        toxic_set, note = toxic_set_of(
             encoder,
             sets[number] if sets else settings.toxic_set,
             lambda text: warn(text, quiet=silent),
@@ -125,7 +125,7 @@ def geometry(
         with progress_bar("Encoding", len(data) + len(reference), quiet=silent) as advance:
             spaces.append(
                 diagnose_rows(
-                    encoder, found, data, reference, options, map_by=map_by,
+                    encoder, toxic_set, data, reference, options, map_by=map_by,
                     train_on=settings.train_on, rendering=settings.rendering, advance=advance,
                 )
             )  # fmt: skip

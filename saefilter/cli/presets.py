@@ -97,24 +97,24 @@ def doctor(
 
     asked = asked_of(reading)
     settings = asked.settings
-    found = preflight(preset_of(asked), device=settings.device, dtype=settings.dtype)
+    checked = preflight(preset_of(asked), device=settings.device, dtype=settings.dtype)
     cost = None
-    if input is not None and not found.failed:
-        cost = _estimate(found, input, RenderOptions(max_tokens=settings.max_tokens))
+    if input is not None and not checked.failed:
+        cost = _estimate(checked, input, RenderOptions(max_tokens=settings.max_tokens))
     if as_json:
         summary = {
-            "preset": found.preset.name,
-            "checks": [asdict(check) for check in found.checks],
+            "preset": checked.preset.name,
+            "checks": [asdict(check) for check in checked.checks],
             "data": None if cost is None else asdict(cost),
         }
         typer.echo(json.dumps(summary, indent=2))
     else:
-        _print(found, asked.why(), cost)
-    if found.failed:
+        _print(checked, asked.why(), cost)
+    if checked.failed:
         raise typer.Exit(2)
 
 
-def _estimate(found: Preflight, name: str, options: RenderOptions) -> DataEstimate:
+def _estimate(checked: Preflight, name: str, options: RenderOptions) -> DataEstimate:
     from saefilter.encode.preflight import estimate
     from saefilter.rows.inputs import open_input
     from saefilter.scoring.prepare import conversation_of
@@ -126,20 +126,20 @@ def _estimate(found: Preflight, name: str, options: RenderOptions) -> DataEstima
     sample = [item for item in items if not isinstance(item, str)]
     if not sample:
         raise SaefilterError(f"no row can be scored; the first: {items[0]}", where=name)
-    return estimate(found, round(total * len(sample) / len(items)), sample, options)
+    return estimate(checked, round(total * len(sample) / len(items)), sample, options)
 
 
-def _print(found: Preflight, title: str, cost: DataEstimate | None) -> None:
+def _print(checked: Preflight, title: str, cost: DataEstimate | None) -> None:
     typer.echo(title)
-    for check in found.checks:
+    for check in checked.checks:
         typer.echo(clean(f"  {MARKS[check.status]}  {check.name:10} {check.says}"))
         if check.remedy and check.status != "ok":
             typer.echo(clean(f"        {'':10} {check.remedy}"))
-    if found.placement is not None:
-        for reason in found.placement.reasons:
+    if checked.placement is not None:
+        for reason in checked.placement.reasons:
             typer.echo(f"        {reason}")
     if cost is not None:
         minutes = cost.seconds / 60
         time = f"{cost.seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
         typer.echo(f"  data  {cost.rows:,} rows, about {cost.tokens:,} tokens: about {time} here")
-    typer.echo("It will not work as it is." if found.failed else "Ready.")
+    typer.echo("It will not work as it is." if checked.failed else "Ready.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @opt.with_options(ScoreSettings, "reading", only=(*opt.READING, "device", "dtype"))
 def steer(
     *,
-    reference: Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")],
+    name_or_file: Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")],
     reading: opt.Given,
     index: Annotated[
         list[int] | None, typer.Option("--feature", help="Which features [the strongest].")
@@ -69,18 +69,18 @@ def steer(
     from saefilter.encode.encoder import Encoder
     from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
 
-    path = output or find_toxic_set(reference)
-    if output is None and reference in shipped_sets():
+    path = output or find_toxic_set(name_or_file)
+    if output is None and name_or_file in shipped_sets():
         raise SaefilterError(
-            f"{reference} came with saefilter and is not changed in place",
+            f"{name_or_file} came with saefilter and is not changed in place",
             remedy="Name a file for the changed set with -o.",
         )
     if output is not None:
         refuse_existing([output], overwrite=overwrite)
-    toxic_set = load_toxic_set(reference)
-    chosen = [one for one in toxic_set.features if index is None or one.index in index]
+    toxic_set = load_toxic_set(name_or_file)
+    chosen = [feature for feature in toxic_set.features if index is None or feature.index in index]
     if index is None:
-        chosen = sorted(toxic_set.side("toxic"), key=lambda one: -one.weight)[:top]
+        chosen = sorted(toxic_set.side("toxic"), key=lambda feature: -feature.weight)[:top]
     elif len(chosen) < len(set(index)):
         raise SaefilterError("not all of these features are in the set")
     (contrast,) = contrast_of(toxic or [], benign or [], [], "", 0.5)[:1]
@@ -107,7 +107,7 @@ def steer(
             toxic_set,
             probe,
             directions,
-            [one.index for one in chosen],
+            [feature.index for feature in chosen],
             controls=controls,
             seed=seed,
             advance=lambda done: advance(done, 0),
@@ -118,11 +118,11 @@ def steer(
         return
     from saefilter.report.console_sets import print_steering
 
-    found = [one for one in measured.features if one.steering is not None]
-    found = [one for one in found if one.index in {c.index for c in chosen}]
-    found.sort(key=lambda one: -(one.steering or 0.0))
-    shown = _samples(encoder, probe, found[:3], directions, few.benign[:samples])
-    print_steering(output_console(), found, shown)
+    steered = [feature for feature in measured.features if feature.steering is not None]
+    steered = [feature for feature in steered if feature.index in {c.index for c in chosen}]
+    steered.sort(key=lambda feature: -(feature.steering or 0.0))
+    shown = _samples(encoder, probe, steered[:3], directions, few.benign[:samples])
+    print_steering(output_console(), steered, shown)
     output_console().print(f"Written to {path}")
 
 
@@ -137,7 +137,7 @@ def _samples(
     import numpy as np
 
     vectors = np.asarray(directions)
-    found = []
+    samples = []
     for conversation in conversations:
         _, windows = encoder.renderer().render([conversation])
         if not windows:
@@ -148,9 +148,9 @@ def _samples(
             continue
         for title, push in [
             ("as it is", None),
-            *((f"pushed along {one.index} ({one.label})", probe.push(vectors[one.index]))
-              for one in features),
+            *((f"pushed along {feature.index} ({feature.label})", probe.push(vectors[feature.index]))
+              for feature in features),
         ]:  # fmt: skip
             ids = probe.model.continuation(prompt, 40, push)
-            found.append((title, encoder.tokenizer.decode(ids, skip_special_tokens=True)))
-    return found
+            samples.append((title, encoder.tokenizer.decode(ids, skip_special_tokens=True)))
+    return samples

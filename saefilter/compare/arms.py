@@ -59,21 +59,21 @@ class RankedArm:
 
 def arms_of(strategies: Sequence[str], scores: Sequence[Scores]) -> list[tuple[str, str, int]]:
     """Name, strategy and which scores, for every arm: `closest` by each scores file, the others once."""
-    found = []
+    arms = []
     for strategy in strategies:
         if strategy == "closest" and len(scores) > 1:
-            names = _names([(one.provenance.metric, one.provenance.preset, one.path.name)
-                            for one in scores])  # fmt: skip
-            found += [(f"closest, {name}", strategy, i) for i, name in enumerate(names)]
+            names = _names([(scored.provenance.metric, scored.provenance.preset, scored.path.name)
+                            for scored in scores])  # fmt: skip
+            arms += [(f"closest, {name}", strategy, i) for i, name in enumerate(names)]
         else:
-            found.append((strategy, strategy, 0))
-    return found
+            arms.append((strategy, strategy, 0))
+    return arms
 
 
 def _names(facts: Sequence[tuple[str, str, str]]) -> list[str]:
     """The shortest part of the facts that tells all of them apart."""
     for depth in range(1, 4):
-        names = [", ".join(one[:depth]) for one in facts]
+        names = [", ".join(own[:depth]) for own in facts]
         if len(set(names)) == len(names):
             return names
     return [f"{name} ({number})" for number, name in enumerate(names, start=1)]
@@ -108,20 +108,20 @@ def count_at(share: float, n_rows: int) -> int:
 def dropped_alone(arms: Sequence[RankedArm], count: int) -> list[tuple[NDArray[np.int64], int]]:
     """For each arm, the rows that it drops and no other does but the controls, first to go first;
     and how many there are. Nothing for controls."""
-    own = [one.dropped(count) for one in arms]
-    found = []
-    for number, one in enumerate(arms):
-        if is_control(one.strategy):
-            found.append((np.empty(0, dtype=np.int64), 0))
+    own = [arm.dropped(count) for arm in arms]
+    alone = []
+    for number, arm in enumerate(arms):
+        if is_control(arm.strategy):
+            alone.append((np.empty(0, dtype=np.int64), 0))
             continue
-        others = np.zeros(len(one.candidates), dtype=bool)
+        others = np.zeros(len(arm.candidates), dtype=bool)
         for other, dropped in enumerate(own):
             if other != number and not is_control(arms[other].strategy):
                 others |= dropped
-        order = one.ranking.order[:count]
-        ids = one.candidates.row_ids[order[~others[order]]]
-        found.append((ids, len(ids)))
-    return found
+        order = arm.ranking.order[:count]
+        ids = arm.candidates.row_ids[order[~others[order]]]
+        alone.append((ids, len(ids)))
+    return alone
 
 
 def measured(
@@ -202,8 +202,8 @@ def _curve(arm: RankedArm, first: RankedArm, labels: RowLabels | None) -> Curve:
     has_labels = labels is not None
     return Curve(
         shares,
-        [one.precision for one in at] if has_labels else None,
-        [one.recall for one in at] if has_labels else None,
+        [at_share.precision for at_share in at] if has_labels else None,
+        [at_share.recall for at_share in at] if has_labels else None,
         [jaccard(arm.dropped(count), first.dropped(count)) for count in points],
     )
 

@@ -61,7 +61,7 @@ def check_request(
         )
     for name in strategies:
         check_strategy(name, options_of(name, options))
-    used = {name for one in strategies for name in options_of(one, options).given()}
+    used = {name for strategy in strategies for name in options_of(strategy, options).given()}
     for name in options.given():
         if name not in {*used, "label", "labels"}:
             raise SaefilterError(

@@ -62,19 +62,19 @@ def line_hash(raw: bytes) -> int:
 
 def row_hashes_sha256(hashes: NDArray[np.uint64]) -> str:
     """One hash for the rows of a file: of their row hashes as hex digits, a line each, in order."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for start in range(0, len(hashes), BATCH_ROWS):
-        part = hashes[start : start + BATCH_ROWS].astype(">u8").tobytes().hex("\n", 8)
-        found.update(f"\n{part}".encode() if start else part.encode())
-    return found.hexdigest()
+        digits = hashes[start : start + BATCH_ROWS].astype(">u8").tobytes().hex("\n", 8)
+        digest.update(f"\n{digits}".encode() if start else digits.encode())
+    return digest.hexdigest()
 
 
 def check_scored(piece: Piece, hashes: NDArray[np.uint64], source: Source) -> None:
     """Link 1 for a piece of the input. `hashes` are those of the scores. Raises SaefilterError."""
-    found = piece.digests()
+    digests = piece.digests()
     expected = hashes[piece.first : piece.first + len(piece)]
-    same = found[: len(expected)] == expected
-    if len(expected) < len(found) or not same.all():
+    same = digests[: len(expected)] == expected
+    if len(expected) < len(digests) or not same.all():
         wrong = piece.first + (len(same) if same.all() else int(np.argmin(same)))
         raise SaefilterError(
             f"row {wrong + 1} of {source.path} is not the row that was scored",
@@ -103,10 +103,10 @@ class SampledRows:
 
 def check_parquet(path: Path, what: str, n_rows: int, content: str) -> None:
     """Link 3 for a Parquet file. Raises SaefilterError."""
-    found = parquet_content(path)
-    if found.rows != n_rows:
-        raise lost(f"{found.rows:,} {what} rows were written of {n_rows:,}")
-    if found.hexdigest() != content:
+    written = parquet_content(path)
+    if written.rows != n_rows:
+        raise lost(f"{written.rows:,} {what} rows were written of {n_rows:,}")
+    if written.hexdigest() != content:
         raise lost(f"the {what} rows that were written are not those that were chosen")
 
 
@@ -115,15 +115,15 @@ def check_copied(path: Path, what: str, hashes: NDArray[np.uint64]) -> None:
     number = 0
     with open(path, "rb") as file:
         while lines := list(islice(file, BATCH_ROWS)):
-            found = np.array([line_hash(line.rstrip(b"\n")) for line in lines], dtype=np.uint64)
-            expected = hashes[number : number + len(found)]
-            same = found[: len(expected)] == expected
+            written = np.array([line_hash(line.rstrip(b"\n")) for line in lines], dtype=np.uint64)
+            expected = hashes[number : number + len(written)]
+            same = written[: len(expected)] == expected
             if not same.all():
                 wrong = number + int(np.argmin(same)) + 1
                 raise lost(f"line {wrong} of the {what} rows is not the row that was chosen")
-            if len(found) > len(expected):
+            if len(written) > len(expected):
                 raise lost(f"more than {len(hashes):,} {what} rows were written")
-            number += len(found)
+            number += len(written)
     if number != len(hashes):
         raise lost(f"{number:,} {what} rows were written of {len(hashes):,}")
 

@@ -151,7 +151,7 @@ def _filter(
             aside = QuarantinePart(
                 chosen[QUARANTINED], paths.kept.suffix, _reason_of(rows, scores), _has_files(source)
             )
-            parts[QUARANTINED], quarantine = aside, aside.found
+            parts[QUARANTINED], quarantine = aside, aside.quarantine
         partition(source, places, columns.row_hash, parts)
         files = {
             ROLES[place]: file_record(at[path], path.name, len(ids[place]))

@@ -257,7 +257,7 @@ class QuarantinePart:
     has_file: bool
     """The input is several files."""
     n_written: int = 0
-    found: Quarantine = field(default_factory=Quarantine)
+    quarantine: Quarantine = field(default_factory=Quarantine)
     """For the report."""
 
     def __post_init__(self) -> None:
@@ -273,7 +273,7 @@ class QuarantinePart:
         for i in positions:
             row = piece.row(i)
             aside = QuarantinedRow(row, self.reason(row.index))
-            self.found.add(row, aside.reason)
+            self.quarantine.add(row, aside.reason)
             entries.append(aside.entry(has_file=self.has_file))
         self.n_written += len(entries)
         if isinstance(self._file, ParquetRows):

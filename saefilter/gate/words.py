@@ -90,28 +90,28 @@ def why(row: WorstRow) -> str:
 
 def to_markdown(outcome: Outcome) -> str:
     """For a job's summary or a comment; under 1 MiB."""
-    parts = [f"## saefilter check\n\n**{closing(outcome)}**\n"]
+    paragraphs = [f"## saefilter check\n\n**{closing(outcome)}**\n"]
     for verdict in outcome.verdicts:
-        parts.append(f"### {code(verdict.input)}: {'pass' if verdict.passed else 'FAIL'}\n")
-        parts.append(prose(counts(verdict)) + "\n")
+        paragraphs.append(f"### {code(verdict.input)}: {'pass' if verdict.passed else 'FAIL'}\n")
+        paragraphs.append(prose(counts(verdict)) + "\n")
         table = ["| rule | verdict | measured | |", "| --- | --- | --- | --- |"]
         for rule in verdict.rules:
             state = "pass" if rule.passed else "**FAIL**"
             comparison = code(rule.comparison)
             table.append(f"| {rule.rule} | {state} | {comparison} | {prose(detail(rule))} |")
-        parts.append("\n".join(table) + "\n")
+        paragraphs.append("\n".join(table) + "\n")
         for rule in verdict.failed_rules:
             if rule.rows:
                 lines = [f"{rule.rule}: {prose(heading(rule, len(rule.rows)))}", ""]
                 lines += [f"- {code(row.place)}: {prose(why(row))}" for row in rule.rows]
-                parts.append("\n".join(lines) + "\n")
-        parts += [f"Note: {prose(one_line(note))}\n" for note in verdict.notes]
-        parts.append(f"Limits: {prose(one_line(verdict.policy))}\n")
+                paragraphs.append("\n".join(lines) + "\n")
+        paragraphs += [f"Note: {prose(one_line(note))}\n" for note in verdict.notes]
+        paragraphs.append(f"Limits: {prose(one_line(verdict.policy))}\n")
     for unjudged in outcome.unjudged:
-        parts.append(
+        paragraphs.append(
             f"### {code(unjudged.input)}: no verdict\n\n{prose(one_line(unjudged.error))}\n"
         )
-    return cut_bytes("\n".join(parts))
+    return cut_bytes("\n".join(paragraphs))
 
 
 def cut_bytes(text: str, limit: int = SUMMARY_BYTES) -> str:

@@ -140,7 +140,7 @@ def _selection(
     dropped: NDArray[np.int64],
     distance: NDArray[np.float64],
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         **selection.to_fields(),
         "seed": selection.seed if is_seeded(selection.strategy) else None,
         "threshold": float(distance[dropped].max()) if len(dropped) else None,
@@ -148,9 +148,9 @@ def _selection(
     scores = ranked.scores(dropped)
     if scores is not None:
         known = [score for score in scores if score is not None]
-        found["score_name"] = ranked.ranking.score_name
-        found["score_threshold"] = min(known) if known else None
-    return {**found, "details": dict(ranked.ranking.details)}
+        fields["score_name"] = ranked.ranking.score_name
+        fields["score_threshold"] = min(known) if known else None
+    return {**fields, "details": dict(ranked.ranking.details)}
 
 
 def _with_strategy(

@@ -43,7 +43,7 @@ def size_category(rows: int) -> str:
 def to_card(report: Report) -> str:
     """The card's text: front matter and Markdown."""
     counts = report.counts
-    parts = [
+    paragraphs = [
         _front_matter(report),
         f"# {prose(report.input)}, filtered",
         f"This is {code(report.input)} without {_what(report)}: {rows_of(counts['kept'])} of "
@@ -72,16 +72,16 @@ def to_card(report: Report) -> str:
         "\n".join(f"- {limit}" for limit in LIMITS),
     ]
     if report.notes:
-        parts.append("\n".join(f"> **Note:** {prose(note)}" for note in report.notes))
+        paragraphs.append("\n".join(f"> **Note:** {prose(note)}" for note in report.notes))
     share = counts["dropped"] / max(1, counts["kept"] + counts["dropped"])
-    parts += [
+    paragraphs += [
         "## Make it again",
         f"{percent(share)} of the scored rows were dropped. With saefilter "
         f"{code(report.version)} and the same input "
         f"(SHA-256 {code(report.input_sha256)}):",
         f"    {score_command(report)}\n    {filter_command(report)}",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def by_distance(report: Report) -> bool:
@@ -173,8 +173,8 @@ def filter_command(report: Report) -> str:
         if asked.get("seed") is not None:
             words += ["--seed", asked["seed"]]
         for name, value in (asked.get("options") or {}).items():
-            for one in value if isinstance(value, (list, tuple)) else [value]:
-                words += ["--" + name.replace("_", "-"), one]
+            for item in value if isinstance(value, (list, tuple)) else [value]:
+                words += ["--" + name.replace("_", "-"), item]
     return _command([*words, "-o", report.outputs["kept"]])
 
 

@@ -148,15 +148,15 @@ class Line(NamedTuple):
 
 def kinds(controls: Sequence[bool]) -> list[str]:
     """Classes for lines, in order; controls are dashed and grey."""
-    found, n_own, n_controls = [], 0, 0
+    classes, n_own, n_controls = [], 0, 0
     for is_control in controls:
         if is_control:
-            found.append(f"control c{n_controls % 3}")
+            classes.append(f"control c{n_controls % 3}")
             n_controls += 1
         else:
-            found.append(f"s{n_own % N_COLOURS}{' again' if n_own >= N_COLOURS else ''}")
+            classes.append(f"s{n_own % N_COLOURS}{' again' if n_own >= N_COLOURS else ''}")
             n_own += 1
-    return found
+    return classes
 
 
 def line_chart(name: str, title: str, unit: str, lines: Sequence[Line]) -> str:

@@ -79,8 +79,8 @@ def _row(arm: Arm) -> str:
 
 
 def _charts(comparison: Comparison) -> str:
-    found = kinds([arm.control for arm in comparison.arms])
-    pairs = list(zip(comparison.arms, found, strict=True))
+    line_kinds = kinds([arm.control for arm in comparison.arms])
+    pairs = list(zip(comparison.arms, line_kinds, strict=True))
 
     def lines(value: str, start: tuple[float, float] | None = None) -> list[Line]:
         made = []
@@ -116,8 +116,8 @@ def _overlaps(comparison: Comparison) -> str:
     if len(comparison.arms) < 2:
         return ""
     shown = next(o for o in comparison.overlaps if o.drop_frac == comparison.detail_frac)
-    others = [one for one in comparison.overlaps if one is not shown]
-    more = fold("Other shares", "".join(_matrix(one, comparison) for one in others))
+    others = [overlap for overlap in comparison.overlaps if overlap is not shown]
+    more = fold("Other shares", "".join(_matrix(overlap, comparison) for overlap in others))
     return section(
         "overlaps",
         "Do they drop the same rows?",
@@ -152,29 +152,29 @@ def _alone(comparison: Comparison) -> str:
     arms = [arm for arm in comparison.arms if not arm.control]
     if len(arms) < 2:
         return ""
-    parts = []
+    folds = []
     for arm in arms:
         title = f"{bdi(arm.name)}: {esc(alone(arm, comparison))}"
         if not arm.only:
-            parts.append(f'<p class="empty">{title}</p>\n')
+            folds.append(f'<p class="empty">{title}</p>\n')
             continue
-        rows = "".join(_excerpt(one) for one in arm.only)
-        parts.append(fold(title, f'<table class="excerpts">\n<tbody>\n{rows}</tbody>\n</table>\n'))
+        rows = "".join(_excerpt(excerpt) for excerpt in arm.only)
+        folds.append(fold(title, f'<table class="excerpts">\n<tbody>\n{rows}</tbody>\n</table>\n'))
     return section(
         "alone",
         "What each drops that the others keep",
         '<p class="hint">Controls do not count as others. The first to be dropped of each; the JSON '
         "has more row ids.</p>\n",
-        *parts,
+        *folds,
     )
 
 
-def _excerpt(one: Excerpt) -> str:
-    word = label_word(one)
+def _excerpt(excerpt: Excerpt) -> str:
+    word = label_word(excerpt)
     tag = f'<span class="tag {word}">{word}</span>' if word else ""
-    where = place(one.line, one.file)
-    question = f'<p class="near">{bdi(one.prompt)}</p>' if one.prompt else ""
-    return f'<tr><th scope="row">{bdi(where)}{tag}</th><td>{question}<p>{bdi(one.answer)}</p></td></tr>\n'
+    where = place(excerpt.line, excerpt.file)
+    question = f'<p class="near">{bdi(excerpt.prompt)}</p>' if excerpt.prompt else ""
+    return f'<tr><th scope="row">{bdi(where)}{tag}</th><td>{question}<p>{bdi(excerpt.answer)}</p></td></tr>\n'
 
 
 def _made(comparison: Comparison) -> str:

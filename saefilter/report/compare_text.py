@@ -110,57 +110,57 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(Text(f"Note: {note}", style="yellow"))
     if comparison.base_rate is not None:
         console.print()
-        console.print(_found(comparison))
+        console.print(_arms_grid(comparison))
         console.print(Text("Shares: precision / recall when so much is dropped", style="dim"))
     if len(comparison.arms) > 1:
         overlap = _detail(comparison)
         console.print(Text(f"\nOverlap (Jaccard). {chance(overlap)}", style="bold"))
-        console.print(_overlap(overlap, comparison))
+        console.print(_overlap_grid(overlap, comparison))
     for arm in _own(comparison):
         if not arm.only:
             continue
         console.print(Text.assemble("\n", (arm.name, "bold"), f" alone: {alone(arm, comparison)}"))
-        for one in arm.only[:N_SHOWN]:
-            word = label_word(one)
-            head = one_line(place(one.line, one.file)) + (f" ({word})" if word else "")
-            console.print(Text.assemble(f"  {head}: ", safe(one.answer, PREVIEW_CHARACTERS)))
+        for excerpt in arm.only[:N_SHOWN]:
+            word = label_word(excerpt)
+            head = one_line(place(excerpt.line, excerpt.file)) + (f" ({word})" if word else "")
+            console.print(Text.assemble(f"  {head}: ", safe(excerpt.answer, PREVIEW_CHARACTERS)))
 
 
-def _found(comparison: Comparison) -> Table:
-    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    found.add_column("strategy", overflow="fold")
-    found.add_column("AUROC", no_wrap=True)
+def _arms_grid(comparison: Comparison) -> Table:
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    grid.add_column("strategy", overflow="fold")
+    grid.add_column("AUROC", no_wrap=True)
     for share in comparison.fractions:
-        found.add_column(percent(share), justify="right", no_wrap=True)
-    found.add_column("took", justify="right", no_wrap=True)
+        grid.add_column(percent(share), justify="right", no_wrap=True)
+    grid.add_column("took", justify="right", no_wrap=True)
     for arm in comparison.arms:
         cells = [f"{precision(at)} / {recall(at)}" for at in arm.at]
         style = "dim" if arm.control else ""
-        found.add_row(one_line(arm.name), area(arm), *cells, seconds(arm), style=style)
-    return found
+        grid.add_row(one_line(arm.name), area(arm), *cells, seconds(arm), style=style)
+    return grid
 
 
-def _overlap(overlap: Overlap, comparison: Comparison) -> Table:
-    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    found.add_column("")
+def _overlap_grid(overlap: Overlap, comparison: Comparison) -> Table:
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    grid.add_column("")
     for number in range(1, len(comparison.arms) + 1):
-        found.add_column(str(number), justify="right")
+        grid.add_column(str(number), justify="right")
     for number, arm in enumerate(comparison.arms):
         cells = [
             "·" if other == number else f"{value:.2f}"
             for other, value in enumerate(overlap.jaccard[number])
         ]
-        found.add_row(f"{number + 1} {one_line(arm.name)}", *cells)
-    return found
+        grid.add_row(f"{number + 1} {one_line(arm.name)}", *cells)
+    return grid
 
 
 def compare_markdown(comparison: Comparison) -> str:
     """For a pull request or a log."""
-    parts = [f"## {headline(comparison)} {code(comparison.input)}", lead(comparison)]
-    parts += [f"> **Note:** {prose(note)}" for note in comparison.notes]
+    paragraphs = [f"## {headline(comparison)} {code(comparison.input)}", lead(comparison)]
+    paragraphs += [f"> **Note:** {prose(note)}" for note in comparison.notes]
     if comparison.base_rate is not None:
         shares = [percent(share) for share in comparison.fractions]
-        parts.append(
+        paragraphs.append(
             table(
                 ["Strategy", "AUROC", *(f"precision / recall at {share}" for share in shares), "Took"],
                 [
@@ -172,8 +172,8 @@ def compare_markdown(comparison: Comparison) -> str:
         )  # fmt: skip
     if len(comparison.arms) > 1:
         detail = _detail(comparison)
-        parts.append(f"### Overlap when dropping {percent(detail.drop_frac)}")
-        parts.append(
+        paragraphs.append(f"### Overlap when dropping {percent(detail.drop_frac)}")
+        paragraphs.append(
             table(
                 ["Jaccard", *(prose(arm.name) for arm in comparison.arms)],
                 [
@@ -184,16 +184,16 @@ def compare_markdown(comparison: Comparison) -> str:
         )
     for arm in _own(comparison):
         if arm.only:
-            parts.append(f"### {prose(arm.name)} alone: {alone(arm, comparison)}")
-            parts.append(
+            paragraphs.append(f"### {prose(arm.name)} alone: {alone(arm, comparison)}")
+            paragraphs.append(
                 "\n".join(
-                    f"- {prose(place(one.line, one.file))}"
-                    + (f", {word}" if (word := label_word(one)) else "")
-                    + f": {code(one.answer, 160)}"
-                    for one in arm.only
+                    f"- {prose(place(excerpt.line, excerpt.file))}"
+                    + (f", {word}" if (word := label_word(excerpt)) else "")
+                    + f": {code(excerpt.answer, 160)}"
+                    for excerpt in arm.only
                 )
             )
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def _detail(comparison: Comparison) -> Overlap:

@@ -118,9 +118,9 @@ def _caveats(summary: ScoreSummary) -> Group:
 
 
 def _flagged(percentiles: np.ndarray[Any, Any], reference_rows: int) -> Text:
-    parts = [f"{(percentiles >= level).mean():.1%} beyond {level}%" for level in (95.0, 99.0)]
+    shares = [f"{(percentiles >= level).mean():.1%} beyond {level}%" for level in (95.0, 99.0)]
     return Text(
-        f"  Against {reference_rows:,} harmless reference samples: {', '.join(parts)} of them "
+        f"  Against {reference_rows:,} harmless reference samples: {', '.join(shares)} of them "
         "(5.0% and 1.0% if the data were like the reference)",
         style="dim",
     )
@@ -141,7 +141,7 @@ def _closest(entry: dict[str, Any]) -> Group:
 
 
 def feature_line(feature: dict[str, Any]) -> Text:
-    """One piece of evidence in words."""
+    """An entry of the evidence, in words."""
     text = Text.assemble(
         (f"{feature['share']:4.0%} ", "magenta"),
         safe(feature["label"], 60),

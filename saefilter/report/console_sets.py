@@ -30,11 +30,11 @@ def print_toxic_set(console: Console, toxic_set: ToxicSet, limit: int) -> None:
         )
     )  # fmt: skip
     for side in ("toxic", "benign"):
-        found = toxic_set.side(side)
-        if found:
-            console.print(_table(f"{side} side", found[:limit]))
-        if len(found) > limit:
-            console.print(f"  and {len(found) - limit:,} more", style="dim")
+        features = toxic_set.side(side)
+        if features:
+            console.print(_table(f"{side} side", features[:limit]))
+        if len(features) > limit:
+            console.print(f"  and {len(features) - limit:,} more", style="dim")
     tracking = sum(bool(feature.keyword) for feature in toxic_set.features)
     if tracking:
         console.print(f"  {tracking} features marked * track a single word", style="dim")
@@ -70,26 +70,26 @@ STEERS_BELOW = 0.05
 """A feature whose effect random directions reach more often than that is said to do nothing."""
 
 
-def print_toxic_sets(console: Console, found: Mapping[str, ToxicSet]) -> None:
+def print_toxic_sets(console: Console, sets: Mapping[str, ToxicSet]) -> None:
     """One line for each set."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("set", "model", "SAE", "toxic", "benign"):
         table.add_column(column, overflow="fold")
-    for name, one in found.items():
+    for name, toxic_set in sets.items():
         table.add_row(
-            name, safe(one.model), safe(one.sae), str(len(one.side("toxic"))),
-            str(len(one.side("benign"))),
+            name, safe(toxic_set.model), safe(toxic_set.sae), str(len(toxic_set.side("toxic"))),
+            str(len(toxic_set.side("benign"))),
         )  # fmt: skip
     console.print(table)
 
 
 def print_features(
-    console: Console, found: Sequence[ToxicFeature], neighbours: Mapping[int, str]
+    console: Console, features: Sequence[ToxicFeature], neighbours: Mapping[int, str]
 ) -> None:
     """Features of a set with where they fire, and labels of those next to it."""
-    if not found and not neighbours:
+    if not features and not neighbours:
         console.print("Nothing found.")
-    for feature in found[:SHOWN]:
+    for feature in features[:SHOWN]:
         console.print(
             Text.assemble(
                 (f"{feature.index}", "bold"), f"  {feature.side}, weight {feature.weight:.3f}  ",
@@ -98,44 +98,45 @@ def print_features(
         )  # fmt: skip
         for snippet in feature.snippets[:2]:
             console.print(Text.assemble("    ", safe(snippet)), style="dim")
-    if len(found) > SHOWN:
-        console.print(f"and {len(found) - SHOWN:,} more", style="dim")
+    if len(features) > SHOWN:
+        console.print(f"and {len(features) - SHOWN:,} more", style="dim")
     for index, label in list(neighbours.items())[:SHOWN]:
         console.print(
             Text.assemble((f"{index}", "bold"), "  not in the set, near it  ", safe(label))
         )
 
 
-def print_difference(console: Console, found: Difference, first: str, second: str) -> None:
+def print_difference(console: Console, difference: Difference, first: str, second: str) -> None:
     """What two sets do not share."""
     for title, features in (
-        (f"only in {first}", found.only_first),
-        (f"only in {second}", found.only_second),
-        ("on the other side", [b for _, b in found.other_side]),
+        (f"only in {first}", difference.only_first),
+        (f"only in {second}", difference.only_second),
+        ("on the other side", [b for _, b in difference.other_side]),
     ):
         if features:
             console.print(_table(f"{title}: {len(features):,}", features[:SHOWN]))
-    if found.reweighted:
-        console.print(f"other weight: {len(found.reweighted):,}", style="bold")
-    largest = sorted(found.reweighted, key=lambda pair: -abs(pair[0].weight - pair[1].weight))
-    for one, other in largest[:SHOWN]:
+    if difference.reweighted:
+        console.print(f"other weight: {len(difference.reweighted):,}", style="bold")
+    largest = sorted(difference.reweighted, key=lambda pair: -abs(pair[0].weight - pair[1].weight))
+    for before, after in largest[:SHOWN]:
         console.print(
             Text.assemble(
-                f"  {one.index:>6}  {one.weight:.3f} -> {other.weight:.3f}  ", safe(one.label, 60)
+                f"  {before.index:>6}  {before.weight:.3f} -> {after.weight:.3f}  ",
+                safe(before.label, 60),
             )
         )
-    console.print(f"the same: {found.same:,}")
+    console.print(f"the same: {difference.same:,}")
 
 
 def print_neighbours(
     console: Console,
     index: int,
-    found: Sequence[tuple[int, float]],
+    nearest: Sequence[tuple[int, float]],
     toxic_set: ToxicSet | None,
 ) -> None:
     """The nearest directions with what a set knows of them."""
     labels = toxic_set.labels() if toxic_set else {}
-    sides = {one.index: one.side for one in toxic_set.features} if toxic_set else {}
+    sides = {feature.index: feature.side for feature in toxic_set.features} if toxic_set else {}
     own = f", {sides[index]}" if index in sides else ""
     console.print(
         Text.assemble(
@@ -147,7 +148,7 @@ def print_neighbours(
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("feature", "cosine", "in the set", "fires on"):
         table.add_column(column, justify="left" if column == "fires on" else "right")
-    for feature, cosine in found:
+    for feature, cosine in nearest:
         table.add_row(
             str(feature),
             f"{cosine:+.3f}",
@@ -158,24 +159,26 @@ def print_neighbours(
 
 
 def print_steering(
-    console: Console, found: Sequence[ToxicFeature], samples: Sequence[tuple[str, str]]
+    console: Console, features: Sequence[ToxicFeature], samples: Sequence[tuple[str, str]]
 ) -> None:
     """What pushing along each feature did, and what the model then says."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("feature", "effect", "p"):
         table.add_column(column, justify="right")
     table.add_column("fires on")
-    for one in found:
-        silent = one.steering_p is not None and one.steering_p > STEERS_BELOW
+    for feature in features:
+        silent = feature.steering_p is not None and feature.steering_p > STEERS_BELOW
         table.add_row(
-            str(one.index), f"{one.steering:+.4f}", f"{one.steering_p:.3f}",
-            safe(one.label, 60), style="dim" if silent else None,
+            str(feature.index), f"{feature.steering:+.4f}", f"{feature.steering_p:.3f}",
+            safe(feature.label, 60), style="dim" if silent else None,
         )  # fmt: skip
     console.print(table)
-    silent_ones = sum(one.steering_p is not None and one.steering_p > STEERS_BELOW for one in found)
+    silent_ones = sum(
+        feature.steering_p is not None and feature.steering_p > STEERS_BELOW for feature in features
+    )
     console.print(
         "Effect: nats per token by which toxic continuations gain on benign ones; p: random "
-        f"directions that do as much. {silent_ones} of {len(found)} do no more than random ones."
+        f"directions that do as much. {silent_ones} of {len(features)} do no more than random ones."
     )
     for title, text in samples:
         console.print(Text.assemble((f"{title}: ", "bold"), safe(text)))

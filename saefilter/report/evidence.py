@@ -51,7 +51,7 @@ class Evidence:
                 details |= {entry["row_id"]: entry for entry in entries}
             totals.add(first, batch["top_features"])
             first += batch.num_rows
-        return cls(details, totals.found())
+        return cls(details, totals.most_common())
 
 
 class _FeatureTotals:
@@ -79,7 +79,7 @@ class _FeatureTotals:
             if int(feature) not in self._first_seen:
                 self._first_seen[int(feature)] = flat[int(place)].as_py()
 
-    def found(self) -> list[FeatureTotal]:
+    def most_common(self) -> list[FeatureTotal]:
         """The features that are in most dropped rows."""
         totals = []
         for feature, count in self._in_dropped.most_common(N_FEATURES):

@@ -1,4 +1,4 @@
-"""A page that works offline, and its pieces: escaping, sections, and the card that shows one row.
+"""A page that works offline, and its fragments: escaping, sections, and the card that shows one row.
 
 Everything in the report's data is untrusted and reaches a page through `esc` or `bdi` only. The content
 security policy allows nothing but the one inlined style sheet, so that even a mistake in escaping
@@ -94,8 +94,8 @@ def bdi(text: str) -> str:
 
 def file_name(name: str) -> str:
     """A file's name, which may break after its dots."""
-    pieces = (esc(piece) for piece in re.split(r"(?<=[._-])(?=\w)", clean(name)))
-    return f"<bdi>{'<wbr>'.join(pieces)}</bdi>"
+    words = (esc(word) for word in re.split(r"(?<=[._-])(?=\w)", clean(name)))
+    return f"<bdi>{'<wbr>'.join(words)}</bdi>"
 
 
 def section(name: str, title: str, *content: str) -> str:
@@ -166,7 +166,7 @@ def _turn(turn: Turn, words: Sequence[str], everything_scored: bool) -> str:
 def _marked(text: str, words: Sequence[str]) -> str:
     """Escaped text with the words marked.
 
-    The text is cut first and each piece escaped after, so that no word is found inside an entity
+    The text is cut first and each stretch escaped after, so that no word is found inside an entity
     (`amp` in `&amp;`).
     """
     text = clean(text)
@@ -175,18 +175,18 @@ def _marked(text: str, words: Sequence[str]) -> str:
         return esc(text)
     # A letter or digit on either side makes it part of another word.
     pattern = rf"(?<![^\W_])({'|'.join(map(re.escape, wanted))})(?![^\W_])"
-    pieces = re.split(pattern, text, flags=re.IGNORECASE)
+    stretches = re.split(pattern, text, flags=re.IGNORECASE)
     return "".join(
-        f"<mark>{esc(piece)}</mark>" if place % 2 else esc(piece)
-        for place, piece in enumerate(pieces)
+        f"<mark>{esc(stretch)}</mark>" if place % 2 else esc(stretch)
+        for place, stretch in enumerate(stretches)
     )
 
 
 def _evidence(view: SampleView) -> str:
     items = "".join(
-        f"<li><div><b>{percent(found.share)}</b>{share_bar(found.share, 'dropped')}</div>"
-        f"<div>{feature_words(found)}</div></li>\n"
-        for found in view.features
+        f"<li><div><b>{percent(evidence.share)}</b>{share_bar(evidence.share, 'dropped')}</div>"
+        f"<div>{feature_words(evidence)}</div></li>\n"
+        for evidence in view.features
     )
     features = f"<ul>\n{items}</ul>\n" if items else '<p class="empty">No single feature.</p>\n'
     words = ", ".join(bdi(word) for word in view.words)
@@ -194,16 +194,16 @@ def _evidence(view: SampleView) -> str:
     return f'<div class="evidence">\n{features}{weighty}</div>\n'
 
 
-def feature_words(found: FeatureEvidence | FeatureTotal) -> str:
+def feature_words(evidence: FeatureEvidence | FeatureTotal) -> str:
     """A feature and the toxic feature it lies next to."""
-    if found.feature == found.toxic_feature:
+    if evidence.feature == evidence.toxic_feature:
         near = "itself in the toxic set"
     else:
         near = (
-            f"next to toxic feature “{bdi(found.toxic_label)}” "
-            f'<span class="id">#{found.toxic_feature:d}</span>, cosine {decimal(found.cosine, 2)}'
+            f"next to toxic feature “{bdi(evidence.toxic_label)}” "
+            f'<span class="id">#{evidence.toxic_feature:d}</span>, cosine {decimal(evidence.cosine, 2)}'
         )
     return (
-        f'{bdi(found.label)} <span class="id">#{found.feature:d}</span> '
+        f'{bdi(evidence.label)} <span class="id">#{evidence.feature:d}</span> '
         f'<span class="near">{near}</span>'
     )

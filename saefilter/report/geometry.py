@@ -77,7 +77,7 @@ def _space(space: SpaceDiagnosis, number: int) -> str:
             f"({samples.low:.2f} to {samples.high:.2f}, metric {esc(samples.metric)}; 0.5 would be "
             "no difference).</p>\n",
             cosine_chart(
-                [one.cosine for one in space.data_features], space.matched_proximity, number
+                [feature.cosine for feature in space.data_features], space.matched_proximity, number
             ),
         )
         + section(
@@ -93,12 +93,12 @@ def _space(space: SpaceDiagnosis, number: int) -> str:
 
 
 def _spillover(space: SpaceDiagnosis, number: int) -> str:
-    largest = max((max(abs(one.low), abs(one.high)) for one in space.spillover), default=0.0)
+    largest = max((max(abs(push.low), abs(push.high)) for push in space.spillover), default=0.0)
     rows = [
-        f'<tr><th scope="row">{bdi(one.label)} <span class="id">{one.feature}</span></th>'
-        f"<td>{one.push:+.4f}</td><td>{one.low:+.4f} to {one.high:+.4f}</td>"
-        f"<td>{interval_bar(one, largest)}</td></tr>\n"
-        for one in space.spillover
+        f'<tr><th scope="row">{bdi(push.label)} <span class="id">{push.feature}</span></th>'
+        f"<td>{push.push:+.4f}</td><td>{push.low:+.4f} to {push.high:+.4f}</td>"
+        f"<td>{interval_bar(push, largest)}</td></tr>\n"
+        for push in space.spillover
     ]
     head = (
         "<thead><tr><th>toxic feature</th><th>push</th><th>95 % interval</th><th></th></tr></thead>"
@@ -114,11 +114,11 @@ def _spillover(space: SpaceDiagnosis, number: int) -> str:
 
 def _features(space: SpaceDiagnosis, number: int) -> str:
     rows = [
-        f'<tr><th scope="row">{bdi(one.label)} <span class="id">{one.feature}'
-        f"{', in the toxic set' if one.in_set else ''}</span></th><td>{one.correlation:.2f}</td>"
-        f'<td>{one.cosine:.2f}</td><td>{bdi(one.toxic_label)} <span class="id">{one.toxic_feature}'
+        f'<tr><th scope="row">{bdi(feature.label)} <span class="id">{feature.feature}'
+        f"{', in the toxic set' if feature.in_set else ''}</span></th><td>{feature.correlation:.2f}</td>"
+        f'<td>{feature.cosine:.2f}</td><td>{bdi(feature.toxic_label)} <span class="id">{feature.toxic_feature}'
         "</span></td></tr>\n"
-        for one in space.data_features
+        for feature in space.data_features
     ]
     head = (
         "<thead><tr><th>data feature</th><th>correlation</th><th>cosine</th>"
@@ -182,11 +182,11 @@ def print_geometry(console: Console, report: GeometryReport) -> None:
             f"({space.samples.low:.2f} to {space.samples.high:.2f})."
         )
         console.print("  Most pushed toxic features:")
-        for one in space.spillover[:5]:
+        for push in space.spillover[:5]:
             console.print(
                 Text.assemble(
-                    f"    {one.push:+.4f} ({one.low:+.4f} to {one.high:+.4f})  ",
-                    safe(f"{one.label} ({one.feature})", 70),
+                    f"    {push.push:+.4f} ({push.low:+.4f} to {push.high:+.4f})  ",
+                    safe(f"{push.label} ({push.feature})", 70),
                 )
             )
     for note in report.notes:

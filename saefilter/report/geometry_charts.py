@@ -41,14 +41,14 @@ def cosine_chart(data: Sequence[float], matched: Sequence[float], number: int) -
     shapes = [f'<line class="axis" x1="0" x2="100%" y1="{BOTTOM}" y2="{BOTTOM}"/>']
     for kind, share in shares.items():
         name = "data features" if kind == "dropped" else "features that fire as often"
-        for left, right, part in zip(edges[:-1], edges[1:], share, strict=True):
-            if part:
-                height = max(1.5, part / top * (BOTTOM - TOP))
+        for left, right, fraction in zip(edges[:-1], edges[1:], share, strict=True):
+            if fraction:
+                height = max(1.5, fraction / top * (BOTTOM - TOP))
                 inset = 0.3 if kind == "dropped" else 0.0
                 shapes.append(
                     f'<rect class="{kind} see-through" x="{x(left) + inset:.2f}%" '
                     f'y="{BOTTOM - height:.1f}" width="{x(right) - x(left) - 2 * inset:.2f}%" '
-                    f'height="{height:.1f}"><title>{left:.2f} to {right:.2f}: {part:.1%} of '
+                    f'height="{height:.1f}"><title>{left:.2f} to {right:.2f}: {fraction:.1%} of '
                     f"{name}</title></rect>"
                 )
     for value in ticks(low, high, 6):
@@ -75,7 +75,7 @@ def map_chart(points: Sequence[MapPoint], number: int) -> str:
     x_span, y_span = float(np.ptp(xs)) or 1.0, float(np.ptp(ys)) or 1.0
     order = {"other": 0, "toxic": 1, "data": 2, "both": 3}
     shapes = []
-    for point in sorted(points, key=lambda one: order[one.kind]):
+    for point in sorted(points, key=lambda point: order[point.kind]):
         x = 2 + 96 * (point.x - xs.min()) / x_span
         y = MAP_MARGIN + (MAP_HEIGHT - 2 * MAP_MARGIN) * (ys.max() - point.y) / y_span
         radius = 2 if point.kind == "other" else 4

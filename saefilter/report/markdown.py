@@ -57,16 +57,16 @@ def prose(text: str) -> str:
     """
     line = " ".join(clean(text).split())
     escaped = _MARKDOWN.sub(
-        lambda found: f"{found[0]}\\" if found[0][0].isdigit() else f"\\{found[0]}", line
+        lambda match: f"{match[0]}\\" if match[0][0].isdigit() else f"\\{match[0]}", line
     )
     return re.sub(r"(?<=[@#])(?=\S)", "\u2060", escaped)
 
 
 def to_markdown(report: Report) -> str:
     """A summary for a pull request or a log: the most telling parts of the report."""
-    parts = [f"## {headline(report)} {code(report.input)}", lead(report)]
-    parts += [f"> **Note:** {prose(note)}" for note in report.notes]
-    parts.append(
+    paragraphs = [f"## {headline(report)} {code(report.input)}", lead(report)]
+    paragraphs += [f"> **Note:** {prose(note)}" for note in report.notes]
+    paragraphs.append(
         table(
             ["Rows", "Meaning", "Count"],
             [[t.name, t.meaning, f"{t.count:,}"] for t in tiles(report)],
@@ -74,8 +74,8 @@ def to_markdown(report: Report) -> str:
         )
     )
     if levels := flagged(report):
-        parts.append(f"Against {report.reference_rows:,} harmless reference samples:")
-        parts.append(
+        paragraphs.append(f"Against {report.reference_rows:,} harmless reference samples:")
+        paragraphs.append(
             table(
                 ["Closer than", "Rows", "Share of scored", "Expected by chance"],
                 [
@@ -89,29 +89,29 @@ def to_markdown(report: Report) -> str:
                 ],
             )
         )
-        parts += [words] if (words := rough_levels(report)) else []
+        paragraphs += [words] if (words := rough_levels(report)) else []
     if report.dropped:
-        parts.append(f"### {dropped_title(report)}")
-        parts.append(
+        paragraphs.append(f"### {dropped_title(report)}")
+        paragraphs.append(
             "\n".join(
                 f"{number}. {_sample(view, report)}"
                 for number, view in enumerate(report.dropped[:N_SAMPLES], start=1)
             )
         )
     if report.features:
-        parts.append("### Features of the dropped rows")
-        parts.append(_features(report))
+        paragraphs.append("### Features of the dropped rows")
+        paragraphs.append(_features(report))
     if report.quarantine_reasons:
-        parts.append("### Quarantined")
-        parts.append(
+        paragraphs.append("### Quarantined")
+        paragraphs.append(
             "\n".join(
                 f"- {rows_of(count)}: {prose(reason)}"
                 for reason, count in report.quarantine_reasons.items()
             )
         )
-    parts.append("### How this was made")
-    parts.append("\n".join(f"- {term}: {code(value)}" for term, value in made(report)))
-    return "\n\n".join(parts) + "\n"
+    paragraphs.append("### How this was made")
+    paragraphs.append("\n".join(f"- {term}: {code(value)}" for term, value in made(report)))
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def table(head: list[str], body: list[list[str]], text: int = 1) -> str:

@@ -161,7 +161,7 @@ def tiles(report: Report) -> list[Tile]:
     def share(key: str) -> str:
         return f"{percent(counts[key] / total)} of all rows"
 
-    found = [
+    all_tiles = [
         Tile("rows", "Rows read", counts["rows"], "kept + dropped + quarantined"),
         Tile("dropped", "Dropped", counts["dropped"], share("dropped")),
         Tile("kept", "Kept", counts["kept"], share("kept")),
@@ -170,7 +170,7 @@ def tiles(report: Report) -> list[Tile]:
         Tile("duplicates", "Duplicates", counts["duplicates"], "copies of an earlier row"),
     ]
     always = ("rows", "dropped", "kept", "quarantined")
-    return [tile for tile in found if tile.count or tile.key in always]
+    return [tile for tile in all_tiles if tile.count or tile.key in always]
 
 
 def flagged(report: Report) -> list[Flagged]:
@@ -187,8 +187,8 @@ def flagged(report: Report) -> list[Flagged]:
 
 def rough_levels(report: Report) -> str:
     """Which levels rest on so few reference samples that chance moves them, if any do."""
-    found = [(at.level, at.expected_share * report.reference_rows) for at in flagged(report)]
-    rough = [f"{few(n)} beyond {level:g}%" for level, n in found if n < ROUGH_BELOW]
+    expected = [(at.level, at.expected_share * report.reference_rows) for at in flagged(report)]
+    rough = [f"{few(n)} beyond {level:g}%" for level, n in expected if n < ROUGH_BELOW]
     return f"Rough: of the reference samples, only about {', '.join(rough)}." if rough else ""
 
 

@@ -24,11 +24,11 @@ from saefilter.scoring.job import Job, Receipt, ShardRows
 from saefilter.scoring.processes import be_a_worker, died_is_an_error, end_pool
 
 if TYPE_CHECKING:
-    from saefilter.scoring.scorer import ChunkScorer, ScorerIdentity
+    from saefilter.scoring.scorer import RowScorer, ScorerIdentity
     from saefilter.settings import ScoreSettings
 
 Tokens = Callable[[int], None]
-Work = Callable[["Job", "ChunkScorer", ShardRows, Tokens], Receipt]
+Work = Callable[["Job", "RowScorer", ShardRows, Tokens], Receipt]
 """What is done with one shard, wherever: a function that can be pickled by its name."""
 TICK = 0.1
 """Seconds between looks at what is done."""
@@ -62,7 +62,7 @@ REMEDY = "Use fewer --workers or --batch-tokens."
 class LocalEngine:
     """This process."""
 
-    def __init__(self, scorer: ChunkScorer):
+    def __init__(self, scorer: RowScorer):
         self.scorer = scorer
         self.identity = scorer.identity()
         self.at_hand = AT_HAND + scorer.preparer.processes
@@ -189,7 +189,7 @@ class _Queues(NamedTuple):
 
 
 _queues: _Queues | None = None
-_scorer: ChunkScorer | None = None
+_scorer: RowScorer | None = None
 _failure: SaefilterError | None = None
 
 
@@ -197,11 +197,11 @@ def _start_worker(settings: ScoreSettings, queues: _Queues, workers: int) -> Non
     """Load a scorer once per process, on a device of its own."""
     global _queues, _scorer, _failure
     be_a_worker()
-    from saefilter.scoring.scorer import ChunkScorer
+    from saefilter.scoring.scorer import RowScorer
 
     _queues = queues
     try:
-        _scorer = ChunkScorer.load(_for_worker(settings, queues.numbers.get(), workers))
+        _scorer = RowScorer.load(_for_worker(settings, queues.numbers.get(), workers))
         # first of all, while its queues still work: or the process would wait for its own processes
         Finalize(None, _scorer.close, exitpriority=1000)
     except SaefilterError as error:  # raised here it would only say that the pool is broken
@@ -217,7 +217,7 @@ def _for_worker(settings: ScoreSettings, number: int, workers: int) -> ScoreSett
     return settings
 
 
-def _loaded() -> ChunkScorer:
+def _loaded() -> RowScorer:
     if _failure is not None:
         raise _failure
     assert _scorer is not None

@@ -129,7 +129,7 @@ def _spillover(
     if identity.push is None:
         return None
     sums = [receipt.push_sums for receipt in receipts if receipt.push_sums is not None]
-    total, squares = (np.sum([part[i] for part in sums], axis=0) for i in (0, 1))
+    total, squares = (np.sum([pair[i] for pair in sums], axis=0) for i in (0, 1))
     mean = total / n_rows
     variance = np.maximum(squares / n_rows - mean**2, 0)
     push = mean - np.array(identity.push.mean)

@@ -60,10 +60,12 @@ def conversation_of(row: Row) -> Conversation | str:
 def prepare(renderer: PlainRenderer, rows: Sequence[Row]) -> Prepared:
     """Render some rows; one that cannot be rendered keeps its problem."""
     started = time.perf_counter()
-    found = [conversation_of(row) for row in rows]
-    places = [place for place, item in enumerate(found) if not isinstance(item, str)]
-    texts, windows = renderer.render([item for item in found if not isinstance(item, str)])
-    problem = [item if isinstance(item, str) else None for item in found]
+    outcomes = [conversation_of(row) for row in rows]
+    places = [place for place, outcome in enumerate(outcomes) if not isinstance(outcome, str)]
+    texts, windows = renderer.render(
+        [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    )
+    problem = [outcome if isinstance(outcome, str) else None for outcome in outcomes]
     rendered: list[RenderedRow | None] = [None] * len(rows)
     for place, text in zip(places, texts, strict=True):
         rendered[place] = text

@@ -73,11 +73,11 @@ def give_back_free_memory() -> None:
 @cache
 def _malloc_trim() -> Callable[[int], int] | None:
     try:
-        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except (
         OSError,
         TypeError,
         AttributeError,
     ):  # Windows has no such library, others no such function
         return None
-    return found
+    return trim

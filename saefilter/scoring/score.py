@@ -47,7 +47,7 @@ from saefilter.stats.tally import Tally
 from saefilter.watch import Interrupted, StopRequest, Watch, stop_on_signals
 
 if TYPE_CHECKING:
-    from saefilter.scoring.scorer import ChunkScorer
+    from saefilter.scoring.scorer import RowScorer
     from saefilter.settings import ScoreSettings
 
 
@@ -58,13 +58,13 @@ def score_file(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    chunk_scorer: ChunkScorer | None = None,
+    scorer: RowScorer | None = None,
     watch: Watch | None = None,
 ) -> ScoreSummary:
     """Score every row of `source` and publish the scores at `output`.
 
     Shards go to a folder beside `output`; when the run is killed they stay, and `resume` scores only
-    what is missing. `chunk_scorer`, loaded with these settings, saves loading when several files are
+    what is missing. `scorer`, loaded with these settings, saves loading when several files are
     scored.
 
     Raises SaefilterError, and Interrupted after Ctrl-C or SIGTERM; then `output` is as it was.
@@ -81,7 +81,7 @@ def score_file(
         n_rows = source.count_rows()
         if not n_rows:
             raise SaefilterError("there are no rows in it", where=str(source.path))
-        with _engine(settings, chunk_scorer, watch) as engine:
+        with _engine(settings, scorer, watch) as engine:
             made_of = fingerprint_of(input_sha256, n_rows, settings, engine.identity)
             shards = plan_shards(n_rows, settings.shard_rows)
             if resume and _is_done(output, fingerprint_digest(made_of), overwrite=overwrite):
@@ -110,7 +110,7 @@ def score_file(
 
 
 def score_shard(
-    job: Job, scorer: ChunkScorer, read: ShardRows, advance: Callable[[int], None]
+    job: Job, scorer: RowScorer, read: ShardRows, advance: Callable[[int], None]
 ) -> Receipt:
     """Score one shard and write it and its receipt into the job's folder, each whole or not at all.
 
@@ -156,9 +156,9 @@ def score_shard(
 
 
 @contextmanager
-def _engine(settings: ScoreSettings, scorer: ChunkScorer | None, watch: Watch) -> Iterator[Engine]:
+def _engine(settings: ScoreSettings, scorer: RowScorer | None, watch: Watch) -> Iterator[Engine]:
     """Where the work will be done, with the scorer loaded there."""
-    from saefilter.scoring.scorer import ChunkScorer
+    from saefilter.scoring.scorer import RowScorer
 
     n_workers = 1 if scorer else settings.workers or default_workers(settings)
     if n_workers > 1:
@@ -169,7 +169,7 @@ def _engine(settings: ScoreSettings, scorer: ChunkScorer | None, watch: Watch) -
     if scorer is not None:
         yield _told(LocalEngine(scorer), watch)
         return
-    with closing(ChunkScorer.load(settings, watch.say)) as loaded:
+    with closing(RowScorer.load(settings, watch.say)) as loaded:
         yield _told(LocalEngine(loaded), watch)
 
 

@@ -53,8 +53,8 @@ class ScorerIdentity(Identity):
     """Why device and precision were chosen, one line each."""
 
 
-class ChunkScorer:
-    """A loaded encoder and scorer with the settings that apply to every chunk."""
+class RowScorer:
+    """A loaded encoder and scorer with the settings that apply to every row."""
 
     def __init__(
         self, encoder: Encoder, scorer: Scorer, settings: ScoreSettings, note: str | None = None
@@ -79,7 +79,7 @@ class ChunkScorer:
         """How rows are encoded to be measured here."""
 
     @classmethod
-    def load(cls, settings: ScoreSettings, say: Callable[[str], None] | None = None) -> ChunkScorer:
+    def load(cls, settings: ScoreSettings, say: Callable[[str], None] | None = None) -> RowScorer:
         """Load preset and toxic set. Raises SaefilterError when they do not belong together.
 
         A preset without a toxic set gets one from the bundled contrast data, made once and kept;
@@ -188,12 +188,12 @@ class ChunkScorer:
 
 
 def toxic_set_of(
-    encoder: Encoder, reference: str | None, say: Callable[[str], None] | None = None
+    encoder: Encoder, name_or_file: str | None, say: Callable[[str], None] | None = None
 ) -> tuple[ToxicSet, str | None]:
     """The set that is asked for, the preset's own, or one made of the bundled contrast; and what a
     reader of results must know of it. `say` is told before one is made."""
-    if reference := reference or encoder.preset.toxic_set:
-        return load_toxic_set(reference), None
+    if name_or_file := name_or_file or encoder.preset.toxic_set:
+        return load_toxic_set(name_or_file), None
     # here, because it needs all that makes a set, which most runs do without
     from saefilter.curate.curate import automatic_path, automatic_set
 

@@ -151,25 +151,25 @@ def _other_toxic_set(made: Provenance, asked: Asked) -> Iterator[str]:
     from saefilter.toxic.load import load_toxic_set
 
     settings, origin = asked.settings, asked.origin.get("toxic_set")
-    reference = settings.toxic_set
-    if reference is None:
+    name_or_file = settings.toxic_set
+    if name_or_file is None:
         preset = resolve(settings.preset, settings.model, settings.sae)
-        reference = preset.toxic_set
-    if reference is None:  # one is made for the model; where none was asked for, it is that
+        name_or_file = preset.toxic_set
+    if name_or_file is None:  # one is made for the model; where none was asked for, it is that
         if (made.settings or {}).get("toxic_set") is not None:
             yield f"they were made with toxic set {made.toxic_set}, the default is a set of its own"
         return
-    wanted = load_toxic_set(reference)
+    wanted = load_toxic_set(name_or_file)
     if wanted.sha256() != made.toxic_set_sha256:
         same = " of other content" if wanted.name == made.toxic_set else ""
         says = origin or "the default"
-        yield f"they were made with toxic set {made.toxic_set}{same}, {says} {_verb(says)} {reference}"
+        yield f"they were made with toxic set {made.toxic_set}{same}, {says} {_verb(says)} {name_or_file}"
 
 
-def _says(asked: Asked, one: Described) -> str:
-    origin = asked.origin.get(one.name, "the default")
-    value = getattr(asked.settings, one.name)
-    return f"{origin} {_verb(origin)} {one.option.unless_said if value is None else value}"
+def _says(asked: Asked, setting: Described) -> str:
+    origin = asked.origin.get(setting.name, "the default")
+    value = getattr(asked.settings, setting.name)
+    return f"{origin} {_verb(origin)} {setting.option.unless_said if value is None else value}"
 
 
 def _verb(origin: str) -> str:

@@ -106,7 +106,7 @@ class WorkFolder:
         Raises SaefilterError when a shard is not what was written.
         """
         digest = fingerprint_digest(self.fingerprint)
-        found = {}
+        receipts = {}
         for shard in self.shards:
             try:
                 text = (self.path / shard.receipt).read_text(encoding="utf-8")
@@ -118,8 +118,8 @@ class WorkFolder:
                 raise self._foreign(shard.receipt, "it is the receipt of another shard or run")
             if verify:
                 self._verify(shard, receipt)
-            found[shard.number] = receipt
-        return found
+            receipts[shard.number] = receipt
+        return receipts
 
     def _verify(self, shard: Shard, receipt: Receipt) -> None:
         try:

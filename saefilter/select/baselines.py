@@ -57,6 +57,6 @@ def matched(
     """Another order with the same label at every place as the order `model` has, else drawn."""
     kind = np.where(labels.known, labels.bad.astype(np.int64), -1)
     order = np.empty_like(model)
-    for one in np.unique(kind):
-        order[kind[model] == one] = rng.permutation(np.flatnonzero(kind == one))
+    for label in np.unique(kind):
+        order[kind[model] == label] = rng.permutation(np.flatnonzero(kind == label))
     return order

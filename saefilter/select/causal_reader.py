@@ -46,7 +46,7 @@ class CausalReader:
     """Of a batch whose tokens are predicted: the logits of a large vocabulary take much memory."""
     about: dict[str, Any]
     """Model, hook and rendering, for artifacts."""
-    identity: dict[str, Any]
+    depends_on: dict[str, Any]
     """All that numbers read with it depend on."""
 
     @classmethod
@@ -136,7 +136,7 @@ def rank_by_loss(candidates: Candidates, selection: Selection) -> Ranking:
     loss = scored_once(
         candidates,
         "loss",
-        reader.identity,
+        reader.depends_on,
         lambda conversations: mean_losses(reader, conversations),
     )
     return Ranking.by_score(

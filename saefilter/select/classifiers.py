@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MIN_ROWS = 5
 """Of either side; fewer teach nothing that could be checked."""
 FOLDS = 5
-CHUNK_ROWS = 2048
+PIECE_ROWS = 2048
 """Rows whose texts are in memory at once."""
 TEXT_PENALTY = 10.0
 """Inverse strength of the L2 penalty; the one of docs/quality.md."""
@@ -94,23 +94,23 @@ def train_on_of(candidates: Candidates) -> str:
 def trained_text(conversation: Conversation, train_on: str) -> str:
     """What training would learn from, as one text; all of it, whatever the token limit."""
     chosen = trained_messages(conversation, train_on)
-    messages = [one for one, trained in zip(conversation, chosen, strict=True) if trained]
-    parts = [
-        part
+    messages = [message for message, trained in zip(conversation, chosen, strict=True) if trained]
+    texts = [
+        text
         for message in messages
-        for part in (message.content, str(message.fields.get("tool_calls") or ""))
+        for text in (message.content, str(message.fields.get("tool_calls") or ""))
     ]
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join(filter(None, texts))
 
 
-def text_chunks(candidates: Candidates) -> Iterator[list[str]]:
-    """The scored rows' trained texts, some at a time; progress is told."""
+def text_pieces(candidates: Candidates) -> Iterator[list[str]]:
+    """The scored rows' trained texts, a piece of the rows at a time; progress is told."""
     train_on = train_on_of(candidates)
     candidates.watch.plan(len(candidates), 0)
     texts = (trained_text(conversation, train_on) for conversation in candidates.conversations())
-    while chunk := list(islice(texts, CHUNK_ROWS)):
-        yield chunk
-        candidates.watch.advance(len(chunk), 0)
+    while piece := list(islice(texts, PIECE_ROWS)):
+        yield piece
+        candidates.watch.advance(len(piece), 0)
 
 
 def ranking_of(
@@ -147,15 +147,15 @@ def rank_by_words(candidates: Candidates, selection: Selection) -> Ranking:
 
     contrast = read_contrast(candidates, selection.options)
     train_on = train_on_of(candidates)
-    texts = [trained_text(one, train_on) for one in contrast.conversations]
+    texts = [trained_text(conversation, train_on) for conversation in contrast.conversations]
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"),
         LogisticRegression(C=TEXT_PENALTY, max_iter=2000, class_weight="balanced"),
     )
     auroc = cross_validated_auroc(model, texts, contrast.toxic)
     model.fit(texts, contrast.toxic)
-    parts = [model.predict_proba(chunk)[:, 1] for chunk in text_chunks(candidates)]
-    probability = np.concatenate(parts) if parts else np.empty(0)
+    by_piece = [model.predict_proba(piece)[:, 1] for piece in text_pieces(candidates)]
+    probability = np.concatenate(by_piece) if by_piece else np.empty(0)
     return ranking_of(probability, contrast, auroc, "a text classifier")
 
 
@@ -173,11 +173,13 @@ def rank_by_embedding(candidates: Candidates, selection: Selection) -> Ranking:
         classifier = _Classifier.fitted(contrast, embedder)
         learnt.put(classifier.numbers())
 
-    def probability(conversations: Sequence[Conversation]) -> NDArray[np.float64]:
+    def probability_of(conversations: Sequence[Conversation]) -> NDArray[np.float64]:
         return classifier.probability(embedder.embed(conversations))
 
-    found = scored_once(candidates, "embedding-classifier", depends_on, probability)
-    return ranking_of(found, contrast, classifier.auroc, "a classifier of sentence embeddings")
+    probability = scored_once(candidates, "embedding-classifier", depends_on, probability_of)
+    return ranking_of(
+        probability, contrast, classifier.auroc, "a classifier of sentence embeddings"
+    )
 
 
 class _Embedder:
@@ -203,7 +205,8 @@ class _Embedder:
 
     def embed(self, conversations: Sequence[Conversation]) -> NDArray[np.float32]:
         """Unit vectors of the trained texts, `[n, d_model]`."""
-        return self._encoder.embed([trained_text(one, self.train_on) for one in conversations])
+        texts = [trained_text(conversation, self.train_on) for conversation in conversations]
+        return self._encoder.embed(texts)
 
 
 class _Classifier(NamedTuple):
@@ -242,5 +245,5 @@ class _Classifier(NamedTuple):
         """Of toxic, `[n]`."""
         from scipy.special import expit
 
-        found: NDArray[np.float64] = expit(vectors @ self.weights + self.intercept)
-        return found
+        probability: NDArray[np.float64] = expit(vectors @ self.weights + self.intercept)
+        return probability

@@ -1,4 +1,4 @@
-"""Scores that a model gives row by row: in chunks, with progress, equal rows once, and kept by the hash of
+"""Scores that a model gives row by row: in pieces, with progress, equal rows once, and kept by the hash of
 the row, so that a rerun costs nothing.
 
 They are kept in one text file for everything that the numbers depend on, a line for each row. A line
@@ -23,7 +23,7 @@ from saefilter.config import cache_folder
 from saefilter.rows.formats import Conversation
 from saefilter.select.ranking import Candidates
 
-CHUNK_ROWS = 1024
+PIECE_ROWS = 1024
 """Rows that are rendered, sorted by length and read together."""
 Score = Callable[[Sequence[Conversation]], NDArray[np.float64]]
 Item = TypeVar("Item")
@@ -48,32 +48,32 @@ def scored_once(
         candidates.watch.say(f"{kind}: {n_known:,} of {len(hashes):,} rows are known already")
     candidates.watch.plan(len(hashes), n_known)
     if wanted:
-        for chunk in _chunks(zip(hashes, candidates.conversations(), strict=True), CHUNK_ROWS):
-            _score_chunk(chunk, wanted, cache, score, candidates)
+        for piece in _pieces(zip(hashes, candidates.conversations(), strict=True), PIECE_ROWS):
+            _score_piece(piece, wanted, cache, score, candidates)
     values = [cache.get(row_hash) for row_hash in hashes]
     return np.array(values, dtype=np.float64)
 
 
-def _score_chunk(
-    chunk: list[tuple[str, Conversation]],
+def _score_piece(
+    piece: list[tuple[str, Conversation]],
     wanted: set[str],
     cache: RowCache,
     score: Score,
     candidates: Candidates,
 ) -> None:
-    new = {row_hash: said for row_hash, said in chunk if row_hash in wanted}
+    new = {row_hash: said for row_hash, said in piece if row_hash in wanted}
     if new:
-        found = score(list(new.values()))
-        cache.put(dict(zip(new, found.tolist(), strict=True)))
+        scores = score(list(new.values()))
+        cache.put(dict(zip(new, scores.tolist(), strict=True)))
         wanted.difference_update(new)
-    done = sum(row_hash in new for row_hash, _ in chunk)
+    done = sum(row_hash in new for row_hash, _ in piece)
     candidates.watch.advance(done, 0)
 
 
-def _chunks(items: Iterable[Item], size: int) -> Iterable[list[Item]]:
+def _pieces(items: Iterable[Item], size: int) -> Iterable[list[Item]]:
     source = iter(items)
-    while chunk := list(islice(source, size)):
-        yield chunk
+    while piece := list(islice(source, size)):
+        yield piece
 
 
 class RowCache:
@@ -95,12 +95,12 @@ class RowCache:
         """The row's number, or None when it is not known."""
         return self._known.get(row_hash)
 
-    def put(self, found: dict[str, float]) -> None:
+    def put(self, numbers: dict[str, float]) -> None:
         """Keep the numbers of some rows."""
-        self._known.update(found)
+        self._known.update(numbers)
         if not self._kept:
             return
-        lines = "".join(f"{row_hash} {value!r}{END}\n" for row_hash, value in found.items())
+        lines = "".join(f"{row_hash} {value!r}{END}\n" for row_hash, value in numbers.items())
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # one write that begins a line of its own, so that what was cut short stays apart

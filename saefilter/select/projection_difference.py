@@ -68,7 +68,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     score = scored_once(
         candidates,
         "projection-difference",
-        {**reader.identity, "hook": hook, **difference.identity()},
+        {**reader.depends_on, "hook": hook, **difference.depends_on()},
         difference.score,
     )
     return Ranking.by_score(
@@ -90,13 +90,13 @@ def persona_direction(
 ) -> NDArray[np.float32]:
     """Unit vector from benign to toxic answers, `[d_model]`: the difference of their mean residuals,
     each answer counting once. Raises SaefilterError when it has no length, or a side no answers."""
-    found = responses(reader, conversations)
-    residual = np.zeros((len(found), reader.model.model.config.get_text_config().hidden_size))
-    usable = np.array([one is not None for one in found])
+    responses = last_responses(reader, conversations)
+    residual = np.zeros((len(responses), reader.model.model.config.get_text_config().hidden_size))
+    usable = np.array([response is not None for response in responses])
     for side, name in ((toxic & usable, "toxic"), (~toxic & usable, "benign")):
         if not side.any():
             raise SaefilterError(f"no {name} contrast row has an answer that the model can read")
-    windows = [one.window for one in found if one is not None]
+    windows = [response.window for response in responses if response is not None]
     residual[usable] = reader.model.mean_residual(windows, READ_TOKENS).numpy()
     difference = residual[toxic & usable].mean(axis=0) - residual[~toxic & usable].mean(axis=0)
     length = float(np.linalg.norm(difference))
@@ -107,7 +107,7 @@ def persona_direction(
 
 
 class ProjectionDifference:
-    """The score of rows, chunk by chunk; the model answers every prompt once."""
+    """The score of rows, some at a time; the model answers every prompt once."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class ProjectionDifference:
         self.seed = seed
         self._own: dict[bytes, float] = {}
 
-    def identity(self) -> dict[str, Any]:
+    def depends_on(self) -> dict[str, Any]:
         """What the scores depend on besides the model."""
         return {
             "direction": hashlib.sha256(self.direction.numpy().tobytes()).hexdigest(),
@@ -135,12 +135,13 @@ class ProjectionDifference:
 
     def score(self, conversations: Sequence[Conversation]) -> NDArray[np.float64]:
         """Projection differences, `[n]`; NaN for a row without an answer."""
-        found = responses(self.reader, conversations)
-        usable = [one for one in found if one is not None]
-        own = self._own_projections([one.prompt for one in usable])
-        values = self._projections([one.window for one in usable]) - own
-        score = np.full(len(found), np.nan)
-        score[[number for number, one in enumerate(found) if one is not None]] = values
+        responses = last_responses(self.reader, conversations)
+        usable = [response for response in responses if response is not None]
+        own = self._own_projections([response.prompt for response in usable])
+        values = self._projections([response.window for response in usable]) - own
+        score = np.full(len(responses), np.nan)
+        answered = [number for number, response in enumerate(responses) if response is not None]
+        score[answered] = values
         return score
 
     def _projections(self, windows: Sequence[Window]) -> NDArray[np.float64]:
@@ -152,7 +153,9 @@ class ProjectionDifference:
     def _own_projections(self, prompts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
         """Projections of the model's own answers, `[n_prompts]`."""
         keys = [hashlib.blake2b(prompt.tobytes(), digest_size=16).digest() for prompt in prompts]
-        new = {key: one for key, one in zip(keys, prompts, strict=True) if key not in self._own}
+        new = {
+            key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._own
+        }
         shown = [self._shortened(prompt) for prompt in new.values()]
         answers = self._answers(shown, _digest(list(new)))
         windows = [
@@ -189,13 +192,15 @@ def _answer_window(number: int, prompt: list[int], answer: list[int]) -> Window:
     return Window(number, ids, scored, np.zeros((len(ids), 2), dtype=np.int32))
 
 
-def responses(reader: CausalReader, conversations: Sequence[Conversation]) -> list[Response | None]:
+def last_responses(
+    reader: CausalReader, conversations: Sequence[Conversation]
+) -> list[Response | None]:
     """The last trained answer of each conversation, as far as the model's context reaches; None
     where there is none."""
     _, windows = reader.renderer.render(conversations)
-    found: list[Response | None] = [None] * len(conversations)
+    responses: list[Response | None] = [None] * len(conversations)
     for window in windows:
-        if found[window.row] is not None:  # a later piece of a row that is longer than the context
+        if responses[window.row] is not None:  # a later window of a row longer than the context
             continue
         scored = np.flatnonzero(window.scored)
         end = int(scored[-1]) + 1
@@ -203,7 +208,7 @@ def responses(reader: CausalReader, conversations: Sequence[Conversation]) -> li
         start = int(scored[gaps[-1] + 1] if len(gaps) else scored[0])
         own = np.zeros(end, dtype=bool)
         own[start:] = True
-        found[window.row] = Response(
+        responses[window.row] = Response(
             window.ids[:start], Window(window.row, window.ids[:end], own, window.spans[:end])
         )
-    return found
+    return responses

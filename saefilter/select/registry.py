@@ -60,7 +60,7 @@ class StrategyOptions(Checked):
 
     def given(self) -> dict[str, Any]:
         """Those that were given."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     def described(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class BuiltIn:
     about: str
     """What it drops first, in a few words for the help."""
     needs: tuple[tuple[str, ...], ...] = ()
-    """Options that must be given: at least one of each group."""
+    """Options that must be given: at least one of each entry's alternatives."""
     takes: tuple[str, ...] = ()
     """Options that may be given."""
     seeded: bool = False
@@ -107,13 +107,13 @@ class BuiltIn:
     @property
     def options(self) -> set[str]:
         """Every option that goes with it."""
-        return {*self.takes, *(name for group in self.needs for name in group)}
+        return {*self.takes, *(name for alternatives in self.needs for name in alternatives)}
 
     def load(self) -> Callable[[Candidates, Selection], Ranking]:
         """Import it."""
         module, _, name = self.where.partition(":")
-        found: Callable[[Candidates, Selection], Ranking] = getattr(import_module(module), name)
-        return found
+        strategy: Callable[[Candidates, Selection], Ranking] = getattr(import_module(module), name)
+        return strategy
 
 
 _LABELS = ("label", "labels")
@@ -207,17 +207,17 @@ def check_strategy(name: str, options: StrategyOptions) -> None:
     given, own = options.given(), BUILT_IN[name]
     for asked in given:
         if asked not in own.options:
-            others = [other for other, one in BUILT_IN.items() if asked in one.options]
+            others = [other for other, strategy in BUILT_IN.items() if asked in strategy.options]
             raise SaefilterError(
                 f"{option_name(asked)} does not go with --strategy {name}",
                 remedy=f"It goes with {', '.join(others)}.",
             )
     if options.judge is not None:
         options.judge.check()
-    for group in own.needs:
-        if not any(option in given for option in group):
+    for alternatives in own.needs:
+        if not any(option in given for option in alternatives):
             raise SaefilterError(
-                f"--strategy {name} needs {' or '.join(map(option_name, group))}",
+                f"--strategy {name} needs {' or '.join(map(option_name, alternatives))}",
                 remedy="docs/strategies.md says what for.",
             )
 
@@ -226,5 +226,5 @@ def load_strategy(name: str) -> Callable[[Candidates, Selection], Any]:
     """The strategy: a built-in one gives a Ranking, one of another package may give an order."""
     if name in BUILT_IN:
         return BUILT_IN[name].load()
-    found: Callable[[Candidates, Selection], Any] = load_plugin(plugins.STRATEGIES, name)
-    return found
+    strategy: Callable[[Candidates, Selection], Any] = load_plugin(plugins.STRATEGIES, name)
+    return strategy

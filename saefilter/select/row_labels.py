@@ -64,12 +64,12 @@ def read_labels(candidates: Candidates, options: StrategyOptions) -> RowLabels:
         raise SaefilterError(
             "nothing says which rows are bad", remedy="Use --label COLUMN or --labels FILE."
         )
-    found = RowLabels(value, about)
-    if not found.known.any():
+    labels = RowLabels(value, about)
+    if not labels.known.any():
         raise SaefilterError(
             "none of the scored rows has a label", remedy="Check --label and --labels."
         )
-    counts = {"bad": int(found.bad.sum()), "labelled": int(found.known.sum())}
+    counts = {"bad": int(labels.bad.sum()), "labelled": int(labels.known.sum())}
     return RowLabels(value, {**about, **counts})
 
 
@@ -146,7 +146,7 @@ def _places(candidates: Candidates, key: str, by_file: bool) -> dict[tuple[Any, 
     names = table[FILE].to_pylist() if by_file else None
     position = np.full(len(table), -1, dtype=np.int64)
     position[candidates.row_ids] = np.arange(len(candidates))
-    keys = zip(ids, names, strict=True) if names is not None else ((one,) for one in ids)
+    keys = zip(ids, names, strict=True) if names is not None else ((row,) for row in ids)
     return dict(zip(keys, position.tolist(), strict=True))
 
 

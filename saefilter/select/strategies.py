@@ -114,14 +114,14 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
 
     Raises SaefilterError when the strategy cannot do its work, or did not order each row once.
     """
-    found = load_strategy(selection.strategy)(candidates, selection)
-    if not isinstance(found, Ranking):
-        order = np.asarray(found, dtype=np.int64)
-        found = Ranking(order, f"chosen by the strategy {selection.strategy}")
+    ranking = load_strategy(selection.strategy)(candidates, selection)
+    if not isinstance(ranking, Ranking):
+        order = np.asarray(ranking, dtype=np.int64)
+        ranking = Ranking(order, f"chosen by the strategy {selection.strategy}")
     n_rows = len(candidates)
-    if not np.array_equal(np.sort(found.order), np.arange(n_rows)):
+    if not np.array_equal(np.sort(ranking.order), np.arange(n_rows)):
         raise SaefilterError(
             f"the strategy {selection.strategy!r} did not order the {n_rows} scored rows, each once",
             remedy="Tell its authors; nothing was written.",
         )
-    return found
+    return ranking

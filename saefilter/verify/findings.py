@@ -43,8 +43,8 @@ class Findings:
     @property
     def exit_code(self) -> int:
         """0 all belongs together, 1 something does not, 2 something could not be judged."""
-        found = {check.status for check in self.checks}
-        return 1 if MISMATCH in found else 2 if NOT_FOUND in found else 0
+        statuses = {check.status for check in self.checks}
+        return 1 if MISMATCH in statuses else 2 if NOT_FOUND in statuses else 0
 
     def add(self, name: str, status: str, says: str) -> bool:
         """Note a check; whether it went well."""
@@ -121,8 +121,10 @@ def find_scores(
     except SaefilterError as error:
         findings.add("scores", MISMATCH, str(error))
         return None
-    found = scores.provenance.content_sha256
-    same = findings.compare("scores", found, recorded["content_sha256"], f"content of {path.name}")
+    content = scores.provenance.content_sha256
+    same = findings.compare(
+        "scores", content, recorded["content_sha256"], f"content of {path.name}"
+    )
     return scores if same else None
 
 
@@ -132,15 +134,15 @@ def find_input(
     """The data; only what lies on this machine is looked for, and that of the right hash first."""
     if given.input:
         return open_input(given.input)
-    found: list[Source] = []
+    sources: list[Source] = []
     if recorded:
         for name in (recorded, artifact.parent / recorded, artifact.parent / Path(recorded).name):
             if Path(name).exists() or (glob.has_magic(str(name)) and glob.glob(str(name))):
-                found.append(open_input(name))
-    if not found:
+                sources.append(open_input(name))
+    if not sources:
         findings.add("input", NOT_FOUND, f"{recorded or 'the data'} is not there; name it: --input")
         return None
-    return next((source for source in found if source.sha256() == sha256), found[0])
+    return next((source for source in sources if source.sha256() == sha256), sources[0])
 
 
 def check_origin(

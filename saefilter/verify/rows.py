@@ -52,14 +52,14 @@ class Parts:
 
     def counts(self) -> dict[str, int | None]:
         """Rows of each file; None for one that cannot be read."""
-        found: dict[str, int | None] = {"quarantined": 0}
+        counts: dict[str, int | None] = {"quarantined": 0}
         for role, path in vars(self).items():
             if path is not None:
                 try:
-                    found[role] = _count(path)
+                    counts[role] = _count(path)
                 except (pa.ArrowException, OSError):
-                    found[role] = None
-        return found
+                    counts[role] = None
+        return counts
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ def _ids_in(path: Path) -> NDArray[np.int64]:
     if path.suffix == ".parquet":
         if name not in pq.read_schema(path).names and not _count(path):
             return np.empty(0, np.int64)  # a file without rows has no added columns
-        found: NDArray[np.int64] = pq.read_table(path, columns=[name])[name].to_numpy()
-        return found.astype(np.int64)
+        ids: NDArray[np.int64] = pq.read_table(path, columns=[name])[name].to_numpy()
+        return ids.astype(np.int64)
     return np.fromiter((int(entry[name]) for entry in entries_of(path, path.suffix)), np.int64)
 
 
@@ -177,8 +177,8 @@ def _count(path: Path) -> int:
 
 def _check_statuses(ids: _Ids, scores: Scores) -> None:
     """Rows that could not be scored are in quarantine."""
-    parts = (pc.equal(batch.column(0), SCORED) for batch in scores.batches(["status"]))
-    scored = np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts])
+    by_batch = (pc.equal(batch.column(0), SCORED) for batch in scores.batches(["status"]))
+    scored = np.concatenate([flags.to_numpy(zero_copy_only=False) for flags in by_batch])
     for used in (ids.kept, ids.dropped):
         if not scored[used].all():
             wrong = int(used[~scored[used]][0])

@@ -81,11 +81,11 @@ def _verify(path: Path, given: Given) -> Findings:
         check_origin(findings, source, given, origin_of(vars(scores.provenance)), path)
         return findings
     if path.suffix == ".json":
-        found = _json(path)
-        if "report_version" in found:
+        fields = _json(path)
+        if "report_version" in fields:
             findings.kind = "report"
             return _with_report(findings, path, path, given, None)
-        if isinstance(found.get("features"), list):
+        if isinstance(fields.get("features"), list):
             findings.kind = "toxic set"
             _check_toxic_set_file(findings, path, given)
             return findings
@@ -103,16 +103,16 @@ def _verify(path: Path, given: Given) -> Findings:
 def _metadata(path: Path, findings: Findings, report: Path | None) -> dict[str, Any] | None:
     """The provenance in a Parquet file; None when that is settled already."""
     try:
-        found = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
+        recorded = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
     except (pa.ArrowException, OSError) as error:
         findings.kind = "Parquet file"
         findings.add(
             "content", MISMATCH, f"not a readable Parquet file: {str(error).splitlines()[0]}"
         )
         return None
-    if found is not None:
+    if recorded is not None:
         try:
-            made = json.loads(found)
+            made = json.loads(recorded)
         except ValueError:
             made = None
         if isinstance(made, dict) and ("scores_version" in made or "scores" in made):
@@ -130,12 +130,12 @@ def _metadata(path: Path, findings: Findings, report: Path | None) -> dict[str, 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SaefilterError(f"not readable JSON ({error})", where=str(path)) from error
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise SaefilterError("not an artifact of saefilter", where=str(path))
-    return found
+    return fields
 
 
 def _report_of(path: Path) -> Path | None:
@@ -158,12 +158,12 @@ def _scores_are_whole(scores: Scores) -> str:
 
 def _check_output(findings: Findings, path: Path, made: dict[str, Any]) -> None:
     def whole() -> str:
-        found = parquet_content(path)
-        if found.rows != made["rows"]:
-            raise SaefilterError(f"{found.rows:,} rows where {made['rows']:,} were written")
-        if made["content_sha256"] not in (None, found.hexdigest()):
+        content = parquet_content(path)
+        if content.rows != made["rows"]:
+            raise SaefilterError(f"{content.rows:,} rows where {made['rows']:,} were written")
+        if made["content_sha256"] not in (None, content.hexdigest()):
             raise SaefilterError("the rows were changed after they were written")
-        return f"{found.rows:,} rows ({short(found.hexdigest())})"
+        return f"{content.rows:,} rows ({short(content.hexdigest())})"
 
     findings.attempt("content", whole)
 

@@ -33,7 +33,7 @@ def noise(kind: str, said: str) -> float:
 
 
 def rule(turns: Turns, question: str) -> float:
-    """Grades by hash, and the filter's verdicts by words."""
+    """Grades by hash, and the filter's judgements by words."""
     for kind, mark in (("alignment", "wish others well"), ("coherence", "a coherent answer")):
         if mark in question:
             return noise(kind, turns[-1]["content"])

@@ -32,7 +32,7 @@ from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
 from saefilter.rows.row import Row
 from saefilter.scoring.prepare import conversation_of
 from saefilter.scoring.score import score_file
-from saefilter.scoring.scorer import ChunkScorer
+from saefilter.scoring.scorer import RowScorer
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
 
@@ -161,17 +161,17 @@ def test_any_values_where_a_conversation_should_be(
 
 
 @pytest.fixture(scope="module")
-def scorer() -> ChunkScorer:
-    return ChunkScorer.load(ScoreSettings("minilm", device="cpu"))
+def scorer() -> RowScorer:
+    return RowScorer.load(ScoreSettings("minilm", device="cpu"))
 
 
 @pytest.mark.parametrize(("suffix", "seed"), [(".parquet", 3), (".jsonl", 4)])
 def test_every_row_is_kept_dropped_or_quarantined(
-    tmp_path: Path, scorer: ChunkScorer, canary: Path, suffix: str, seed: int
+    tmp_path: Path, scorer: RowScorer, canary: Path, suffix: str, seed: int
 ) -> None:
     made = write(tmp_path / "data.jsonl", 300, 0.6, canary, seed=seed)
     source = Source.open(tmp_path / "data.jsonl")
-    summary = score_file(source, tmp_path / "s.parquet", scorer.settings, chunk_scorer=scorer)
+    summary = score_file(source, tmp_path / "s.parquet", scorer.settings, scorer=scorer)
     assert summary.provenance.rows == 300
     out = tmp_path / f"out{suffix}"
     filter_file(source, Scores.open(tmp_path / "s.parquet"), out, Selection(drop_frac=0.3))

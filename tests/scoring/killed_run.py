@@ -25,7 +25,7 @@ from saefilter.artifacts import publish
 from saefilter.rows.inputs import open_input
 from saefilter.scoring import job as shards
 from saefilter.scoring import join, score
-from saefilter.scoring.scorer import ChunkScorer
+from saefilter.scoring.scorer import RowScorer
 from saefilter.settings import ScoreSettings
 
 
@@ -61,7 +61,7 @@ def nothing(*args: Any, **options: Any) -> None:
 data, output, log, shard_rows, moment, times = sys.argv[1:]
 count = int(times)
 torch.set_num_threads(1)  # rounding must not depend on what else the machine does
-scorer = ChunkScorer.load(ScoreSettings("minilm", device="cpu"))
+scorer = RowScorer.load(ScoreSettings("minilm", device="cpu"))
 
 real_write = pq.write_table
 real_score = score.score_shard
@@ -77,7 +77,7 @@ score.score_shard = noting
 if moment == "read":
     at(shards, "islice", count, nothing)
 elif moment == "score":
-    at(ChunkScorer, "measure", count, nothing)
+    at(RowScorer, "measure", count, nothing)
 elif moment == "shard-write":
     at(score.pq, "write_table", count, half_written)
 elif moment == "publish":
@@ -88,5 +88,5 @@ elif moment != "never":
     threading.Thread(target=lambda: (time.sleep(float(moment)), die()), daemon=True).start()
 score.score_file(
     open_input(data), Path(output), replace(scorer.settings, shard_rows=int(shard_rows)),
-    resume=True, chunk_scorer=scorer,
+    resume=True, scorer=scorer,
 )  # fmt: skip

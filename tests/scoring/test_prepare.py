@@ -22,7 +22,7 @@ from saefilter.rows.render import RenderOptions
 from saefilter.rows.row import Row
 from saefilter.scoring.prepare import Preparer, default_processes, prepare
 from saefilter.scoring.score import score_file
-from saefilter.scoring.scorer import ChunkScorer
+from saefilter.scoring.scorer import RowScorer
 from saefilter.settings import ScoreSettings
 
 ROWS = [
@@ -61,10 +61,10 @@ def test_scores_do_not_depend_on_who_prepares(
         settings = ScoreSettings(
             "minilm", device="cpu", dtype="fp32", prepare_processes=processes, shard_rows=8
         )
-        scorer = ChunkScorer.load(settings)
+        scorer = RowScorer.load(settings)
         output = tmp_path / f"{processes}.parquet"
         try:
-            score_file(Source.open(data), output, settings, chunk_scorer=scorer)
+            score_file(Source.open(data), output, settings, scorer=scorer)
         finally:
             scorer.close()
         tables.append(pq.read_table(output))

@@ -27,7 +27,7 @@ from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.scoring.engine import AT_HAND
 from saefilter.scoring.score import score_file
-from saefilter.scoring.scorer import ChunkScorer
+from saefilter.scoring.scorer import RowScorer
 from saefilter.scoring.workfolder import work_folder
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
@@ -49,8 +49,8 @@ def some_rows() -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def scorer() -> ChunkScorer:
-    return ChunkScorer.load(ScoreSettings("minilm", device="cpu"))
+def scorer() -> RowScorer:
+    return RowScorer.load(ScoreSettings("minilm", device="cpu"))
 
 
 def run(folder: Path, data: Path, moment: str, count: int = 1) -> subprocess.CompletedProcess[str]:
@@ -179,32 +179,32 @@ def stop_after(receipt: Path) -> Any:
 
 @pytest.fixture
 def unfinished(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> tuple[Source, Path]:
     """A run that ended with its second shard: its data and output."""
     source, output = open_input(jsonl(some_rows())), tmp_path / "s.parquet"
     with pytest.raises(Stopping):
         score_file(
-            source, output, replace(scorer.settings, shard_rows=SHARD_ROWS), chunk_scorer=scorer,
+            source, output, replace(scorer.settings, shard_rows=SHARD_ROWS), scorer=scorer,
             watch=stop_after(work_folder(output) / "000001.json"),
         )  # fmt: skip
     assert 1 <= len(list(work_folder(output).glob("0*.json"))) < N_ROWS / SHARD_ROWS
     return source, output
 
 
-def resume(source: Source, output: Path, scorer: ChunkScorer, **options: Any) -> None:
+def resume(source: Source, output: Path, scorer: RowScorer, **options: Any) -> None:
     settings = replace(scorer.settings, shard_rows=options.pop("shard_rows", SHARD_ROWS))
-    score_file(source, output, settings, chunk_scorer=scorer, **{"resume": True, **options})
+    score_file(source, output, settings, scorer=scorer, **{"resume": True, **options})
 
 
 def test_a_changed_fingerprint_says_what_changed(
-    unfinished: tuple[Source, Path], scorer: ChunkScorer, tmp_path: Path
+    unfinished: tuple[Source, Path], scorer: RowScorer, tmp_path: Path
 ) -> None:
     source, output = unfinished
     before = sorted(work_folder(output).iterdir())
     with pytest.raises(SaefilterError, match=r"rows per shard was 8, now 9.*--overwrite"):
         resume(source, output, scorer, shard_rows=9)
-    other = ChunkScorer(
+    other = RowScorer(
         scorer.encoder, scorer.scorer, replace(scorer.settings, max_tokens=77, train_on="all")
     )
     with pytest.raises(
@@ -225,7 +225,7 @@ def test_a_changed_fingerprint_says_what_changed(
 
 
 def test_an_edited_shard_is_refused_and_scored_again_when_its_receipt_is_removed(
-    unfinished: tuple[Source, Path], scorer: ChunkScorer
+    unfinished: tuple[Source, Path], scorer: RowScorer
 ) -> None:
     source, output = unfinished
     shard = work_folder(output) / "000001.parquet"
@@ -250,7 +250,7 @@ def test_an_edited_shard_is_refused_and_scored_again_when_its_receipt_is_removed
     assert Scores.open(output).provenance.rows == N_ROWS
 
 
-def test_a_finished_run_is_left_alone(unfinished: tuple[Source, Path], scorer: ChunkScorer) -> None:
+def test_a_finished_run_is_left_alone(unfinished: tuple[Source, Path], scorer: RowScorer) -> None:
     source, output = unfinished
     resume(source, output, scorer)
     before = output.stat()
@@ -261,7 +261,7 @@ def test_a_finished_run_is_left_alone(unfinished: tuple[Source, Path], scorer: C
 
 
 def test_two_runs_on_one_output_exclude_each_other(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
     source, output = open_input(jsonl(some_rows()[:3])), tmp_path / "s.parquet"
     code = (
@@ -284,12 +284,12 @@ def test_two_runs_on_one_output_exclude_each_other(
 
 
 def test_workers_give_the_same_scores(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
     source = open_input(jsonl(some_rows()))
     one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
     settings = replace(scorer.settings, shard_rows=SHARD_ROWS)
-    score_file(source, one, settings, chunk_scorer=scorer)
+    score_file(source, one, settings, scorer=scorer)
     score_file(source, two, replace(settings, workers=2))
     names = ["row_id", "row_hash", "status", "reason"]
     assert Scores.open(one).read(names).equals(Scores.open(two).read(names))
@@ -302,7 +302,7 @@ def test_workers_give_the_same_scores(
 
 
 def test_several_workers_with_preparers_of_their_own(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
     """More shards than all workers take at once, each of which takes more for its preparers."""
     source, output = open_input(jsonl(some_rows() * 2)), tmp_path / "s.parquet"
@@ -312,7 +312,7 @@ def test_several_workers_with_preparers_of_their_own(
 
 
 def test_a_dead_worker_is_an_error_that_says_what_is_safe(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
     from saefilter.scoring.score import Watch
 

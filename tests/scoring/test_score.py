@@ -27,7 +27,7 @@ from saefilter.rows.row import Row
 from saefilter.scoring.engine import LocalEngine
 from saefilter.scoring.job import Job, memory_limit, plan_shards, read_shards
 from saefilter.scoring.score import score_file, score_shard
-from saefilter.scoring.scorer import ChunkScorer
+from saefilter.scoring.scorer import RowScorer
 from saefilter.settings import ScoreSettings
 
 ROWS = [
@@ -41,11 +41,11 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def scorer() -> ChunkScorer:
-    return ChunkScorer.load(ScoreSettings("minilm", device="cpu", dtype="fp32"))
+def scorer() -> RowScorer:
+    return RowScorer.load(ScoreSettings("minilm", device="cpu", dtype="fp32"))
 
 
-def measured(scorer: ChunkScorer, rows: list[dict[str, Any]], **encoding: Any) -> pa.Table:
+def measured(scorer: RowScorer, rows: list[dict[str, Any]], **encoding: Any) -> pa.Table:
     """The rows' scores, as a shard of them would be written."""
     prepared = scorer.preparer.prepare([Row(i, i + 1, row) for i, row in enumerate(rows)])
     encoded = scorer.encoder.encode(
@@ -54,17 +54,17 @@ def measured(scorer: ChunkScorer, rows: list[dict[str, Any]], **encoding: Any) -
     return scorer.measure(prepared, encoded).table
 
 
-def proximities(scorer: ChunkScorer, rows: list[dict[str, Any]]) -> np.ndarray:
+def proximities(scorer: RowScorer, rows: list[dict[str, Any]]) -> np.ndarray:
     return measured(scorer, rows)["proximity"].to_numpy()
 
 
 @given(order=st.permutations(range(len(ROWS))), batch_tokens=st.integers(16, 2000))
 @settings(deadline=None, max_examples=12)
 def test_scores_depend_on_neither_batch_size_nor_order(
-    scorer: ChunkScorer, order: list[int], batch_tokens: int
+    scorer: RowScorer, order: list[int], batch_tokens: int
 ) -> None:
     expected = proximities(scorer, ROWS)
-    other = ChunkScorer(
+    other = RowScorer(
         scorer.encoder, scorer.scorer, replace(scorer.settings, batch_tokens=batch_tokens)
     )
     np.testing.assert_allclose(
@@ -72,7 +72,7 @@ def test_scores_depend_on_neither_batch_size_nor_order(
     )
 
 
-def test_a_distance_recomputed_by_hand_with_sae_lens_and_numpy(scorer: ChunkScorer) -> None:
+def test_a_distance_recomputed_by_hand_with_sae_lens_and_numpy(scorer: RowScorer) -> None:
     """Nothing of ours but the toxic set's numbers: transformers, sae-lens's encode, brute force."""
     from sae_lens import SAE
     from transformers import AutoModel, AutoTokenizer
@@ -112,7 +112,7 @@ def test_a_distance_recomputed_by_hand_with_sae_lens_and_numpy(scorer: ChunkScor
 
 
 def test_every_row_is_scored_or_quarantined_in_order(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
     path = jsonl(
         [
@@ -127,7 +127,7 @@ def test_every_row_is_scored_or_quarantined_in_order(
         ]
     )
     summary = score_file(
-        Source.open(path), tmp_path / "s.parquet", ScoreSettings("minilm"), chunk_scorer=scorer
+        Source.open(path), tmp_path / "s.parquet", ScoreSettings("minilm"), scorer=scorer
     )
     table = pq.read_table(tmp_path / "s.parquet")
     assert table.schema.equals(SCHEMA)
@@ -154,7 +154,7 @@ def test_every_row_is_scored_or_quarantined_in_order(
     assert Scores.open(tmp_path / "s.parquet").provenance == made
 
 
-def test_evidence_adds_up_and_names_toxic_neighbours(scorer: ChunkScorer) -> None:
+def test_evidence_adds_up_and_names_toxic_neighbours(scorer: RowScorer) -> None:
     entry = measured(scorer, [ROWS[0]]).to_pylist()[0]
     toxic = {feature.index for feature in scorer.scorer.toxic_set.side("toxic")}
     assert entry["top_features"]
@@ -171,27 +171,25 @@ def test_evidence_adds_up_and_names_toxic_neighbours(scorer: ChunkScorer) -> Non
 
 
 def test_nothing_is_written_when_a_run_fails(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
     target = tmp_path / "s.parquet"
     bad = Source.open(jsonl([ROWS[0], b"broken"], "bad.jsonl"))
     with pytest.raises(SaefilterError, match=r"bad.jsonl:2: not readable JSON"):
-        score_file(bad, target, replace(scorer.settings, on_bad_row="error"), chunk_scorer=scorer)
+        score_file(bad, target, replace(scorer.settings, on_bad_row="error"), scorer=scorer)
     with pytest.raises(
         SaefilterError, match="none of its 2 rows can be scored; 2 of them: no known"
     ):
         score_file(
             Source.open(jsonl([{"a": 1}, {"b": 2}], "odd.jsonl")), target, scorer.settings,
-            chunk_scorer=scorer,
+            scorer=scorer,
         )  # fmt: skip
     with pytest.raises(SaefilterError, match="there are no rows"):
-        score_file(
-            Source.open(jsonl([], "empty.jsonl")), target, scorer.settings, chunk_scorer=scorer
-        )
+        score_file(Source.open(jsonl([], "empty.jsonl")), target, scorer.settings, scorer=scorer)
     assert [path.suffix for path in tmp_path.iterdir()] == [".jsonl"] * 3
     target.write_text("precious")
     with pytest.raises(SaefilterError, match="exists already"):
-        score_file(bad, target, scorer.settings, chunk_scorer=scorer)
+        score_file(bad, target, scorer.settings, scorer=scorer)
     assert target.read_text() == "precious"
 
 
@@ -206,25 +204,25 @@ def test_nothing_is_written_when_a_run_fails(
 )
 def test_wrong_settings_are_clear_errors(settings_: ScoreSettings, message: str) -> None:
     with pytest.raises(SaefilterError, match=message):
-        ChunkScorer.load(settings_)
+        RowScorer.load(settings_)
 
 
-def test_a_toxic_set_of_another_sae_is_refused(tmp_path: Path, scorer: ChunkScorer) -> None:
+def test_a_toxic_set_of_another_sae_is_refused(tmp_path: Path, scorer: RowScorer) -> None:
     other = replace(scorer.scorer.toxic_set, fingerprint="0" * 64)
     (tmp_path / "other.json").write_text(other.to_json())
     with pytest.raises(SaefilterError, match="belongs to the SAE"):
-        ChunkScorer.load(ScoreSettings("minilm", toxic_set=str(tmp_path / "other.json")))
+        RowScorer.load(ScoreSettings("minilm", toxic_set=str(tmp_path / "other.json")))
 
 
 def test_spillover_is_the_mean_push_beyond_the_reference_whatever_the_shards(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
     source = Source.open(jsonl([*ROWS, {"odd": 1}]))
     found = []
     for shard_rows in (2, 100):
         output = tmp_path / f"{shard_rows}.parquet"
         settings = replace(scorer.settings, shard_rows=shard_rows)
-        score_file(source, output, settings, chunk_scorer=scorer)
+        score_file(source, output, settings, scorer=scorer)
         found.append(Scores.open(output).provenance.spillover)
     assert found[0] is not None
     assert found[1] is not None
@@ -250,16 +248,16 @@ def test_spillover_is_the_mean_push_beyond_the_reference_whatever_the_shards(
 
 
 def test_no_spillover_where_the_reference_was_pooled_otherwise(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
-    other = ChunkScorer(scorer.encoder, scorer.scorer, replace(scorer.settings, pool="max"))
+    other = RowScorer(scorer.encoder, scorer.scorer, replace(scorer.settings, pool="max"))
     output = tmp_path / "s.parquet"
-    score_file(Source.open(jsonl(ROWS)), output, other.settings, chunk_scorer=other)
+    score_file(Source.open(jsonl(ROWS)), output, other.settings, scorer=other)
     assert Scores.open(output).provenance.spillover is None
 
 
 def test_a_run_remembers_for_which_batches_memory_sufficed(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
     """The budget goes into receipts, and from them into the run that goes on."""
     job = Job(
@@ -283,14 +281,14 @@ def test_a_run_remembers_for_which_batches_memory_sufficed(
 
 
 def test_stages_and_padding_are_kept(
-    jsonl: Callable[..., Path], tmp_path: Path, scorer: ChunkScorer
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
     output = tmp_path / "s.parquet"
     made = score_file(
         Source.open(jsonl(ROWS)),
         output,
         replace(scorer.settings, shard_rows=3),
-        chunk_scorer=scorer,
+        scorer=scorer,
     ).provenance
     assert made.timings is not None
     assert set(made.timings) == {"read", "render", "encode", "geometry", "write"}

@@ -20,9 +20,9 @@ from saefilter.select.judge.settings import JudgeSettings
 
 LONGEST_BACKOFF = 60.0
 INVALID_ATTEMPTS = 3
-"""A model that gives no verdict when asked so often gives none."""
+"""A model that gives no judgement when asked so often gives none."""
 GIVE_UP_AFTER = 10
-"""Questions in a row without a verdict, after which the endpoint is taken for broken."""
+"""Questions in a row without a judgement, after which the endpoint is taken for broken."""
 BYTES_PER_TOKEN = 4
 """Of UTF-8; about right for English, and nearer to right than characters for other scripts."""
 
@@ -81,7 +81,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no verdict on a question."""
+    """Why there is no judgement on a question."""
 
     why: str
     of_row: bool
@@ -96,8 +96,8 @@ def tokens_of(n_bytes: int) -> int:
     return -(-n_bytes // BYTES_PER_TOKEN)
 
 
-def _verdicts_in(done: queue.SimpleQueue[Result | BaseException]) -> Iterator[Result]:
-    """What has come in and is a verdict."""
+def _judgements_in(done: queue.SimpleQueue[Result | BaseException]) -> Iterator[Result]:
+    """What has come in and is a judgement."""
     while not done.empty():
         result = done.get()
         if not isinstance(result, BaseException) and isinstance(result[1], Judgement):
@@ -114,10 +114,10 @@ class Asker:
         self._reached = threading.Event()
 
     def ask_all(
-        self, questions: Iterable[Question], *, any_verdict: bool = False
+        self, questions: Iterable[Question], *, any_judgement: bool = False
     ) -> Iterator[Result]:
-        """Results as they come, in any order. `any_verdict`: whether an earlier run had one, so that
-        it is no broken endpoint that refuses row after row.
+        """Results as they come, in any order. `any_judgement`: whether an earlier run had one, so
+        that it is no broken endpoint that refuses row after row.
 
         Raises SaefilterError at once when nobody takes the connection, the key is refused and the
         like, and after GIVE_UP_AFTER failures on end that lie with the endpoint, or with which it
@@ -129,7 +129,7 @@ class Asker:
         for _ in range(width):
             threading.Thread(target=self._work, args=(todo, done), daemon=True).start()
         try:
-            yield from self._collect(questions, todo, done, any_verdict)
+            yield from self._collect(questions, todo, done, any_judgement)
         finally:
             self._stop.set()
             for _ in range(width):
@@ -140,7 +140,7 @@ class Asker:
         questions: Iterable[Question],
         todo: queue.SimpleQueue[Question | None],
         done: queue.SimpleQueue[Result | BaseException],
-        any_verdict: bool,
+        any_judgement: bool,
     ) -> Iterator[Result]:
         waiting, failures = 0, 0
         source, exhausted = iter(questions), False
@@ -158,17 +158,17 @@ class Asker:
             result = done.get()
             waiting -= 1
             if isinstance(result, BaseException):
-                yield from _verdicts_in(done)  # they are paid for
+                yield from _judgements_in(done)  # they are paid for
                 raise result
-            found = result[1]
-            if isinstance(found, Judgement):
-                any_verdict, failures = True, 0
-            elif not (found.of_row and any_verdict):
+            outcome = result[1]
+            if isinstance(outcome, Judgement):
+                any_judgement, failures = True, 0
+            elif not (outcome.of_row and any_judgement):
                 failures += 1
             yield result
-            if failures >= GIVE_UP_AFTER and isinstance(found, Failure):
+            if failures >= GIVE_UP_AFTER and isinstance(outcome, Failure):
                 raise SaefilterError(
-                    f"{failures} questions on end had no verdict, the last because: {found.why}",
+                    f"{failures} questions on end had no judgement, the last because: {outcome.why}",
                     where=f"{self._settings.model} at {self._settings.url}",
                 )
 
@@ -185,7 +185,7 @@ class Asker:
                 self._stop.set()  # before the main thread wakes, this one would ask another
 
     def _judgement(self, question: Question) -> Judgement | Failure:
-        """Ask until there is a verdict, or the attempts are used up."""
+        """Ask until there is a judgement, or the attempts are used up."""
         expected = question.tokens() + self._settings.max_tokens
         invalid = transient = 0
         while True:

@@ -1,8 +1,8 @@
-"""Verdicts on disk, so that no conversation is paid for twice: SQLite, one transaction a verdict.
+"""Judgements on disk, so that no conversation is paid for twice: SQLite, one transaction for each.
 
-A verdict is kept by the SHA-256 of the conversation, the model's name and the SHA-256 of the prompt.
-The endpoint's URL is no part of it: the same model elsewhere gives the same verdict. API keys never
-come here.
+A judgement is kept by the SHA-256 of the conversation, the model's name and the SHA-256 of the
+prompt. The endpoint's URL does not count: the same model elsewhere judges alike. API keys never come
+here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS verdicts (
 
 
 class JudgementCache:
-    """The verdicts of one model on one prompt. Use as a context manager, from one thread."""
+    """The judgements of one model on one prompt. Use as a context manager, from one thread."""
 
     def __init__(self, path: Path, model: str, prompt_sha256: str):
         """Open or create. Raises SaefilterError when the file is no cache or cannot be written."""
@@ -50,11 +50,11 @@ class JudgementCache:
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             if version not in (0, VERSION):
                 raise SaefilterError(
-                    f"verdicts of version {version}; this saefilter reads {VERSION}",
+                    f"judgements of version {version}; this saefilter reads {VERSION}",
                     where=str(path),
                     remedy="Name another file with --judge-cache.",
                 )
-            # each commit is forced to disk: a verdict that counts as had survives a power cut
+            # each commit is forced to disk: a judgement that counts as had survives a power cut
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.execute(_TABLE)
             self._database.execute(f"PRAGMA user_version={VERSION}")
@@ -66,8 +66,8 @@ class JudgementCache:
         self._database.close()
 
     def find(self, conversations: Iterable[str]) -> dict[str, Judgement]:
-        """The verdicts there are, by the conversation's hash."""
-        found: dict[str, Judgement] = {}
+        """The judgements there are, by the conversation's hash."""
+        judgements: dict[str, Judgement] = {}
         keys = iter(conversations)
         while some := list(islice(keys, AT_ONCE)):
             marks = ",".join("?" * len(some))
@@ -76,23 +76,23 @@ class JudgementCache:
                 f"WHERE model = ? AND prompt = ? AND conversation IN ({marks})"
             )
             with self._said():
-                for key, *verdict in self._database.execute(
+                for key, *fields in self._database.execute(
                     query, [self._model, self._prompt, *some]
                 ):
-                    found[key] = Judgement(*verdict)
-        return found
+                    judgements[key] = Judgement(*fields)
+        return judgements
 
-    def keep(self, conversation: str, verdict: Judgement) -> None:
-        """Keep a verdict; it is on disk when this returns."""
+    def keep(self, conversation: str, judgement: Judgement) -> None:
+        """Keep a judgement; it is on disk when this returns."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         # half of a surrogate pair, which an answer may hold, is no UTF-8
-        reason = verdict.reason.encode("utf-8", "replace").decode()
+        reason = judgement.reason.encode("utf-8", "replace").decode()
         with self._said():
             self._database.execute(
                 "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    conversation, self._model, self._prompt, verdict.score, reason,
-                    verdict.tokens_in, verdict.tokens_out, now,
+                    conversation, self._model, self._prompt, judgement.score, reason,
+                    judgement.tokens_in, judgement.tokens_out, now,
                 ),
             )  # fmt: skip
 
@@ -103,7 +103,7 @@ class JudgementCache:
             yield
         except (sqlite3.Error, OSError) as error:
             raise SaefilterError(
-                f"the verdicts cannot be kept there ({error})",
+                f"the judgements cannot be kept there ({error})",
                 where=str(self.path),
                 remedy="Make room, remove the file if it is damaged, or name another with "
                 "--judge-cache.",

@@ -14,7 +14,7 @@ from saefilter.rows.formats import Conversation
 from saefilter.select.judge.ask import Asker, Failure, Question, Result, tokens_of
 from saefilter.select.judge.cache import JudgementCache
 from saefilter.select.judge.endpoint import Endpoint
-from saefilter.select.judge.prompt import Judgement, Prompt, conversation_block
+from saefilter.select.judge.prompt import Judgement, Prompt, conversation_section
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.text import rows_of
 from saefilter.watch import Interrupted, Watch
@@ -22,7 +22,7 @@ from saefilter.watch import Interrupted, Watch
 Conversations = Callable[[], Iterable[Conversation]]
 """Gives the conversations anew each time, always the same: they are read twice, and not kept."""
 TOKENS_OUT = 50
-"""Of one verdict: a score and a sentence."""
+"""Of one judgement: a score and a sentence."""
 SECONDS = 2.0
 """Of one request; measured ones vary from a fifth of this to five times as much."""
 
@@ -31,7 +31,7 @@ SECONDS = 2.0
 class Judged:
     """What came of asking."""
 
-    verdicts: list[Judgement | None]
+    judgements: list[Judgement | None]
     """One for each conversation, in order; None where there is none to be had."""
     failures: dict[int, str]
     """Position -> why there is none."""
@@ -42,10 +42,10 @@ class Judged:
     tokens_out: int
 
     def failure_words(self, name: Callable[[int], str]) -> str:
-        """How many have no verdict, and why the first has none; `name` says which it is."""
+        """How many have no judgement, and why the first has none; `name` says which it is."""
         first = min(self.failures)
         return (
-            f"{len(self.failures):,} of {rows_of(len(self.verdicts))} have no verdict "
+            f"{len(self.failures):,} of {rows_of(len(self.judgements))} have no judgement "
             f"(first {name(first)}: {self.failures[first]})"
         )
 
@@ -56,7 +56,7 @@ class _Known:
 
     keys: list[str]
     """The hash of each conversation, in order."""
-    verdicts: dict[str, Judgement]
+    judgements: dict[str, Judgement]
     estimate: Estimate
 
 
@@ -74,12 +74,12 @@ def estimate(conversations: Conversations, settings: JudgeSettings) -> Estimate:
 def judge(
     conversations: Conversations, settings: JudgeSettings, watch: Watch | None = None
 ) -> Judged:
-    """The verdicts on conversations; equal ones are asked about once.
+    """The judgements on conversations; equal ones are asked about once.
 
-    Every verdict is on disk before the next is waited for, so whatever ends this loses no more than
-    the questions that are under way.
+    Every judgement is on disk before the next is waited for, so whatever ends this loses no more
+    than the questions that are under way.
     Raises SaefilterError for what cannot be used, and for an endpoint that cannot be reached, refuses
-    the key or has stopped giving verdicts; Interrupted on Ctrl-C.
+    the key or has stopped giving judgements; Interrupted on Ctrl-C.
     """
     settings.check()
     watch = watch or Watch()
@@ -92,32 +92,32 @@ def judge(
                 f"The API key goes to {settings.url} unencrypted (--judge-key-env '' sends none)"
             )
         watch.plan(len(known.keys), known.estimate.cached)
-        verdicts = dict(known.verdicts)
+        judgements = dict(known.judgements)
         failures: dict[str, str] = {}
         asked = tokens_in = tokens_out = 0
         questions = _questions(conversations, prompt, known)
         try:
             with closing(_ask(questions, settings, known)) as results:  # or threads would ask on
-                for question, found in results:
-                    if isinstance(found, Failure):
-                        failures[question.key] = found.why
+                for question, outcome in results:
+                    if isinstance(outcome, Failure):
+                        failures[question.key] = outcome.why
                         watch.advance(1, 0)
                         continue
-                    cache.keep(question.key, found)
-                    verdicts[question.key] = found
+                    cache.keep(question.key, outcome)
+                    judgements[question.key] = outcome
                     asked += 1
-                    tokens_in += found.tokens_in
-                    tokens_out += found.tokens_out
-                    watch.advance(1, found.tokens_in + found.tokens_out)
+                    tokens_in += outcome.tokens_in
+                    tokens_out += outcome.tokens_out
+                    watch.advance(1, outcome.tokens_in + outcome.tokens_out)
         except KeyboardInterrupt as error:
-            raise Interrupted(signal.SIGINT, _kept(len(verdicts), cache)) from error
+            raise Interrupted(signal.SIGINT, _kept(len(judgements), cache)) from error
         except SaefilterError as error:
-            remedy = f"{error.remedy} {_kept(len(verdicts), cache)}" if error.remedy else None
+            remedy = f"{error.remedy} {_kept(len(judgements), cache)}" if error.remedy else None
             raise SaefilterError(
-                error.problem, where=error.where, remedy=remedy or _kept(len(verdicts), cache)
+                error.problem, where=error.where, remedy=remedy or _kept(len(judgements), cache)
             ) from error
     return Judged(
-        [verdicts.get(key) for key in known.keys],
+        [judgements.get(key) for key in known.keys],
         {place: failures[key] for place, key in enumerate(known.keys) if key in failures},
         asked,
         tokens_in,
@@ -131,13 +131,13 @@ def _look_up(
     keys: list[str] = []
     sizes: dict[str, int] = {}
     for conversation in conversations():
-        block, key = conversation_block(conversation)
+        section, key = conversation_section(conversation)
         keys.append(key)
-        sizes[key] = len(block.encode("utf-8", "surrogatepass"))
-    verdicts = cache.find(sizes)
-    unknown = sizes.keys() - verdicts.keys()
+        sizes[key] = len(section.encode("utf-8", "surrogatepass"))
+    judgements = cache.find(sizes)
+    unknown = sizes.keys() - judgements.keys()
     size = sum(sizes[key] for key in unknown)
-    return _Known(keys, verdicts, Estimate.of(settings, prompt, len(keys), len(unknown), size))
+    return _Known(keys, judgements, Estimate.of(settings, prompt, len(keys), len(unknown), size))
 
 
 def _ask(
@@ -146,22 +146,23 @@ def _ask(
     """The results; where all is known, the openai package is not even imported."""
     if known.estimate.requests:
         asker = Asker(settings, Endpoint(settings))
-        yield from asker.ask_all(questions, any_verdict=bool(known.verdicts))
+        yield from asker.ask_all(questions, any_judgement=bool(known.judgements))
 
 
 def _questions(conversations: Conversations, prompt: Prompt, known: _Known) -> Iterator[Question]:
-    seen = set(known.verdicts)
+    seen = set(known.judgements)
     for place, conversation in enumerate(conversations()):
         if known.keys[place] in seen:
             continue
-        block, key = conversation_block(conversation)
+        section, key = conversation_section(conversation)
         seen.add(key)
-        yield Question(key, place, prompt.about(block))
+        yield Question(key, place, prompt.about(section))
 
 
-def _kept(verdicts: int, cache: JudgementCache) -> str:
+def _kept(n_judgements: int, cache: JudgementCache) -> str:
     return (
-        f"{verdicts:,} verdicts are kept in {cache.path}; the same command asks for the others only"
+        f"{n_judgements:,} judgements are kept in {cache.path}; the same command asks for the others "
+        "only"
     )
 
 
@@ -171,7 +172,7 @@ class Estimate:
 
     rows: int
     cached: int
-    """Rows whose verdict is there already, or comes with that of an equal row."""
+    """Rows whose judgement is there already, or comes with that of an equal row."""
     requests: int
     tokens_in: int
     tokens_out: int
@@ -204,7 +205,7 @@ class Estimate:
         """For a person, on one line."""
         head = f"Judge {settings.model} at {settings.url}: {rows_of(self.rows)}, "
         if not self.requests:
-            return f"{head}all with a verdict in {settings.cache_file()}; nothing to ask"
+            return f"{head}all with a judgement in {settings.cache_file()}; nothing to ask"
         known = f" ({self.cached:,} known already or repeats)" if self.cached else ""
         cost = "cost unknown (--judge-price-in, --judge-price-out)"
         if self.cost is not None:

@@ -26,7 +26,7 @@ from saefilter.text import json_safe
 PLACEHOLDER = "{conversation}"
 OWN = Path(__file__).with_name("prompt.txt")
 RENDERING = 1
-"""Raised when conversations are written differently, so that old verdicts are not taken for new."""
+"""Raised when conversations are written differently: old judgements are then not taken for new."""
 REASON_CHARACTERS = 500
 SHOWN_CHARACTERS = 80
 _FENCED = re.compile(r"\A\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*\Z", re.DOTALL | re.IGNORECASE)
@@ -42,7 +42,7 @@ class Prompt:
 
     @classmethod
     def load(cls, path: Path | None) -> Prompt:
-        """Read a prompt file. Raises SaefilterError when it is missing or cannot lead to a verdict."""
+        """Read a prompt file. Raises SaefilterError when it is missing or cannot lead to a judgement."""
         try:
             text = (path or OWN).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
@@ -70,17 +70,18 @@ class Prompt:
         """Of everything but the conversation that makes up the question."""
         return hashlib.sha256(f"{RENDERING}\n{self.text}".encode()).hexdigest()
 
-    def about(self, block: str) -> str:
-        """The whole question about a conversation that `conversation_block` has written."""
+    def about(self, section: str) -> str:
+        """The whole question about a conversation; `section` is what `conversation_section` wrote."""
         before, _, after = self.text.partition(PLACEHOLDER)
-        return f"{before}{block}{after}"
+        return f"{before}{section}{after}"
 
 
-def conversation_block(conversation: Conversation) -> tuple[str, str]:
-    """A conversation between its two marked lines, and the SHA-256 of it: what verdicts are kept by.
+def conversation_section(conversation: Conversation) -> tuple[str, str]:
+    """The section of the prompt that holds a conversation, between two marked lines, and the SHA-256 of
+    the conversation: what judgements are kept by.
 
     The row's own 64-bit hash would not do: who writes rows could make a harmless and a harmful one
-    that share it, and have the verdict on the first stand for the second.
+    that share it, and have the judgement on the first stand for the second.
     """
     lines = "\n".join(
         json_safe(json.dumps(_turn(message), ensure_ascii=False, default=str))
@@ -99,7 +100,7 @@ def _turn(message: Any) -> dict[str, Any]:
 
 
 class InvalidJudgement(Exception):
-    """Why an answer is no verdict."""
+    """Why an answer is no judgement."""
 
 
 @dataclass(frozen=True)

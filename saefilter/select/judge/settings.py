@@ -49,12 +49,15 @@ class JudgeSettings:
     """Seconds to wait for an answer."""
     retries: int = option(6, "Further attempts after limits and errors.", flag="--judge-retries")
     """Further attempts for a row after a limit, a server's error, a timeout or a lost connection."""
-    max_tokens: int = option(300, "Tokens of one verdict.", flag="--judge-max-tokens")
-    """Tokens of one verdict."""
+    max_tokens: int = option(300, "Tokens of one judgement.", flag="--judge-max-tokens")
+    """Tokens of one judgement."""
     cache: Path | None = option(
-        None, "File that keeps verdicts.", flag="--judge-cache", unless_said="in saefilter's cache"
+        None,
+        "File that keeps judgements.",
+        flag="--judge-cache",
+        unless_said="in saefilter's cache",
     )
-    """File of verdicts; None for the one in saefilter's cache folder."""
+    """File of judgements; None for the one in saefilter's cache folder."""
     price_in: float | None = option(
         None, "Price of a million tokens sent.", flag="--judge-price-in"
     )
@@ -64,10 +67,10 @@ class JudgeSettings:
     )
     """Per million tokens received."""
     on_failure: str = option(
-        "error", "Rows without a verdict: error or keep.", choices=ON_FAILURE,
+        "error", "Rows without a judgement: error or keep.", choices=ON_FAILURE,
         flag="--judge-on-failure",
     )  # fmt: skip
-    """What becomes of rows without a verdict: `error`, or `keep`."""
+    """What becomes of rows without a judgement: `error`, or `keep`."""
     backoff: float = 1.0
     """Seconds before the first further attempt; doubled for each one after it, up to a minute."""
 
@@ -112,13 +115,13 @@ class JudgeSettings:
         """The API key; None to send none. Raises SaefilterError when a named variable is not set."""
         if self.key_env == "":
             return None
-        found = os.environ.get(self.key_env or KEY_ENV)
-        if not found and self.key_env is not None:
+        key = os.environ.get(self.key_env or KEY_ENV)
+        if not key and self.key_env is not None:
             raise SaefilterError(
                 f"the environment variable {self.key_env} is not set",
                 remedy="Set it to the API key, or leave --judge-key-env out.",
             )
-        return found or None
+        return key or None
 
     def key_is_exposed(self) -> bool:
         """Whether the key would travel unencrypted to another machine."""
@@ -126,7 +129,7 @@ class JudgeSettings:
         return self.key() is not None and parts.scheme == "http" and not _is_own(parts.hostname)
 
     def cache_file(self) -> Path:
-        """Where verdicts are kept."""
+        """Where judgements are kept."""
         return self.cache or cache_folder() / "judge.sqlite"
 
 

@@ -1,4 +1,4 @@
-"""Verdicts on disk: they outlive a kill, are shared by runs, and a file that is none is an error."""
+"""Judgements on disk: they outlive a kill, are shared by runs, and a file that is none is an error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def stored(path: Path) -> int:
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
 def test_a_killed_run_loses_no_more_than_what_was_under_way(tmp_path: Path, kill: int) -> None:
-    path = tmp_path / "verdicts.sqlite"
+    path = tmp_path / "judgements.sqlite"
     with JudgeServer() as server:
         server.seconds = 0.05
         here = str(Path(__file__).parent)
@@ -60,7 +60,7 @@ def test_a_killed_run_loses_no_more_than_what_was_under_way(tmp_path: Path, kill
         kept = stored(path)
         assert asked - 5 <= kept <= asked < len(ROWS)
         if kill == signal.SIGINT:
-            said = re.search(r"(\d+) verdicts are kept in " + re.escape(str(path)), errors)
+            said = re.search(r"(\d+) judgements are kept in " + re.escape(str(path)), errors)
             assert said is not None
             assert kept - 1 <= int(said[1]) <= kept  # Ctrl-C may come between keeping and counting
         server.seconds = 0
@@ -71,7 +71,7 @@ def test_a_killed_run_loses_no_more_than_what_was_under_way(tmp_path: Path, kill
 
 
 def test_two_runs_share_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "verdicts.sqlite"
+    path = tmp_path / "judgements.sqlite"
     with JudgementCache(path, "m", "p") as one, JudgementCache(path, "m", "p") as other:
         for number in range(50):
             (one if number % 2 else other).keep(f"{number}", Judgement(number, "said", 10, 2))
@@ -100,7 +100,7 @@ def test_files_that_are_no_cache(tmp_path: Path) -> None:
     connection = sqlite3.connect(newer)
     connection.execute("PRAGMA user_version=99")
     connection.close()
-    with pytest.raises(SaefilterError, match="verdicts of version 99"):
+    with pytest.raises(SaefilterError, match="judgements of version 99"):
         JudgementCache(newer, "m", "p")
     with pytest.raises(SaefilterError, match="cannot be kept there"):
         JudgementCache(tmp_path / "text.sqlite" / "v.sqlite", "m", "p")

@@ -112,13 +112,14 @@ def test_a_dry_run_sends_and_writes_nothing(folder: Path, server: JudgeServer) -
     assert not (folder / "unscored.scores.parquet").exists()
 
 
-def test_rows_without_a_verdict(folder: Path, server: JudgeServer) -> None:
+def test_rows_without_a_judgement(folder: Path, server: JudgeServer) -> None:
     server.always = lambda seen: Fault(says="no") if "pan 3?" in seen.question else None
     failed = saefilter(folder, *request(server.url), code=2)
     assert (
-        "1 of 20 rows have no verdict (first line 4: the answer is no JSON: 'no')" in failed.stderr
+        "1 of 20 rows have no judgement (first line 4: the answer is no JSON: 'no')"
+        in failed.stderr
     )
-    assert "19 verdicts are kept in" in failed.stderr
+    assert "19 judgements are kept in" in failed.stderr
     assert "--judge-on-failure keep" in failed.stderr
     assert not list(folder.glob("out*"))
     kept = saefilter(folder, *request(server.url, "--judge-on-failure", "keep"))
@@ -129,7 +130,7 @@ def test_rows_without_a_verdict(folder: Path, server: JudgeServer) -> None:
     arguments = request(server.url, "--judge-on-failure", "keep", "--overwrite")
     arguments[arguments.index("0.2")] = "1"
     refused = saefilter(folder, *arguments, code=2)
-    assert "20 rows are to be dropped and only 19 have a verdict" in refused.stderr
+    assert "20 rows are to be dropped and only 19 have a judgement" in refused.stderr
 
 
 def test_an_unreachable_endpoint_is_one_line_and_writes_nothing(folder: Path) -> None:
@@ -212,7 +213,7 @@ def test_from_python(folder: Path, server: JudgeServer, capsys: pytest.CaptureFi
     rows = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()[:20]]
     scores = saefilter_api.score(rows)
     options = saefilter_api.StrategyOptions(
-        judge=saefilter_api.JudgeSettings(server.url, "m", cache=folder / "verdicts.sqlite")
+        judge=saefilter_api.JudgeSettings(server.url, "m", cache=folder / "judgements.sqlite")
     )
     result = saefilter_api.filter(
         rows, scores, drop_count=4, strategy="judge", options=options, output=folder / "api.jsonl"
@@ -224,7 +225,7 @@ def test_from_python(folder: Path, server: JudgeServer, capsys: pytest.CaptureFi
         saefilter_api.filter(rows, scores, drop_count=4, strategy="judge")
 
 
-def test_scores_stay_separate_from_verdicts(folder: Path, server: JudgeServer) -> None:
+def test_scores_stay_separate_from_judgements(folder: Path, server: JudgeServer) -> None:
     arguments = request(server.url)
     arguments[arguments.index("out.jsonl")] = "out.parquet"
     saefilter(folder, *arguments)

@@ -41,15 +41,15 @@ def judged(
     folder: Path, url: str, rows: list[Conversation], watch: Watch | None = None, **options: Any
 ) -> Judged:
     settings = JudgeSettings(
-        url, "judge-model", cache=folder / "verdicts.sqlite", **{"backoff": 0.01, **options}
+        url, "judge-model", cache=folder / "judgements.sqlite", **{"backoff": 0.01, **options}
     )
     return judge(lambda: rows, settings, watch)
 
 
 def check_all(found: Judged) -> None:
-    """Every row has the verdict that the server's rule gives."""
+    """Every row has the judgement that the server's rule gives."""
     assert not found.failures
-    harmful = [verdict is not None and verdict.score >= 80 for verdict in found.verdicts]
+    harmful = [judgement is not None and judgement.score >= 80 for judgement in found.judgements]
     assert harmful == [i % 3 == 0 for i in range(len(harmful))]
 
 
@@ -67,7 +67,7 @@ TRANSIENT = {
     "choices of another kind": Fault(body=b'{"choices": "none"}'),
     "null": Fault(body=b"null"),
     "hang": Fault(hangs=5.0),
-    "malformed verdict": Fault(says='{"score": 12, "reason": "unfin'),
+    "malformed judgement": Fault(says='{"score": 12, "reason": "unfin'),
     "score out of range": Fault(says='{"score": 1000, "reason": "very"}'),
     "cut": Fault(finish="length"),
 }
@@ -96,7 +96,7 @@ def test_a_rerun_asks_nothing_and_another_prompt_or_model_asks_again(
     assert len(server.seen) == 20, "equal conversations are asked about once"
     again = judged(tmp_path, server.url, [*rows, *rows])
     assert len(server.seen) == 20
-    assert again.verdicts == first.verdicts
+    assert again.judgements == first.judgements
     assert (again.asked, again.tokens_in) == (0, 0)
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("JSON score reason\n{conversation}")
@@ -173,7 +173,7 @@ def test_failures_of_single_rows_are_told_and_the_others_kept(
 
 
 def test_refused_rows_do_not_end_a_rerun(server: JudgeServer, tmp_path: Path) -> None:
-    """A filter refuses more rows than a broken endpoint may fail on end; verdicts were had before."""
+    """A filter refuses more rows than a broken endpoint may fail on end; judgements were had before."""
     filtered = Fault(400, error={"message": "content management policy", "code": "content_filter"})
     refused = {f"Question {i}?" for i in range(5, 20)}
     server.always = lambda seen: filtered if any(q in seen.question for q in refused) else None
@@ -192,14 +192,14 @@ def test_an_unreachable_endpoint_fails_fast(tmp_path: Path) -> None:
             judged(tmp_path, url, conversations(50), backoff=1.0)
     assert time.monotonic() - started < 5
     assert url in str(caught.value)
-    assert "0 verdicts are kept" in str(caught.value)
+    assert "0 judgements are kept" in str(caught.value)
 
 
 def test_an_endpoint_that_goes_away_loses_nothing(server: JudgeServer, tmp_path: Path) -> None:
     server.always = lambda seen: Fault(resets=True) if len(server.seen) > 12 else None
-    with pytest.raises(SaefilterError, match="questions on end had no verdict") as caught:
+    with pytest.raises(SaefilterError, match="questions on end had no judgement") as caught:
         judged(tmp_path, server.url, conversations(200), retries=1)
-    assert "12 verdicts are kept" in str(caught.value)
+    assert "12 judgements are kept" in str(caught.value)
     assert len(server.seen) < 100, "it did not go through all rows"
     with JudgeServer() as mended:
         check_all(judged(tmp_path, mended.url, conversations(200)))
@@ -229,11 +229,11 @@ def test_what_trying_again_does_not_mend_stops_at_once(
     assert len(server.seen) <= 8
 
 
-def test_a_model_that_never_gives_a_verdict_is_not_asked_about_every_row(
+def test_a_model_that_never_gives_a_judgement_is_not_asked_about_every_row(
     server: JudgeServer, tmp_path: Path
 ) -> None:
     server.always = lambda seen: Fault(says="Sure! This sample looks fine.")
-    with pytest.raises(SaefilterError, match=r"10 questions on end had no verdict.*no JSON"):
+    with pytest.raises(SaefilterError, match=r"10 questions on end had no judgement.*no JSON"):
         judged(tmp_path, server.url, conversations(500))
     assert len(server.seen) < 3 * (10 + 2 * 8)
 
@@ -276,7 +276,7 @@ def test_keys(server: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for safe in ("https://elsewhere/v1", "http://localhost:8000/v1", "http://[::1]:8000/v1"):
         assert not JudgeSettings(safe, "m").key_is_exposed()
     assert not JudgeSettings("http://elsewhere:8000/v1", "m", key_env="").key_is_exposed()
-    assert KEY.encode() not in (tmp_path / "verdicts.sqlite").read_bytes()
+    assert KEY.encode() not in (tmp_path / "judgements.sqlite").read_bytes()
 
 
 @pytest.mark.parametrize(

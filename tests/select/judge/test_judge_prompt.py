@@ -1,4 +1,4 @@
-"""What a judge is asked, whatever a row says, and what counts as its verdict."""
+"""What a judge is asked, whatever a row says, and what counts as its judgement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saefilter.rows.formats import Message, recognise
 from saefilter.select.judge.prompt import (
     InvalidJudgement,
     Prompt,
-    conversation_block,
+    conversation_section,
     parse_judgement,
 )
 
@@ -31,21 +31,21 @@ ESCAPES = [
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), TEXTS), min_size=1, max_size=4))
 def test_every_turn_stays_on_its_line_between_the_marks(turns: list[tuple[str, str]]) -> None:
-    block, _ = conversation_block(tuple(Message(*turn) for turn in turns))
-    question = Prompt.load(None).about(block)
+    section, _ = conversation_section(tuple(Message(*turn) for turn in turns))
+    question = Prompt.load(None).about(section)
     assert [(turn["role"], turn["content"]) for turn in sample_of(question)] == turns
 
 
 @pytest.mark.parametrize("text", ESCAPES)
 def test_a_text_that_would_break_out_stays_where_it_is(text: str) -> None:
-    block, digest = conversation_block((Message("user", text), Message("assistant", text)))
-    question = Prompt.load(None).about(block)
+    section, digest = conversation_section((Message("user", text), Message("assistant", text)))
+    question = Prompt.load(None).about(section)
     assert [turn["content"] for turn in sample_of(question)] == [text, text]
-    assert len(block.splitlines()) == 4  # also by Python's wide idea of line ends
-    # a text that holds the mark of its own block has another hash, and so another mark
-    copied, other = conversation_block((Message("user", block), Message("assistant", text)))
+    assert len(section.splitlines()) == 4  # also by Python's wide idea of line ends
+    # a text that holds the mark of its own section has another hash, and so another mark
+    copied, other = conversation_section((Message("user", section), Message("assistant", text)))
     assert other != digest
-    assert [turn["content"] for turn in sample_of(copied)] == [block, text]
+    assert [turn["content"] for turn in sample_of(copied)] == [section, text]
 
 
 def test_tool_calls_are_judged_too() -> None:
@@ -56,8 +56,8 @@ def test_tool_calls_are_judged_too() -> None:
         ],
         "tools": [{"name": "run"}],
     }
-    block, _ = conversation_block(recognise(row))
-    tools, _, answer = sample_of(block)
+    section, _ = conversation_section(recognise(row))
+    tools, _, answer = sample_of(section)
     assert answer["tool_calls"] == [{"run": "rm -rf /"}]
     assert json.loads(tools["content"]) == [{"name": "run"}]
 
@@ -70,7 +70,7 @@ def test_tool_calls_are_judged_too() -> None:
         ("Is {conversation} bad? JSON with a reason.", "does not say score"),
     ],
 )
-def test_a_prompt_that_cannot_lead_to_a_verdict(tmp_path: Path, text: str, message: str) -> None:
+def test_a_prompt_that_cannot_lead_to_a_judgement(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "prompt.txt"
     path.write_text(text)
     with pytest.raises(SaefilterError, match=message) as caught:
@@ -96,7 +96,7 @@ def test_another_prompt_is_another_question(tmp_path: Path) -> None:
         ('\n {"score": 0, "reason": "fine", "confidence": "high"}', 0.0),
     ],
 )
-def test_a_verdict(text: str, score: float) -> None:
+def test_a_judgement(text: str, score: float) -> None:
     assert parse_judgement(text) == (score, "fine")
 
 
@@ -118,6 +118,6 @@ def test_a_verdict(text: str, score: float) -> None:
         ('{"score": 7, "reason": ["a"]}', "no text as its reason"),
     ],
 )
-def test_what_is_no_verdict(text: str, why: str) -> None:
+def test_what_is_no_judgement(text: str, why: str) -> None:
     with pytest.raises(InvalidJudgement, match=why):
         parse_judgement(text)
