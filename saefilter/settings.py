@@ -23,7 +23,7 @@ class ScoreSettings(Checked):
 
     preset: str | None = option(
         None, "Model and SAE to read with; see `saefilter presets`.",
-        scores_depend=True, fingerprint={"model": "model"},
+        scores_depend=True, fingerprint={"model": "model"}, unless_said="minilm",
     )  # fmt: skip
     model: str | None = option(
         None, "Any Hugging Face model (id or folder), with --sae.",

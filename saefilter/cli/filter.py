@@ -35,7 +35,12 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
 @app.command(
     "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 0.1 -o clean.parquet"
 )
-@opt.with_options(ScoreSettings, "scoring", defaults=ON_COMMAND_LINE)
+@opt.with_options(
+    ScoreSettings,
+    "scoring",
+    defaults=ON_COMMAND_LINE,
+    helps={"model": "Model of a strategy that reads with one; with --sae, of scores."},
+)
 @opt.with_options(StrategyOptions, "telling", without=SHARED)
 @opt.with_options(JudgeSettings, "judging")
 def filter_command(

@@ -101,6 +101,10 @@ def _parameters(command: Command) -> list[inspect.Parameter]:
     ]  # fmt: skip
 
 
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _parameter(
     name: str, one: Described, default: Any, help: str | None, *, several: bool
 ) -> inspect.Parameter:
@@ -108,7 +112,7 @@ def _parameter(
     many = several or getattr(plain, "__origin__", None) is tuple
     if many:
         plain = get_args(plain)[0] if get_args(plain) else plain
-    shown = one.option.unless_said if default is None else str(default)
+    shown = one.option.unless_said if default is None else _plain(default)
     if one.option.share:
         plain, shown = str, f"{default:g}%" if default is not None else ""
     text = help or one.option.help
