@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
+from numbers import Integral, Real
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from saefilter.errors import SaefilterError
@@ -84,6 +86,19 @@ class Described(NamedTuple):
             return {self.name.replace("_", " "): self.name}
         return self.option.fingerprint
 
+    def plain(self, value: Any) -> Any:
+        """The value as its own type, where a program has it as one that stands for the same: a path,
+        a number of NumPy's, a list for a tuple."""
+        kinds = get_args(self.type) or (self.type,)
+        if isinstance(value, os.PathLike) and str in kinds:
+            return os.fspath(value)
+        if isinstance(value, Integral) and not isinstance(value, (bool, int)):
+            return int(value)
+        if isinstance(value, Real) and not isinstance(value, (bool, int, float)):
+            return float(value)
+        is_tuple = any(getattr(kind, "__origin__", None) is tuple for kind in kinds)
+        return tuple(value) if isinstance(value, list) and is_tuple else value
+
     def check(self, value: Any, where: str | None = None) -> None:
         """Raises SaefilterError for a value of another type, that is no choice, or too small."""
         if value is None and type(None) in get_args(self.type):
@@ -131,7 +146,9 @@ class Checked:
 
     def __post_init__(self) -> None:
         for name, one in described(type(self)).items():
-            one.check(getattr(self, name))
+            value = one.plain(getattr(self, name))
+            object.__setattr__(self, name, value)  # frozen for everybody else
+            one.check(value)
 
 
 def _is_of(value: Any, kind: Any) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -16,7 +17,7 @@ from saefilter.cli import options as opt
 from saefilter.described import described, option
 from saefilter.errors import SaefilterError
 from saefilter.select.registry import StrategyOptions
-from saefilter.settings import ScoreSettings, ask, ask_with
+from saefilter.settings import CurationOptions, ScoreSettings, ask, ask_with
 
 FIELDS = described(ScoreSettings)
 IDENTITY = Identity(
@@ -48,6 +49,14 @@ def test_a_value_of_another_type_is_refused(value: Any) -> None:
     for name in ("max_tokens", "shard_rows", "neighbours"):
         with pytest.raises(SaefilterError, match=f"{FIELDS[name].flag} .* is not a whole number"):
             ScoreSettings(**{name: value})
+
+
+def test_values_that_stand_for_the_same_are_taken() -> None:
+    made = ScoreSettings(max_tokens=np.int64(5), toxic_set=Path("a.json"))  # type: ignore[arg-type]
+    assert (type(made.max_tokens), made.max_tokens, made.toxic_set) == (int, 5, "a.json")
+    json.dumps(made.shaping())
+    assert StrategyOptions(contrast_toxic=["a"]).contrast_toxic == ("a",)  # type: ignore[arg-type]
+    assert CurationOptions(fdr=np.float32(0.5), seed=np.int32(3)).seed == 3  # type: ignore[arg-type]
 
 
 def test_what_excludes_each_other_and_what_is_too_small() -> None:

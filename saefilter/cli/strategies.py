@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 
 NAMES = ", ".join(BUILT_IN)
 """For the help."""
-LISTS = ("contrast_toxic", "contrast_benign")
 
 
 def strategy_options(telling: Given, judge: JudgeSettings | None) -> StrategyOptions:
     """What was given, as strategies take it. Raises SaefilterError for a value that is none."""
     from saefilter.select.registry import StrategyOptions
 
-    lists = {name: tuple(telling[name]) for name in LISTS if name in telling}
-    return StrategyOptions(**{**telling, **lists}, judge=judge)
+    return StrategyOptions(**telling, judge=judge)
 
 
 def judge_settings(given: Given) -> JudgeSettings | None:
