@@ -92,10 +92,8 @@ class Described(NamedTuple):
         kinds = get_args(self.type) or (self.type,)
         if isinstance(value, os.PathLike) and str in kinds:
             return os.fspath(value)
-        if isinstance(value, Integral) and not isinstance(value, (bool, int)):
-            return int(value)
-        if isinstance(value, Real) and not isinstance(value, (bool, int, float)):
-            return float(value)
+        if type(value) not in (bool, int, float) and isinstance(value, Real):
+            return int(value) if isinstance(value, Integral) else float(value)
         is_tuple = any(getattr(kind, "__origin__", None) is tuple for kind in kinds)
         return tuple(value) if isinstance(value, list) and is_tuple else value
 
