@@ -37,18 +37,18 @@ def load_plugin(group: str, name: str) -> Any:
 
     Raises SaefilterError when it cannot be imported, or two packages offer the same name.
     """
-    found = list(entry_points(group=group, name=name))
-    if not found:
+    entries = list(entry_points(group=group, name=name))
+    if not entries:
         return None
-    if len({entry.value for entry in found}) > 1:
-        offers = ", ".join(sorted(entry.value for entry in found))
+    if len({entry.value for entry in entries}) > 1:
+        offers = ", ".join(sorted(entry.value for entry in entries))
         raise SaefilterError(
             f"several packages offer {name!r} for {group} ({offers})", remedy="Uninstall one."
         )
     try:
-        return found[0].load()
+        return entries[0].load()
     except Exception as error:  # whatever the package does when it is imported
         raise SaefilterError(
-            f"the plugin {found[0].value} cannot be loaded ({type(error).__name__}: {error})",
+            f"the plugin {entries[0].value} cannot be loaded ({type(error).__name__}: {error})",
             remedy="Update or uninstall the package that it belongs to.",
         ) from error

@@ -165,26 +165,26 @@ def _text_bytes(array: pa.Array) -> memoryview | bytes:
 
 def content_sha256(schema: pa.Schema, batches: Iterable[pa.RecordBatch | pa.Table]) -> str:
     """Hash of the rows of `batches`, one after the other, whatever their sizes."""
-    found = ContentHash(schema)
+    content = ContentHash(schema)
     for batch in batches:
-        found.update(batch)
-    return found.hexdigest()
+        content.update(batch)
+    return content.hexdigest()
 
 
 def parquet_content(path: Path) -> ContentHash:
     """Hash of a Parquet file's rows, read in pieces. Raises SaefilterError when it is damaged."""
     try:
         with pq.ParquetFile(path) as file:
-            found = ContentHash(file.schema_arrow)
+            content = ContentHash(file.schema_arrow)
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                found.update(batch)
+                content.update(batch)
     except (pa.ArrowException, OSError) as error:
         raise SaefilterError(
             f"cannot be read to its end ({str(error).splitlines()[0]})",
             where=str(path),
             remedy="It is damaged or cut off; make it again.",
         ) from error
-    return found
+    return content
 
 
 def file_sha256(path: Path) -> str:
@@ -200,10 +200,10 @@ def library_versions() -> dict[str, str]:
     """Versions of what computes and writes, without importing any of it."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -118,18 +118,18 @@ class Scores:
 
     def verify(self) -> None:
         """Raises SaefilterError when its rows are not those that were written. Reads all of it."""
-        found = parquet_content(self.path)
+        content = parquet_content(self.path)
         recorded = self.provenance.content_sha256
-        if recorded is not None and found.hexdigest() != recorded:
+        if recorded is not None and content.hexdigest() != recorded:
             raise SaefilterError(
                 "these scores were changed after they were made (their content hash is "
-                f"{found.hexdigest()[:12]}, {recorded[:12]} was recorded)",
+                f"{content.hexdigest()[:12]}, {recorded[:12]} was recorded)",
                 where=str(self.path),
                 remedy="Run saefilter score again with --overwrite.",
             )
-        if found.rows != self.provenance.rows:
+        if content.rows != self.provenance.rows:
             raise SaefilterError(
-                f"{found.rows:,} rows where {self.provenance.rows:,} were scored",
+                f"{content.rows:,} rows where {self.provenance.rows:,} were scored",
                 where=str(self.path),
                 remedy="Run saefilter score again with --overwrite.",
             )
@@ -170,20 +170,20 @@ class Scores:
 
 def _as_numbers(hashes: list[str]) -> NDArray[np.uint64] | None:
     try:
-        found = bytes.fromhex("".join(hashes))
+        digests = bytes.fromhex("".join(hashes))
     except (TypeError, ValueError):
         return None
     if any(len(digest) != 16 for digest in hashes):
         return None
-    return np.frombuffer(found, ">u8").astype(np.uint64)
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
 def latest_scores(folder: Path) -> Path:
     """The scores file in `folder` that was written last. Raises SaefilterError without one."""
-    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    by_age = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    if not by_age:
         raise SaefilterError(
             "there are no scores in this folder",
             remedy="Run: saefilter score DATA, or name the data: saefilter filter DATA --drop-frac 0.1",
         )
-    return found[-1]
+    return by_age[-1]

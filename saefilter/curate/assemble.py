@@ -72,16 +72,16 @@ def choose_features(
     }
     signs = {source: one.signs for source, one in confirmed.items()}
     by_source, total, intercept = weigh(data.contrast, signs, scale, penalties)
-    found = []
+    of_sources = []
     for source, one in confirmed.items():
         statistics = data.statistics(Part(source))
         listed = by_source[source] != 0
         members = np.flatnonzero(one.signs)
         listed[members[strongest(statistics.correlation[members], options.top)]] = True
-        found.append(_FromSource(source, listed, statistics, one.p_value))
-    indices = np.flatnonzero(np.any([one.listed for one in found], axis=0))
+        of_sources.append(_FromSource(source, listed, statistics, one.p_value))
+    indices = np.flatnonzero(np.any([one.listed for one in of_sources], axis=0))
     strength = np.array(
-        [np.where(one.listed, np.abs(one.statistics.correlation), -1) for one in found]
+        [np.where(one.listed, np.abs(one.statistics.correlation), -1) for one in of_sources]
     )
     winner = strength.argmax(axis=0)[indices]
 
@@ -90,15 +90,15 @@ def choose_features(
         return picked
 
     weights = total[indices]
-    correlation = of_winner([one.statistics.correlation for one in found])
+    correlation = of_winner([one.statistics.correlation for one in of_sources])
     return Chosen(
         indices=indices,
         sides=np.where(weights != 0, np.sign(weights), np.sign(correlation)),
         weights=np.abs(weights),
-        effect_size=of_winner([one.statistics.effect_size for one in found]),
-        auroc=_aurocs(data.contrast, indices, np.array([one.label for one in found])[winner]),
-        p_value=of_winner([one.p_value for one in found]),
-        source=np.array([one.label for one in found])[winner],
+        effect_size=of_winner([one.statistics.effect_size for one in of_sources]),
+        auroc=_aurocs(data.contrast, indices, np.array([one.label for one in of_sources])[winner]),
+        p_value=of_winner([one.p_value for one in of_sources]),
+        source=np.array([one.label for one in of_sources])[winner],
         intercept=intercept,
         scale=scale,
         signs=signs,
@@ -211,14 +211,14 @@ def _calibrate(
 ) -> Calibration:
     """Quantiles of the benign rows' proximity, each scored with weights fitted on the other half:
     the weights know the rows they were fitted on."""
-    found: dict[str, list[NDArray[np.float64]]] = {}
+    by_metric: dict[str, list[NDArray[np.float64]]] = {}
     for fitting in (first_half, ~first_half):
         refitted = _refitted(toxic_set, contrast, chosen, penalties, fitting)
         scored = proximities(refitted, directions, contrast, ~fitting & ~contrast.toxic)
         for key, values in scored.items():
-            found.setdefault(key, []).append(values)
+            by_metric.setdefault(key, []).append(values)
     # one half alone may have left a side without weights; then its metrics are incomplete
-    whole = {key: np.concatenate(parts) for key, parts in found.items()}
+    whole = {key: np.concatenate(parts) for key, parts in by_metric.items()}
     push = push_reference(toxic_set, directions, contrast)
     return calibration_of(whole, int((~contrast.toxic).sum()), push)
 

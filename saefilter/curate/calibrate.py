@@ -39,7 +39,7 @@ def proximities(
     `metrics` that the set can serve."""
     space = FeatureSpace.of(toxic_set, directions)
     fitted = space.weighted_toxic is not None
-    found: dict[str, list[NDArray[np.float64]]] = {}
+    by_metric: dict[str, list[NDArray[np.float64]]] = {}
     for span, block in contrast.features.blocks():
         chosen = rows[span]
         sample = Sample(block[chosen], contrast.residual[span][chosen])
@@ -47,8 +47,8 @@ def proximities(
             if fitted or not metric.needs_weights:
                 key = f"{metric.name}/{toxic_set.pool}"
                 values = metric.proximity(space, sample).astype(np.float64)
-                found.setdefault(key, []).append(values)
-    return {key: np.concatenate(parts) for key, parts in found.items()}
+                by_metric.setdefault(key, []).append(values)
+    return {key: np.concatenate(parts) for key, parts in by_metric.items()}
 
 
 def push_reference(
@@ -71,7 +71,9 @@ def push_reference(
     )
 
 
-def calibration_of(found: Proximities, rows: int, push: PushReference | None = None) -> Calibration:
+def calibration_of(
+    by_metric: Proximities, rows: int, push: PushReference | None = None
+) -> Calibration:
     """The quantiles of what was found on `rows` reference rows."""
     return Calibration(
         push=push,
@@ -79,7 +81,7 @@ def calibration_of(found: Proximities, rows: int, push: PushReference | None = N
         levels=LEVELS,
         quantiles={
             key: tuple(float(f"{q:.6g}") for q in np.quantile(values, LEVELS))
-            for key, values in found.items()
+            for key, values in by_metric.items()
             if len(values) == rows
         },
     )
@@ -107,7 +109,7 @@ def calibrated(
         )
     contrast = collected.result()
     others = [plugin_metric(name) for name in plugin_names(plugins.METRICS)]
-    found = proximities(
+    by_metric = proximities(
         toxic_set,
         encoder.sae.directions(),
         contrast,
@@ -115,5 +117,5 @@ def calibrated(
         [*METRICS.values(), *filter(None, others)],
     )
     push = push_reference(toxic_set, encoder.sae.directions(), contrast)
-    changed = replace(toxic_set, calibration=calibration_of(found, usable, push))
+    changed = replace(toxic_set, calibration=calibration_of(by_metric, usable, push))
     return noted(changed, f"calibrated on {usable:,} rows", name)

@@ -51,12 +51,12 @@ class ContrastRows:
 def from_files(toxic: Source, benign: Source) -> ContrastRows:
     """Two inputs, one for each side; rows without a conversation are left out."""
     sides = {"toxic": toxic, "benign": benign}
-    found = {side: usable_rows(source) for side, source in sides.items()}
+    of_side = {side: usable_rows(source) for side, source in sides.items()}
     about = [
-        _about(source.path.name, side, len(found[side]), source.sha256())
+        _about(source.path.name, side, len(of_side[side]), source.sha256())
         for side, source in sides.items()
     ]
-    return ContrastRows(found["toxic"], found["benign"], about)
+    return ContrastRows(of_side["toxic"], of_side["benign"], about)
 
 
 def from_column(source: Source, column: str, threshold: float = 0.5) -> ContrastRows:
@@ -113,13 +113,13 @@ def contrast_digest(sources: Sequence[ContrastRows]) -> str:
 
 def usable_rows(source: Source) -> list[Conversation]:
     """The conversations of an input; rows without one are left out."""
-    found = []
+    conversations = []
     for row in source.rows():
         try:
-            found.append(recognise(row.data or {}))
+            conversations.append(recognise(row.data or {}))
         except RowProblem:
             continue
-    return found
+    return conversations
 
 
 def label_value(value: Any, column: str, row: Row, source: Source) -> float:
@@ -183,7 +183,7 @@ def match(rows: ContrastRows) -> tuple[ContrastRows, Matching]:
     words.fit([*toxic_texts, *benign_texts])
     toxic_matrix, benign_matrix = words.transform(toxic_texts), words.transform(benign_texts)
     toxic_length, benign_length = _lengths(toxic_texts), _lengths(benign_texts)
-    found: list[tuple[NDArray[Any], ...]] = []
+    columns: list[tuple[NDArray[Any], ...]] = []
     for start in range(0, len(toxic_texts), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         similarity = (toxic_matrix[block] @ benign_matrix.T).toarray()
@@ -193,9 +193,9 @@ def match(rows: ContrastRows) -> tuple[ContrastRows, Matching]:
         near = np.argpartition(cost, count - 1, axis=1)[:, :count]
         row = np.repeat(np.arange(block.start, block.start + len(cost)), count)
         taken = np.arange(len(cost))[:, None], near
-        found.append((cost[taken].ravel(), row, near.ravel(), similarity[taken].ravel()))
+        columns.append((cost[taken].ravel(), row, near.ravel(), similarity[taken].ravel()))
     cost, toxic_index, benign_index, similarity = (
-        np.concatenate(column) for column in zip(*found, strict=True)
+        np.concatenate(column) for column in zip(*columns, strict=True)
     )
     pairs = _greedy(cost, toxic_index.astype(int), benign_index.astype(int))
     chosen_toxic, chosen_benign = toxic_index[pairs].astype(int), benign_index[pairs].astype(int)

@@ -55,14 +55,14 @@ class Probe:
         windows: list[Window] = []
         toxic: list[bool] = []
         for side, conversations in ((True, rows.toxic), (False, rows.benign)):
-            found = _scored_windows(renderer, conversations)
-            if len(found) < MIN_ROWS:
+            of_side = _scored_windows(renderer, conversations)
+            if len(of_side) < MIN_ROWS:
                 raise SaefilterError(
-                    f"only {len(found)} {'toxic' if side else 'benign'} continuations can be "
+                    f"only {len(of_side)} {'toxic' if side else 'benign'} continuations can be "
                     f"scored; at least {MIN_ROWS} are needed"
                 )
-            windows += found
-            toxic += [side] * len(found)
+            windows += of_side
+            toxic += [side] * len(of_side)
         baseline = model.log_likelihood(windows, batch_tokens).double().numpy()
         length = strength * model.residual_norm(windows, batch_tokens)
         return cls(model, windows, np.array(toxic), baseline, length, batch_tokens)
@@ -73,8 +73,8 @@ class Probe:
 
     def effect(self, direction: NDArray[np.float32]) -> float:
         """Change of the toxic continuations' log-probability per token minus the benign ones'."""
-        found = self.model.log_likelihood(self.windows, self.batch_tokens, self.push(direction))
-        change = found.double().numpy() - self.baseline
+        pushed = self.model.log_likelihood(self.windows, self.batch_tokens, self.push(direction))
+        change = pushed.double().numpy() - self.baseline
         return float(change[self.toxic].mean() - change[~self.toxic].mean())
 
     def controls(self, d_model: int, count: int, seed: int = 0) -> NDArray[np.float64]:

@@ -124,13 +124,13 @@ def sampled(source: Source, limit: int) -> tuple[list[Conversation], int]:
     """At most `limit` conversations, evenly spaced, and how many of the rows looked at have none."""
     total = source.count_rows()
     step = max(1, -(-total // limit))
-    found, left_out = [], 0
+    conversations, left_out = [], 0
     for row in source.rows(range(0, total, step)):
         try:
-            found.append(recognise(row.data or {}))
+            conversations.append(recognise(row.data or {}))
         except RowProblem:
             left_out += 1
-    return found, left_out
+    return conversations, left_out
 
 
 def diagnose_rows(
@@ -159,7 +159,7 @@ def diagnose_rows(
     features, is_data = contrast.features.tocsr(), contrast.toxic
     directions = encoder.sae.directions()
     toxic = toxic_set.strongest(options.toxic_features)
-    found = diagnose(features, is_data, directions, toxic, options)
+    diagnosis = diagnose(features, is_data, directions, toxic, options)
     labels = toxic_set.labels()
     scorer = Scorer(toxic_set, directions)
     proximity = scorer.score(features, contrast.residual).proximity
@@ -173,20 +173,20 @@ def diagnose_rows(
         toxic_set=toxic_set.name,
         d_sae=encoder.sae.d_sae,
         toxic_features=len(toxic),
-        closer=found.closer,
-        decided=found.told_apart,
-        verdict=verdict(found),
-        significant=found.significant,
-        mean=found.mean,
-        in_set=found.in_set,
-        random=asdict(found.random),
-        matched=asdict(found.matched),
-        interval=found.interval,
-        data_features=_data_features(found, labels, set(toxic.tolist())),
-        matched_proximity=[round(float(value), 5) for value in found.random_proximity],
+        closer=diagnosis.closer,
+        decided=diagnosis.told_apart,
+        verdict=verdict(diagnosis),
+        significant=diagnosis.significant,
+        mean=diagnosis.mean,
+        in_set=diagnosis.in_set,
+        random=asdict(diagnosis.random),
+        matched=asdict(diagnosis.matched),
+        interval=diagnosis.interval,
+        data_features=_data_features(diagnosis, labels, set(toxic.tolist())),
+        matched_proximity=[round(float(value), 5) for value in diagnosis.random_proximity],
         spillover=spillover(pushes[is_data], pushes[~is_data], toxic, labels, **drawn),
         samples=_samples(scorer.metric.name, proximity, is_data, options),
-        map=_map(directions, toxic, found.data_features, labels, map_by, options.seed),
+        map=_map(directions, toxic, diagnosis.data_features, labels, map_by, options.seed),
         notes=[*encoder.all_warnings()],
     )
 
@@ -206,26 +206,28 @@ def _encoded(
     return collected.result()
 
 
-def verdict(found: Diagnosis) -> str:
+def verdict(diagnosis: Diagnosis) -> str:
     """The finding in a sentence or two."""
-    n = len(found.data_features)
-    if not found.told_apart:
+    n = len(diagnosis.data_features)
+    if not diagnosis.told_apart:
         return (
-            f"{found.significant or 'No'} features tell the data from the reference (at a "
+            f"{diagnosis.significant or 'No'} features tell the data from the reference (at a "
             "false-discovery rate of 5 %), no more than chance gives: either the data are like the "
             "reference, or more rows are needed to see how they differ."
         )
-    null = found.matched
+    null = diagnosis.matched
     return (
-        f"The {n} features that mark the data ({found.significant} hold at a false-discovery rate of "
-        f"5 %) have a mean cosine of {found.mean:.3f} to their nearest toxic feature; features that "
+        f"The {n} features that mark the data ({diagnosis.significant} hold at a false-discovery rate of "
+        f"5 %) have a mean cosine of {diagnosis.mean:.3f} to their nearest toxic feature; features that "
         f"fire as often have {null.mean:.3f} (p = {null.p_value:.4f}, {null.effect:+.1f} standard "
-        f"deviations; 95 % interval of the difference {found.interval[0]:+.3f} to "
-        f"{found.interval[1]:+.3f})."
+        f"deviations; 95 % interval of the difference {diagnosis.interval[0]:+.3f} to "
+        f"{diagnosis.interval[1]:+.3f})."
     )
 
 
-def _data_features(found: Diagnosis, labels: dict[int, str], toxic: set[int]) -> list[DataFeature]:
+def _data_features(
+    diagnosis: Diagnosis, labels: dict[int, str], toxic: set[int]
+) -> list[DataFeature]:
     return [
         DataFeature(
             feature=int(feature),
@@ -237,7 +239,11 @@ def _data_features(found: Diagnosis, labels: dict[int, str], toxic: set[int]) ->
             in_set=int(feature) in toxic,
         )
         for feature, correlation, cosine, nearest in zip(
-            found.data_features, found.correlation, found.proximity, found.nearest, strict=True
+            diagnosis.data_features,
+            diagnosis.correlation,
+            diagnosis.proximity,
+            diagnosis.nearest,
+            strict=True,
         )
     ]
 
@@ -295,10 +301,10 @@ def _two_dimensions(directions: NDArray[np.float32], map_by: str, seed: int) -> 
             raise SaefilterError(
                 "--map umap needs umap-learn", remedy="Run: pip install umap-learn"
             ) from None
-        found: NDArray[np.float32] = UMAP(metric="cosine", random_state=seed).fit_transform(
+        placed: NDArray[np.float32] = UMAP(metric="cosine", random_state=seed).fit_transform(
             directions
         )
-        return found
+        return placed
     from sklearn.decomposition import PCA
 
     projected: NDArray[np.float32] = PCA(2, random_state=seed).fit_transform(directions)

@@ -213,15 +213,15 @@ def draw_matched(
     chosen: Indices, bins: NDArray[np.int64], draws: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Selections of other features with as many of each bin as `chosen` has, `[draws, n]`."""
-    found = np.empty((draws, len(chosen)), dtype=np.int64)
+    drawn = np.empty((draws, len(chosen)), dtype=np.int64)
     start = 0
     for bin_number in np.unique(bins[chosen]):
         members = np.flatnonzero(bins == bin_number)
         wanted = int((bins[chosen] == bin_number).sum())
         order = rng.random((draws, len(members))).argsort(axis=1)[:, :wanted]
-        found[:, start : start + wanted] = members[order]
+        drawn[:, start : start + wanted] = members[order]
         start += wanted
-    return found
+    return drawn
 
 
 def bin_means(values: Floats, bins: NDArray[np.int64]) -> Floats:

@@ -134,7 +134,7 @@ class CausalModel:
         ends = getattr(own, "eos_token_id", None)
         ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
         draw = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        found: list[list[int]] = [[] for _ in prompts]
+        written_ids: list[list[int]] = [[] for _ in prompts]
         lengths = [len(prompt) + new_tokens for prompt in prompts]
         for positions in plan_batches(lengths, batch_tokens):
             longest = max(len(prompts[p]) for p in positions)
@@ -153,9 +153,9 @@ class CausalModel:
             )[:, longest:].tolist()
             for position, tokens in zip(positions, written, strict=True):
                 end = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
-                found[position] = tokens[:end]
-            advance(len(positions), sum(len(found[position]) for position in positions))
-        return found
+                written_ids[position] = tokens[:end]
+            advance(len(positions), sum(len(written_ids[position]) for position in positions))
+        return written_ids
 
     @torch.inference_mode()
     def continuation(
@@ -171,8 +171,8 @@ class CausalModel:
                 do_sample=False,
                 pad_token_id=0,
             )
-        found: list[int] = out[0, len(ids) :].tolist()
-        return found
+        continued: list[int] = out[0, len(ids) :].tolist()
+        return continued
 
 
 def _batches(

@@ -31,8 +31,8 @@ def hook_layers(hook: str) -> int:
     Raises SaefilterError for one that is not on the residual stream, or before the first layer.
     """
     for pattern, offset in HOOKS:
-        if found := pattern.fullmatch(hook):
-            if layers := int(found.group(1)) + offset:
+        if match := pattern.fullmatch(hook):
+            if layers := int(match.group(1)) + offset:
                 return layers
             raise SaefilterError(
                 f"the SAE reads {hook}, the embeddings, where no layer has read any context yet",

@@ -94,11 +94,11 @@ class Encoder:
         self.hook = agreed_hook(preset, sae)
         layers = hook_layers(self.hook)
         path = preset.model_path()
-        found = find_model(preset, layers, device=device, device_map=device_map, quantize=quantize)
+        model = find_model(preset, layers, device=device, device_map=device_map, quantize=quantize)
         self.revision = commit_of(path, preset.revision)
-        check_d_model(preset, sae.d_model, found.d_model)
+        check_d_model(preset, sae.d_model, model.d_model)
         self.placement = place(
-            found.n_parameters,
+            model.n_parameters,
             sae.n_bytes,
             device=device,
             dtype=preset.dtype if dtype == "auto" else dtype,
@@ -107,9 +107,9 @@ class Encoder:
         )
         self.dtype = self.placement.dtype
         self.device = self.placement.device
-        self.context = found.context
+        self.context = model.context
         self.tokenizer = tokenizer_for_rendering(path, preset.revision)
-        self.model: ResidualModel = found.load(self.placement)
+        self.model: ResidualModel = model.load(self.placement)
         fast = self.device.type != "cpu" or cpu_multiplies_bf16()
         self.sae: Sae = sae.to(self.device, DTYPES[self.dtype] if fast else torch.float32)
         self.warnings = foreign_sae(preset, sae)
@@ -215,9 +215,9 @@ class Encoder:
             tokens = finite(self.model.scored(self._padded(batch))).to(self.device)
             for start in range(0, len(tokens), CPU_CHUNK_TOKENS):
                 encoded = self.sae.encode(tokens[start : start + CPU_CHUNK_TOKENS])
-                found = Activations(*(column.cpu() for column in encoded))
-                chosen = mask[found.feature]
-                columns = (column[chosen].tolist() for column in found)
+                active_here = Activations(*(column.cpu() for column in encoded))
+                chosen = mask[active_here.feature]
+                columns = (column[chosen].tolist() for column in active_here)
                 active += [(*places[start + t], f, v) for t, f, v in zip(*columns, strict=True)]
             return active
 
@@ -308,13 +308,13 @@ class _Rows:
         best = np.argsort(-values, kind="stable")[:TOP_TOKENS]
         best = best[values[best] > 0]
         spans = window.spans[window.scored][best].tolist()
-        found = [
+        best_tokens = [
             TokenScore(start, end, value)
             for (start, end), value in zip(spans, values[best].tolist(), strict=True)
         ]
         if before := self.top_tokens[window.row]:
-            found = sorted(before + found, key=lambda token: -token.score)[:TOP_TOKENS]
-        self.top_tokens[window.row] = found
+            best_tokens = sorted(before + best_tokens, key=lambda token: -token.score)[:TOP_TOKENS]
+        self.top_tokens[window.row] = best_tokens
 
     def result(self, d_sae: int, pool: str) -> Encoded:
         counts = np.maximum(self.n_tokens, 1)

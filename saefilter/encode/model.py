@@ -102,11 +102,11 @@ class TruncatedModel:
         whole = self.residual(ids, torch.ones_like(ids))[:, N_TRIED:].float()
         tail = ids[:, N_TRIED:]
         try:
-            found = self.residual(tail, torch.ones_like(tail), ids[0, :N_TRIED]).float()
+            continued = self.residual(tail, torch.ones_like(tail), ids[0, :N_TRIED]).float()
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             return False  # it takes no cache that it did not make
         exact = model.dtype == torch.float32
-        return bool((found - whole).norm() <= (1e-3 if exact else 5e-2) * whole.norm())
+        return bool((continued - whole).norm() <= (1e-3 if exact else 5e-2) * whole.norm())
 
     def _cache_of(self, prefix: Tensor) -> Any:
         """Keys and values of a prefix. This thread's last ones are kept: batches come group by group,

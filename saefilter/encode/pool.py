@@ -122,8 +122,10 @@ def _maxima(active: sparse.csr_matrix, owner: NDArray[np.int64], n: int) -> spar
     dense = np.zeros((owner[-1] - first + 1, active.shape[1]), dtype=np.float32)
     token = np.repeat(owner - first, np.diff(active.indptr))
     np.maximum.at(dense, (token, active.indices), active.data)
-    found = sparse.coo_matrix(dense)
-    return sparse.csr_matrix((found.data, (found.row + first, found.col)), (n, active.shape[1]))
+    entries = sparse.coo_matrix(dense)
+    return sparse.csr_matrix(
+        (entries.data, (entries.row + first, entries.col)), (n, active.shape[1])
+    )
 
 
 def _pool_dense(

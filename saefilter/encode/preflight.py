@@ -78,38 +78,38 @@ class Preflight:
 
 def preflight(preset: Preset, *, device: str = "auto", dtype: str = "auto") -> Preflight:
     """All checks of a preset, or of a pair of model and SAE."""
-    found = Preflight(preset)
-    found.ask("SAE", lambda: _sae(found))
-    found.ask("model", lambda: _model(found))
-    if found.config is not None and found.layers:
-        found.ask("hook", lambda: _hook(found))
-    if found.size is not None:
-        found.ask("weights", lambda: _weights(found))
-        found.ask("memory", lambda: _memory(found, device, dtype))
-    if found.config is not None:
-        found.ask("tokenizer", lambda: _tokenizer(found))
-    return found
+    known = Preflight(preset)
+    known.ask("SAE", lambda: _sae(known))
+    known.ask("model", lambda: _model(known))
+    if known.config is not None and known.layers:
+        known.ask("hook", lambda: _hook(known))
+    if known.size is not None:
+        known.ask("weights", lambda: _weights(known))
+        known.ask("memory", lambda: _memory(known, device, dtype))
+    if known.config is not None:
+        known.ask("tokenizer", lambda: _tokenizer(known))
+    return known
 
 
-def _sae(found: Preflight) -> tuple[str, str, str | None]:
-    preset = found.preset
+def _sae(known: Preflight) -> tuple[str, str, str | None]:
+    preset = known.preset
     facts = peek_sae(preset.sae)
-    found.sae = facts
-    found.layers = hook_layers(preset.hook or facts.hook)
+    known.sae = facts
+    known.layers = hook_layers(preset.hook or facts.hook)
     where = "on this machine" if facts.local else "to be downloaded and converted once"
     says = f"{facts.architecture}, {facts.d_sae:,} features, reads {facts.hook}; {where}"
     return OK, says, None
 
 
-def _model(found: Preflight) -> tuple[str, str, str | None]:
-    preset = found.preset
+def _model(known: Preflight) -> tuple[str, str, str | None]:
+    preset = known.preset
     config = load_config(preset.model_path(), preset.revision)
     text = config.get_text_config()
-    found.config = config
-    found.text_only = text is not config
+    known.config = config
+    known.text_only = text is not config
     says = f"{type(text).__name__.removesuffix('Config')}, {text.num_hidden_layers} layers"
-    if found.sae is not None:
-        check_d_model(preset, found.sae.d_model, text.hidden_size)
+    if known.sae is not None:
+        check_d_model(preset, known.sae.d_model, text.hidden_size)
         says += f", d_model {text.hidden_size} as the SAE expects"
     if preset.gated:
         from huggingface_hub import get_token
@@ -118,17 +118,17 @@ def _model(found: Preflight) -> tuple[str, str, str | None]:
     return OK, says, None
 
 
-def _hook(found: Preflight) -> tuple[str, str, str | None]:
-    truncated = truncated_config(found.config, found.layers, found.preset.model)
-    found.size = model_size(truncated)
-    total = found.config.get_text_config().num_hidden_layers
-    return OK, f"after layer {found.layers} of {total}; the rest is not loaded", None
+def _hook(known: Preflight) -> tuple[str, str, str | None]:
+    truncated = truncated_config(known.config, known.layers, known.preset.model)
+    known.size = model_size(truncated)
+    total = known.config.get_text_config().num_hidden_layers
+    return OK, f"after layer {known.layers} of {total}; the rest is not loaded", None
 
 
-def _weights(found: Preflight) -> tuple[str, str, str | None]:
-    preset = found.preset
+def _weights(known: Preflight) -> tuple[str, str, str | None]:
+    preset = known.preset
     plan = plan_weight_files(
-        preset.model_path(), preset.revision, found.layers, text_only=found.text_only
+        preset.model_path(), preset.revision, known.layers, text_only=known.text_only
     )
     says = f"{len(plan.needed)} of {plan.total} files needed"
     if not plan.missing:
@@ -142,22 +142,22 @@ def _weights(found: Preflight) -> tuple[str, str, str | None]:
     return WARN, f"{says}, {len(plan.missing)} to be downloaded", None
 
 
-def _memory(found: Preflight, device: str, dtype: str) -> tuple[str, str, str | None]:
-    preset, sae = found.preset, found.sae
-    assert found.size is not None
+def _memory(known: Preflight, device: str, dtype: str) -> tuple[str, str, str | None]:
+    preset, sae = known.preset, known.sae
+    assert known.size is not None
     sae_bytes = 0 if sae is None else 2 * 4 * sae.d_model * sae.d_sae
     placement = place(
-        found.size.parameters,
+        known.size.parameters,
         sae_bytes,
         device=device,
         dtype=preset.dtype if dtype == "auto" else dtype,
         ranks_in_bf16=preset.ranks_in_bf16,
     )
-    found.placement = placement
-    weights = weight_bytes(found.size.parameters, placement.dtype)
+    known.placement = placement
+    weights = weight_bytes(known.size.parameters, placement.dtype)
     need, free = weights * HEADROOM + sae_bytes, free_memory(placement.device)
     says = (
-        f"{found.size.parameters / 1e6:,.0f} M parameters in {placement.dtype} and the SAE: "
+        f"{known.size.parameters / 1e6:,.0f} M parameters in {placement.dtype} and the SAE: "
         f"{need / GIB:.1f} GiB of {free / GIB:.1f} free on {placement.device}"
     )
     if need <= free or placement.device_map:
@@ -165,8 +165,8 @@ def _memory(found: Preflight, device: str, dtype: str) -> tuple[str, str, str | 
     return FAIL, says, "Use --dtype bf16, --device-map auto, --quantize 8bit, or a smaller preset."
 
 
-def _tokenizer(found: Preflight) -> tuple[str, str, str | None]:
-    preset = found.preset
+def _tokenizer(known: Preflight) -> tuple[str, str, str | None]:
+    preset = known.preset
     tokenizer = load_tokenizer(preset.model_path(), preset.revision)
     renderer = build_renderer(tokenizer, preset, context=2048, prepend_bos=True)
     how = "by the chat template" if renderer.name == "chat" else "as plain text"
@@ -184,24 +184,24 @@ class DataEstimate:
 
 
 def estimate(
-    found: Preflight, rows: int, sample: list[Conversation], options: RenderOptions
+    known: Preflight, rows: int, sample: list[Conversation], options: RenderOptions
 ) -> DataEstimate:
     """Tokens and time for `rows` rows, of which `sample` are some."""
-    preset, placement = found.preset, found.placement
+    preset, placement = known.preset, known.placement
     assert placement is not None
-    assert found.sae is not None
-    assert found.size is not None
+    assert known.sae is not None
+    assert known.size is not None
     tokenizer = load_tokenizer(preset.model_path(), preset.revision)
     context = preset.context or 2048
     renderer = build_renderer(
-        tokenizer, preset, context=context, prepend_bos=found.sae.prepend_bos, options=options
+        tokenizer, preset, context=context, prepend_bos=known.sae.prepend_bos, options=options
     )
     rendered, windows = renderer.render(sample)
     per_row = sum(len(window.ids) for window in windows) / max(1, len(rendered))
     scored = sum(int(window.scored.sum()) for window in windows) / max(1, len(rendered))
     tokens = round(per_row * rows)
-    work = 2 * found.size.per_token * tokens
-    work += round(2 * found.sae.d_model * found.sae.d_sae * scored * rows)
+    work = 2 * known.size.per_token * tokens
+    work += round(2 * known.sae.d_model * known.sae.d_sae * scored * rows)
     rate = arithmetic_rate(placement.device, placement.dtype) * EFFICIENCY
     return DataEstimate(rows, tokens, work / rate)
 

@@ -230,8 +230,8 @@ def _shapes_from_cached_files() -> Iterator[None]:
     def shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
         path = try_to_load_from_cache(repo_id, filename)
         if not isinstance(path, str):
-            found: dict[str, list[int]] = ask_the_hub(repo_id, filename)
-            return found
+            asked: dict[str, list[int]] = ask_the_hub(repo_id, filename)
+            return asked
         with safe_open(path, framework="pt") as file:
             return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 

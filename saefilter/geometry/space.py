@@ -86,8 +86,8 @@ def nearest_by_product(
     for start in range(0, len(queries), rows):
         cosine = torch.from_numpy(queries[start : start + rows]).to(device) @ columns
         # of one neighbour a maximum is enough, which is several times faster than topk
-        found = cosine.max(dim=1, keepdim=True) if k == 1 else cosine.topk(k, dim=1)
-        parts.append((found.values.cpu(), found.indices.cpu()))
+        largest = cosine.max(dim=1, keepdim=True) if k == 1 else cosine.topk(k, dim=1)
+        parts.append((largest.values.cpu(), largest.indices.cpu()))
     values, positions = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return Neighbours(values, positions)
 

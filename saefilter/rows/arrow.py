@@ -78,11 +78,11 @@ def table_batches(path: Path, kind: str) -> Iterator[Any]:
             table = arrow_table(path)
             batches = _arrow_batches(table)
             stated = table.num_rows
-        found = 0
+        n_rows = 0
         for batch in batches:
-            found += batch.num_rows
+            n_rows += batch.num_rows
             yield batch
-        _check_count(found, stated, path)
+        _check_count(n_rows, stated, path)
 
 
 def _arrow_batches(table: Any) -> Iterator[Any]:
@@ -138,8 +138,8 @@ def _decoded_bytes(batch: Any) -> int:
 def _has_dictionary(column: Any) -> bool:
     import pyarrow as pa
 
-    found: bool = pa.types.is_dictionary(column.type)
-    return found
+    has_one: bool = pa.types.is_dictionary(column.type)
+    return has_one
 
 
 def _row(batch: Any) -> TableRow:
@@ -164,7 +164,7 @@ def _shown(batch: Any) -> bytes:
     """What can be told of a row that cannot be read: its columns, texts as their bytes."""
     import pyarrow as pa
 
-    found = []
+    shown = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             value = column.view(
@@ -173,8 +173,8 @@ def _shown(batch: Any) -> bytes:
             told = value.slice(0, 1).to_pylist()[0] or b""
         else:
             told = f"({column.type})".encode()
-        found.append(name.encode() + b": " + told[: limits.KEPT_BYTES])
-    return b"\n".join(found)
+        shown.append(name.encode() + b": " + told[: limits.KEPT_BYTES])
+    return b"\n".join(shown)
 
 
 def _check_schema(schema: Any, n_rows: int, path: Path) -> None:

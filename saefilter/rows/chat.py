@@ -125,9 +125,9 @@ class ChatRenderer(PlainRenderer):
             marked = [Message(m.role, SENTINEL.format(i)) for i, m in enumerate(messages)]
             rest, parts = self._rendered(marked, ()), []
             for i in range(len(messages)):
-                before, found, rest = rest.partition(SENTINEL.format(i))
+                before, mark, rest = rest.partition(SENTINEL.format(i))
                 parts.append(before)
-                if not found:
+                if not mark:
                     break
             whole = len(parts) == len(messages) and BEGIN not in "".join([*parts, rest])
             self.skeletons[roles] = [*parts, rest] if whole else None
@@ -144,11 +144,11 @@ class ChatRenderer(PlainRenderer):
                 continue
             mark = SENTINEL.format(i)
             marked = [*messages[:i], Message(messages[i].role, mark), *messages[i + 1 :]]
-            before, found, after = self._rendered(marked, tools).partition(mark)
+            before, separator, after = self._rendered(marked, tools).partition(mark)
             if not real.startswith(before):  # the template puts something before this content
                 before = self._rendered(messages[:i], tools, prompt=True) if i else ""
             start, end = len(before), len(real) - len(after)
-            placed = found and real.startswith(before) and real.endswith(after)
+            placed = separator and real.startswith(before) and real.endswith(after)
             if not placed or not done <= start <= end:
                 raise RowProblem("the chat template's text cannot be matched with the row's turns")
             segments.append(Segment(real[done:start], False, template=True))
@@ -171,7 +171,7 @@ class ChatRenderer(PlainRenderer):
         if hidden == list(messages) and offered == list(tools):
             return []
         text = self._rendered(hidden, offered)
-        spans = [found.span() for found in re.finditer(f"{HIDDEN}+", text)]
+        spans = [match.span() for match in re.finditer(f"{HIDDEN}+", text)]
         pieces, done = [], 0
         for start, end in spans:
             pieces += [text[done:start], real[start:end]]
@@ -184,7 +184,7 @@ class ChatRenderer(PlainRenderer):
 
     def _hidden(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self.spelled.sub(lambda found: HIDDEN * len(found[0]), value)
+            return self.spelled.sub(lambda match: HIDDEN * len(match[0]), value)
         if isinstance(value, dict):
             return {self._hidden(key): self._hidden(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -194,7 +194,7 @@ class ChatRenderer(PlainRenderer):
     def tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[Tokens]:
         """Tokens of each row, as a trainer would make them of the whole text; where users' text
         holds the letters of a special token, it is tokenised apart, so that they stay letters."""
-        found: list[Tokens | None] = [None] * len(rows)
+        tokens_of: list[Tokens | None] = [None] * len(rows)
         kinds: dict[str, list[int]] = {"plain": [], "whole": [], "apart": []}
         for number, segments in enumerate(rows):
             if not any(segment.template for segment in segments):
@@ -207,12 +207,12 @@ class ChatRenderer(PlainRenderer):
             texts = ["".join(segment.text for segment in rows[number]) for number in kinds[kind]]
             encoded = self._encoded(texts, split_special_tokens=split)
             for number, tokens in zip(kinds[kind], encoded, strict=True):
-                found[number] = tokens
+                tokens_of[number] = tokens
         for number in kinds["apart"]:
-            found[number] = self._apart(rows[number])
+            tokens_of[number] = self._apart(rows[number])
         return [
             self._without_bos(tokens) if number not in kinds["plain"] else tokens
-            for number, tokens in enumerate(found)
+            for number, tokens in enumerate(tokens_of)
             if tokens is not None
         ]
 

@@ -65,16 +65,16 @@ def open_input(name: str | Path) -> Source:
 
 def hub_name(name: str | None) -> str | None:
     """`org/name` where `name` stands for a dataset of the hub, as `open_input` sees it."""
-    found = HUB_DATASET.fullmatch(name or "")
+    match = HUB_DATASET.fullmatch(name or "")
     path = Path(name or "")
     is_local = path.exists() or is_readable_name(path) or path.parent.is_dir()
-    return found["name"] if found and not is_local else None
+    return match["name"] if match and not is_local else None
 
 
-def _several(path: Path, folder: Path, found: list[Path]) -> Source:
+def _several(path: Path, folder: Path, paths: list[Path]) -> Source:
     readable = [
         p
-        for p in sorted(found)
+        for p in sorted(paths)
         if is_readable_name(p) and p.is_file() and not _hidden(p.relative_to(folder))
     ]
     _refuse_links_out(readable, folder)
@@ -87,7 +87,7 @@ def _several(path: Path, folder: Path, found: list[Path]) -> Source:
     return parts[0] if len(parts) == 1 else Sources.of(path, folder, parts)
 
 
-def _refuse_links_out(found: Iterable[Path], folder: Path) -> None:
+def _refuse_links_out(paths: Iterable[Path], folder: Path) -> None:
     """Raises SaefilterError for a link to a file elsewhere, or to one that is there already: who
     made a folder has no say in what else of this machine is read, nor how often."""
     home = folder.resolve()
@@ -96,7 +96,7 @@ def _refuse_links_out(found: Iterable[Path], folder: Path) -> None:
         repository = Path(*home.parts[: home.parts.index("snapshots")])
         allowed.append(repository / "blobs")
     seen: dict[Path, Path] = {}
-    for path in found:
+    for path in paths:
         real = path.resolve()
         if not any(real.is_relative_to(place) for place in allowed):
             raise SaefilterError(
@@ -157,12 +157,12 @@ def _fetched(url: str) -> Source:
             inputs_folder() / hashlib.sha256("\n".join([url, *versions]).encode()).hexdigest()[:12]
         )
         start = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
-        found = [folder / _plain_name(os.path.relpath(name, start)) for name in names]
-        for name, target in zip(names, found, strict=True):
+        paths = [folder / _plain_name(os.path.relpath(name, start)) for name in names]
+        for name, target in zip(names, paths, strict=True):
             # a store may name an object `a/../../b`
             if ".." in target.relative_to(folder).parts or ".." in name.split("/"):
                 raise ValueError(f"{name!r} would not stay in its folder")
-        for name, target in zip(names, found, strict=True):
+        for name, target in zip(names, paths, strict=True):
             if is_readable_name(target) and not target.exists():
                 with appearing_whole(target) as temporary:
                     filesystem.get_file(name, str(temporary))
@@ -173,7 +173,7 @@ def _fetched(url: str) -> Source:
     except Exception as error:  # every filesystem has exceptions of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SaefilterError(f"{url} cannot be fetched ({reason})") from error
-    return Source.open(found[0]) if names == [path] else _several(folder, folder, found)
+    return Source.open(paths[0]) if names == [path] else _several(folder, folder, paths)
 
 
 def _plain_name(name: str) -> str:

@@ -43,12 +43,12 @@ class _Decoder(threading.local):
         self.flaw = f"not readable JSON: {name} is no JSON value; write null"
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        values = dict(pairs)
+        if len(values) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
             self.flaw = f"the key {twice[:40]!r} occurs twice in one object"
-        return found
+        return values
 
     def decode(self, text: str) -> tuple[Any, str | None]:
         """A value and what is wrong with it. Raises ValueError and RecursionError, as json does."""
@@ -257,8 +257,8 @@ class _Buffer:
     def next_character(self) -> str:
         """The next one that is not blank, where the position is then; "" at the end."""
         while True:
-            found = BLANK.match(self.text, self.position)
-            self.position = found.end() if found else self.position
+            blank = BLANK.match(self.text, self.position)
+            self.position = blank.end() if blank else self.position
             if self.position < len(self.text):
                 return self.text[self.position]
             if not self.more():

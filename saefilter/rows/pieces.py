@@ -82,8 +82,8 @@ class LinePiece:
 
     def digests(self) -> NDArray[np.uint64]:
         blake2b = hashlib.blake2b
-        found = [blake2b(kept_bytes(raw), digest_size=8).digest() for raw in self.raw]
-        return np.frombuffer(b"".join(found), ">u8").astype(np.uint64)
+        hashes = [blake2b(kept_bytes(raw), digest_size=8).digest() for raw in self.raw]
+        return np.frombuffer(b"".join(hashes), ">u8").astype(np.uint64)
 
     def values(self, positions: Sequence[int]) -> list[dict[str, Any] | None]:
         wanted = [self.raw[i] for i in positions]
@@ -150,16 +150,18 @@ class TablePiece:
         return next(self._rows(i, self.batch.slice(i, 1)))
 
     def digests(self) -> NDArray[np.uint64]:
-        found = (int(row.digest(), 16) for row in self._rows(0, self.batch))
-        return np.fromiter(found, np.uint64, len(self))
+        hashes = (int(row.digest(), 16) for row in self._rows(0, self.batch))
+        return np.fromiter(hashes, np.uint64, len(self))
 
     def values(self, positions: Sequence[int]) -> list[dict[str, Any] | None]:
         wanted = set(positions)
         return [row.data for i, row in enumerate(self._rows(0, self.batch)) if i in wanted]
 
     def _rows(self, start: int, batch: pa.RecordBatch) -> Iterator[Row]:
-        for i, found in enumerate(rows_in(batch, self.part.path, self.part.kind), start):
-            yield Row(self.first + i, self.line(i), found.data, found.error, found.raw, self.file)
+        for i, parsed in enumerate(rows_in(batch, self.part.path, self.part.kind), start):
+            yield Row(
+                self.first + i, self.line(i), parsed.data, parsed.error, parsed.raw, self.file
+            )
 
 
 def pieces(source: Source) -> Iterator[Piece]:

@@ -267,8 +267,8 @@ def _chosen(rows: Iterator[Row], wanted: Container[int] | None) -> Iterator[Row]
 
 
 def _table_rows(source: Source) -> Iterator[Row]:
-    for index, found in enumerate(table_rows(source.path, source.kind)):
-        yield Row(index, index + 1, found.data, found.error, found.raw)
+    for index, parsed in enumerate(table_rows(source.path, source.kind)):
+        yield Row(index, index + 1, parsed.data, parsed.error, parsed.raw)
 
 
 def _plugin_rows(source: Source) -> Iterator[Row]:

@@ -128,16 +128,16 @@ class PlainRenderer:
         self, conversations: Sequence[Conversation]
     ) -> tuple[list[RenderedRow], list[Window]]:
         """Tokenise some conversations at once; one RenderedRow each, and all their windows."""
-        found: list[list[Segment] | str] = []
+        segments_of: list[list[Segment] | str] = []
         for conversation in conversations:
             try:
-                found.append(self.segments(conversation))
+                segments_of.append(self.segments(conversation))
             except RowProblem as problem:
-                found.append(str(problem))
-        tokens = iter(self.tokenise([item for item in found if not isinstance(item, str)]))
+                segments_of.append(str(problem))
+        tokens = iter(self.tokenise([item for item in segments_of if not isinstance(item, str)]))
         rows: list[RenderedRow] = []
         windows: list[Window] = []
-        for number, item in enumerate(found):
+        for number, item in enumerate(segments_of):
             if isinstance(item, str):
                 rows.append(RenderedRow("", 0, 0, 0, item))
                 continue
@@ -165,14 +165,14 @@ class PlainRenderer:
             verbose=False,
         )
         control = special_ids(self.tokenizer)
-        found = []
+        tokens_of = []
         for ids, spans in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
             id_array = np.asarray(ids, dtype=np.int64)
             special = np.isin(id_array, control) & (not split_special_tokens)
-            found.append(
+            tokens_of.append(
                 Tokens(id_array, np.asarray(spans, dtype=np.int32).reshape(-1, 2), special)
             )
-        return found
+        return tokens_of
 
     def surroundings(self, tokens: Tokens) -> tuple[list[int], list[int]]:
         """Special tokens to put before and after every window of a row."""

@@ -77,13 +77,13 @@ def _wanted_rows(
     for piece in read():
         positions = np.flatnonzero(wanted[piece.first : piece.first + len(piece)]).tolist()
         values = piece.values(positions)
-        found = [(i, row) for i, row in zip(positions, values, strict=True) if row is not None]
-        if conflicts is not None and len(found) < len(positions):
+        readable = [(i, row) for i, row in zip(positions, values, strict=True) if row is not None]
+        if conflicts is not None and len(readable) < len(positions):
             for i, row in zip(positions, values, strict=True):
                 if row is None:  # the scores are of a version that read less strictly
                     conflicts.add(piece.first + i, piece.row(i).error or "unreadable")
-        if found:
-            yield [piece.first + i for i, _ in found], [row for _, row in found]
+        if readable:
+            yield [piece.first + i for i, _ in readable], [row for _, row in readable]
 
 
 class Survey:
@@ -133,12 +133,12 @@ class Survey:
         for name in names:
             kinds[name] = kind = inferred([row.get(name) for row in rows])
             if kind is None:
-                found = set().union(*(_paths(row[name]) for row in rows if name in row))
+                new_paths = set().union(*(_paths(row[name]) for row in rows if name in row))
             elif kind == self._inferred.get(name) or not pa.types.is_nested(kind):
                 continue
             else:
-                found = field_paths(kind)
-            grown[name] = self._paths.get(name, set()) | found
+                new_paths = field_paths(kind)
+            grown[name] = self._paths.get(name, set()) | new_paths
             if len(grown[name]) > limits.COLUMNS:
                 return None
         self._seen |= names
@@ -176,16 +176,16 @@ def _names(rows: Sequence[dict[str, Any]]) -> dict[str, None]:
 def _paths(value: Any, path: str = "") -> set[str]:
     """Where the fields of the objects in a value lie."""
     if isinstance(value, list):
-        return {found for item in value if item for found in _paths(item, path)}
+        return {paths for item in value if item for paths in _paths(item, path)}
     if not isinstance(value, dict):
         return set()
-    found = set()
+    paths = set()
     for name, item in value.items():
         here = f"{path}/{name}"
-        found.add(here)
+        paths.add(here)
         if isinstance(item, (dict, list)):
-            found |= _paths(item, here)
-    return found
+            paths |= _paths(item, here)
+    return paths
 
 
 def _survey_again(read: Pieces, wanted: NDArray[np.bool_]) -> dict[str, pa.DataType]:
@@ -210,9 +210,9 @@ def _settle(read: Pieces, wanted: NDArray[np.bool_], survey: Survey, conflicts: 
             kinds.add([row.get(name) for row in rows])
     for name, kinds in odd.items():
         reasons = [conflicts.code(why) if why else 0 for why in kinds.refused(name)]
-        found = np.array(reasons, dtype=np.int32)[np.frombuffer(kinds.codes, dtype=np.int32)]
+        codes = np.array(reasons, dtype=np.int32)[np.frombuffer(kinds.codes, dtype=np.int32)]
         known = conflicts.codes[np.frombuffer(ids, dtype=np.int64)]
-        conflicts.codes[np.frombuffer(ids, dtype=np.int64)] = np.where(known, known, found)
+        conflicts.codes[np.frombuffer(ids, dtype=np.int64)] = np.where(known, known, codes)
 
 
 @dataclass(frozen=True)

@@ -145,12 +145,12 @@ def field_paths(kind: pa.DataType, path: str = "") -> set[str]:
     """Where the fields of the objects in a type lie."""
     if pa.types.is_list(kind):
         return field_paths(kind.value_type, path)
-    found = set()
+    paths = set()
     if pa.types.is_struct(kind):
         for field in kind:
             here = f"{path}/{field.name}"
-            found |= {here, *field_paths(field.type, here)}
-    return found
+            paths |= {here, *field_paths(field.type, here)}
+    return paths
 
 
 class _Kind(NamedTuple):

@@ -21,8 +21,8 @@ def tokenizer_for_rendering(model: str, revision: str | None = None) -> Any:
     transformers'. Raises SaefilterError when it cannot be had."""
     # of files that cannot be read transformers says what is wrong; tokenizers raises bare Exceptions
     with suppress(Exception):
-        if (found := _word_piece(Path(model))) is not None:
-            return found
+        if (own := _word_piece(Path(model))) is not None:
+            return own
     return load_tokenizer(model, revision)
 
 
@@ -76,11 +76,11 @@ class WordPieceTokenizer:
         assert not truncation, "renderers cut rows themselves"
         self._own.encode_special_tokens = split_special_tokens
         texts = [text] if isinstance(text, str) else list(text)
-        found = self._own.encode_batch(texts, add_special_tokens=add_special_tokens)
+        encodings = self._own.encode_batch(texts, add_special_tokens=add_special_tokens)
         columns: dict[str, list[Any]] = {
-            "input_ids": [each.ids for each in found],
-            "offset_mapping": [each.offsets for each in found],
-            "special_tokens_mask": [each.special_tokens_mask for each in found],
+            "input_ids": [each.ids for each in encodings],
+            "offset_mapping": [each.offsets for each in encodings],
+            "special_tokens_mask": [each.special_tokens_mask for each in encodings],
         }
         return {k: v[0] for k, v in columns.items()} if isinstance(text, str) else columns
 

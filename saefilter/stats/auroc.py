@@ -65,11 +65,11 @@ class _Sorted:
         return float((bad * (below + good / 2)).sum() / pairs)
 
 
-def wilson(found: int, of: int) -> tuple[float, float]:
+def wilson(count: int, of: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927); 0 to 1 of nothing."""
     if not of:
         return 0.0, 1.0
-    share, z2 = found / of, Z95**2
+    share, z2 = count / of, Z95**2
     middle = (share + z2 / (2 * of)) / (1 + z2 / of)
     half = Z95 / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of**2))
     return max(0.0, middle - half), min(1.0, middle + half)

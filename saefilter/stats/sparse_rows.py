@@ -73,11 +73,11 @@ class SparseRows:
         self, chosen: NDArray[np.int64], rows: NDArray[np.bool_] | None = None
     ) -> sparse.csr_matrix:
         """Some columns of all rows, or of those where `rows`, `[n_rows]`, is true; in memory."""
-        found = [sparse.csr_matrix((0, len(chosen)), dtype=np.float32)]
+        chosen_columns = [sparse.csr_matrix((0, len(chosen)), dtype=np.float32)]
         for span, block in self.blocks():
             block = block if rows is None else block[rows[span]]
-            found.append(block[:, chosen])
-        return sparse.vstack(found).tocsr()
+            chosen_columns.append(block[:, chosen])
+        return sparse.vstack(chosen_columns).tocsr()
 
     def dot(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """`rows @ vector`, `[n_rows]`."""

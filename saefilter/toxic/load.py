@@ -54,7 +54,7 @@ def load_toxic_set(reference: str) -> ToxicSet:
     """
     path = find_toxic_set(reference)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SaefilterError(
             f"there is no file {path}", remedy="Make one with: saefilter features curate"
@@ -62,7 +62,7 @@ def load_toxic_set(reference: str) -> ToxicSet:
     except (OSError, ValueError, RecursionError) as error:
         raise SaefilterError(f"not a readable toxic set ({error})", where=str(path)) from error
     try:
-        return _from_fields(found)
+        return _from_fields(fields)
     except _Wrong as error:
         raise SaefilterError(
             str(error), where=str(path), remedy="Mend the file or curate it again."
@@ -73,35 +73,35 @@ class _Wrong(Exception):
     """What is wrong with a file."""
 
 
-def _from_fields(found: Any) -> ToxicSet:
-    if not isinstance(found, dict) or not isinstance(found.get("features"), list):
+def _from_fields(fields: Any) -> ToxicSet:
+    if not isinstance(fields, dict) or not isinstance(fields.get("features"), list):
         raise _Wrong("not a toxic set: it has no list of features")
-    if found.get("schema") != TOXIC_SET_VERSION:
+    if fields.get("schema") != TOXIC_SET_VERSION:
         raise _Wrong(
-            f"toxic set of schema {found.get('schema')!r}; this saefilter reads {TOXIC_SET_VERSION}"
+            f"toxic set of schema {fields.get('schema')!r}; this saefilter reads {TOXIC_SET_VERSION}"
         )
-    _check_names(found, ToxicSet, "the set")
+    _check_names(fields, ToxicSet, "the set")
     for name in TEXTS:
-        _expect(found, name, str, "a text")
+        _expect(fields, name, str, "a text")
     for name in COUNTS:
-        _expect(found, name, int, "a whole number")
-        if found[name] < 1:
-            raise _Wrong(f"{name} is {found[name]}")
+        _expect(fields, name, int, "a whole number")
+        if fields[name] < 1:
+            raise _Wrong(f"{name} is {fields[name]}")
     for name, length in VECTORS.items():
-        values = found[name]
+        values = fields[name]
         if not isinstance(values, list) or not all(_is_number(value) for value in values):
             raise _Wrong(f"{name} is not a list of numbers")
-        if len(values) != found[length]:
-            raise _Wrong(f"{name} has {len(values)} numbers; {length} is {found[length]}")
-    if not _is_number(found["intercept"]):
+        if len(values) != fields[length]:
+            raise _Wrong(f"{name} has {len(values)} numbers; {length} is {fields[length]}")
+    if not _is_number(fields["intercept"]):
         raise _Wrong("intercept is not a number")
     for name, kind, words in (
         ("method", dict, "an object"), ("sources", list, "a list"), ("history", list, "a list"),
         ("neighbour_labels", dict, "an object"),
     ):  # fmt: skip
-        if name in found:
-            _expect(found, name, kind, words)
-    features = [_feature(entry, found["d_sae"]) for entry in found["features"]]
+        if name in fields:
+            _expect(fields, name, kind, words)
+    features = [_feature(entry, fields["d_sae"]) for entry in fields["features"]]
     seen: set[int] = set()
     for feature in features:
         if feature.index in seen:
@@ -109,17 +109,17 @@ def _from_fields(found: Any) -> ToxicSet:
         seen.add(feature.index)
     if not any(feature.side == "toxic" for feature in features):
         raise _Wrong("the set has no toxic feature")
-    for index in found.get("neighbour_labels", {}):
-        if not index.isdecimal() or int(index) >= found["d_sae"]:
+    for index in fields.get("neighbour_labels", {}):
+        if not index.isdecimal() or int(index) >= fields["d_sae"]:
             raise _Wrong(f"neighbour_labels names feature {index!r}, which the SAE does not have")
-    calibration = found.get("calibration")
+    calibration = fields.get("calibration")
     return ToxicSet(
         **{
-            **found,
+            **fields,
             "features": features,
             "calibration": None
             if calibration is None
-            else _calibration(calibration, found["d_sae"]),
+            else _calibration(calibration, fields["d_sae"]),
         }
     )
 

@@ -69,8 +69,8 @@ def _batches(windows: Sequence[Window], group: Group, budget: int) -> list[Batch
 def _unscored(window: Window) -> list[int]:
     """The tokens before the first scored one."""
     scored = np.flatnonzero(window.scored)
-    found: list[int] = window.ids[: scored[0] if len(scored) else 0].tolist()
-    return found
+    before: list[int] = window.ids[: scored[0] if len(scored) else 0].tolist()
+    return before
 
 
 @dataclass
