@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.curate.calibrate import calibration_of, proximities, push_reference
-from saefilter.curate.contrast import Contrast, GroupedContrast, Part, confirm, strongest
+from saefilter.curate.contrast import Contrast, GroupedContrast, Subset, confirm, strongest
 from saefilter.curate.weights import choose_penalties, spread, weigh
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
@@ -66,15 +66,15 @@ def choose_features(
     directions: NDArray[np.float32] | None = None,
 ) -> Chosen:
     """Screen, confirm and weigh, each source by itself; `indices` is empty when nothing is confirmed."""
-    scale = spread(data.deviation(Part()))
+    scale = spread(data.deviation(Subset()))
     confirmed = {
-        source: confirm(data, Part(source), options, directions) for source in data.sources
+        source: confirm(data, Subset(source), options, directions) for source in data.sources
     }
     signs = {source: one.signs for source, one in confirmed.items()}
     by_source, total, intercept = weigh(data.contrast, signs, scale, penalties)
     of_sources = []
     for source, one in confirmed.items():
-        statistics = data.statistics(Part(source))
+        statistics = data.statistics(Subset(source))
         listed = by_source[source] != 0
         members = np.flatnonzero(one.signs)
         listed[members[strongest(statistics.correlation[members], options.top)]] = True

@@ -107,8 +107,8 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the data; None means all."""
+class Subset:
+    """A subset of the data; None means all."""
 
     source: int | None = None
     without_fold: int | None = None
@@ -125,16 +125,16 @@ class _Labels:
     fold: NDArray[np.int64]
     first_half: Mask
 
-    def of(self, part: Part) -> Mask:
+    def of(self, subset: Subset) -> Mask:
         chosen = np.ones(len(self.toxic), dtype=bool)
-        if part.source is not None:
-            chosen &= self.source == part.source
-        if part.fold is not None:
-            chosen &= self.fold == part.fold
-        if part.without_fold is not None:
-            chosen &= self.fold != part.without_fold
-        if part.first_half is not None:
-            chosen &= self.first_half == part.first_half
+        if subset.source is not None:
+            chosen &= self.source == subset.source
+        if subset.fold is not None:
+            chosen &= self.fold == subset.fold
+        if subset.without_fold is not None:
+            chosen &= self.fold != subset.without_fold
+        if subset.first_half is not None:
+            chosen &= self.first_half == subset.first_half
         return chosen
 
 
@@ -155,25 +155,25 @@ class GroupedContrast:
             contrast.features, group.ravel(), groups.shape[1], contrast.target
         )
 
-    def rows(self, part: Part) -> Mask:
-        """The part's samples, `[n_samples]`."""
-        return self._samples.of(part)
+    def rows(self, subset: Subset) -> Mask:
+        """The subset's samples, `[n_samples]`."""
+        return self._samples.of(subset)
 
-    def statistics(self, part: Part) -> FeatureStatistics:
-        """Of toxic against benign samples of the part."""
-        chosen, toxic = self._groups.of(part), self._groups.toxic
+    def statistics(self, subset: Subset) -> FeatureStatistics:
+        """Of toxic against benign samples of the subset."""
+        chosen, toxic = self._groups.of(subset), self._groups.toxic
         return feature_statistics(
             self._moments.over(chosen & toxic), self._moments.over(chosen & ~toxic)
         )
 
-    def deviation(self, part: Part) -> NDArray[np.float64]:
-        """Standard deviation of each feature over the part, `[d_sae]`."""
-        return np.sqrt(self._moments.over(self._groups.of(part)).variance)
+    def deviation(self, subset: Subset) -> NDArray[np.float64]:
+        """Standard deviation of each feature over the subset, `[d_sae]`."""
+        return np.sqrt(self._moments.over(self._groups.of(subset)).variance)
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What a part of the data confirms, `[d_sae]` each."""
+    """What a subset of the data confirms, `[d_sae]` each."""
 
     p_value: Floats
     """On the half that confirmed it, the smaller where both did; 1 for what is not confirmed."""
@@ -183,15 +183,15 @@ class Confirmed:
 
 def confirm(
     data: GroupedContrast,
-    part: Part,
+    subset: Subset,
     options: CurationOptions,
     directions: NDArray[np.float32] | None = None,
 ) -> Confirmed:
-    """The features that pass on both halves of a part, without dense and redundant ones.
+    """The features that pass on both halves of a subset, without dense and redundant ones.
 
     `directions`, unit decoder directions `[d_sae, d_model]`, are what redundancy is judged by.
     """
-    halves = [data.statistics(replace(part, first_half=first)) for first in (True, False)]
+    halves = [data.statistics(replace(subset, first_half=first)) for first in (True, False)]
     best = np.ones(len(halves[0].p_value))
     usable = np.ones(len(best), dtype=bool)
     if data.contrast.density is not None:
@@ -208,7 +208,7 @@ def confirm(
         p = np.where(same_sign, confirming.p_value / 2, 1 - confirming.p_value / 2)[tested]
         passed = tested[discoveries(p, options.fdr / 2)]
         best[passed] = np.minimum(best[passed], confirming.p_value[passed])
-    correlation = data.statistics(part).correlation
+    correlation = data.statistics(subset).correlation
     signs = np.where(best < 1, np.sign(correlation), 0.0)
     for side in (1, -1):
         members = np.flatnonzero(signs == side)
@@ -222,12 +222,12 @@ def confirm(
 
 def confirmed_signs(
     data: GroupedContrast,
-    part: Part,
+    subset: Subset,
     options: CurationOptions,
     directions: NDArray[np.float32] | None = None,
 ) -> Floats:
     """Side of every confirmed feature, +1 or -1, and 0 for the others, `[d_sae]`."""
-    return confirm(data, part, options, directions).signs
+    return confirm(data, subset, options, directions).signs
 
 
 def unlike_stronger(directions: NDArray[np.float32], cosine: float) -> NDArray[np.bool_]:

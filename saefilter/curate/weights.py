@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, sparse
 
-from saefilter.curate.contrast import FOLDS, Contrast, GroupedContrast, Part, confirmed_signs
+from saefilter.curate.contrast import FOLDS, Contrast, GroupedContrast, Subset, confirmed_signs
 from saefilter.settings import CurationOptions, Penalty
 from saefilter.stats.auroc import auroc
 
@@ -107,10 +107,10 @@ def _best_penalty(
     total = np.zeros(len(PENALTIES))
     toxic = data.contrast.toxic
     for left_out in range(FOLDS):
-        fitting = Part(source, without_fold=left_out)
+        fitting = Subset(source, without_fold=left_out)
         signs = confirmed_signs(data, fitting, options, directions)
         chosen = np.flatnonzero(signs)
-        testing = data.rows(Part(source, fold=left_out))
+        testing = data.rows(Subset(source, fold=left_out))
         tested = toxic[testing]
         # nothing to rank by, or one side alone in the fold: no penalty ranks better than chance
         if not len(chosen) or tested.all() or not tested.any():

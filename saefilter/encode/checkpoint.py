@@ -70,7 +70,7 @@ def truncated_checkpoint(
                 path = find_file(model, name, revision)
                 if path is None:
                     raise SaefilterError(
-                        f"the model {model} lacks the shard {name}",
+                        f"the model {model} lacks the weight file {name}",
                         remedy="Download the model again.",
                     )
                 (folder / name).symlink_to(path.resolve())

@@ -256,7 +256,7 @@ class Encoder:
                 self.limit_memory(max(1, batch.cost // 2))
                 return [done for half in batch.halves() for done in self._pooled(options, half)]
         raise SaefilterError(
-            f"out of memory on {self.device} with a single piece of {batch.n_tokens} tokens ({said})",
+            f"out of memory on {self.device} with a single window of {batch.n_tokens} tokens ({said})",
             remedy="Use --dtype bf16, a smaller --max-tokens or preset, or a larger machine.",
         )
 

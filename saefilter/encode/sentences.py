@@ -19,7 +19,7 @@ from saefilter.rows.render import Window, load_tokenizer
 
 PRESET = "minilm"
 MAX_TOKENS = 256
-"""The model's published limit, special tokens included; a longer text is read in pieces."""
+"""The model's published limit, special tokens included; a longer text is read in windows."""
 BATCH_TOKENS = 8192
 
 
@@ -40,7 +40,7 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors, `[n_texts, d_model]`; of a long text, the mean over all its pieces' tokens."""
+        """Unit vectors, `[n_texts, d_model]`; of a long text, the mean over all its windows' tokens."""
         windows = self._windows(texts)
         sums = torch.zeros(len(texts), self.model.d_model)
         counts = torch.zeros(len(texts))

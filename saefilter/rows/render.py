@@ -30,7 +30,7 @@ class Segment(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A piece of one row, short enough for the model's context."""
+    """Tokens of one row, short enough for the model's context."""
 
     row: int
     """Which of the rendered rows it belongs to."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from saefilter.curate.assemble import Chosen, choose_features
-from saefilter.curate.contrast import Contrast, GroupedContrast, Part, unlike_stronger
+from saefilter.curate.contrast import Contrast, GroupedContrast, Subset, unlike_stronger
 from saefilter.curate.weights import (
     balanced_weights,
     choose_penalties,
@@ -167,9 +167,9 @@ def test_a_score_tells_features_that_a_label_does_not() -> None:
         SparseRows.of(sparse.csr_matrix(features)), np.zeros((n, 2), "f4"), score > 0.5,
         np.zeros(n, dtype=np.int64), score,
     )  # fmt: skip
-    graded = GroupedContrast(contrast, 0).statistics(Part())
+    graded = GroupedContrast(contrast, 0).statistics(Subset())
     for feature in range(5):
         expected = np.corrcoef(features[:, feature], score)[0, 1]
         assert graded.correlation[feature] == pytest.approx(expected, abs=1e-6)
-    plain = GroupedContrast(replace(contrast, score=None), 0).statistics(Part())
+    plain = GroupedContrast(replace(contrast, score=None), 0).statistics(Subset())
     assert graded.correlation[0] > plain.correlation[0] + 0.02

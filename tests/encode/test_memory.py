@@ -85,5 +85,5 @@ def test_a_single_piece_that_does_not_fit_is_a_clear_error(tmp_path: Path) -> No
     save_model(config, model, small_tokenizer(bos_token="<bos>", eos_token="<eos>"))
     sae = write_sae(tmp_path / "sae", d_model=config.hidden_size)
     error = encode_with(4, str(model), sae)["error"]
-    assert "out of memory on cpu with a single piece of 200000 tokens" in error
+    assert "out of memory on cpu with a single window of 200000 tokens" in error
     assert "Use --dtype bf16, a smaller --max-tokens" in error

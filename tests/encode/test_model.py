@@ -74,7 +74,7 @@ def test_shards_of_later_layers_need_not_be_there(tmp_path: Path) -> None:
     assert load_truncated_model(str(tmp_path), 3).n_parameters > 0
     missing = index["weight_map"]["layers.1.mlp.up_proj.weight"]
     (tmp_path / missing).unlink()
-    with pytest.raises(SaefilterError, match=f"lacks the shard {missing}"):
+    with pytest.raises(SaefilterError, match=f"lacks the weight file {missing}"):
         load_truncated_model(str(tmp_path), 3)
 
 

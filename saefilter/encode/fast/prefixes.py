@@ -21,7 +21,7 @@ LEAST_SAVED = 1 / 16
 its own."""
 
 
-class Group(NamedTuple):
+class SharedPrefix(NamedTuple):
     """Windows that begin alike."""
 
     members: list[int]
@@ -51,12 +51,12 @@ def plan(
             together.append(own)
             alone.difference_update(group.members)
     if alone:
-        together.append(_batches(windows, Group(sorted(alone), 0), budget))
+        together.append(_batches(windows, SharedPrefix(sorted(alone), 0), budget))
     together.sort(key=lambda batches: -max(len(window.ids) for window in batches[0].windows))
     return list(chain.from_iterable(together))
 
 
-def _batches(windows: Sequence[Window], group: Group, budget: int) -> list[Batch]:
+def _batches(windows: Sequence[Window], group: SharedPrefix, budget: int) -> list[Batch]:
     """A group's windows in batches, longest first."""
     members, prefix = group
     lengths = [cost_of(windows[m], prefix) for m in members]
@@ -82,7 +82,7 @@ class _Open:
     prefix: int
     loose: list[int] = field(default_factory=list)
     """Those in no group yet, by their positions."""
-    groups: list[Group] = field(default_factory=list)
+    groups: list[SharedPrefix] = field(default_factory=list)
     saved: int = 0
     """By the groups."""
 
@@ -96,14 +96,14 @@ class _Open:
         whole, rest = ((len(some) - 1) * self.prefix for some in (members, self.loose))
         rest = rest if rest >= least else 0
         if whole >= max(least, self.saved + rest):
-            self.groups, self.loose, self.saved = [Group(members, self.prefix)], [], whole
+            self.groups, self.loose, self.saved = [SharedPrefix(members, self.prefix)], [], whole
         elif rest:
-            self.groups.append(Group(self.loose, self.prefix))
+            self.groups.append(SharedPrefix(self.loose, self.prefix))
             self.loose = []
             self.saved += rest
 
 
-def alike(sequences: Sequence[list[int]], least: int) -> list[Group]:
+def alike(sequences: Sequence[list[int]], least: int) -> list[SharedPrefix]:
     """Groups of sequences with common prefixes, each computed once; none overlap, each saves `least`
     tokens or more (at least 1), and together they save as much as any single group could.
 
@@ -113,9 +113,9 @@ def alike(sequences: Sequence[list[int]], least: int) -> list[Group]:
         0: S Q      0, 1 and 3 begin with S Q alike: computing it once saves 2 * 9 = 18 tokens;
         1: S Q      all four with S: 3 * 5 = 15. The smaller group stays, and 2 stands alone:
         2: S R
-        3: S Q      alike(...) == [Group(members=[0, 1, 3], prefix=9)]
+        3: S Q      alike(...) == [SharedPrefix(members=[0, 1, 3], prefix=9)]
 
-    With a fifth row S T, the two loose ones make a group beside it, Group(members=[2, 4], prefix=5).
+    With a fifth row S T, the two loose ones make a group beside it, SharedPrefix(members=[2, 4], prefix=5).
     """
     order = sorted(range(len(sequences)), key=sequences.__getitem__)
     common = [_common(sequences[a], sequences[b]) for a, b in pairwise(order)]
