@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from quality import RULES, Labelled, load, with_interval
 
-from saefilter.curate.contrast import GroupedContrast, Part, confirm
+from saefilter.curate.contrast import GroupedContrast, Subset, confirm
 from saefilter.diagnose.features import Options, diagnose, draw_matched, frequency_bins
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
@@ -38,8 +38,8 @@ OPTIONS = CurationOptions(screen_p=0.1, fdr=0.5)
 def chosen_features(one: Labelled, directions: NDArray[np.float32]) -> NDArray[np.int64]:
     """The toxic features that the training half confirms, strongest first, at most TOP."""
     data = GroupedContrast(one.side(True), 0)
-    signs = confirm(data, Part(), OPTIONS, directions).signs
-    correlation = data.statistics(Part()).correlation
+    signs = confirm(data, Subset(), OPTIONS, directions).signs
+    correlation = data.statistics(Subset()).correlation
     toxic = np.flatnonzero(signs > 0)
     return toxic[np.argsort(-correlation[toxic])][:TOP]
 

@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from saefilter.curate.assemble import assemble
-from saefilter.curate.contrast import Contrast, GroupedContrast, Part
+from saefilter.curate.contrast import Contrast, GroupedContrast, Subset
 from saefilter.curate.curate import ContrastEncoder
 from saefilter.curate.weights import spread
 from saefilter.encode.encoder import Encoder
@@ -59,8 +59,8 @@ class Labelled:
     """Where results are to be judged within a group."""
 
     def side(self, train: bool, source: int = 0) -> Contrast:
-        part = self.contrast.part(self.train if train else ~self.train)
-        return replace(part, source=np.full(len(part.toxic), source))
+        subset = self.contrast.subset(self.train if train else ~self.train)
+        return replace(subset, source=np.full(len(subset.toxic), source))
 
 
 def em_answers(row: dict[str, Any]) -> tuple[bool | None, bool]:
@@ -167,7 +167,7 @@ def classifiers(
     train: Contrast, test: Contrast, train_texts: list[str], test_texts: list[str]
 ) -> dict[str, NDArray[Any]]:
     """What supervision can do: on the same pooled features, on residuals, on words."""
-    scale = spread(GroupedContrast(train, 0).deviation(Part()))
+    scale = spread(GroupedContrast(train, 0).deviation(Subset()))
     gain = sparse.diags(np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0))
     probe = best_logistic()
     probe.fit(train.features.tocsr() @ gain, train.toxic)

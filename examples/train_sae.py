@@ -73,7 +73,7 @@ def read_activations(files: list[Path], path: str, layers: int, max_tokens: int)
             for positions in plan_batches([len(window.ids) for window in chunk], 4096):
                 batch = Batch([chunk[position] for position in positions])
                 padded = pad(batch.windows, tokenizer.pad_token_id, batch.prefix)
-                tokens = finite(model.scored(padded))
+                tokens = finite(model.scored_residuals(padded))
                 parts.append(tokens.cpu().numpy().astype(np.float16))
                 done += len(tokens)
             rate = done / (time.perf_counter() - started)

@@ -45,7 +45,7 @@ def setting_names(folder: Path = Path()) -> dict[str, str]:
 
 
 def _tables(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The project's files that are there, each with our part of it."""
+    """The project's files that are there, each with our section of it."""
     for file, tables in FILES:
         path = folder / file
         if not path.is_file():

@@ -22,7 +22,7 @@ class SaefilterError(Exception):
         return f"{text}. {self.remedy}" if self.remedy else text
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Errors of worker processes keep their parts."""
+        """Errors of worker processes keep their fields."""
         return (_again, (type(self), self.problem, self.where, self.remedy))
 
 

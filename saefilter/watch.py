@@ -1,4 +1,4 @@
-"""What a long piece of work tells whoever watches it, and how it is asked to stop.
+"""What work that takes long tells whoever watches it, and how it is asked to stop.
 
 By default nobody watches. Ctrl-C and SIGTERM are a request to stop at the next good moment.
 """

@@ -43,9 +43,9 @@ class ContentHash:
         """Add the next rows. Raises ValueError when the columns are not those of the schema."""
         if batch.schema.names != [name for name, _ in self._columns]:
             raise ValueError(f"columns {batch.schema.names}")
-        for part in batch.to_batches() if isinstance(batch, pa.Table) else [batch]:
-            self._rows += part.num_rows
-            for (_, column), array in zip(self._columns, part.columns, strict=True):
+        for rows in batch.to_batches() if isinstance(batch, pa.Table) else [batch]:
+            self._rows += rows.num_rows
+            for (_, column), array in zip(self._columns, rows.columns, strict=True):
                 column.update(array)
 
     @property
@@ -172,7 +172,7 @@ def content_sha256(schema: pa.Schema, batches: Iterable[pa.RecordBatch | pa.Tabl
 
 
 def parquet_content(path: Path) -> ContentHash:
-    """Hash of a Parquet file's rows, read in pieces. Raises SaefilterError when it is damaged."""
+    """Hash of a Parquet file's rows, a batch at a time. Raises SaefilterError when it is damaged."""
     try:
         with pq.ParquetFile(path) as file:
             content = ContentHash(file.schema_arrow)
@@ -191,8 +191,8 @@ def file_sha256(path: Path) -> str:
     """Hash of a file's bytes, as hex."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        while raw := file.read(1 << 20):
+            digest.update(raw)
     return digest.hexdigest()
 
 

@@ -151,14 +151,14 @@ class Scores:
 
     def row_hashes(self) -> NDArray[np.uint64]:
         """`Row.digest` of every row as numbers, eight bytes a row."""
-        parts = [_as_numbers(batch.column(0).to_pylist()) for batch in self.batches(["row_hash"])]
-        if any(part is None for part in parts):
+        hashes = [_as_numbers(batch.column(0).to_pylist()) for batch in self.batches(["row_hash"])]
+        if any(some is None for some in hashes):
             raise SaefilterError(
                 "its row hashes are damaged",
                 where=str(self.path),
                 remedy="Run saefilter score again with --overwrite.",
             )
-        return np.concatenate([np.empty(0, np.uint64), *parts])
+        return np.concatenate([np.empty(0, np.uint64), *hashes])
 
     def _unreadable(self, error: Exception) -> SaefilterError:
         return SaefilterError(

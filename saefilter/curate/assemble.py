@@ -218,7 +218,7 @@ def _calibrate(
         for key, values in scored.items():
             by_metric.setdefault(key, []).append(values)
     # one half alone may have left a side without weights; then its metrics are incomplete
-    whole = {key: np.concatenate(parts) for key, parts in by_metric.items()}
+    whole = {key: np.concatenate(halves) for key, halves in by_metric.items()}
     push = push_reference(toxic_set, directions, contrast)
     return calibration_of(whole, int((~contrast.toxic).sum()), push)
 

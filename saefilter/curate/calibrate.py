@@ -40,15 +40,15 @@ def proximities(
     space = FeatureSpace.of(toxic_set, directions)
     fitted = space.weighted_toxic is not None
     by_metric: dict[str, list[NDArray[np.float64]]] = {}
-    for span, block in contrast.features.blocks():
+    for span, slab in contrast.features.slabs():
         chosen = rows[span]
-        sample = Sample(block[chosen], contrast.residual[span][chosen])
+        sample = Sample(slab[chosen], contrast.residual[span][chosen])
         for metric in metrics:
             if fitted or not metric.needs_weights:
                 key = f"{metric.name}/{toxic_set.pool}"
                 values = metric.proximity(space, sample).astype(np.float64)
                 by_metric.setdefault(key, []).append(values)
-    return {key: np.concatenate(parts) for key, parts in by_metric.items()}
+    return {key: np.concatenate(slabs) for key, slabs in by_metric.items()}
 
 
 def push_reference(
@@ -58,10 +58,10 @@ def push_reference(
     toxic = toxic_set.strongest(PUSHED_FEATURES)
     cosines = directions @ directions[toxic].T
     benign = ~contrast.toxic
-    parts = [
-        spillover_rows(block[benign[span]], cosines) for span, block in contrast.features.blocks()
+    by_slab = [
+        spillover_rows(slab[benign[span]], cosines) for span, slab in contrast.features.slabs()
     ]
-    pushes = np.concatenate(parts)
+    pushes = np.concatenate(by_slab)
 
     def short(values: NDArray[np.float64]) -> tuple[float, ...]:
         return tuple(float(f"{value:.6g}") for value in values)

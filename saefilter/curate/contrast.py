@@ -1,8 +1,8 @@
-"""Encoded contrast data, its parts with their sums, and the features that a part confirms.
+"""Encoded contrast data, its subsets with their sums, and the features that a subset confirms.
 
-Sums are taken once by source, side, fold and half: whatever part of the data a statistic is wanted
+Sums are taken once by source, side, fold and half: whatever subset of the data a statistic is wanted
 for, the data need not be walked through again. Features are screened on one half and confirmed on
-the other. Both halves take both parts, each at half the false-discovery rate, so that few rows are
+the other. Both halves take both roles, each at half the false-discovery rate, so that few rows are
 wasted and the rate holds for the union.
 """
 
@@ -23,11 +23,11 @@ from saefilter.stats.moments import (
 )
 from saefilter.stats.sparse_rows import SparseRows
 
-BLOCKS_PER_FOLD = 8
+STRETCHES_PER_FOLD = 8
 Mask = NDArray[np.bool_]
 FOLDS = 4
 Floats = NDArray[np.float64]
-PRUNE_BLOCK = 512
+BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -53,24 +53,24 @@ class Contrast:
         return self.toxic.astype(np.float64) if self.score is None else self.score
 
     @classmethod
-    def joined(cls, parts: Sequence[Contrast]) -> Contrast:
-        """Several parts as one, as they say which source they are."""
-        features = SparseRows(parts[0].features.n_columns)
-        for part in parts:
-            for _, block in part.features.blocks():
-                features.append(block)
+    def joined(cls, contrasts: Sequence[Contrast]) -> Contrast:
+        """Several as one, as they say which source they are."""
+        features = SparseRows(contrasts[0].features.n_columns)
+        for one in contrasts:
+            for _, slab in one.features.slabs():
+                features.append(slab)
         return cls(
             features,
-            np.concatenate([part.residual for part in parts]),
-            np.concatenate([part.toxic for part in parts]),
-            np.concatenate([part.source for part in parts]),
-            density=np.mean([part.density for part in parts if part.density is not None], axis=0),
+            np.concatenate([one.residual for one in contrasts]),
+            np.concatenate([one.toxic for one in contrasts]),
+            np.concatenate([one.source for one in contrasts]),
+            density=np.mean([one.density for one in contrasts if one.density is not None], axis=0),
         )
 
-    def part(self, rows: NDArray[np.bool_]) -> Contrast:
+    def subset(self, rows: NDArray[np.bool_]) -> Contrast:
         """Some of the samples."""
         return Contrast(
-            self.features.part(rows),
+            self.features.subset(rows),
             self.residual[rows],
             self.toxic[rows],
             self.source[rows],
@@ -89,13 +89,13 @@ class Contrast:
     def folds(self, n: int) -> NDArray[np.int64]:
         """A fold `0..n-1` for each sample, `[n_samples]`.
 
-        Runs of neighbouring rows stay together, since neighbours are often variants of one text;
+        Stretches of neighbouring rows stay together, since neighbours are often variants of one text;
         sources and sides are spread evenly.
         """
         fold = np.zeros(len(self.toxic), dtype=np.int64)
         for members in self._strata():
-            for number, block in enumerate(np.array_split(members, n * BLOCKS_PER_FOLD)):
-                fold[block] = number % n
+            for number, stretch in enumerate(np.array_split(members, n * STRETCHES_PER_FOLD)):
+                fold[stretch] = number % n
         return fold
 
     def _strata(self) -> list[NDArray[np.int64]]:
@@ -234,8 +234,8 @@ def unlike_stronger(directions: NDArray[np.float32], cosine: float) -> NDArray[n
     """Which of these unit directions, strongest first, `[n, d_model]`, to keep so that no two that
     are kept have a larger cosine."""
     keep = np.ones(len(directions), dtype=bool)
-    for start in range(0, len(directions), PRUNE_BLOCK):
-        rows = slice(start, start + PRUNE_BLOCK)
+    for start in range(0, len(directions), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
         like = directions[rows] @ directions[: rows.stop].T > cosine
         for number, position in enumerate(range(*rows.indices(len(directions)))):
             keep[position] = not (like[number, :position] & keep[:position]).any()

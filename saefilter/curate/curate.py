@@ -35,7 +35,7 @@ LABELLED_NEIGHBOURS = 400
 DESCRIBED_ROWS = 2000
 """Contrast rows that labels are made from, evenly spaced, where no other rows are given."""
 CURATION_MAX_TOKENS = 1024
-CHUNK_ROWS = 512
+ENCODED_AT_ONCE = 512
 Advance = Callable[[int, int], None]
 AUTOMATIC = CurationOptions(screen_p=0.1, fdr=0.5)
 """Lenient: 180 pairs confirm few features at 5 %, and the penalty weighs what is left by
@@ -84,7 +84,7 @@ def curate(
 
 
 class ContrastEncoder:
-    """Encodes contrast data part by part; what is kept is sparse, and on disk when it is large."""
+    """Encodes contrast data piece by piece; what is kept is sparse, and on disk when it is large."""
 
     def __init__(
         self,
@@ -118,27 +118,27 @@ class ContrastEncoder:
         sides = np.broadcast_to(np.asarray(toxic, dtype=bool), len(conversations))
         self._graded |= score is not None
         before = self._features.n_rows
-        for start in range(0, len(conversations), CHUNK_ROWS):
-            chunk = conversations[start : start + CHUNK_ROWS]
-            _rows, windows = self._renderer.render(chunk)
-            encoded = self._encoder.encode(windows, len(chunk), pool=self._pool, count_fired=True)
+        for start in range(0, len(conversations), ENCODED_AT_ONCE):
+            piece = conversations[start : start + ENCODED_AT_ONCE]
+            _rows, windows = self._renderer.render(piece)
+            encoded = self._encoder.encode(windows, len(piece), pool=self._pool, count_fired=True)
             usable = np.asarray(encoded.features.sum(axis=1)).ravel() > 0
             count = int(usable.sum())
-            chunk_sides = sides[start : start + CHUNK_ROWS]
-            grades = chunk_sides.astype(np.float64)
+            piece_sides = sides[start : start + ENCODED_AT_ONCE]
+            grades = piece_sides.astype(np.float64)
             if score is not None:
-                grades = np.asarray(score[start : start + CHUNK_ROWS], dtype=np.float64)
+                grades = np.asarray(score[start : start + ENCODED_AT_ONCE], dtype=np.float64)
             assert encoded.fired is not None
             self._usable.append(usable)
             self._features.append(encoded.features[usable])
             self._residuals.append(encoded.residual[usable])
-            self._toxic.append(chunk_sides[usable])
+            self._toxic.append(piece_sides[usable])
             self._source.append(np.full(count, source, dtype=np.int64))
             self._score.append(grades[usable])
             self._fired += encoded.fired
             self._tokens += int(encoded.n_tokens.sum())
             if advance is not None:
-                advance(len(chunk), sum(len(window.ids) for window in windows))
+                advance(len(piece), sum(len(window.ids) for window in windows))
         return self._features.n_rows - before
 
     @property

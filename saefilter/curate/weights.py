@@ -23,7 +23,7 @@ MAX_ITERATIONS = 500
 NEGLIGIBLE = 1e-4
 """Weights below this are set to 0."""
 SCALE_FLOOR = 0.25
-"""Part of the median spread added to every feature's own, so that rare features do not explode."""
+"""Share of the median spread added to every feature's own, so that rare features do not explode."""
 PENALTIES = (
     Penalty(0.01, 0.0),
     Penalty(0.005, 0.01),
@@ -184,7 +184,7 @@ def _calibrated(
 
 
 def spread(deviation: Floats) -> Floats:
-    """Standard deviation of each feature plus a part of the median one, `[d_sae]`."""
+    """Standard deviation of each feature plus a share of the median one, `[d_sae]`."""
     active = deviation[deviation > 0]
     if not len(active):
         return deviation

@@ -1,4 +1,4 @@
-"""Group windows into batches of similar length under a budget of padded tokens."""
+"""Put windows into batches of similar length under a budget of padded tokens."""
 
 from __future__ import annotations
 

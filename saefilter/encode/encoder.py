@@ -212,7 +212,7 @@ class Encoder:
         def active_in(batch: Batch) -> list[tuple[Window, int, int, float]]:
             places = [(w, int(p)) for w in batch.windows for p in np.flatnonzero(w.scored)]
             active = []
-            tokens = finite(self.model.scored(self._padded(batch))).to(self.device)
+            tokens = finite(self.model.scored_residuals(self._padded(batch))).to(self.device)
             for start in range(0, len(tokens), CPU_CHUNK_TOKENS):
                 encoded = self.sae.encode(tokens[start : start + CPU_CHUNK_TOKENS])
                 active_here = Activations(*(column.cpu() for column in encoded))
@@ -221,8 +221,8 @@ class Encoder:
                 active += [(*places[start + t], f, v) for t, f, v in zip(*columns, strict=True)]
             return active
 
-        for part in self.lanes.map(active_in, self._plan(windows, None)):
-            yield from part
+        for active in self.lanes.map(active_in, self._plan(windows, None)):
+            yield from active
 
     def _plan(self, windows: Sequence[Window], batch_tokens: int | None) -> list[Batch]:
         budget = min(batch_tokens or self.batch_tokens, self.memory_limit or 1 << 62)
@@ -243,7 +243,9 @@ class Encoder:
                     self._free_memory()
                 try:
                     # with a device map, the hook may be on another card
-                    tokens = finite(self.model.scored(self._padded(batch))).to(self.device)
+                    tokens = finite(self.model.scored_residuals(self._padded(batch))).to(
+                        self.device
+                    )
                     counts = scored_counts(batch.windows)
                     return [(batch, pool_batch(self.sae, tokens, counts, options))]
                 except (MemoryError, RuntimeError) as error:

@@ -59,7 +59,7 @@ class TruncatedModel:
         self._local.output = output[0] if isinstance(output, tuple) else output
 
     @torch.inference_mode()
-    def scored(self, batch: PaddedBatch) -> Tensor:
+    def scored_residuals(self, batch: PaddedBatch) -> Tensor:
         """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`.
 
         They are taken from the layer itself: `hidden_states[-1]` would be after the final norm.
@@ -79,7 +79,7 @@ class TruncatedModel:
         begins with, before these."""
         every = torch.ones_like(input_ids, dtype=torch.bool)
         batch = PaddedBatch(input_ids, attention_mask, every, prefix)
-        return self.scored(batch).view(*input_ids.shape, self.d_model)
+        return self.scored_residuals(batch).view(*input_ids.shape, self.d_model)
 
     def shares_prefixes(self) -> bool:
         """Whether what all rows begin with may be computed once: where no token sees a later one, and a

@@ -167,7 +167,7 @@ class ResidualModel(Protocol):
     def shares_prefixes(self) -> Callable[[], bool] | None:
         """Says whether batches may have a prefix, which is computed once; None where they never may."""
 
-    def scored(self, batch: PaddedBatch) -> Tensor:
+    def scored_residuals(self, batch: PaddedBatch) -> Tensor:
         """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""
 
 

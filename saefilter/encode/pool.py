@@ -74,7 +74,7 @@ def _pool_sparse(
     shape = len(counts), sae.d_sae
     owner = np.repeat(np.arange(len(counts)), counts)
     weights = None if options.token_weights is None else options.token_weights.numpy()
-    parts, scores, n_active = [], [], 0
+    by_chunk, scores, n_active = [], [], 0
     fired = np.zeros(sae.d_sae, dtype=np.int64) if options.count_fired else None
     for start in range(0, len(tokens), CPU_CHUNK_TOKENS):
         chunk = slice(start, start + CPU_CHUNK_TOKENS)
@@ -85,10 +85,10 @@ def _pool_sparse(
         if weights is not None:
             scores.append(active @ weights)
         pooled = _maxima if options.pool == "max" else _sums
-        parts.append(pooled(active, owner[chunk], len(counts)))
-    features = parts[0] if parts else sparse.csr_matrix(shape, dtype=np.float32)
-    for part in parts[1:]:
-        features = features.maximum(part) if options.pool == "max" else features + part
+        by_chunk.append(pooled(active, owner[chunk], len(counts)))
+    features = by_chunk[0] if by_chunk else sparse.csr_matrix(shape, dtype=np.float32)
+    for more in by_chunk[1:]:
+        features = features.maximum(more) if options.pool == "max" else features + more
     # summed here rather than by torch: rows in a fixed order, whatever the number of threads
     residual = np.zeros((len(counts), sae.d_model), dtype=np.float32)
     used = counts > 0

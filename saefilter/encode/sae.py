@@ -203,7 +203,7 @@ def _entries(active: NDArray[np.bool_], values: Tensor) -> Activations:
     """The active entries of `values`, `[n_tokens, d_sae]`. NumPy finds them, and compares, several
     times as fast as torch does on a CPU."""
     flat = np.flatnonzero(active)
-    token, feature = (torch.from_numpy(part) for part in np.divmod(flat, values.shape[1]))
+    token, feature = (torch.from_numpy(column) for column in np.divmod(flat, values.shape[1]))
     return Activations(token, feature, torch.from_numpy(values.numpy().reshape(-1)[flat]))
 
 

@@ -110,9 +110,9 @@ def split_reference(reference: str, releases: dict[str, Any]) -> tuple[str, str]
             f"the release {first} has no SAE {rest!r}",
             remedy=f"It has {len(ids)}, for example {', '.join(near[:3])}.",
         )
-    parts = reference.split("/")
-    if len(parts) >= 3:
-        return "/".join(parts[:2]), "/".join(parts[2:])
+    names = reference.split("/")
+    if len(names) >= 3:
+        return "/".join(names[:2]), "/".join(names[2:])
     raise SaefilterError(
         f"there is no SAE {reference!r}: neither a folder nor RELEASE/SAE_ID",
         remedy="For example gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical.",

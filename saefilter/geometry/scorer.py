@@ -26,7 +26,7 @@ class TopFeatures(NamedTuple):
     """How many there are of each sample, `[n]`; they add up to the length of the others."""
     feature: NDArray[np.int64]
     share: NDArray[np.float64]
-    """Part of the sample's positive contributions, 0 to 1."""
+    """Share of the sample's positive contributions, 0 to 1."""
     activation: NDArray[np.float32]
 
 
@@ -46,21 +46,21 @@ class Scored:
     proximity: NDArray[np.float64]
     """`[n]`"""
     contributions: sparse.csr_matrix
-    """Each feature's part in its sample's proximity, up to a factor per sample, `[n, d_sae]`; its
+    """Each feature's share in its sample's proximity, up to a factor per sample, `[n, d_sae]`; its
     entries are those of `features`, in their order."""
     features: sparse.csr_matrix
     """Pooled activations, `[n, d_sae]`."""
 
     def top_features(self) -> TopFeatures:
-        """Of each sample, at most `N_TOP_FEATURES` features with a positive part; of equals the one
+        """Of each sample, at most `N_TOP_FEATURES` features with a positive share; of equals the one
         with the smaller number comes first."""
-        parts, indices = self.contributions.data, self.contributions.indices
+        contributions, indices = self.contributions.data, self.contributions.indices
         counts, chosen, shares = [], [], []
         for start, end in zip(
             self.contributions.indptr[:-1].tolist(), self.contributions.indptr[1:].tolist(),
             strict=True,
         ):  # fmt: skip
-            row = parts[start:end]
+            row = contributions[start:end]
             positive = np.flatnonzero(row > 0)
             values = row[positive]
             if len(values) > N_TOP_FEATURES:
@@ -117,9 +117,9 @@ class Scorer:
         """Proximity and evidence of pooled activations `[n, d_sae]` and residuals `[n, d_model]`."""
         proximity = self.metric.proximity(self.space, Sample(features, residual))
         counted = self.space.within_range(features) if self.metric.needs_weights else features
-        parts = counted.data * self.token_weights[features.indices]
+        values = counted.data * self.token_weights[features.indices]
         contributions = sparse.csr_matrix(
-            (parts, features.indices, features.indptr), features.shape
+            (values, features.indices, features.indptr), features.shape
         )
         return Scored(proximity.astype(np.float64), contributions, features)
 

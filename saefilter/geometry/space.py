@@ -17,8 +17,8 @@ from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
 
 FAISS_WORK = 2e10
 """Multiplications up to which FAISS is asked: well under a second."""
-BLOCK = 1 << 24
-"""Cosines that are held at once by the matrix product."""
+COSINES_AT_ONCE = 1 << 24
+"""That are held by the matrix product."""
 Array = NDArray[np.float32]
 
 
@@ -81,14 +81,14 @@ def nearest_by_product(
     import torch
 
     columns = torch.from_numpy(directions).to(device).T
-    parts = []
-    rows = max(1, BLOCK // len(directions))
+    answers = []
+    rows = max(1, COSINES_AT_ONCE // len(directions))
     for start in range(0, len(queries), rows):
         cosine = torch.from_numpy(queries[start : start + rows]).to(device) @ columns
         # of one neighbour a maximum is enough, which is several times faster than topk
         largest = cosine.max(dim=1, keepdim=True) if k == 1 else cosine.topk(k, dim=1)
-        parts.append((largest.values.cpu(), largest.indices.cpu()))
-    values, positions = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+        answers.append((largest.values.cpu(), largest.indices.cpu()))
+    values, positions = (torch.cat(column).numpy() for column in zip(*answers, strict=True))
     return Neighbours(values, positions)
 
 

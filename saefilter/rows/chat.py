@@ -123,14 +123,14 @@ class ChatRenderer(PlainRenderer):
         roles = tuple(message.role for message in messages)
         if roles not in self.skeletons:
             marked = [Message(m.role, SENTINEL.format(i)) for i, m in enumerate(messages)]
-            rest, parts = self._rendered(marked, ()), []
+            rest, texts = self._rendered(marked, ()), []
             for i in range(len(messages)):
                 before, mark, rest = rest.partition(SENTINEL.format(i))
-                parts.append(before)
+                texts.append(before)
                 if not mark:
                     break
-            whole = len(parts) == len(messages) and BEGIN not in "".join([*parts, rest])
-            self.skeletons[roles] = [*parts, rest] if whole else None
+            whole = len(texts) == len(messages) and BEGIN not in "".join([*texts, rest])
+            self.skeletons[roles] = [*texts, rest] if whole else None
         return self.skeletons[roles]
 
     def _around(
@@ -172,11 +172,11 @@ class ChatRenderer(PlainRenderer):
             return []
         text = self._rendered(hidden, offered)
         spans = [match.span() for match in re.finditer(f"{HIDDEN}+", text)]
-        pieces, done = [], 0
+        restored, done = [], 0
         for start, end in spans:
-            pieces += [text[done:start], real[start:end]]
+            restored += [text[done:start], real[start:end]]
             done = end
-        if "".join([*pieces, text[done:]]) != real:
+        if "".join([*restored, text[done:]]) != real:
             raise RowProblem(
                 "it spells out a special token where the chat template changes the text"
             )
@@ -220,12 +220,12 @@ class ChatRenderer(PlainRenderer):
         return not segment.template and any(text in segment.text for text in self.special_texts)
 
     def _apart(self, segments: Sequence[Segment]) -> Tokens:
-        parts, offset = [], 0
+        tokenised, offset = [], 0
         for segment in segments:
             (tokens,) = self._encoded([segment.text], split_special_tokens=not segment.template)
-            parts.append(tokens._replace(spans=tokens.spans + offset))
+            tokenised.append(tokens._replace(spans=tokens.spans + offset))
             offset += len(segment.text)
-        return Tokens(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return Tokens(*(np.concatenate(column) for column in zip(*tokenised, strict=True)))
 
     def _without_bos(self, tokens: Tokens) -> Tokens:
         """Without the BOS that most templates write: every window gets its own."""

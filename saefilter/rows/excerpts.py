@@ -1,4 +1,4 @@
-"""Pieces of a row's text, cut so that a person can read them. They are untrusted wherever they go."""
+"""Excerpts of a row's text, cut so that a person can read them. They are untrusted wherever they go."""
 
 from __future__ import annotations
 

@@ -186,10 +186,10 @@ def _own_mark(turn: dict[str, Any]) -> bool | None:
 def _content(value: Any, where: str, turn: dict[str, Any]) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, (list, tuple)):  # parts, as in {"type": "text", "text": ...}
+    if isinstance(value, (list, tuple)):  # of items such as {"type": "text", "text": ...}
         texts = []
-        for part in value:
-            text = part.get("text") if isinstance(part, dict) else part
+        for item in value:
+            text = item.get("text") if isinstance(item, dict) else item
             if isinstance(text, str):
                 texts.append(text)
         return "".join(texts)

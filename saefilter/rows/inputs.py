@@ -55,7 +55,7 @@ def open_input(name: str | Path) -> Source:
     if path.exists():
         return Source.open(path)
     if glob.has_magic(spec) and not HUB_DATASET.fullmatch(spec):
-        folder = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        folder = Path(*itertools.takewhile(lambda name: not glob.has_magic(name), path.parts))
         return _several(path, folder, [Path(p) for p in glob.glob(spec, recursive=True)])
     hub = HUB_DATASET.fullmatch(spec)
     if hub and not is_readable_name(path) and not path.parent.is_dir():
@@ -78,13 +78,13 @@ def _several(path: Path, folder: Path, paths: list[Path]) -> Source:
         if is_readable_name(p) and p.is_file() and not _hidden(p.relative_to(folder))
     ]
     _refuse_links_out(readable, folder)
-    parts = [Source.open(p) for p in readable]
-    if not parts:
+    files = [Source.open(p) for p in readable]
+    if not files:
         raise SaefilterError(
             f"{path} holds no file that can be read",
             remedy="Use .jsonl, .json, .csv, .parquet or .arrow files.",
         )
-    return parts[0] if len(parts) == 1 else Sources.of(path, folder, parts)
+    return files[0] if len(files) == 1 else Sources.of(path, folder, files)
 
 
 def _refuse_links_out(paths: Iterable[Path], folder: Path) -> None:
@@ -110,7 +110,7 @@ def _refuse_links_out(paths: Iterable[Path], folder: Path) -> None:
 
 
 def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    return any(name.startswith(".") for name in path.parts)
 
 
 def inputs_folder() -> Path:
@@ -124,9 +124,9 @@ def _from_stdin(stream: IO[bytes]) -> Path:
     """Standard input is JSONL or a JSON array; it is kept, since filtering reads it again."""
     digest = hashlib.sha256()
     with tempfile.NamedTemporaryFile(dir=inputs_folder(), delete=False) as file:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-            file.write(block)
+        while raw := stream.read(1 << 20):
+            digest.update(raw)
+            file.write(raw)
     if not os.path.getsize(file.name):
         os.unlink(file.name)
         raise SaefilterError("nothing came on standard input")

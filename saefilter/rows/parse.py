@@ -19,7 +19,7 @@ from saefilter.errors import SaefilterError
 from saefilter.rows import limits
 
 BLANK = re.compile(r"[ \t\r\n]*")
-BLOCK_BYTES = 1 << 20
+READ_BYTES = 1 << 20
 DEEP = "nested too deeply"
 HALF = "a text holds half of a surrogate pair, which is not valid Unicode"
 
@@ -156,9 +156,9 @@ def json_type(value: Any) -> str:
 
 
 def array_items(file: IO[bytes], path: Path) -> Iterator[tuple[dict[str, Any] | None, str, str]]:
-    """The items of one JSON array, as (row or None, why it is none, its JSON), a block at a time.
+    """The items of one JSON array, as (row or None, why it is none, its JSON).
 
-    Raises SaefilterError where the array itself cannot be read on.
+    They are read a buffer at a time. Raises SaefilterError where the array itself cannot be read on.
     """
     reader = _Buffer(file)
     if reader.next_character() != "[":
@@ -228,13 +228,13 @@ def _unreadable(problem: str, path: Path, number: int | None = None) -> Saefilte
 
 
 class _Buffer:
-    """A growing and shrinking piece of a text file. Bytes that are not UTF-8 stay visible as half
+    """A growing and shrinking stretch of a text file. Bytes that are not UTF-8 stay visible as half
     surrogates, so that only their item is set aside."""
 
     def __init__(self, file: IO[bytes]):
         self.file = file
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
-        first = file.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
+        first = file.read(READ_BYTES).removeprefix(codecs.BOM_UTF8)
         self.text = self.decoder.decode(first)
         self.position = 0
         self.ended = not first
@@ -248,9 +248,9 @@ class _Buffer:
         if self.ended:
             return False
         # doubled, so that an item of n characters is not tried more than log n times
-        block = self.file.read(max(BLOCK_BYTES, self.pending))
-        self.ended = not block
-        self.text = self.text[self.position :] + self.decoder.decode(block, final=self.ended)
+        raw = self.file.read(max(READ_BYTES, self.pending))
+        self.ended = not raw
+        self.text = self.text[self.position :] + self.decoder.decode(raw, final=self.ended)
         self.position = 0
         return not self.ended
 

@@ -135,7 +135,7 @@ class TablePiece:
 
     first: int
     file: str | None
-    part: Source
+    source: Source
     """The file itself."""
     first_line: int
     batch: pa.RecordBatch
@@ -158,7 +158,7 @@ class TablePiece:
         return [row.data for i, row in enumerate(self._rows(0, self.batch)) if i in wanted]
 
     def _rows(self, start: int, batch: pa.RecordBatch) -> Iterator[Row]:
-        for i, parsed in enumerate(rows_in(batch, self.part.path, self.part.kind), start):
+        for i, parsed in enumerate(rows_in(batch, self.source.path, self.source.kind), start):
             yield Row(
                 self.first + i, self.line(i), parsed.data, parsed.error, parsed.raw, self.file
             )
@@ -170,26 +170,26 @@ def pieces(source: Source) -> Iterator[Piece]:
     Raises SaefilterError when a file as a whole cannot be read.
     """
     first = 0
-    for part in source.files:
-        for piece in _pieces_of(part, source.name_of(part), first):
+    for file in source.files:
+        for piece in _pieces_of(file, source.name_of(file), first):
             yield piece
             first = piece.first + len(piece)
 
 
-def _pieces_of(part: Source, name: str | None, first: int) -> Iterator[Piece]:
-    if part.kind == "jsonl":
-        return _line_pieces(part, name, first)
-    if part.kind in TABLES:
-        return _table_pieces(part, name, first)
-    return _row_pieces(part, name, first)
+def _pieces_of(source: Source, name: str | None, first: int) -> Iterator[Piece]:
+    if source.kind == "jsonl":
+        return _line_pieces(source, name, first)
+    if source.kind in TABLES:
+        return _table_pieces(source, name, first)
+    return _row_pieces(source, name, first)
 
 
-def _line_pieces(part: Source, name: str | None, first: int) -> Iterator[LinePiece]:
-    with part.reading() as file:
+def _line_pieces(source: Source, name: str | None, first: int) -> Iterator[LinePiece]:
+    with source.reading() as file:
         lines: list[int] = []
         held: list[bytes] = []
         size = 0
-        for line, raw in jsonl_lines(file, part.path):
+        for line, raw in jsonl_lines(file, source.path):
             if held and (len(held) == PIECE_ROWS or size + len(raw) > PIECE_BYTES):
                 yield LinePiece(first, name, lines, held)
                 first += len(held)
@@ -201,18 +201,18 @@ def _line_pieces(part: Source, name: str | None, first: int) -> Iterator[LinePie
             yield LinePiece(first, name, lines, held)
 
 
-def _table_pieces(part: Source, name: str | None, first: int) -> Iterator[TablePiece]:
+def _table_pieces(source: Source, name: str | None, first: int) -> Iterator[TablePiece]:
     line = 1
-    for batch in table_batches(part.path, part.kind):
+    for batch in table_batches(source.path, source.kind):
         if batch.num_rows:
-            yield TablePiece(first + line - 1, name, part, line, batch)
+            yield TablePiece(first + line - 1, name, source, line, batch)
             line += batch.num_rows
 
 
-def _row_pieces(part: Source, name: str | None, first: int) -> Iterator[RowPiece]:
+def _row_pieces(source: Source, name: str | None, first: int) -> Iterator[RowPiece]:
     held: list[Row] = []
     size = 0
-    for row in part.rows():
+    for row in source.rows():
         more = len(row.raw) or text_size(row.data)
         if held and (len(held) == PIECE_ROWS or size + more > PIECE_BYTES):
             yield RowPiece(held)

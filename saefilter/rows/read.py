@@ -97,8 +97,8 @@ class Source:
         digest = hashlib.sha256()
         try:
             with open(self.path, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+                while raw := file.read(1 << 20):
+                    digest.update(raw)
         except OSError as error:
             raise _cannot_read(self.path, error) from error
         return digest.hexdigest()
@@ -154,17 +154,20 @@ class Sources(Source):
 
     folder: Path = Path()
     """That all of them are in."""
-    parts: tuple[Source, ...] = ()
+    members: tuple[Source, ...] = ()
+    """The files, in order."""
 
     @classmethod
-    def of(cls, path: Path, folder: Path, parts: Sequence[Source]) -> Sources:
+    def of(cls, path: Path, folder: Path, members: Sequence[Source]) -> Sources:
         """`path` is the folder or the pattern that named them, `folder` one that holds them all."""
-        kinds = {part.kind for part in parts}
-        return cls(path, kinds.pop() if len(kinds) == 1 else "several", None, folder, tuple(parts))
+        kinds = {member.kind for member in members}
+        return cls(
+            path, kinds.pop() if len(kinds) == 1 else "several", None, folder, tuple(members)
+        )
 
     @property
     def files(self) -> tuple[Source, ...]:
-        return self.parts
+        return self.members
 
     @property
     def stem(self) -> str:
@@ -186,29 +189,29 @@ class Sources(Source):
     def sha256(self) -> str:
         """Hash of the files' names and contents."""
         digest = hashlib.sha256()
-        for part in self.parts:
-            digest.update(f"{self.name_of(part)} {part.sha256()}\n".encode())
+        for member in self.members:
+            digest.update(f"{self.name_of(member)} {member.sha256()}\n".encode())
         return digest.hexdigest()
 
     def rows(self, wanted: Container[int] | None = None) -> Iterator[Row]:
         first = 0
-        for part in self.parts:
-            n_rows = part.count_rows()
-            here = None if wanted is None else _of_part(wanted, first, n_rows)
+        for member in self.members:
+            n_rows = member.count_rows()
+            here = None if wanted is None else _of_member(wanted, first, n_rows)
             if here is None or not isinstance(here, set) or here:
-                for row in part.rows(here):
-                    yield replace(row, index=row.index + first, file=self.name_of(part))
+                for row in member.rows(here):
+                    yield replace(row, index=row.index + first, file=self.name_of(member))
             first += n_rows
 
     def count_rows(self) -> int:
-        return sum(part.count_rows() for part in self.parts)
+        return sum(member.count_rows() for member in self.members)
 
     def name_of(self, file: Source) -> str | None:
         return file.path.relative_to(self.folder).as_posix()
 
 
 class _Shifted:
-    """Of ids that are not known one by one: those of a part, by its own numbers."""
+    """Of ids that are not known one by one: those of a member, by its own numbers."""
 
     def __init__(self, wanted: Container[int], first: int):
         self._wanted, self._first = wanted, first
@@ -217,7 +220,7 @@ class _Shifted:
         return isinstance(index, int) and index + self._first in self._wanted
 
 
-def _of_part(wanted: Container[int], first: int, n_rows: int) -> Container[int]:
+def _of_member(wanted: Container[int], first: int, n_rows: int) -> Container[int]:
     if isinstance(wanted, Collection):
         return {i - first for i in wanted if 0 <= i - first < n_rows}
     return _Shifted(wanted, first)

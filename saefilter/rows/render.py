@@ -198,15 +198,15 @@ class PlainRenderer:
         size = self.context - len(prefix) - len(suffix)
         windows = []
         for start in range(0, len(ids), size):
-            part = slice(start, start + size)
-            if scored[part].any():
+            within = slice(start, start + size)
+            if scored[within].any():
                 before, after = len(prefix), len(suffix)
                 windows.append(
                     Window(
                         number,
-                        np.concatenate([prefix, ids[part], suffix]).astype(np.int64),
-                        np.pad(scored[part], (before, after)),
-                        np.pad(spans[part], ((before, after), (0, 0))),
+                        np.concatenate([prefix, ids[within], suffix]).astype(np.int64),
+                        np.pad(scored[within], (before, after)),
+                        np.pad(spans[within], ((before, after), (0, 0))),
                     )
                 )
         return row, windows

@@ -87,7 +87,15 @@ def _wanted_rows(
 
 
 class Survey:
-    """The columns of rows that are added some at a time."""
+    """The columns of rows that are added some at a time.
+
+        add([{"n": 1, "tags": []}])                   n: int32, tags: [null]
+        add([{"n": 2.5, "tags": ["x"], "to": "a"}])   n: double, tags: [string], to: string
+        add([{"to": 7}])                              the same, and misfits == {"to"}
+
+    Each add returned {}: none brought too many names. Which of the rows are set aside, those with "a" or
+    those with 7, is not known here: `Kinds` counts them.
+    """
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}

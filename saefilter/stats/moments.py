@@ -64,15 +64,15 @@ class GroupedMoments:
     ) -> GroupedMoments:
         """`group`, `0..n_groups-1`, and `target` for each sample, `[n_samples]`."""
         sums = np.zeros((4, n_groups, features.n_columns))
-        for rows, block in features.blocks():
-            block = block.astype(np.float64)
-            squared, fired = block.copy(), block.copy()
+        for rows, slab in features.slabs():
+            slab = slab.astype(np.float64)
+            squared, fired = slab.copy(), slab.copy()
             squared.data **= 2
             fired.data = (fired.data > 0).astype(np.float64)
             members = _indicator(group[rows], n_groups)
             weighted = members @ sparse.diags(target[rows])
             for number, (left, right) in enumerate(
-                [(members, fired), (members, block), (members, squared), (weighted, block)]
+                [(members, fired), (members, slab), (members, squared), (weighted, slab)]
             ):
                 sums[number] += (left @ right).toarray()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of some work; of two pieces of work they are the sums.
+    """Counts of some work; of two works together they are the sums.
 
     A new counter is a field here, a value where it is counted (encode/encoder.py) and, if people are to
     read it, an entry of `reported`.

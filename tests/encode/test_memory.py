@@ -46,7 +46,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_budget_with_it() -> None:
     assert short["sums"][0] == pytest.approx(plenty["sums"][0], rel=1e-3)
 
 
-def test_a_single_piece_that_does_not_fit_beside_another_is_read_alone(
+def test_a_single_window_that_does_not_fit_beside_another_is_read_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A machine with memory for one batch at a time, whatever its size: two lanes take turns."""
@@ -59,7 +59,7 @@ def test_a_single_piece_that_does_not_fit_beside_another_is_read_alone(
     )
     plenty = encoder.encode(windows, 12)
     encoder.lanes = Lanes(encoder.device, 2)
-    reads, at_once, refused = encoder.model.scored, threading.Semaphore(1), []
+    reads, at_once, refused = encoder.model.scored_residuals, threading.Semaphore(1), []
 
     def read(batch: PaddedBatch) -> torch.Tensor:
         if not at_once.acquire(blocking=False):
@@ -71,13 +71,13 @@ def test_a_single_piece_that_does_not_fit_beside_another_is_read_alone(
         finally:
             at_once.release()
 
-    monkeypatch.setattr(encoder.model, "scored", read)
+    monkeypatch.setattr(encoder.model, "scored_residuals", read)
     short = encoder.encode(windows, 12, batch_tokens=1)
     assert refused
     np.testing.assert_allclose(short.residual, plenty.residual, atol=1e-4)
 
 
-def test_a_single_piece_that_does_not_fit_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_single_window_that_does_not_fit_is_a_clear_error(tmp_path: Path) -> None:
     """One allocation of it is larger than all that is left, so that no free corner of the heap
     can take it."""
     config = hf.LlamaConfig(**{**configs()["llama"].to_dict(), "max_position_embeddings": 1 << 20})

@@ -42,7 +42,7 @@ def test_blocks_are_put_together_in_order(monkeypatch: pytest.MonkeyPatch) -> No
     directions = unit_rows(rng.standard_normal((7, 8)).astype(np.float32))
     small = DirectionIndex(directions).nearest(queries, 2)
     monkeypatch.setattr(space, "FAISS_WORK", 0)
-    monkeypatch.setattr(space, "BLOCK", 7 * 3)  # three queries at a time, two in the last block
+    monkeypatch.setattr(space, "COSINES_AT_ONCE", 7 * 3)  # three queries at a time, two at last
     large = DirectionIndex(directions).nearest(queries, 2)
     assert np.array_equal(large.position, small.position)
     assert large.cosine == pytest.approx(small.cosine, abs=1e-6)

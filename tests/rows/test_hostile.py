@@ -142,7 +142,7 @@ def test_a_line_that_is_too_long_is_set_aside(tmp_path: Path, suffix: str) -> No
 def test_a_row_without_an_end_is_an_error_that_says_where(
     tmp_path: Path, name: str, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saefilter.rows.parse.BLOCK_BYTES", 512)
+    monkeypatch.setattr("saefilter.rows.parse.READ_BYTES", 512)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SaefilterError, match=message):
         rows_of(tmp_path / name)

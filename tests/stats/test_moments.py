@@ -27,7 +27,7 @@ def random_features(
 
 
 def statistics_of(features: sparse.csr_matrix, toxic: np.ndarray) -> FeatureStatistics:
-    """By way of groups, in blocks, as curation does it."""
+    """By way of groups, in slabs, as curation does it."""
     rows = SparseRows(features.shape[1], memory_bytes=2000)
     for start in range(0, len(toxic), 17):
         rows.append(features[start : start + 17])

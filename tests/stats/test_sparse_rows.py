@@ -26,7 +26,7 @@ def test_rows_are_the_same_wherever_they_are_kept(dense: np.ndarray, memory_byte
     assert np.array_equal(rows.tocsr().toarray(), dense)
     chosen, mask = np.array([3, 17, 4]), np.arange(50) % 3 == 0
     assert np.array_equal(rows.columns(chosen, mask).toarray(), dense[mask][:, chosen])
-    assert np.array_equal(rows.part(mask).tocsr().toarray(), dense[mask])
+    assert np.array_equal(rows.subset(mask).tocsr().toarray(), dense[mask])
     vector = np.arange(20.0)
     assert np.allclose(rows.dot(vector), dense @ vector)
     assert np.array_equal(rows.largest(), dense.max(axis=0))

@@ -161,7 +161,7 @@ class Bert:
             ) from error
 
     @torch.inference_mode()
-    def scored(self, batch: PaddedBatch) -> Tensor:
+    def scored_residuals(self, batch: PaddedBatch) -> Tensor:
         """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""
         rows, tokens = batch.ids.shape
         n = rows * tokens

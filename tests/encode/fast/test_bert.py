@@ -42,7 +42,7 @@ def test_residuals_are_those_of_transformers(tmp_path: Path) -> None:
     padded = batch()
     expected = residual_by_hook(whole, 3, padded.ids, padded.attention)[padded.scored]
     assert expected.abs().max() > 0.1
-    torch.testing.assert_close(ours.scored(padded), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.scored_residuals(padded), expected, atol=1e-5, rtol=1e-5)
     assert ours.n_parameters == load_truncated_model(str(tmp_path), 3).n_parameters
 
 
@@ -53,7 +53,7 @@ def test_a_checkpoint_with_a_head_has_other_names(tmp_path: Path) -> None:
     ours = Bert.load(str(tmp_path), found, 2, revision=None, dtype=torch.float32)
     padded = batch()
     expected = residual_by_hook(whole.bert, 2, padded.ids, padded.attention)[padded.scored]
-    torch.testing.assert_close(ours.scored(padded), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.scored_residuals(padded), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

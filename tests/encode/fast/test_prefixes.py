@@ -116,8 +116,8 @@ def scored_both_ways(model: TruncatedModel, prompt: int) -> tuple[torch.Tensor, 
     first, *others = torch.randint(3, VOCABULARY - 1, (4, 30), generator=generator).tolist()
     rows = [first[:prompt] + other[prompt : 20 + 3 * i] for i, other in enumerate(others)]
     windows = [window(i, ids, prompt + 2) for i, ids in enumerate(rows)]
-    whole = model.scored(pad(windows, 0))
-    return model.scored(pad(windows, 0, prompt)), whole
+    whole = model.scored_residuals(pad(windows, 0))
+    return model.scored_residuals(pad(windows, 0, prompt)), whole
 
 
 @pytest.mark.parametrize("family", CAUSAL)
