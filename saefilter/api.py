@@ -84,10 +84,11 @@ def score(
         raise SaefilterError(
             "workers has no effect with a scorer, which is one process", remedy="Leave one out."
         )
+    made = _asked(preset, toxic_set, metric, settings, scorer).settings
     with tempfile.TemporaryDirectory() as folder:
         return _score(
             hold(data, Path(folder)),
-            replace(_asked(preset, toxic_set, metric, settings, scorer).settings, workers=workers),
+            made if workers == 1 else replace(made, workers=workers),
             output, resume=resume, overwrite=overwrite, scorer=scorer,
         )  # fmt: skip
 
@@ -237,9 +238,10 @@ def _asked(
                 "a scorer has its own settings; preset, toxic_set, metric and settings exclude it"
             )
         return Asked(scorer.settings, {})
-    if settings is None:
-        return ask(given, origin="the argument")
-    return ask_with(settings, given)
+    asked = ask(given, origin="the argument") if settings is None else ask_with(settings, given)
+    # other processes import the program's main module, so none starts unless the program asks for it
+    workers = (settings.workers if settings is not None else None) or 1
+    return Asked(replace(asked.settings, workers=workers), asked.origin)
 
 
 def _score(
@@ -249,7 +251,6 @@ def _score(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    workers: int | None = 1,
     scorer: RowScorer | None = None,
 ) -> Scores:
     from saefilter.scoring.score import score_file

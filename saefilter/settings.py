@@ -183,11 +183,10 @@ def ask(
 
 
 def ask_with(settings: ScoreSettings, given: Mapping[str, Any]) -> Asked:
-    """Settings from a program, with some `given` besides. They are complete: of the project only the
-    model counts, and only where they name none; values that are defaults bind nobody."""
+    """Settings from a program, with some `given` besides. They are complete, defaults included: of the
+    project only the model counts, and only where they name none."""
     whole = dataclasses.replace(settings, **given)
-    names = described(type(whole))
-    chosen = {n: getattr(whole, n) for n in names if getattr(whole, n) != names[n].default}
+    chosen = [name for name in described(type(whole)) if getattr(whole, name) is not None]
     origins: dict[str, str] = {}
     if not any((whole.preset, whole.model, whole.sae)):
         project = ask({})
@@ -210,7 +209,9 @@ def _of_project(
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for key, file in setting_names(folder).items():
+        flags = {one.flag.lstrip("-").replace("-", "_"): name for name, one in known.items()}
         name = key.replace("-", "_")
+        name = flags.get(name, name)
         if name not in known:
             if name in TABLES:
                 continue

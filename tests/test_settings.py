@@ -113,13 +113,15 @@ def test_options_win_over_the_project_which_wins_over_the_environment(
     assert (pair.preset, pair.model, pair.sae) == (None, "m", "s")
     # a program's settings are complete, but for the model
     assert ask_with(ScoreSettings(), {}).settings.max_tokens == 1024
-    assert ask_with(ScoreSettings(), {}).origin == {"preset": "pyproject.toml"}
+    origin = ask_with(ScoreSettings(), {}).origin
+    assert (origin["preset"], origin["pool"]) == ("pyproject.toml", "the argument")
     assert ask_with(ScoreSettings("minilm"), {}).settings.preset == "minilm"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("prepare-workers = -1", "--prepare-workers -1 is out of range"),
         ("max_tokns = 3", "'max_tokns' is no setting. Did you mean 'max-tokens'"),
         ('pool = "median"', "--pool 'median' is not known"),
         ("max-tokens = 3\nmax_tokens = 4", "'max_tokens' is there twice"),

@@ -88,6 +88,8 @@ class Scores:
             fields: dict[str, Any] = json.loads(metadata[METADATA_KEY])
             version = fields.get("scores_version")
             made = Provenance(**fields) if version == SCORES_VERSION else None
+            if made is not None and not isinstance(made.settings, dict | None):
+                raise TypeError("settings")
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise SaefilterError(
                 f"its metadata are damaged ({str(error)[:100]})",
@@ -180,7 +182,9 @@ def _as_numbers(hashes: list[str]) -> NDArray[np.uint64] | None:
 
 def latest_scores(folder: Path) -> Path:
     """The scores file in `folder` that was written last. Raises SaefilterError without one."""
-    by_age = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    by_age = sorted(
+        filter(Path.is_file, folder.glob(f"*{SUFFIX}")), key=lambda path: path.stat().st_mtime
+    )
     if not by_age:
         raise SaefilterError(
             "there are no scores in this folder",

@@ -73,6 +73,12 @@ def check(
             )
     if len(inputs) > 1 and (scores or output):
         raise SaefilterError("--scores and -o go with a single input")
+    for path in reports or []:
+        if path.exists() and any(Path(name).exists() and path.samefile(name) for name in inputs):
+            raise SaefilterError(
+                f"{path} is read by this command and would be overwritten",
+                remedy="Choose another name for --report.",
+            )
     if scores and output:
         raise SaefilterError(
             "-o has no effect with --scores: nothing is scored", remedy="Leave one of them out."

@@ -52,7 +52,7 @@ def compare(
         Path, typer.Option("-o", "--output", help="Name of the .html, .md and .json.")
     ] = Path("compare"),
     seed: Annotated[
-        int, typer.Option("--seed", help="Of strategies that draw, and of intervals.")
+        int, typer.Option("--seed", min=0, help="Of strategies that draw, and of intervals.")
     ] = 0,
     telling: opt.Given,
     judging: opt.Given,

@@ -145,7 +145,7 @@ def _whose(strategy: str, scoring: opt.Given) -> tuple[opt.Given, opt.Given]:
     shared = {name: scoring[name] for name in SHARED if name in scoring and takes(strategy, name)}
     own = {"dtype"} & set(shared)
     if takes(strategy, "model") and "sae" not in scoring:
-        own |= {"model", "revision", "toxic_set"}
+        own |= {"model", "revision", *({"toxic_set"} & set(shared))}
     return {name: value for name, value in scoring.items() if name not in own}, shared
 
 

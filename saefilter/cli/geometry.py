@@ -65,7 +65,7 @@ def geometry(
     map_by: Annotated[
         str, typer.Option("--map", help="pca, or umap where it is installed.")
     ] = "pca",
-    seed: Annotated[int, typer.Option("--seed", help="Of permutations and resampling.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of permutations and resampling.")] = 0,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
     as_json: opt.JsonOption = False,

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -88,9 +88,15 @@ class Source:
         """What rows call one of its files; None where it is the only one."""
         return None
 
-    def refuse_to_join(self, outputs: Iterable[Path]) -> None:
-        """Raises SaefilterError when an output would be among the files that the input stands for:
-        the next run would read it as data."""
+    def refuse_to_join(self, outputs: Collection[Path]) -> None:
+        """Raises SaefilterError when an output would replace the input, or be among the files that it
+        stands for, so that the next run would read it as data."""
+        for output in outputs:
+            if output.exists() and self.path.exists() and output.samefile(self.path):
+                raise SaefilterError(
+                    f"{output} is read by this command and would be overwritten",
+                    remedy="Choose another name with -o.",
+                )
 
     def sha256(self) -> str:
         """Hash of the file's bytes, as hex."""
@@ -174,7 +180,9 @@ class Sources(Source):
         """The folder's name."""
         return self.folder.name or "data"
 
-    def refuse_to_join(self, outputs: Iterable[Path]) -> None:
+    def refuse_to_join(self, outputs: Collection[Path]) -> None:
+        for member in self.files:
+            member.refuse_to_join(outputs)
         for output in outputs:
             if self.path.is_dir():
                 joins = output.resolve().is_relative_to(self.path.resolve())

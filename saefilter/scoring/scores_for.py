@@ -99,23 +99,26 @@ def differences(made: Provenance, asked: Asked, *, strict: bool = False) -> Iter
         yield f"they were made by saefilter {made.version}, this is {__version__}"
     known = described(type(asked.settings))
     if strict or set(asked.origin) & set(WHICH_MODEL):
-        yield from _other_model(made, asked)
+        yield from _other_model(made, asked, strict)
     if strict or "toxic_set" in asked.origin:
         yield from _other_toxic_set(made, asked)
     for name, one in known.items():
         if not one.option.scores_depend or name in (*WHICH_MODEL, "toxic_set"):
             continue
         if strict or name in asked.origin:
-            yield from _other_value(made, asked, one)
+            yield from _other_value(made, asked, one, strict)
+    if asked.settings.on_bad_row == "error" and made.quarantined:
+        yield f"{made.quarantined:,} of their rows could not be scored, --on-bad-row is error"
 
 
-def _other_value(made: Provenance, asked: Asked, one: Described) -> Iterator[str]:
+def _other_value(made: Provenance, asked: Asked, one: Described, strict: bool) -> Iterator[str]:
     """A setting whose value is kept with the scores: as it was resolved, and as it was asked for."""
     wanted = getattr(asked.settings, one.name)
     before = (made.settings or {}).get(one.name)
     if wanted in DECIDED_LATER:
         # `auto` is content with what it came to here or elsewhere, but not with what somebody chose
-        if one.name in asked.origin or made.settings is None or before in DECIDED_LATER:
+        unsaid = made.settings is None or before in DECIDED_LATER
+        if unsaid or (one.name in asked.origin and not strict):
             return
         yield f"they were made with {one.flag} {before}, {_says(asked, one)}"
         return
@@ -129,13 +132,14 @@ def _other_value(made: Provenance, asked: Asked, one: Described) -> Iterator[str
             yield f"they were made with {one.flag} {shown}, {_says(asked, one)}"
 
 
-def _other_model(made: Provenance, asked: Asked) -> Iterator[str]:
+def _other_model(made: Provenance, asked: Asked, strict: bool) -> Iterator[str]:
     """Preset, model, SAE and revision, which only together say what was read."""
     from saefilter.encode.presets import resolve
 
     settings, origin = asked.settings, asked.origin
     wanted = resolve(settings.preset, settings.model, settings.sae, settings.revision)
-    if (made.model, made.sae) != (wanted.model, wanted.sae):
+    # by name too: a preset brings a toxic set, a rendering and a context with its model and SAE
+    if (made.preset, made.model, made.sae) != (wanted.name, wanted.model, wanted.sae):
         says = origin.get("preset") or origin.get("model") or "the default"
         yield f"they were made with preset {made.preset}, {says} {_verb(says)} {wanted.name}"
         return
@@ -144,6 +148,8 @@ def _other_model(made: Provenance, asked: Asked) -> Iterator[str]:
         says = origin.get("revision", "the default")
         shown = before or made.revision or "newest"
         yield f"they were made with revision {shown}, {says} {_verb(says)} {settings.revision}"
+    elif settings.revision is None and before is not None and strict:
+        yield f"they were made with revision {before}, the default is the newest"
 
 
 def _other_toxic_set(made: Provenance, asked: Asked) -> Iterator[str]:

@@ -154,3 +154,25 @@ def test_device_and_the_like_change_nothing(folder: Path) -> None:
         folder, "check", "data.jsonl", "--device", "cpu", "--batch-tokens", "99", code=0
     )
     assert "Using the scores data.scores.parquet" in done.stderr
+
+
+def test_nothing_that_is_read_is_written_over(folder: Path) -> None:
+    before = (folder / "data.jsonl").read_bytes()
+    for arguments in (
+        ["score", "data.jsonl", "-o", "data.jsonl", "--overwrite"],
+        ["check", "data.jsonl", "-o", "data.jsonl", "--overwrite"],
+    ):
+        done = saefilter(folder, *arguments, code=2)
+        assert "is read by this command and would be overwritten" in done.stdout + done.stderr
+        assert (folder / "data.jsonl").read_bytes() == before
+    (folder / "rows.json").write_text(json.dumps(ROWS))
+    done = saefilter(folder, "check", "rows.json", "--report", "rows.json", code=2)
+    assert "Choose another name for --report" in done.stderr
+
+
+def test_a_set_that_a_strategy_does_not_read_is_that_of_scoring(folder: Path) -> None:
+    done = saefilter(
+        folder, "filter", "data.jsonl", "--strategy", "loss", "--model", "nowhere", "--toxic-set",
+        "none.json", "--drop-count", "1", code=2,
+    )  # fmt: skip
+    assert "none.json" in done.stderr

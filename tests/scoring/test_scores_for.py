@@ -125,11 +125,18 @@ def test_what_they_were_made_with_serves(made: tuple[Source, Scores], name: str)
     values = {"preset": "minilm", "toxic_set": "minilm", "metric": "contrast", "neighbours": 1,
               "dtype": "fp32", "rendering": "plain"}  # fmt: skip
     if name in ("model", "sae"):
-        asked = Asked(MoreSettings(model=MADE.model, sae=MADE.sae), {name: FIELDS[name].flag})
+        pair = MoreSettings(model=MADE.model, sae=MADE.sae)
+        asked = Asked(pair, {name: FIELDS[name].flag})
+        # of the same pair, but with what the preset brings besides: its toxic set, how it renders
+        assert "made with preset minilm" in (find(source, asked)[1] or "")
+        write_scores(
+            source, scores.path, preset=f"{MADE.model} with {MADE.sae}", model=MADE.model,
+            sae=MADE.sae, settings=pair.shaping(),
+        )  # fmt: skip
     elif name == "revision":
         write_scores(
             source, scores.path, model="google/gemma-2-2b", sae=load_preset("gemma-2-2b").sae,
-            revision="0123", settings=replace(MoreSettings(), revision="main").shaping(),
+            preset="gemma-2-2b", revision="0123", settings=replace(MoreSettings(), revision="main").shaping(),
         )  # fmt: skip
         for revision in ("main", "0123"):  # as it was asked for, and the commit that it was
             used, why = find(source, asked_for(name, revision))
@@ -178,3 +185,31 @@ def test_files_of_before_settings_were_kept(made: tuple[Source, Scores]) -> None
     assert list(differences(old, asked_for("neighbours", 2))) == [
         "they do not say with which --neighbours they were made, --neighbours is 2"
     ]
+
+
+def test_auto_said_aloud_does_not_open_the_gate(made: tuple[Source, Scores]) -> None:
+    source, scores = made
+    for name, value in (("dtype", "bf16"), ("rendering", "chat")):
+        write_scores(
+            source, scores.path, version=__version__, model=MADE.model, sae=MADE.sae,
+            toxic_set_sha256=load_toxic_set("minilm").sha256(), **{name: value},
+            settings=MoreSettings("minilm", **{name: value}).shaping(),
+        )  # fmt: skip
+        asked = asked_for(name, "auto")
+        assert find(source, asked)[0] is not None
+        assert find(source, asked, strict=True)[0] is None
+
+
+def test_another_revision_and_rows_that_are_no_scores(made: tuple[Source, Scores]) -> None:
+    source, scores = made
+    gemma = load_preset("gemma-2-2b")
+    write_scores(
+        source, scores.path, version=__version__, preset="gemma-2-2b", model=gemma.model,
+        sae=gemma.sae, revision="c0ffee", quarantined=2,
+        settings=MoreSettings("gemma-2-2b", revision="v1").shaping(),
+    )  # fmt: skip
+    asked = Asked(MoreSettings("gemma-2-2b"), {"preset": "--preset"})
+    assert find(source, asked)[0] is not None
+    assert "revision v1, the default is the newest" in (find(source, asked, strict=True)[1] or "")
+    refused = Asked(MoreSettings(on_bad_row="error"), {"on_bad_row": "--on-bad-row"})
+    assert "2 of their rows could not be scored" in (find(source, refused)[1] or "")
