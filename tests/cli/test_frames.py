@@ -8,7 +8,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import pytest
 from conftest import chat
 from torch.nn.modules.module import register_module_forward_pre_hook
 from typer.testing import CliRunner
@@ -29,14 +28,9 @@ def ours(frame: FrameType | None) -> list[str]:
     return names
 
 
-def test_ten_frames_from_the_command_to_the_forward_pass(
-    jsonl: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import saefilter.encode.placement as families
+def test_ten_frames_from_the_command_to_the_forward_pass(jsonl: Any, tmp_path: Path) -> None:
     from saefilter.cli import app, commands
 
-    # by transformers' class: the restated BERT is no module, and its code would not be seen here
-    monkeypatch.setattr(families, "bert_config", lambda path, revision=None: None)
     commands()
     seen: list[list[str]] = []
 
@@ -55,12 +49,13 @@ def test_ten_frames_from_the_command_to_the_forward_pass(
         encoding = max(shards, key=lambda stack: ("encoder.py:encode" in stack, len(stack)))
         seen.append([*ours(sys._getframe(1)), *encoding, *ours(frames[main])])
 
+    # with a device map it is transformers' class: the restated BERT is no module that a hook sees
     data = jsonl([chat(f"q{i}", f"Answer {i} is this.") for i in range(4)])
     handle = register_module_forward_pre_hook(look)
     try:
         done = CliRunner().invoke(
             app,
-            ["score", str(data), "-o", str(tmp_path / "s.parquet"), "--device", "cpu", "-q"],
+            ["score", str(data), "-o", str(tmp_path / "s.parquet"), "--device-map", "cpu", "-q"],
             catch_exceptions=False,
         )
     finally:
