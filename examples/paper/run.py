@@ -21,6 +21,7 @@ from data import LABEL, write_mix
 from settings import Run, Settings, load, runs_of, without_endpoint
 
 from saefilter.errors import SaefilterError
+from saefilter.select.registry import is_seeded
 
 STAGES = ("prepare", "score", "filter", "answer", "grade")
 
@@ -89,7 +90,7 @@ class Experiment:
             self._saefilter(
                 "filter", str(mix / "mix.jsonl"), "--scores", str(mix / "mix.scores.parquet"),
                 "--strategy", run.arm, "--drop-frac", str(run.drop_frac), "-o", str(kept),
-                "--seed", str(run.seed),
+                *(["--seed", str(run.seed)] if is_seeded(run.arm) else []),
                 *(["--label", LABEL] if run.arm == "labels" else []),
                 *(self._judge() if run.arm == "judge" else []),
             )  # fmt: skip
