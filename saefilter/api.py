@@ -84,6 +84,10 @@ def score(
         raise SaefilterError(
             "workers has no effect with a scorer, which is one process", remedy="Leave one out."
         )
+    if output is None and (resume or overwrite):
+        raise SaefilterError(
+            "resume and overwrite have no effect without output", remedy="Leave them out."
+        )
     made = _asked(preset, toxic_set, metric, settings, scorer).settings
     with tempfile.TemporaryDirectory() as folder:
         return _score(
@@ -232,6 +236,8 @@ def _asked(
     given: dict[str, Any] = {"preset": preset, "metric": metric}
     given["toxic_set"] = None if toxic_set is None else os.fspath(toxic_set)
     given = {name: value for name, value in given.items() if value is not None}
+    if settings is not None and not isinstance(settings, ScoreSettings):
+        raise SaefilterError(f"settings is a {type(settings).__name__}, not a ScoreSettings")
     if scorer is not None:
         if given or settings is not None:
             raise SaefilterError(

@@ -48,13 +48,14 @@ def _tables(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The project's files that are there, each with our section of it."""
     for file, tables in FILES:
         path = folder / file
-        if not path.is_file():
+        if not os.path.lexists(path):
             continue
         values = _read(path)
         for table in tables:
-            values = values.get(table, {}) if isinstance(values, dict) else {}
-        if isinstance(values, dict):
-            yield path, values
+            values = values.get(table, {})
+            if not isinstance(values, dict):
+                raise SaefilterError(f"{table!r} is no table", where=str(path))
+        yield path, values
 
 
 def _read(path: Path) -> Any:
@@ -63,7 +64,7 @@ def _read(path: Path) -> Any:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise SaefilterError(f"not readable TOML ({error})", where=str(path)) from error
 

@@ -103,6 +103,10 @@ class Described(NamedTuple):
             return
         if not _is_of(value, self.type):
             raise SaefilterError(f"{self.flag} {value!r} is not {_kind(self.type)}", where=where)
+        if value == "":
+            raise SaefilterError(
+                f"{self.flag} is empty", where=where, remedy="Give a value, or leave it out."
+            )
         if self.option.choices and value not in self.option.choices:
             raise SaefilterError(
                 f"{self.flag} {value!r} is not known", where=where,

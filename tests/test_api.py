@@ -103,3 +103,15 @@ def test_importing_it_imports_nothing_heavy() -> None:
     assert set(saefilter.__all__) <= set(dir(saefilter))
     with pytest.raises(AttributeError):
         saefilter.nonsense  # noqa: B018
+
+
+def test_what_makes_no_sense_is_refused_by_name(scorer: RowScorer) -> None:
+    rows = [{"text": "a b c"}]
+    settings: Any = {"preset": "minilm"}
+    with pytest.raises(SaefilterError, match="settings is a dict"):
+        saefilter.score(rows, settings=settings)
+    with pytest.raises(SaefilterError, match="no effect without output"):
+        saefilter.score(rows, scorer=scorer, overwrite=True)
+    share: Any = "0.1"
+    with pytest.raises(SaefilterError, match=r"--drop-frac '0.1' is not a number"):
+        saefilter.filter(rows, scorer=scorer, drop_frac=share)

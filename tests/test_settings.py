@@ -128,6 +128,7 @@ def test_options_win_over_the_project_which_wins_over_the_environment(
         ("preset = 3", "--preset 3 is not a text"),
         ('preset = "a"\nmodel = "b"', "exclude each other"),
         ("preset = ", "not readable TOML"),
+        ('toxic-set = ""', "--toxic-set is empty"),
     ],
 )
 def test_mistakes_in_the_projects_file_name_it(tmp_path: Path, text: str, message: str) -> None:
@@ -173,3 +174,22 @@ def test_an_option_is_added_in_one_place(tmp_path: Path) -> None:
         run("--min-letters", "0")
     with pytest.raises(SaefilterError, match="--min-letters 'a' is not a whole number"):
         MoreSettings(min_letters="a")  # type: ignore[arg-type]
+
+
+def test_odd_files_of_the_project_are_not_passed_over(tmp_path: Path) -> None:
+    toml = tmp_path / "saefilter.toml"
+    toml.write_bytes(b"\xef\xbb\xbfpreset = 'gemma-2-2b'\n")  # as some editors on Windows save it
+    assert ask({}, folder=tmp_path).settings.preset == "gemma-2-2b"
+    toml.unlink()
+    toml.mkdir()
+    with pytest.raises(SaefilterError, match=r"saefilter.toml: not readable"):
+        ask({}, folder=tmp_path)
+    toml.rmdir()
+    toml.symlink_to("nowhere")
+    with pytest.raises(SaefilterError, match=r"saefilter.toml: not readable"):
+        ask({}, folder=tmp_path)
+    toml.unlink()
+    for text in ("tool = 3", "[[tool.saefilter]]"):
+        (tmp_path / "pyproject.toml").write_text(text)
+        with pytest.raises(SaefilterError, match=r"pyproject.toml: '\w+' is no table"):
+            ask({}, folder=tmp_path)

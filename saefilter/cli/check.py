@@ -12,7 +12,14 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import ON_COMMAND_LINE, asked_of, one_of, scoring_bar, warn
+from saefilter.cli.common import (
+    ON_COMMAND_LINE,
+    asked_of,
+    one_of,
+    refuse_overwrite_alone,
+    scoring_bar,
+    warn,
+)
 from saefilter.errors import SaefilterError
 from saefilter.gate.policy import Policy
 from saefilter.settings import ScoreSettings
@@ -33,7 +40,7 @@ SUFFIXES = {
 
 @app.command(epilog="Example: saefilter check data.jsonl --max-flagged 2% --at-fpr 1%")
 @opt.with_options(Policy, "limits")
-@opt.with_options(ScoreSettings, "scoring", defaults=ON_COMMAND_LINE)
+@opt.with_options(ScoreSettings, "scoring", defaults={**ON_COMMAND_LINE, "workers": 1})
 def check(
     *,
     inputs: Annotated[list[str], typer.Argument(help="Datasets, as `score` takes them.")],
@@ -83,8 +90,7 @@ def check(
         raise SaefilterError(
             "-o has no effect with --scores: nothing is scored", remedy="Leave one of them out."
         )
-    if overwrite and not output:
-        raise SaefilterError("--overwrite has no effect without -o", remedy="Leave it out.")
+    refuse_overwrite_alone(output, overwrite=overwrite)
     policy, asked = choose_policy(limits), asked_of(scoring)
     judge = _Judge(asked, scores, output, overwrite, quiet)
     try:
@@ -165,6 +171,7 @@ class _Judge:
             score_file(
                 source, target, self.asked.settings, overwrite=self.overwrite,
                 scorer=self.scorer, watch=replace(watch, say=lambda text: None),
+                again=None if self.output is None else "`saefilter score --resume` scores the rest",
             )  # fmt: skip
         return Scores.open(target)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -55,6 +56,12 @@ def warn(message: str, *, quiet: bool = False) -> None:
 def print_json(text: str) -> None:
     """JSON on standard output; what in its strings could steer a terminal is escaped."""
     typer.echo(json_safe(text).rstrip("\n"))
+
+
+def refuse_overwrite_alone(output: Path | None, *, overwrite: bool) -> None:
+    """Raises SaefilterError for --overwrite where nothing is there to be replaced."""
+    if overwrite and output is None:
+        raise SaefilterError("--overwrite has no effect without -o", remedy="Leave it out.")
 
 
 ON_COMMAND_LINE: Given = {"prepare_processes": None}

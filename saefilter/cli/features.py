@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +11,7 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import ask_and_say, output_console, preset_of, progress_bar, warn
+from saefilter.cli.common import ask_and_say, output_console, progress_bar, warn
 from saefilter.errors import SaefilterError
 from saefilter.settings import CurationOptions, Penalty, ScoreSettings
 
@@ -47,11 +49,12 @@ def curate(
         typer.Option("--data", help="Rows of both sides, told apart by the column --label."),
     ] = None,
     label: Annotated[
-        str, typer.Option("--label", help="Column of --data: a label or a toxicity score.")
-    ] = "toxic",
+        str | None,
+        typer.Option("--label", help="Column of --data: a label or a toxicity score [toxic]."),
+    ] = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", help="Scores above it are toxic.")
-    ] = 0.5,
+        float | None, typer.Option("--threshold", help="Scores above it are toxic [0.5].")
+    ] = None,
     match: Annotated[
         bool,
         typer.Option(
@@ -85,8 +88,16 @@ def curate(
     """
     from saefilter.artifacts.publish import publishing, refuse_existing
 
-    if penalty is not None and min(penalty) < 0:
-        raise SaefilterError("--penalty is negative", remedy="Give two numbers of 0 or more.")
+    if penalty is not None and not all(0 <= one < math.inf for one in penalty):
+        raise SaefilterError(
+            f"--penalty {penalty[0]:g} {penalty[1]:g} is no penalty",
+            remedy="Give two numbers of 0 or more.",
+        )
+    if not data and (label, threshold) != (None, None):
+        raise SaefilterError(
+            "--label and --threshold have no effect without --data",
+            remedy="Leave them out, or name the rows with --data.",
+        )
     options = CurationOptions(**choosing, penalty=None if penalty is None else Penalty(*penalty))
     refuse_existing([output], overwrite=overwrite)
     sources = contrast_of(toxic or [], benign or [], data or [], label, threshold)
@@ -101,7 +112,7 @@ def curate(
     from saefilter.encode.encoder import Encoder
     from saefilter.rows.inputs import open_input
 
-    encoder = Encoder(preset_of(asked), device=settings.device, dtype=settings.dtype)
+    encoder = Encoder.of(settings)
     for line in (*encoder.placement.reasons, *(f"Warning: {text}" for text in encoder.warnings)):
         warn(line, quiet=quiet)
     with progress_bar("Encoding", total, quiet=quiet) as advance:
@@ -130,7 +141,11 @@ def curate(
 
 
 def contrast_of(
-    toxic: list[str], benign: list[str], data: list[str], label: str, threshold: float
+    toxic: list[str],
+    benign: list[str],
+    data: Sequence[str] = (),
+    label: str | None = None,
+    threshold: float | None = None,
 ) -> list[ContrastRows]:
     """What the options name, or what is bundled."""
     from saefilter.curate.sources import bundled, from_column, from_files
@@ -143,7 +158,8 @@ def contrast_of(
         )
     pairs = zip(toxic, benign, strict=True)
     sources = [from_files(open_input(one), open_input(other)) for one, other in pairs]
-    sources += [from_column(open_input(name), label, threshold) for name in data]
+    above = 0.5 if threshold is None else threshold
+    sources += [from_column(open_input(name), label or "toxic", above) for name in data]
     return sources or [bundled()]
 
 

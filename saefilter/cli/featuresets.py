@@ -19,6 +19,7 @@ from saefilter.cli.common import (
     preset_of,
     print_json,
     progress_bar,
+    refuse_overwrite_alone,
     warn,
 )
 from saefilter.cli.features import features
@@ -262,11 +263,12 @@ def neighbours(
     from saefilter.report.console_sets import print_neighbours
     from saefilter.toxic.load import load_toxic_set
 
-    chosen = preset_of(asked_of(reading))
+    asked = asked_of(reading)
+    chosen = preset_of(asked)
     loaded = load_sae(find_sae(chosen.sae))
     if not 0 <= index < loaded.d_sae:
         raise SaefilterError(f"feature {index} is outside 0..{loaded.d_sae - 1}")
-    name_or_file = name_or_file or chosen.toxic_set
+    name_or_file = name_or_file or asked.settings.toxic_set or chosen.toxic_set
     toxic_set = load_toxic_set(name_or_file) if name_or_file else None
     if toxic_set is not None and toxic_set.fingerprint != loaded.fingerprint:
         raise SaefilterError(f"the set {name_or_file} is not of the SAE {chosen.sae}")
@@ -308,8 +310,7 @@ def calibrate(
     source = open_input(benign)
     rows = usable_rows(source)
     asked = ask_and_say(reading, quiet=quiet)
-    settings = asked.settings
-    encoder = Encoder(preset_of(asked), device=settings.device, dtype=settings.dtype)
+    encoder = Encoder.of(asked.settings)
     with progress_bar("Encoding", len(rows), quiet=quiet) as advance:
         _edit(
             name_or_file,
@@ -325,6 +326,7 @@ def _edit(
     """Change a set in its file, or into another one."""
     from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
 
+    refuse_overwrite_alone(output, overwrite=overwrite)
     path = find_toxic_set(name_or_file)
     if output is None and name_or_file in shipped_sets():
         raise SaefilterError(

@@ -210,6 +210,11 @@ def _score_first(
     with scoring_bar(quiet=quiet) as watch:
         from saefilter.scoring.score import score_file
 
-        score_file(source, target, asked.settings, overwrite=why is not None, watch=watch)
+        # what an interrupted run has done is gone on with, where it is of these settings
+        score_file(
+            source, target, asked.settings,
+            overwrite=overwrite or why is not None, resume=why is None, watch=watch,
+            again="the same command scores the rest",
+        )  # fmt: skip
     warn(f"Scores: {target}", quiet=quiet)
     return Scores.open(target)

@@ -100,11 +100,16 @@ def geometry(
         )
     silent = quiet or as_json
     asked = _asked(reading, quiet=silent)
-    settings, presets = asked[0].settings, [preset_of(one) for one in asked]
-    sets = reading.get("toxic_set", [])
-    if sets and len(sets) != len(presets):
+    for one in asked:
+        preset_of(one)  # one that is not there shows before another one loads
+    settings = asked[0].settings
+    sets = reading.get("toxic_set") or ([settings.toxic_set] if settings.toxic_set else [])
+    if sets and len(sets) != len(asked):
+        file = asked[0].origin.get("toxic_set")
+        whose = f" ({file})" if file else ""
         raise SaefilterError(
-            f"{len(sets)} toxic sets for {len(presets)} SAEs", remedy="Name one for each."
+            f"{len(sets)} toxic set{'s' if len(sets) > 1 else ''}{whose} for {len(asked)} SAEs",
+            remedy="Name one for each with --toxic-set.",
         )
     from saefilter.diagnose.features import Options
     from saefilter.encode.encoder import Encoder
@@ -112,16 +117,16 @@ def geometry(
 
     options = Options(data_features, toxic_features, seed=seed)
     spaces = []
-    for number, chosen in enumerate(presets):
-        encoder = Encoder(chosen, device=settings.device, dtype=settings.dtype)
+    for number, one in enumerate(asked):
+        encoder = Encoder.of(one.settings)
         for line in encoder.placement.reasons:
             warn(line, quiet=silent)
         toxic_set, note = toxic_set_of(
             encoder,
-            sets[number] if sets else settings.toxic_set,
+            sets[number] if sets else None,
             lambda text: warn(text, quiet=silent),
         )
-        notes += [text for text in (chosen.note, note) if text and text not in notes]
+        notes += [text for text in (encoder.preset.note, note) if text and text not in notes]
         with progress_bar("Encoding", len(data) + len(reference), quiet=silent) as advance:
             spaces.append(
                 diagnose_rows(

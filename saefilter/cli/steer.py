@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saefilter.cli import options as opt
-from saefilter.cli.common import ask_and_say, output_console, preset_of, progress_bar
+from saefilter.cli.common import (
+    ask_and_say,
+    output_console,
+    progress_bar,
+    refuse_overwrite_alone,
+)
 from saefilter.cli.features import contrast_of, features
 from saefilter.errors import SaefilterError
 from saefilter.settings import ScoreSettings
@@ -29,7 +34,9 @@ def steer(
     index: Annotated[
         list[int] | None, typer.Option("--feature", help="Which features [the strongest].")
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many of the strongest.")] = 20,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, help="How many of the strongest [20].")
+    ] = None,
     toxic: Annotated[
         list[str] | None, typer.Option("--toxic", help="Toxic continuations [bundled pairs].")
     ] = None,
@@ -69,6 +76,9 @@ def steer(
     from saefilter.encode.encoder import Encoder
     from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
 
+    if index is not None and top is not None:
+        raise SaefilterError("--top has no effect with --feature", remedy="Leave one of them out.")
+    refuse_overwrite_alone(output, overwrite=overwrite)
     path = output or find_toxic_set(name_or_file)
     if output is None and name_or_file in shipped_sets():
         raise SaefilterError(
@@ -80,13 +90,14 @@ def steer(
     toxic_set = load_toxic_set(name_or_file)
     chosen = [feature for feature in toxic_set.features if index is None or feature.index in index]
     if index is None:
-        chosen = sorted(toxic_set.side("toxic"), key=lambda feature: -feature.weight)[:top]
+        chosen = sorted(toxic_set.side("toxic"), key=lambda feature: -feature.weight)
+        chosen = chosen[: top or 20]
     elif len(chosen) < len(set(index)):
         raise SaefilterError("not all of these features are in the set")
-    (contrast,) = contrast_of(toxic or [], benign or [], [], "", 0.5)[:1]
+    (contrast,) = contrast_of(toxic or [], benign or [])[:1]
     asked = ask_and_say(reading, quiet=quiet)
-    resolved = preset_of(asked)
-    encoder = Encoder(resolved, device=asked.settings.device, dtype=asked.settings.dtype)
+    encoder = Encoder.of(asked.settings)
+    resolved = encoder.preset
     toxic_set.check_belongs(
         fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
         d_sae=encoder.sae.d_sae, model=resolved.model, sae_name=resolved.sae,

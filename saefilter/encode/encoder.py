@@ -34,13 +34,14 @@ from saefilter.encode.fast.prefixes import plan
 from saefilter.encode.model import DTYPES
 from saefilter.encode.placement import ResidualModel, cpu_multiplies_bf16, find_model, place
 from saefilter.encode.pool import CPU_CHUNK_TOKENS, PooledBatch, PoolOptions, pool_batch, stack_rows
-from saefilter.encode.presets import Preset
+from saefilter.encode.presets import Preset, resolve
 from saefilter.encode.rendering import RendererSpec
 from saefilter.encode.sae import Activations, Sae, load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError, is_out_of_memory
 from saefilter.rows.render import PlainRenderer, RenderOptions, Window
 from saefilter.rows.wordpiece import tokenizer_for_rendering
+from saefilter.settings import ScoreSettings
 from saefilter.stats.tally import Tally
 
 TOP_TOKENS = 5
@@ -122,6 +123,15 @@ class Encoder:
         self._weights: tuple[NDArray[np.float32], torch.Tensor] | None = None
         self.tally = Tally()
         """Of all that has been encoded."""
+
+    @classmethod
+    def of(cls, settings: ScoreSettings) -> Encoder:
+        """What the settings say to read with, where and how precisely."""
+        preset = resolve(settings.preset, settings.model, settings.sae, settings.revision)
+        return cls(
+            preset, device=settings.device, dtype=settings.dtype,
+            device_map=settings.device_map, quantize=settings.quantize,
+        )  # fmt: skip
 
     def close(self) -> None:
         """End its threads. It cannot encode any more."""

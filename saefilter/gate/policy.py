@@ -61,6 +61,8 @@ def choose_policy(flags: Mapping[str, Any], folder: Path = Path()) -> Policy:
             raise SaefilterError("'check' must be a table", where=setting.file)
         for key, value in setting.value.items():
             name = str(key).replace("-", "_")
+            if name in limits:
+                raise SaefilterError(f"{key!r} is there twice", where=where, remedy="Remove one.")
             if name not in rules:
                 raise SaefilterError(
                     f"{key!r} is no rule", where=where, remedy=did_you_mean(name, rules)
@@ -75,9 +77,11 @@ def choose_policy(flags: Mapping[str, Any], folder: Path = Path()) -> Policy:
     if given:
         origins.append("the command's flags")
     policy = Policy(**{**limits, **given}, origin=" and ".join(origins))
-    if "at_fpr" in given and policy.limits() and policy.max_flagged is None:
+    if {"at_fpr"} & {*given, *limits} and policy.limits() and policy.max_flagged is None:
         raise SaefilterError(
-            "--at-fpr has no effect without --max-flagged", remedy="Give both, or neither."
+            "--at-fpr has no effect without --max-flagged",
+            where=None if "at_fpr" in given or setting is None else setting.file,
+            remedy="Give both, or neither.",
         )
     if not policy.limits():
         return replace(DEFAULT_POLICY, at_fpr=policy.at_fpr)  # a rate alone limits nothing

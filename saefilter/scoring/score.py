@@ -60,17 +60,24 @@ def score_file(
     resume: bool = False,
     scorer: RowScorer | None = None,
     watch: Watch | None = None,
+    again: str | None = "the same command with --resume scores the rest",
 ) -> ScoreSummary:
     """Score every row of `source` and publish the scores at `output`.
 
     Shards go to a folder beside `output`; when the run is killed they stay, and `resume` scores only
-    what is missing. `scorer`, loaded with these settings, saves loading when several files are
-    scored.
+    what is missing; `again` tells the user how, None where nobody will. `scorer`, loaded with these
+    settings, saves loading when several files are scored.
 
     Raises SaefilterError, and Interrupted after Ctrl-C or SIGTERM; then `output` is as it was.
     """
     watch = watch or Watch()
     source.refuse_to_join([output])
+    own_set = Path(settings.toxic_set or "")
+    if own_set.is_file() and output.exists() and output.samefile(own_set):
+        raise SaefilterError(
+            f"{output} is the toxic set and would be overwritten",
+            remedy="Choose another name with -o.",
+        )
     if not resume:
         refuse_existing([output], overwrite=overwrite)
     with exclusive(output):
@@ -91,7 +98,7 @@ def score_file(
                 open_folder = WorkFolder.resume if resume else WorkFolder.begin
                 folder = open_folder(work_folder(output), made_of, shards, overwrite=overwrite)
                 receipts = folder.receipts(verify=True)
-                with _going_on_later(folder, receipts, watch) as stop:
+                with _going_on_later(folder, receipts, watch, again) as stop:
                     job = Job(source, settings, folder.path, fingerprint_digest(made_of),
                               memory_limit(receipts.values()))  # fmt: skip
                     missing = [shard for shard in shards if shard.number not in receipts]
@@ -181,7 +188,7 @@ def _told(engine: Engine, watch: Watch) -> Engine:
 
 @contextmanager
 def _going_on_later(
-    folder: WorkFolder, receipts: dict[int, Receipt], watch: Watch
+    folder: WorkFolder, receipts: dict[int, Receipt], watch: Watch, again: str | None
 ) -> Iterator[StopRequest]:
     """For the work on the missing shards: whatever ends it early says what is safe and how to go on."""
     watch.plan(folder.shards[-1].end_row, sum(receipt.rows for receipt in receipts.values()))
@@ -191,14 +198,14 @@ def _going_on_later(
         with stop_on_signals(watch.say) as stop:
             yield stop
             if stop.is_set() and len(receipts) < len(folder.shards):
-                raise Interrupted(stop.signal_number, _how_to_go_on(folder))
+                raise Interrupted(stop.signal_number, _how_to_go_on(folder, again))
     except UnusableInput:
         folder.remove()
         raise
     except KeyboardInterrupt:
-        raise Interrupted(stop.signal_number, _how_to_go_on(folder)) from None
+        raise Interrupted(stop.signal_number, _how_to_go_on(folder, again)) from None
     except SaefilterError as error:
-        remedy = " ".join(filter(None, [error.remedy, _how_to_go_on(folder)]))
+        remedy = " ".join(filter(None, [error.remedy, _how_to_go_on(folder, again)]))
         raise SaefilterError(error.problem, where=error.where, remedy=remedy) from error
     if (limit := memory_limit(receipts.values())) is not None:
         watch.say(
@@ -206,15 +213,15 @@ def _going_on_later(
         )
 
 
-def _how_to_go_on(folder: WorkFolder) -> str:
+def _how_to_go_on(folder: WorkFolder, again: str | None) -> str:
     """What is safe, in a sentence; removes the folder when nothing is."""
+    if again is None:
+        folder.remove()
+        return "Nothing was written."
     if not (done := len(folder.receipts())):
         folder.remove()
         return "No shard was finished, nothing was written."
-    return (
-        f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: the same command with "
-        "--resume scores the rest."
-    )
+    return f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: {again}."
 
 
 @contextmanager

@@ -6,7 +6,7 @@ What is done with it, and where results go, is in score.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -86,29 +86,20 @@ class RowScorer:
         `say` is told so before the work begins.
         """
         from saefilter.encode.encoder import Encoder
-        from saefilter.encode.presets import resolve
         from saefilter.geometry.scorer import Scorer
 
-        name = settings.preset
-        if not (name or settings.model or settings.sae):
-            name = DEFAULT_PRESET
-        preset = resolve(name, settings.model, settings.sae, settings.revision)
+        if not (settings.preset or settings.model or settings.sae):
+            settings = replace(settings, preset=DEFAULT_PRESET)
         if settings.toxic_set is not None:
             load_toxic_set(settings.toxic_set)  # what is wrong with it shows before the model loads
-        encoder = Encoder(
-            preset,
-            device=settings.device,
-            dtype=settings.dtype,
-            device_map=settings.device_map,
-            quantize=settings.quantize,
-        )
+        encoder = Encoder.of(settings)
         toxic_set, note = toxic_set_of(encoder, settings.toxic_set, say)
         toxic_set.check_belongs(
             fingerprint=encoder.sae.fingerprint,
             d_model=encoder.sae.d_model,
             d_sae=encoder.sae.d_sae,
-            model=preset.model,
-            sae_name=preset.sae,
+            model=encoder.preset.model,
+            sae_name=encoder.preset.sae,
         )
         scorer = Scorer(
             toxic_set,

@@ -97,6 +97,9 @@ def differences(made: Provenance, asked: Asked, *, strict: bool = False) -> Iter
     """
     if strict and made.version != __version__:
         yield f"they were made by saefilter {made.version}, this is {__version__}"
+    if strict and not made.settings:
+        yield "they do not say with which settings they were made"
+        return
     known = described(type(asked.settings))
     if strict or set(asked.origin) & set(WHICH_MODEL):
         yield from _other_model(made, asked, strict)

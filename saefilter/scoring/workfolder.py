@@ -75,7 +75,9 @@ class WorkFolder:
             version = manifest["version"]
         except FileNotFoundError:  # killed before the first shard
             return cls.begin(path, fingerprint, shards)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            if overwrite:
+                return cls.begin(path, fingerprint, shards)
             raise SaefilterError(
                 f"the manifest cannot be read ({error})", where=str(file), remedy=again
             ) from error
@@ -133,7 +135,7 @@ class WorkFolder:
         return SaefilterError(
             problem,
             where=str(self.path / name),
-            remedy=f"Remove {Path(name).stem}.json there and run with --resume to score it again.",
+            remedy=f"Remove {Path(name).stem}.json there and go on; that shard is scored again.",
         )
 
     def remove(self) -> None:
@@ -146,11 +148,11 @@ def _receipt(text: str, path: Path) -> Receipt:
         entry = json.loads(text)
         entry = {field.name: entry[field.name] for field in fields(Receipt)}
         return Receipt(**{**entry, "tally": Tally(**entry["tally"])})
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SaefilterError(
             f"not a receipt ({error})",
             where=str(path),
-            remedy="Remove it and run with --resume to score that shard again.",
+            remedy="Remove it and go on; that shard is scored again.",
         ) from error
 
 

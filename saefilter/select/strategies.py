@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,11 @@ class Selection:
                 remedy="Use --drop-frac 0.1, --drop-count 200 or --min-distance 0.4.",
             )
         check_strategy(self.strategy, self.options)
+        for name in ("drop_frac", "drop_count", "min_distance", "seed"):
+            value = getattr(self, name)
+            wanted = Real if name in ("drop_frac", "min_distance") else Integral
+            if value is not None and (isinstance(value, bool) or not isinstance(value, wanted)):
+                raise SaefilterError(f"--{name.replace('_', '-')} {value!r} is not a number")
         if self.drop_frac is not None and not 0 <= self.drop_frac <= 1:
             raise SaefilterError(
                 f"--drop-frac {self.drop_frac} is not between 0 and 1",

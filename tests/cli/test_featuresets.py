@@ -95,3 +95,39 @@ def test_calibration_on_own_rows(copy: Path, jsonl: Callable[..., Path]) -> None
     assert found.calibration.rows == 30
     assert "contrast/mean" in found.calibration.quantiles
     assert found.history[-1].endswith("calibrated on 30 rows: data.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["curate", "-o", "x.json", "--label", "bad"], "no effect without --data"),
+        (["curate", "-o", "x.json", "--threshold", "0.3"], "no effect without --data"),
+        (["curate", "-o", "x.json", "--penalty", "nan", "0"], "--penalty nan 0 is no penalty"),
+        (["add", "s.json", "3", "--reason", "r", "--overwrite"], "no effect without -o"),
+        (["steer", "s.json", "--overwrite"], "no effect without -o"),
+        (["steer", "s.json", "--feature", "3", "--top", "5"], "--top has no effect"),
+    ],
+    ids=" ".join,
+)
+def test_what_has_no_effect_is_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(SaefilterError, match=message):
+        run(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["curate", "-o", "x.json"],
+        ["calibrate", "s.json", "--benign", "data.jsonl"],
+        ["steer", "s.json"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_the_projects_placement_holds_wherever_a_model_is_read(
+    arguments: list[str], copy: Path, jsonl: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(jsonl([chat("q", "a")]).parent)
+    copy.rename("s.json")
+    Path("saefilter.toml").write_text('quantize = "8bit"\n')
+    with pytest.raises(SaefilterError, match="--quantize"):
+        run(*arguments)

@@ -165,6 +165,9 @@ def test_nothing_that_is_read_is_written_over(folder: Path) -> None:
         done = saefilter(folder, *arguments, code=2)
         assert "is read by this command and would be overwritten" in done.stdout + done.stderr
         assert (folder / "data.jsonl").read_bytes() == before
+    (folder / "own.json").write_text("{}")
+    arguments = ["data.jsonl", "--toxic-set", "own.json", "-o", "own.json", "--overwrite"]
+    assert "is the toxic set" in saefilter(folder, "score", *arguments, code=2).stderr
     (folder / "rows.json").write_text(json.dumps(ROWS))
     done = saefilter(folder, "check", "rows.json", "--report", "rows.json", code=2)
     assert "Choose another name for --report" in done.stderr

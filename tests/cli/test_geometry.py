@@ -81,4 +81,7 @@ def test_what_cannot_be_diagnosed_is_refused(
         run(few, "--toxic-set", "minilm", "--toxic-set", "minilm")
     with pytest.raises(SaefilterError, match="--map"):
         run(few, "--map", "tsne")
+    (tmp_path / "saefilter.toml").write_text('toxic-set = "minilm"\n')
+    with pytest.raises(SaefilterError, match=r"1 toxic set \(saefilter.toml\) for 2 SAEs"):
+        run(few, "--preset", "minilm", "--preset", "gemma-2-2b")
     assert not list(tmp_path.glob("*.html"))

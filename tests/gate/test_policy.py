@@ -49,6 +49,11 @@ def test_a_percentage_and_a_part_of_one_are_the_same_limit(share: object) -> Non
         ("[check]\nmax_proximity = '3%'\n", "not a finite number"),
         ("[check]\nmax_proximity = []\n", "is no number"),
         ("[check]\nat_fpr = 0\n", "a false-positive rate is between"),
+        ("[check]\nmax-flagged = '3%'\nmax_flagged = 1\n", "'max_flagged' is there twice"),
+        (
+            "[check]\nat_fpr = '1%'\nmax_proximity = 3\n",
+            "saefilter.toml: --at-fpr has no effect without --max-flagged",
+        ),
         ("check = 3\n", "'check' must be a table"),
         ("check = [\n", "saefilter.toml: not readable TOML"),
     ],

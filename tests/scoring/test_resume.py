@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 from conftest import chat
+from typer.testing import CliRunner
 
 from saefilter.artifacts.publish import exclusive
 from saefilter.artifacts.scores import Scores
+from saefilter.cli import app, commands
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import filter_file
 from saefilter.rows.inputs import open_input
@@ -28,7 +30,7 @@ from saefilter.rows.read import Source
 from saefilter.scoring.engine import AT_HAND
 from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
-from saefilter.scoring.workfolder import work_folder
+from saefilter.scoring.workfolder import MANIFEST, work_folder
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
 
@@ -332,3 +334,35 @@ def test_a_dead_worker_is_an_error_that_says_what_is_safe(
     assert not multiprocessing.active_children()
     resume(source, output, scorer, shard_rows=2)
     assert Scores.open(output).provenance.rows == 4 * N_ROWS
+
+
+def test_a_manifest_that_cannot_be_read(unfinished: tuple[Source, Path], scorer: RowScorer) -> None:
+    source, output = unfinished
+    manifest = work_folder(output) / MANIFEST
+    manifest.write_text("[" * 100_000)
+    with pytest.raises(SaefilterError, match="manifest cannot be read"):
+        resume(source, output, scorer)
+    resume(source, output, scorer, overwrite=True)
+    assert output.exists()
+
+
+def test_filter_goes_on_by_itself_and_starts_anew_where_it_is_told_to(
+    unfinished: tuple[Source, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands()
+    usual = Path("data.scores.parquet")
+    work_folder(unfinished[1]).rename(work_folder(usual))
+    done = len(list(work_folder(usual).glob("0*.json")))
+    arguments = ["filter", "data.jsonl", "--drop-count", "1"]
+    with pytest.raises(SaefilterError, match=r"rows per shard was 8, now 1024.*--overwrite"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+    Path("saefilter.toml").write_text(f"shard-rows = {SHARD_ROWS}\n")
+    said = CliRunner().invoke(app, arguments, catch_exceptions=False).output
+    assert f"Going on: {done} of 8 shards are done" in said
+    usual.unlink()
+    work_folder(usual).mkdir()
+    (work_folder(usual) / MANIFEST).write_text("not ours")
+    said = CliRunner().invoke(app, [*arguments, "--overwrite"], catch_exceptions=False).output
+    assert "Dropped 1" in said or "dropped" in said.lower()
+    assert not work_folder(usual).exists()

@@ -185,6 +185,10 @@ def test_files_of_before_settings_were_kept(made: tuple[Source, Scores]) -> None
     assert list(differences(old, asked_for("neighbours", 2))) == [
         "they do not say with which --neighbours they were made, --neighbours is 2"
     ]
+    # a gate takes no metric for granted that nobody wrote down
+    assert "they do not say with which settings they were made" in list(
+        differences(old, Asked(MoreSettings("minilm"), {}), strict=True)
+    )
 
 
 def test_auto_said_aloud_does_not_open_the_gate(made: tuple[Source, Scores]) -> None:
