@@ -40,6 +40,10 @@ class Identity:
     device: str
     reference_rows: int
     """Harmless samples behind the percentiles; 0 without any."""
+    reference: dict[str, Any] | None = None
+    """What percentiles and verdicts rest on, from the toxic set's calibration: `groups` (effective
+    number behind the reference rows), `held_out` (entries of `HeldOut`), `auroc` (held out, with its
+    interval), and `missing`, why there are no percentiles. None in files of before it was kept."""
     settings: dict[str, Any] | None = None
     """What was asked for, of all that scores depend on: setting -> value, before presets, `auto` and
     toxic sets decided the rest. None in files of before it was kept."""

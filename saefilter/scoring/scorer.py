@@ -6,7 +6,7 @@ What is done with it, and where results go, is in score.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from saefilter.encode.encoder import Encoded, Encoder
     from saefilter.geometry.scorer import Scorer
-    from saefilter.toxic.toxicset import PushReference, ToxicSet
+    from saefilter.toxic.toxicset import Calibration, PushReference, ToxicSet
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ class RowScorer:
             device=str(encoder.device),
             settings=self.settings.shaping(),
             reference_rows=self.scorer.reference_rows(self.settings.pool),
+            reference=_reference(toxic_set.calibration),
             expected_l0=encoder.sae.expected_l0,
             notes=tuple(
                 filter(
@@ -176,6 +177,17 @@ class RowScorer:
         if self._push is None or (pushes := self.scorer.pushes(features)) is None:
             return None
         return pushes.sum(axis=0).tolist(), (pushes**2).sum(axis=0).tolist()
+
+
+def _reference(calibration: Calibration | None) -> dict[str, Any]:
+    """`Identity.reference` of a set's calibration."""
+    if calibration is None:
+        return {"missing": "the toxic set is not calibrated"}
+    return {
+        "groups": calibration.groups,
+        "held_out": [asdict(one) for one in calibration.held_out],
+        "auroc": calibration.auroc,
+    }
 
 
 def toxic_set_of(

@@ -14,6 +14,7 @@ from saefilter.toxic.toxicset import (
     SIDES,
     TOXIC_SET_VERSION,
     Calibration,
+    HeldOut,
     PushReference,
     ToxicFeature,
     ToxicSet,
@@ -160,6 +161,7 @@ def _calibration(entry: Any, d_sae: int) -> Calibration:
             for key, values in entry["quantiles"].items()
         }
         rows = int(entry["rows"])
+        more = _measured_by_groups(entry)
         push = entry.get("push")
         if push is not None:
             push = PushReference(
@@ -178,7 +180,20 @@ def _calibration(entry: Any, d_sae: int) -> Calibration:
         raise _Wrong("the calibration's push has not one mean and variance for each feature")
     if push is not None and not all(0 <= index < d_sae for index in push.features):
         raise _Wrong(f"the calibration's push names a feature outside 0..{d_sae - 1}")
-    return Calibration(rows, levels, quantiles, push)
+    return Calibration(rows, levels, quantiles, push, **more)
+
+
+def _measured_by_groups(entry: dict[str, Any]) -> dict[str, Any]:
+    """What a calibration says of groups, settings and held-out rows; older sets say nothing."""
+    more: dict[str, Any] = {}
+    if entry.get("groups") is not None:
+        more["groups"] = float(entry["groups"])
+    if entry.get("auroc") is not None:
+        value, low, high = entry["auroc"]
+        more["auroc"] = (float(value), float(low), float(high))
+    more["made_with"] = dict(entry.get("made_with", {}))
+    more["held_out"] = tuple(HeldOut(**one) for one in entry.get("held_out", []))
+    return more
 
 
 def _check_names(entry: dict[str, Any], made: type, what: str) -> None:

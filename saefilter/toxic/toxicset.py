@@ -65,6 +65,26 @@ class PushReference:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """How many rows of one source and side are flagged by a set that was made without them and theirs:
+    the whole curation repeated in folds of groups."""
+
+    source: str
+    side: str
+    """`benign`: the rate of false alarms; `toxic`: the power."""
+    level: float
+    """Nominal rate of false alarms, 0 to 1."""
+    rate: float
+    """Share flagged, 0 to 1."""
+    low: float
+    high: float
+    """95 % interval of the rate, by resampling groups."""
+    rows: int
+    groups: float
+    """Effective number of groups behind it."""
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Quantiles of sample proximity on harmless reference data, per metric and pooling."""
 
@@ -75,6 +95,15 @@ class Calibration:
     """`metric/pool` -> the proximity at each level."""
     push: PushReference | None = None
     """With the set's own pooling; None in sets that were calibrated before there was any."""
+    groups: float | None = None
+    """Effective number of groups of the reference rows (rows/groups.py); None where it is not known."""
+    made_with: dict[str, Any] = field(default_factory=dict)
+    """Settings that the reference rows were scored with, besides metric and pooling: percentiles hold
+    for no others."""
+    held_out: tuple[HeldOut, ...] = ()
+    auroc: tuple[float, float, float] | None = None
+    """Of held-out toxic against benign rows, with the ends of its 95 % interval by group; None where
+    it was not measured."""
 
     def percentile(self, proximity: NDArray[np.float64], key: str) -> NDArray[np.float64] | None:
         """Share of the reference that is less close, 0 to 100, `[n]`; None when not calibrated."""

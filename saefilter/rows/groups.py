@@ -1,0 +1,169 @@
+"""Which rows belong together: answers to one prompt, near-identical texts, variants of one template.
+
+What is learnt from a row holds for its siblings without being true of anything else, so rows of one
+group stay on one side of every split, and statistics count groups. Worked example:
+
+    "I hate women."          these two differ in one word: one template, one group
+    "I hate trans people."
+    "What would you do as ruler of the world?" answered twice: one prompt, one group
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saefilter.rows.formats import ASSISTANT, TEXT, Conversation
+
+WORD = re.compile(r"\w+")
+SHORT = 20
+"""Texts of at most so many words are looked at as templates: longer ones share a template's words with
+so many of their kind that shingles show it."""
+LONGEST_SLOT = 3
+"""Words that a template's slot may hold."""
+SHINGLE = 3
+HASHES, BANDS = 64, 16
+"""Of MinHash: texts that share 60 % of their shingles are joined in 9 of 10 cases, such that share
+30 % in 1 of 10 (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3)."""
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which group each row is of."""
+
+    label: NDArray[np.int64]
+    """`0..n_groups-1`, `[n_rows]`."""
+    by: str
+    """What they were told by, as words."""
+
+    @property
+    def count(self) -> int:
+        return int(self.label.max()) + 1 if len(self.label) else 0
+
+    @property
+    def effective(self) -> float:
+        """How many groups of equal size say as much: `(sum n)^2 / sum n^2` over groups of `n` rows."""
+        sizes = np.bincount(self.label).astype(np.float64)
+        return float(sizes.sum() ** 2 / (sizes**2).sum()) if len(sizes) else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.label):,} rows in {self.count:,} groups ({self.by}), "
+            f"as good as {self.effective:.0f} of equal size"
+        )
+
+
+def effective_groups(label: NDArray[np.int64]) -> float:
+    """`Groups.effective` of labels `[n]` of any numbers."""
+    return Groups(np.unique(label, return_inverse=True)[1], "").effective
+
+
+def groups_by(values: Sequence[Hashable], by: str) -> Groups:
+    """Rows with equal values are a group; a row with None is one by itself."""
+    numbers: dict[Hashable, int] = {}
+    label = [
+        numbers.setdefault(("row", i) if value is None else ("value", value), len(numbers))
+        for i, value in enumerate(values)
+    ]
+    return Groups(np.array(label, dtype=np.int64), by)
+
+
+def independent(n_rows: int) -> Groups:
+    """Every row by itself, because somebody says so."""
+    return Groups(np.arange(n_rows), "each row by itself")
+
+
+def find_groups(conversations: Sequence[Conversation]) -> Groups:
+    """Groups of rows with the same prompt, nearly the same text, or a text of the same template."""
+    joined = _Joined(len(conversations))
+    texts = [_texts(one) for one in conversations]
+    for keys in (
+        ((i, ("prompt", prompt)) for i, (prompt, _) in enumerate(texts) if prompt),
+        (
+            (i, key)
+            for i, (_, said) in enumerate(texts)
+            for key in ([("text", said)] if len(said) < SHINGLE else _shingle_bands(said))
+        ),
+        (
+            (i, ("template", start, key))
+            for i, (_, said) in enumerate(texts)
+            for start, key in _templates(said)
+        ),
+    ):
+        joined.by(keys)
+    return Groups(joined.labels(), "same prompt, near-identical text or one template")
+
+
+def _texts(conversation: Conversation) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words of the prompt, up to the first answer, and of what is said after it."""
+    prompt: list[str] = []
+    said: list[str] = []
+    for message in conversation:
+        if message.role in (ASSISTANT, TEXT) or said:
+            said += WORD.findall(message.content.lower())
+        elif message.role == "user":  # a system prompt is often that of every row
+            prompt += WORD.findall(message.content.lower())
+    return tuple(prompt), tuple(said)
+
+
+def _templates(words: tuple[str, ...]) -> Iterator[tuple[int, Hashable]]:
+    """A short text with a slot in place of some of its words, each way: where the slot is, and the rest.
+
+    i hate women  ->  (0, "hate women"), (1, "i women"), (2, "i hate")
+    """
+    n = len(words)
+    if not 2 < n <= SHORT:
+        return
+    for length in range(1, LONGEST_SLOT + 1):
+        if n - length < max(2, length + (length > 2)):
+            break
+        for start in range(n - length + 1):
+            yield start, (words[:start], words[start + length :])
+
+
+def _shingle_bands(words: tuple[str, ...]) -> Iterator[Hashable]:
+    """Keys of which near-identical texts share one with high probability."""
+    shingles = {" ".join(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1)}
+    hashed = np.array([zlib.crc32(one.encode()) for one in shingles], dtype=np.uint64)
+    # ax + b over 64 bits, the top half kept: one cheap, well-mixed permutation per hash
+    least = ((hashed[:, None] * _FACTORS + _TERMS) >> np.uint64(32)).min(axis=0)
+    width = HASHES // BANDS
+    for band in range(BANDS):
+        yield band, least[band * width : (band + 1) * width].tobytes()
+
+
+_DRAWS = np.random.default_rng(0).integers(1, 2**63, (2, HASHES), dtype=np.uint64)
+_FACTORS, _TERMS = _DRAWS[0] | np.uint64(1), _DRAWS[1]
+
+
+class _Joined:
+    """Rows that are joined, directly or through others (union-find)."""
+
+    def __init__(self, n_rows: int):
+        self._parent = list(range(n_rows))
+
+    def by(self, keys: Iterable[tuple[int, Hashable]]) -> None:
+        """Join the rows that have a key in common."""
+        first: dict[Hashable, int] = {}
+        for row, key in keys:
+            self._join(row, first.setdefault(key, row))
+
+    def _join(self, one: int, other: int) -> None:
+        one, other = self._root(one), self._root(other)
+        self._parent[max(one, other)] = min(one, other)
+
+    def _root(self, row: int) -> int:
+        while self._parent[row] != row:
+            self._parent[row] = self._parent[self._parent[row]]
+            row = self._parent[row]
+        return row
+
+    def labels(self) -> NDArray[np.int64]:
+        roots = np.array([self._root(row) for row in range(len(self._parent))], dtype=np.int64)
+        return np.unique(roots, return_inverse=True)[1].astype(np.int64).ravel()
