@@ -81,23 +81,21 @@ def independent(n_rows: int) -> Groups:
 
 def find_groups(conversations: Sequence[Conversation]) -> Groups:
     """Groups of rows with the same prompt, nearly the same text, or a text of the same template."""
-    joined = _Joined(len(conversations))
     texts = [_texts(one) for one in conversations]
-    for keys in (
-        ((i, ("prompt", prompt)) for i, (prompt, _) in enumerate(texts) if prompt),
-        (
-            (i, key)
-            for i, (_, said) in enumerate(texts)
-            for key in ([("text", said)] if len(said) < SHINGLE else _shingle_bands(said))
-        ),
-        (
-            (i, ("template", start, key))
-            for i, (_, said) in enumerate(texts)
-            for start, key in _templates(said)
-        ),
-    ):
-        joined.by(keys)
+    joined = _Joined(len(texts))
+    joined.by((i, prompt) for i, (prompt, _) in enumerate(texts) if prompt)
+    joined.by((i, key) for i, (_, said) in enumerate(texts) for key in _shingle_bands(said))
+    joined.by((i, key) for i, (_, said) in enumerate(texts) for key in _templates(said))
     return Groups(joined.labels(), "same prompt, near-identical text or one template")
+
+
+def find_copies(conversations: Sequence[Conversation]) -> NDArray[np.int64]:
+    """Rows of nearly the same text, whatever the prompt, have the same number, `[n_rows]`."""
+    joined = _Joined(len(conversations))
+    joined.by(
+        (i, key) for i, one in enumerate(conversations) for key in _shingle_bands(_texts(one)[1])
+    )
+    return joined.labels()
 
 
 def _texts(conversation: Conversation) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -128,7 +126,11 @@ def _templates(words: tuple[str, ...]) -> Iterator[tuple[int, Hashable]]:
 
 
 def _shingle_bands(words: tuple[str, ...]) -> Iterator[Hashable]:
-    """Keys of which near-identical texts share one with high probability."""
+    """Keys of which near-identical texts share one with high probability; very short texts are compared
+    as they are."""
+    if len(words) < SHINGLE:
+        yield words
+        return
     shingles = {" ".join(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1)}
     hashed = np.array([zlib.crc32(one.encode()) for one in shingles], dtype=np.uint64)
     # ax + b over 64 bits, the top half kept: one cheap, well-mixed permutation per hash

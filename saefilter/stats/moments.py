@@ -94,6 +94,93 @@ class GroupedMoments:
         return Moments(**{name: values[groups].sum(axis=0) for name, values in vars(self).items()})
 
 
+@dataclass(frozen=True)
+class GroupSums:
+    """What a test of x against y needs, where rows of a group may depend on each other in any way.
+
+    A group in which the target y is the same for all rows is one observation: who had drawn labels by
+    group could have drawn another. In a group in which it differs, rows are compared with each other,
+    copies of one text as one: what the whole group has in common says nothing there, and is taken away.
+    Arrays are `[n_groups]`, matrices sparse `[n_groups, d_sae]`.
+    """
+
+    rate: Floats
+    """Mean target."""
+    weight: Floats
+    """Of a group of n rows of one target: 1 / sqrt(n), between counting rows and counting groups."""
+    count: Floats
+    """Rows."""
+    units: Floats
+    """Observations: copies of one text count once, and so do groups of one target."""
+    mixed: NDArray[np.bool_]
+    """Whether the target differs within it."""
+    totals: sparse.csr_matrix
+    """Sum of x."""
+    within: sparse.csr_matrix
+    """`sum_i (x_i - mean x) (y_i - mean y)` over the rows of a mixed group."""
+    within_squares: sparse.csr_matrix
+    """The sum of squares of that sum's units."""
+
+    @classmethod
+    def of(
+        cls, features: SparseRows, group: NDArray[np.int64], copies: NDArray[np.int64],
+        target: Floats,
+    ) -> GroupSums:  # fmt: skip
+        """`group`, `0..n_groups-1`, `copies` (equal numbers: one text) and `target` of each sample,
+        `[n_samples]`."""
+        n_groups = int(group.max()) + 1
+        count = np.bincount(group, minlength=n_groups).astype(np.float64)
+        rate = np.bincount(group, target, minlength=n_groups) / np.maximum(count, 1)
+        centred = target - rate[group]
+        mixed = np.bincount(group, np.abs(centred) > 1e-9, minlength=n_groups) > 0
+        pairs, unit = np.unique(np.stack([group, copies]), axis=1, return_inverse=True)
+        unit, n_units, group_of_unit = unit.ravel(), pairs.shape[1], pairs[0]
+        totals = sparse.csr_matrix((n_groups, features.n_columns))
+        products = sparse.csr_matrix((n_units, features.n_columns))
+        for rows, slab in features.slabs():
+            slab = slab.astype(np.float64)
+            totals = totals + _indicator(group[rows], n_groups) @ slab
+            scaled = sparse.diags(centred[rows] * mixed[group[rows]]) @ slab
+            products = products + _indicator(unit[rows], n_units) @ scaled
+        # sum_u (p_u - b_u m)^2 = sum p^2 - 2 m sum b p + m^2 sum b^2 with m the group's mean of x:
+        # so nothing is as dense as a group's mean in each of its rows
+        gather = _indicator(group_of_unit, n_groups)
+        b = np.bincount(unit, centred, minlength=n_units)
+        mean = sparse.diags(mixed / np.maximum(count, 1)) @ totals
+        squares = gather @ products.multiply(products)
+        squares = squares - 2 * mean.multiply(gather @ sparse.diags(b) @ products)
+        squares = squares + sparse.diags(gather @ b**2) @ mean.multiply(mean)
+        units = np.bincount(group_of_unit, minlength=n_groups).astype(np.float64)
+        return cls(
+            rate, 1 / np.sqrt(np.maximum(count, 1)), count, np.where(mixed, units, 1.0), mixed,
+            totals.tocsr(), (gather @ products).tocsr(), squares.tocsr(),
+        )  # fmt: skip
+
+    def t_statistic(self, groups: NDArray[np.bool_]) -> tuple[Floats, int]:
+        """`sum_u s_u / sqrt(sum_u s_u^2)` of each feature, `[d_sae]`, over the observations u of those
+        groups, and their number; s_u is the observation's share in the covariance of x and y.
+
+        A feature that fires in G observations reaches sqrt(G) at most. 0 where nothing varies.
+        """
+        inside = (groups & self.mixed).astype(np.float64)
+        total = np.asarray(inside @ self.within).ravel()
+        squares = np.asarray(inside @ self.within_squares).ravel()
+        weight = np.where(groups & ~self.mixed, self.weight, 0.0)
+        n = float(weight @ self.count)
+        if n > 0:
+            x_mean = np.asarray(weight @ self.totals).ravel() / n
+            off = weight * (self.rate - weight @ (self.count * self.rate) / n)
+            b = off * self.count  # sums to 0
+            total = total + np.asarray(off @ self.totals).ravel()
+            squares = squares + np.asarray(off**2 @ self.totals.multiply(self.totals)).ravel()
+            squares += -2 * x_mean * np.asarray((off * b) @ self.totals).ravel()
+            squares += x_mean**2 * (b @ b)
+        scale = np.asarray((groups.astype(np.float64)) @ self.totals).ravel() ** 2
+        varies = squares > 1e-18 * np.maximum(scale, 1e-300)  # else it is what rounding leaves
+        t: Floats = np.divide(total, np.sqrt(squares), out=np.zeros_like(total), where=varies)
+        return t, int(self.units[groups].sum())
+
+
 def _indicator(group: NDArray[np.int64], n_groups: int) -> sparse.csr_matrix:
     """`[n_groups, n]` with a 1 where a sample belongs to a group."""
     n = len(group)
@@ -111,11 +198,17 @@ class FeatureStatistics:
     correlation: Floats
     """Pearson correlation with the target; point-biserial where that is the label."""
     p_value: Floats
-    """Two-sided, of the correlation (t-test with n - 2 degrees of freedom)."""
+    """Two-sided, of `t`."""
+    t: Floats
+    """Of the covariance with the target, against Student's t with one degree of freedom less than there
+    are observations: `GroupSums.t_statistic`; without groups that of the correlation."""
 
 
-def feature_statistics(toxic: Moments, benign: Moments) -> FeatureStatistics:
-    """Statistics from the sums over the toxic and over the benign samples."""
+def feature_statistics(
+    toxic: Moments, benign: Moments, by_groups: tuple[Floats, int] | None = None
+) -> FeatureStatistics:
+    """Statistics from the sums over the toxic and over the benign samples; `by_groups`: what
+    `GroupSums.t_statistic` gave. Without it every sample counts as an observation."""
     from scipy import stats  # half a second, which scoring need not wait for
 
     pooled = np.sqrt((toxic.variance + benign.variance) / 2)
@@ -131,14 +224,18 @@ def feature_statistics(toxic: Moments, benign: Moments) -> FeatureStatistics:
     correlation = np.divide(
         covariance, deviations, out=np.zeros_like(deviations), where=deviations > 0
     ).clip(-1, 1)
-    freedom = max(1, n - 2)
-    with np.errstate(divide="ignore"):
-        t = np.abs(correlation) * np.sqrt(freedom / np.maximum(1 - correlation**2, 0))
+    if by_groups is None:
+        freedom = max(1, n - 2)
+        with np.errstate(divide="ignore"):
+            t = correlation * np.sqrt(freedom / np.maximum(1 - correlation**2, 0))
+    else:
+        t, freedom = by_groups[0], max(1, by_groups[1] - 1)
     return FeatureStatistics(
         frequency=both.active / max(1.0, n),
         effect_size=effect_size,
         correlation=correlation,
-        p_value=2 * stats.t.sf(t, freedom),
+        p_value=2 * stats.t.sf(np.abs(t), freedom),
+        t=t,
     )
 
 

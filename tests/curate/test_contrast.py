@@ -114,13 +114,21 @@ def test_many_copies_of_one_weak_feature_want_a_sparse_fit_and_many_weak_ones_a_
     assert sparse_one.l1 > 0
 
 
-def test_folds_keep_neighbours_together_and_labels_even() -> None:
+def test_folds_keep_groups_together_and_sides_even() -> None:
+    rng = np.random.default_rng(0)
     contrast = planted(0, n=800)
-    fold = contrast.folds(4)
+    # groups of 1 to 40 rows, each of one side
+    group = np.repeat(np.arange(200), rng.geometric(0.15, 200).clip(1, 40))[:800]
+    group = np.append(group, np.arange(1000, 1000 + 800 - len(group)))
+    contrast = replace(contrast, group=2 * group + contrast.toxic)
+    fold = contrast.folds(4, 3)
     for side in (True, False):
         counts = np.bincount(fold[contrast.toxic == side], minlength=4)
         assert counts.min() > 0.9 * counts.max()
-        assert (np.diff(fold[contrast.toxic == side]) == 0).mean() > 0.85
+    for label in np.unique(contrast.groups):
+        assert len(np.unique(fold[contrast.groups == label])) == 1
+    assert (contrast.folds(4, 3) == fold).all()
+    assert (contrast.folds(4, 4) != fold).any()
 
 
 def test_dense_and_redundant_features_are_left_out() -> None:
