@@ -121,6 +121,16 @@ class ScoreSettings(Checked):
             name: getattr(self, name) for name, one in known.items() if one.option.scores_depend
         }
 
+    def conditions(self, rendering: str) -> dict[str, Any]:
+        """What percentiles hold for, besides model, metric and pooling: setting -> what it came to.
+
+        `rendering`: what `auto` came to. Precision is not among them: bf16 ranks as fp32 does
+        (docs/performance.md); `quantize` is.
+        """
+        apart = (*WHICH_MODEL, "toxic_set", "metric", "pool", "dtype")
+        values = {name: value for name, value in self.shaping().items() if name not in apart}
+        return values | {"neighbours": self.neighbours or 1, "rendering": rendering}
+
     def fingerprint(self, identity: Any) -> dict[str, Any]:
         """What the scores depend on, as far as settings decide it; values that loading decided are
         those of `identity`."""
@@ -241,6 +251,12 @@ class Penalty(NamedTuple):
 @dataclass(frozen=True)
 class CurationOptions(Checked):
     """Choices of a curation, kept in the set's provenance."""
+
+    group: str | None = option(
+        None, "Column whose equal values belong together; none: each row by itself.",
+        unless_said="same prompt, near-identical text or one template",
+    )  # fmt: skip
+    """Rows of a group stay on one side of every split, and p-values count groups."""
 
     fdr: float = option(0.05, "False-discovery rate of the features.", least=0, most=1)
     """Share of false features accepted among the confirmed ones."""

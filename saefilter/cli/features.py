@@ -32,7 +32,7 @@ app.add_typer(features, name="features")
 )
 @opt.with_options(
     ScoreSettings, "reading",
-    only=(*opt.READING, "pool", "train_on", "rendering", "device", "dtype"),
+    only=(*opt.READING, "pool", *opt.TRAINED, "device", "dtype"),
 )  # fmt: skip
 @opt.with_options(CurationOptions, "choosing")
 def curate(
@@ -100,7 +100,7 @@ def curate(
         )
     options = CurationOptions(**choosing, penalty=None if penalty is None else Penalty(*penalty))
     refuse_existing([output], overwrite=overwrite)
-    sources = contrast_of(toxic or [], benign or [], data or [], label, threshold)
+    sources = contrast_of(toxic or [], benign or [], data or [], label, threshold, options.group)
     if match:
         sources = [_matched(rows, quiet=quiet) for rows in sources]
     total = sum(len(rows.conversations()) for rows in sources)
@@ -121,9 +121,8 @@ def curate(
             sources,
             name=name or output.stem,
             options=options,
-            pool=settings.pool,
-            train_on=settings.train_on,
-            rendering=settings.rendering,
+            settings=settings,
+            say=lambda text: warn(text, quiet=quiet),
             describe_with=[
                 conversation
                 for described in describe_with or ()
@@ -146,6 +145,7 @@ def contrast_of(
     data: Sequence[str] = (),
     label: str | None = None,
     threshold: float | None = None,
+    group: str | None = None,
 ) -> list[ContrastRows]:
     """What the options name, or what is bundled."""
     from saefilter.curate.sources import bundled, from_column, from_files
@@ -157,9 +157,9 @@ def contrast_of(
             remedy="Name one benign input for each toxic one.",
         )
     pairs = zip(toxic, benign, strict=True)
-    sources = [from_files(open_input(one), open_input(other)) for one, other in pairs]
+    sources = [from_files(open_input(one), open_input(other), group) for one, other in pairs]
     above = 0.5 if threshold is None else threshold
-    sources += [from_column(open_input(name), label or "toxic", above) for name in data]
+    sources += [from_column(open_input(name), label or "toxic", above, group) for name in data]
     return sources or [bundled()]
 
 

@@ -24,7 +24,7 @@ from saefilter.cli.common import (
 )
 from saefilter.cli.features import features
 from saefilter.errors import SaefilterError
-from saefilter.settings import ScoreSettings
+from saefilter.settings import CurationOptions, ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
@@ -291,24 +291,30 @@ def neighbours(
 
 
 @features.command(epilog="Example: saefilter features calibrate set.json --benign good.jsonl")
-@opt.with_options(ScoreSettings, "reading", only=(*opt.READING, "device", "dtype"))
+@opt.with_options(
+    ScoreSettings, "reading",
+    only=(*opt.READING, "neighbours", *opt.TRAINED, "device", "dtype"),
+)  # fmt: skip
+@opt.with_options(CurationOptions, "choosing", only=("group",))
 def calibrate(
     *,
     name_or_file: SetArgument,
     benign: Annotated[str, typer.Option("--benign", help="Harmless rows like those you train on.")],
     reading: opt.Given,
+    choosing: opt.Given,
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
 ) -> None:
     """Measure anew what percentiles mean, on harmless rows of your own."""
     from saefilter.curate.calibrate import calibrated
-    from saefilter.curate.sources import usable_rows
+    from saefilter.curate.sources import ContrastRows, with_groups
     from saefilter.encode.encoder import Encoder
     from saefilter.rows.inputs import open_input
 
-    source = open_input(benign)
-    rows = usable_rows(source)
+    source, by = open_input(benign), CurationOptions(**choosing).group
+    rows, groups = with_groups(source, by)
+    reference = ContrastRows([], rows, [], group=groups if by else None)
     asked = ask_and_say(reading, quiet=quiet)
     encoder = Encoder.of(asked.settings)
     with progress_bar("Encoding", len(rows), quiet=quiet) as advance:
@@ -316,7 +322,9 @@ def calibrate(
             name_or_file,
             output,
             overwrite,
-            lambda toxic_set: calibrated(toxic_set, encoder, rows, source.path.name, advance),
+            lambda toxic_set: calibrated(
+                toxic_set, encoder, reference, source.path.name, asked.settings, by, advance
+            ),
         )
 
 

@@ -4,7 +4,7 @@ calibration. Labels are yet to come (labels.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -12,16 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saefilter.curate.calibrate import calibration_of, proximities, push_reference
-from saefilter.curate.contrast import Contrast, GroupedContrast, Subset, confirm, strongest
+from saefilter.curate.calibrate import cross_fitted
+from saefilter.curate.contrast import (
+    Confirmed,
+    Contrast,
+    GroupedContrast,
+    Subset,
+    confirm,
+    strongest,
+)
 from saefilter.curate.weights import choose_penalties, spread, weigh
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
+from saefilter.rows.groups import effective_groups
 from saefilter.settings import CurationOptions, Penalty
 from saefilter.stats.moments import FeatureStatistics, column_auroc
-from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
+from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
 
 Floats = NDArray[np.float64]
+MIN_GROUPS = 12
+"""Half of them, which is what confirms, must be able to show that chance is not enough."""
 AUROC_COLUMNS = 512
 """Columns ranked at once; ranking takes some 100 bytes per activation."""
 
@@ -56,7 +66,7 @@ class _FromSource:
     listed: NDArray[np.bool_]
     """Confirmed, and weighted or among the strongest."""
     statistics: FeatureStatistics
-    p_value: Floats
+    confirmed: Confirmed
 
 
 def choose_features(
@@ -78,7 +88,7 @@ def choose_features(
         listed = by_source[source] != 0
         members = np.flatnonzero(one.signs)
         listed[members[strongest(statistics.correlation[members], options.top)]] = True
-        of_sources.append(_FromSource(source, listed, statistics, one.p_value))
+        of_sources.append(_FromSource(source, listed, statistics, one))
     indices = np.flatnonzero(np.any([one.listed for one in of_sources], axis=0))
     strength = np.array(
         [np.where(one.listed, np.abs(one.statistics.correlation), -1) for one in of_sources]
@@ -96,8 +106,8 @@ def choose_features(
         sides=np.where(weights != 0, np.sign(weights), np.sign(correlation)),
         weights=np.abs(weights),
         effect_size=of_winner([one.statistics.effect_size for one in of_sources]),
-        auroc=_aurocs(data.contrast, indices, np.array([one.label for one in of_sources])[winner]),
-        p_value=of_winner([one.p_value for one in of_sources]),
+        auroc=_aurocs(data, indices, [of_sources[number] for number in winner]),
+        p_value=of_winner([one.confirmed.p_value for one in of_sources]),
         source=np.array([one.label for one in of_sources])[winner],
         intercept=intercept,
         scale=scale,
@@ -105,12 +115,18 @@ def choose_features(
     )
 
 
-def _aurocs(contrast: Contrast, indices: NDArray[np.int64], source: NDArray[np.int64]) -> Floats:
-    """AUROC of each feature on the source it is from, `[len(indices)]`."""
-    result = np.full(len(indices), 0.5)
-    for label in np.unique(source):
-        rows = contrast.source == label
-        members = np.flatnonzero(source == label)
+def _aurocs(
+    data: GroupedContrast, indices: NDArray[np.int64], origin: Sequence[_FromSource]
+) -> Floats:
+    """AUROC of each feature on the half of its source that confirmed it, `[len(indices)]`."""
+    contrast, result = data.contrast, np.full(len(indices), 0.5)
+    halves = [
+        Subset(one.label, first_half=bool(one.confirmed.on_first_half[index]))
+        for one, index in zip(origin, indices, strict=True)
+    ]
+    for half in set(halves):
+        rows = data.rows(half)
+        members = np.flatnonzero([one == half for one in halves])
         for start in range(0, len(members), AUROC_COLUMNS):
             some = members[start : start + AUROC_COLUMNS]
             result[some] = column_auroc(
@@ -127,30 +143,61 @@ def assemble(
     options: CurationOptions,
     pool: str,
     sources: list[dict[str, Any]],
+    made_with: Mapping[str, Any],
 ) -> ToxicSet:
-    """A set from encoded contrast data; labels are yet to come. Raises SaefilterError when no toxic
-    feature is confirmed."""
+    """A set from encoded contrast data; labels are yet to come.
+
+    `made_with`: the settings of `Calibration.made_with`. Raises SaefilterError when no toxic feature is
+    confirmed, or a source has too few groups to confirm any.
+    """
     directions = encoder.sae.directions()
-    data = GroupedContrast(contrast, options.seed)
-    penalties = choose_penalties(data, options, directions)
-    chosen = choose_features(data, options, penalties, directions)
-    if not (chosen.sides > 0).any():
-        raise SaefilterError(
-            f"no feature separates toxic from benign rows at a false-discovery rate of "
-            f"{options.fdr:.0%}",
-            remedy="Use more rows, clearer contrast, or a larger --fdr.",
-        )
-    method = {
-        "name": "screen, confirm, signed elastic-net weights",
-        **asdict(options),
-        "penalty": [penalty._asdict() for _, penalty in sorted(penalties.items())],
-    }
-    toxic_set = _as_set(encoder, contrast, chosen, name, method, pool, sources)
-    first_half = contrast.first_half(options.seed)
-    return replace(
-        toxic_set,
-        calibration=_calibrate(directions, contrast, toxic_set, chosen, penalties, first_half),
+
+    def fit(some: Contrast) -> ToxicSet:
+        """The whole curation but for calibration and labels."""
+        data = GroupedContrast(some, options.seed)
+        penalties = choose_penalties(data, options, directions)
+        chosen = choose_features(data, options, penalties, directions)
+        if not (chosen.sides > 0).any():
+            raise SaefilterError(
+                f"no feature separates toxic from benign rows at a false-discovery rate of "
+                f"{options.fdr:.0%}",
+                remedy="Use more rows, clearer contrast, or a larger --fdr.",
+            )
+        method = {
+            "name": "screen, confirm, signed elastic-net weights",
+            **asdict(options),
+            "penalty": [penalty._asdict() for _, penalty in sorted(penalties.items())],
+        }
+        return _as_set(encoder, some, chosen, name, method, pool, sources)
+
+    names = _source_names(sources, name)
+    _refuse_few_groups(contrast, names)
+    toxic_set = fit(contrast)
+    calibration = cross_fitted(
+        fit, toxic_set, contrast, directions, names, seed=options.seed, made_with=made_with
     )
+    return replace(toxic_set, calibration=calibration)
+
+
+def _source_names(sources: list[dict[str, Any]], name: str) -> list[str]:
+    """Of each source, the name of its toxic side."""
+    return [entry["name"] for entry in sources if entry["side"] == "toxic"] or [name]
+
+
+def _refuse_few_groups(contrast: Contrast, names: Sequence[str]) -> None:
+    for source in np.unique(contrast.source).tolist():
+        rows = contrast.source == source
+        effective = effective_groups(contrast.groups[rows])
+        if effective < MIN_GROUPS:
+            raise SaefilterError(
+                f"its {int(rows.sum()):,} rows are as good as {effective:.0f} groups of equal size "
+                f"(same prompt, near-identical text or one template, unless --group says otherwise); "
+                f"{MIN_GROUPS} are needed to confirm what holds for others",
+                where=names[source] if source < len(names) else None,
+                remedy="Add rows on other prompts, or name the column that tells groups apart with "
+                "--group. --group none takes each row by itself: what it confirms may hold for these "
+                "prompts only.",
+            )
 
 
 def _as_set(
@@ -162,7 +209,7 @@ def _as_set(
     pool: str,
     sources: list[dict[str, Any]],
 ) -> ToxicSet:
-    names = [entry["name"] for entry in sources if entry["side"] == "toxic"] or [name]
+    names = _source_names(sources, name)
     features = [
         ToxicFeature(
             index=int(chosen.indices[i]),
@@ -199,47 +246,6 @@ def _as_set(
         largest=[_short(value) for value in contrast.features.largest()],
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-
-
-def _calibrate(
-    directions: NDArray[np.float32],
-    contrast: Contrast,
-    toxic_set: ToxicSet,
-    chosen: Chosen,
-    penalties: Mapping[int, Penalty],
-    first_half: NDArray[np.bool_],
-) -> Calibration:
-    """Quantiles of the benign rows' proximity, each scored with weights fitted on the other half:
-    the weights know the rows they were fitted on."""
-    by_metric: dict[str, list[NDArray[np.float64]]] = {}
-    for fitting in (first_half, ~first_half):
-        refitted = _refitted(toxic_set, contrast, chosen, penalties, fitting)
-        scored = proximities(refitted, directions, contrast, ~fitting & ~contrast.toxic)
-        for key, values in scored.items():
-            by_metric.setdefault(key, []).append(values)
-    # one half alone may have left a side without weights; then its metrics are incomplete
-    whole = {key: np.concatenate(halves) for key, halves in by_metric.items()}
-    push = push_reference(toxic_set, directions, contrast)
-    return calibration_of(whole, int((~contrast.toxic).sum()), push)
-
-
-def _refitted(
-    toxic_set: ToxicSet,
-    contrast: Contrast,
-    chosen: Chosen,
-    penalties: Mapping[int, Penalty],
-    rows: NDArray[np.bool_],
-) -> ToxicSet:
-    """The same features with the weights that these rows alone give them."""
-    sides = np.zeros(toxic_set.d_sae)
-    sides[chosen.indices] = chosen.sides
-    signs = dict.fromkeys(chosen.signs, sides)
-    _, weights, intercept = weigh(contrast, signs, chosen.scale, penalties, rows)
-    features = [
-        replace(feature, weight=float(abs(weights[feature.index])))
-        for feature in toxic_set.features
-    ]
-    return replace(toxic_set, features=features, intercept=intercept)
 
 
 def mean_difference(contrast: Contrast) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,28 +1,42 @@
-"""Calibration: what proximities harmless reference rows have."""
+"""Calibration: what proximities harmless reference rows have that a set has never seen.
+
+Features, signs, scale, limits, penalty and weights all know the rows that they were made of. So the whole
+curation is repeated in folds of groups, and each fold's rows are scored by the set that was made without
+them: percentiles, rates of false alarms and AUROC are of these (cross-fitting).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saefilter import plugins
 from saefilter.curate.contrast import Contrast
+from saefilter.curate.sources import ContrastRows
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
-from saefilter.geometry.metrics import METRICS, Metric, Sample, plugin_metric
+from saefilter.geometry.metrics import DEFAULT_METRIC, METRICS, Metric, Sample, plugin_metric
 from saefilter.geometry.space import FeatureSpace
 from saefilter.geometry.spillover import spillover_rows
 from saefilter.plugins import plugin_names
-from saefilter.rows.formats import Conversation
+from saefilter.rows.groups import effective_groups
+from saefilter.settings import ScoreSettings
+from saefilter.stats.auroc import clustered_share, grouped_auroc
 from saefilter.toxic.edit import noted
-from saefilter.toxic.toxicset import Calibration, PushReference, ToxicSet
+from saefilter.toxic.toxicset import Calibration, HeldOut, PushReference, ToxicSet
 
 LEVELS = (*(i / 200 for i in range(200)), 0.9975, 0.999, 1.0)
 """Of the quantiles; finer at the toxic end, where gates look."""
 MIN_ROWS = 20
+OUTER_FOLDS = 5
+FALSE_ALARMS = (0.05, 0.01)
+"""Nominal rates that are measured on held-out rows."""
+DRAWS = 400
+"""Of groups, for the interval of the AUROC."""
 PUSHED_FEATURES = 100
 """Toxic features whose push is kept: as many as the paper takes."""
 Proximities = dict[str, NDArray[np.float64]]
@@ -34,10 +48,11 @@ def proximities(
     contrast: Contrast,
     rows: NDArray[np.bool_],
     metrics: Sequence[Metric] = tuple(METRICS.values()),
+    neighbours: int = 1,
 ) -> Proximities:
     """`metric/pool` -> proximity of the samples where `rows`, `[n_samples]`, is true, for every one of
     `metrics` that the set can serve."""
-    space = FeatureSpace.of(toxic_set, directions)
+    space = FeatureSpace.of(toxic_set, directions, neighbours)
     fitted = space.weighted_toxic is not None
     by_metric: dict[str, list[NDArray[np.float64]]] = {}
     for span, slab in contrast.features.slabs():
@@ -49,6 +64,85 @@ def proximities(
                 values = metric.proximity(space, sample).astype(np.float64)
                 by_metric.setdefault(key, []).append(values)
     return {key: np.concatenate(slabs) for key, slabs in by_metric.items()}
+
+
+def cross_fitted(
+    fit: Callable[[Contrast], ToxicSet],
+    toxic_set: ToxicSet,
+    contrast: Contrast,
+    directions: NDArray[np.float32],
+    names: Sequence[str],
+    *,
+    seed: int,
+    made_with: Mapping[str, Any],
+) -> Calibration:
+    """The calibration of `toxic_set`, which `fit` made of all of `contrast`.
+
+    A fold without which nothing is confirmed has no held-out scores; a metric that lacks those of more
+    than half the benign rows is not calibrated. `names`: of the sources.
+    """
+    fold = contrast.folds(OUTER_FOLDS, seed + 2)
+    held_out: Proximities = {}
+    for number in range(OUTER_FOLDS):
+        left_out = fold == number
+        try:
+            fitted = fit(contrast.subset(~left_out))
+        except SaefilterError:
+            continue
+        for key, values in proximities(fitted, directions, contrast, left_out).items():
+            held_out.setdefault(key, np.full(len(fold), np.nan))[left_out] = values
+    benign = ~contrast.toxic
+    enough = {
+        key: values for key, values in held_out.items() if np.isfinite(values[benign]).mean() > 0.5
+    }
+    calibration = calibration_of(
+        {key: values[benign & np.isfinite(values)] for key, values in enough.items()},
+        int(benign.sum()),
+        push_reference(toxic_set, directions, contrast),
+        effective_groups(contrast.groups[benign]),
+        made_with,
+    )
+    default = enough.get(f"{DEFAULT_METRIC}/{toxic_set.pool}")
+    if default is None:
+        return calibration
+    known = np.isfinite(default)
+    area, low, high = grouped_auroc(
+        contrast.toxic[known], default[known], contrast.groups[known], contrast.source[known],
+        draws=DRAWS, seed=seed,
+    )  # fmt: skip
+    return replace(
+        calibration,
+        held_out=tuple(_rates(default, fold, contrast, names)),
+        auroc=None if np.isnan(area) else (round(area, 4), round(low, 4), round(high, 4)),
+    )
+
+
+def _rates(
+    proximity: NDArray[np.float64],
+    fold: NDArray[np.int64],
+    contrast: Contrast,
+    names: Sequence[str],
+) -> Iterator[HeldOut]:
+    """Share of each source and side beyond the quantile of the benign rows of the other folds."""
+    benign, known = ~contrast.toxic, np.isfinite(proximity)
+    for level in FALSE_ALARMS:
+        flagged = np.zeros(len(fold), dtype=bool)
+        for number in np.unique(fold[known]):
+            others = proximity[known & benign & (fold != number)]
+            here = fold == number
+            flagged[here] = proximity[here] > np.quantile(others, 1 - level)
+        for source in np.unique(contrast.source).tolist():
+            for side, rows in (("benign", benign), ("toxic", ~benign)):
+                chosen = rows & known & (contrast.source == source)
+                if not chosen.any():
+                    continue
+                group = contrast.groups[chosen]
+                rate, low, high = clustered_share(flagged[chosen], group)
+                yield HeldOut(
+                    names[source] if source < len(names) else str(source), side, level,
+                    round(rate, 5), round(low, 5), round(high, 5),
+                    int(chosen.sum()), round(effective_groups(group), 1),
+                )  # fmt: skip
 
 
 def push_reference(
@@ -72,9 +166,13 @@ def push_reference(
 
 
 def calibration_of(
-    by_metric: Proximities, rows: int, push: PushReference | None = None
+    by_metric: Proximities,
+    rows: int,
+    push: PushReference | None,
+    groups: float,
+    made_with: Mapping[str, Any],
 ) -> Calibration:
-    """The quantiles of what was found on `rows` reference rows."""
+    """The quantiles of what was found on `rows` reference rows, as good as `groups` independent ones."""
     return Calibration(
         push=push,
         rows=rows,
@@ -82,27 +180,32 @@ def calibration_of(
         quantiles={
             key: tuple(float(f"{q:.6g}") for q in np.quantile(values, LEVELS))
             for key, values in by_metric.items()
-            if len(values) == rows
         },
+        groups=round(groups, 1),
+        made_with=dict(made_with),
     )
 
 
 def calibrated(
     toxic_set: ToxicSet,
     encoder: Encoder,
-    benign: Sequence[Conversation],
+    benign: ContrastRows,
     name: str,
+    settings: ScoreSettings,
+    group: str | None = None,
     advance: Callable[[int, int], None] | None = None,
 ) -> ToxicSet:
-    """The set with a calibration on other harmless rows. Raises SaefilterError for too few."""
-    from saefilter.curate.curate import ContrastEncoder
+    """The set with a calibration on other harmless rows, read as `settings` say but for pooling, which is
+    the set's. What was held out when the set was made stays. Raises SaefilterError for too few."""
+    from saefilter.curate.curate import ContrastEncoder, groups_of
 
     toxic_set.check_belongs(
         fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
         d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
     )  # fmt: skip
-    collected = ContrastEncoder(encoder, toxic_set.pool)
-    usable = collected.add(benign, False, advance=advance)
+    settings = replace(settings, pool=toxic_set.pool)
+    collected = ContrastEncoder(encoder, settings, groups_of([benign], group))
+    usable = collected.add(benign.benign, False, advance=advance)
     if usable < MIN_ROWS:
         raise SaefilterError(
             f"only {usable} usable rows; at least {MIN_ROWS} are needed", where=name
@@ -115,7 +218,16 @@ def calibrated(
         contrast,
         np.ones(usable, dtype=bool),
         [*METRICS.values(), *filter(None, others)],
+        settings.neighbours or 1,
     )
     push = push_reference(toxic_set, encoder.sae.directions(), contrast)
-    changed = replace(toxic_set, calibration=calibration_of(by_metric, usable, push))
+    before = toxic_set.calibration
+    calibration = replace(
+        calibration_of(
+            by_metric, usable, push, effective_groups(contrast.groups),
+            settings.conditions(collected.rendering),
+        ),
+        auroc=before.auroc if before else None,
+    )  # fmt: skip
+    changed = replace(toxic_set, calibration=calibration)
     return noted(changed, f"calibrated on {usable:,} rows", name)

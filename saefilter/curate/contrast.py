@@ -225,6 +225,8 @@ class Confirmed:
     """On the half that confirmed it, the smaller where both did; 1 for what is not confirmed."""
     signs: Floats
     """+1 toxic, -1 benign, 0 not confirmed."""
+    on_first_half: Mask
+    """Whether the first half is the one that confirmed it."""
 
 
 def confirm(
@@ -237,12 +239,13 @@ def confirm(
 
     `directions`, unit decoder directions `[d_sae, d_model]`, are what redundancy is judged by.
     """
-    halves = [data.statistics(replace(subset, first_half=first)) for first in (True, False)]
+    first, second = (data.statistics(replace(subset, first_half=one)) for one in (True, False))
+    halves = (first, second)
     best = np.ones(len(halves[0].p_value))
-    usable = np.ones(len(best), dtype=bool)
+    usable, on_first = np.ones(len(best), dtype=bool), np.zeros(len(best), dtype=bool)
     if data.contrast.density is not None:
         usable = data.contrast.density <= options.max_density
-    for screening, confirming in (halves, halves[::-1]):
+    for is_first, (screening, confirming) in ((False, halves), (True, halves[::-1])):
         candidates = (
             usable
             & (screening.p_value < options.screen_p)
@@ -253,6 +256,7 @@ def confirm(
         # one-sided: the sign was predicted by the screening half
         p = np.where(same_sign, confirming.p_value / 2, 1 - confirming.p_value / 2)[tested]
         passed = tested[discoveries(p, options.fdr / 2)]
+        on_first[passed[confirming.p_value[passed] < best[passed]]] = is_first
         best[passed] = np.minimum(best[passed], confirming.p_value[passed])
     whole = data.statistics(subset)
     correlation = whole.correlation
@@ -266,7 +270,7 @@ def confirm(
         if directions is not None and options.prune_cosine < 1:
             keep = keep[unlike_stronger(directions[keep], options.prune_cosine)]
         signs[np.setdiff1d(members, keep)] = 0
-    return Confirmed(np.where(signs != 0, best, 1.0), signs)
+    return Confirmed(np.where(signs != 0, best, 1.0), signs, on_first)
 
 
 def confirmed_signs(

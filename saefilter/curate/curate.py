@@ -22,8 +22,9 @@ from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import Conversation
+from saefilter.rows.groups import NONE, Groups, find_groups, groups_by, independent
 from saefilter.rows.render import RenderOptions
-from saefilter.settings import CurationOptions
+from saefilter.settings import CurationOptions, ScoreSettings
 from saefilter.stats.sparse_rows import SparseRows
 from saefilter.toxic.load import load_toxic_set
 from saefilter.toxic.toxicset import TOXIC_SET_VERSION, ToxicSet
@@ -34,7 +35,6 @@ LABELLED_NEIGHBOURS = 400
 """Features outside the set that get a label, those it pushes most."""
 DESCRIBED_ROWS = 2000
 """Contrast rows that labels are made from, evenly spaced, where no other rows are given."""
-CURATION_MAX_TOKENS = 1024
 ENCODED_AT_ONCE = 512
 Advance = Callable[[int, int], None]
 AUTOMATIC = CurationOptions(screen_p=0.1, fdr=0.5)
@@ -48,19 +48,21 @@ def curate(
     *,
     name: str,
     options: CurationOptions,
-    pool: str = "mean",
-    train_on: str = "assistant",
-    rendering: str = "auto",
+    settings: ScoreSettings | None = None,
     describe_with: Sequence[Conversation] = (),
     advance: Advance | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> ToxicSet:
-    """A toxic set for the encoder's SAE from contrast data.
+    """A toxic set for the encoder's SAE from contrast data, read as `settings` say.
 
-    Labels and snippets are made from `describe_with`, so that a set can be shared without the text
+    `say` is told which rows belong together. Labels and snippets are made from `describe_with`, so that a set can be shared without the text
     it was made from; by default from the contrast data. Raises SaefilterError when a source is too
-    small or no feature is confirmed.
+    small, has too few groups, or no feature is confirmed.
     """
-    collected = ContrastEncoder(encoder, pool, train_on, rendering)
+    settings = settings or ScoreSettings()
+    groups = groups_of(sources, options.group)
+    say(f"Groups: {groups}")
+    collected = ContrastEncoder(encoder, settings, groups)
     about = []
     for number, rows in enumerate(sources):
         counts = [
@@ -75,26 +77,43 @@ def curate(
                 )
             about.append(entry | {"rows": usable})
     toxic_set = assemble(
-        encoder, collected.result(), name=name, options=options, pool=pool, sources=about
-    )
+        encoder, collected.result(), name=name, options=options, pool=settings.pool, sources=about,
+        made_with=settings.conditions(collected.rendering),
+    )  # fmt: skip
     texts = list(describe_with) or [c for rows in sources for c in rows.conversations()]
     if not describe_with and len(texts) > DESCRIBED_ROWS:
         texts = texts[:: -(-len(texts) // DESCRIBED_ROWS)]
-    return with_labels(toxic_set, encoder, texts, rendering)
+    return with_labels(toxic_set, encoder, texts, settings.rendering)
+
+
+def groups_of(sources: Sequence[ContrastRows], by: str | None) -> Groups:
+    """Which rows of the sources belong together, in the order in which they are encoded: each source's
+    toxic rows before its benign ones. `by`: a column, `none`, or None to find out."""
+    rows = [conversation for source in sources for conversation in source.conversations()]
+    if by == NONE:
+        return independent(rows)
+    if by is not None or all(source.group is not None for source in sources):
+        values = [
+            None if value is None else (number, value)
+            for number, source in enumerate(sources)
+            for value in source.group or []
+        ]
+        return groups_by(values, f"column {by}" if by else "as they were written", rows)
+    return find_groups(rows)
 
 
 class ContrastEncoder:
     """Encodes contrast data piece by piece; what is kept is sparse, and on disk when it is large."""
 
     def __init__(
-        self,
-        encoder: Encoder,
-        pool: str = "mean",
-        train_on: str = "assistant",
-        rendering: str = "auto",
+        self, encoder: Encoder, settings: ScoreSettings | None = None, groups: Groups | None = None
     ):
-        self._encoder, self._pool = encoder, pool
-        self._renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS, train_on), rendering)
+        """`groups`: of all the rows that will be added, in their order; without, each is by itself."""
+        settings = settings or ScoreSettings()
+        self._encoder, self._pool, self._groups = encoder, settings.pool, groups
+        self._renderer = encoder.renderer(RenderOptions.of(settings), settings.rendering)
+        self.rendering = self._renderer.name
+        """What rows are rendered by, where `auto` was asked for."""
         self._features = SparseRows(encoder.sae.d_sae)
         self._residuals: list[np.ndarray] = []
         self._toxic: list[np.ndarray] = []
@@ -155,6 +174,8 @@ class ContrastEncoder:
             np.concatenate(self._source),
             np.concatenate(self._score) if self._graded else None,
             self._fired / max(1, self._tokens),
+            None if self._groups is None else self._groups.label[self.usable],
+            None if self._groups is None else self._groups.copies[self.usable],
         )
 
 
@@ -165,7 +186,7 @@ def with_labels(
     rendering: str = "auto",
 ) -> ToxicSet:
     """The set with labels and snippets of its features, and labels of the features next to them."""
-    renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS), rendering)
+    renderer = encoder.renderer(RenderOptions(), rendering)
     rendered, windows = renderer.render(conversations)
     push = Scorer(toxic_set, encoder.sae.directions()).token_weights
     own = [feature.index for feature in toxic_set.features]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, recognise
+from saefilter.rows.groups import NONE
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
 
@@ -43,30 +44,41 @@ class ContrastRows:
     toxic_score: list[float] | None = None
     """How toxic each row is, where the data say; as long as `toxic`."""
     benign_score: list[float] | None = None
+    group: list[Any] | None = None
+    """What tells the groups of `conversations()` apart, where the data say."""
 
     def conversations(self) -> list[Conversation]:
         return [*self.toxic, *self.benign]
 
 
-def from_files(toxic: Source, benign: Source) -> ContrastRows:
-    """Two inputs, one for each side; rows without a conversation are left out."""
+def from_files(toxic: Source, benign: Source, group: str | None = None) -> ContrastRows:
+    """Two inputs, one for each side; rows without a conversation are left out. `group`: the column that
+    tells groups apart. Raises SaefilterError when it is not there."""
     sides = {"toxic": toxic, "benign": benign}
-    of_side = {side: usable_rows(source) for side, source in sides.items()}
+    of_side, of_group = {}, []
+    for side, source in sides.items():
+        of_side[side], values = with_groups(source, group)
+        of_group += values
     about = [
         _about(source.path.name, side, len(of_side[side]), source.sha256())
         for side, source in sides.items()
     ]
-    return ContrastRows(of_side["toxic"], of_side["benign"], about)
+    return ContrastRows(
+        of_side["toxic"], of_side["benign"], about, group=of_group if group else None
+    )
 
 
-def from_column(source: Source, column: str, threshold: float = 0.5) -> ContrastRows:
+def from_column(
+    source: Source, column: str, threshold: float = 0.5, group: str | None = None
+) -> ContrastRows:
     """One input with a label or a toxicity score in `column`; rows without one are left out.
 
-    Numbers above `threshold` are toxic. Raises SaefilterError for a value that is neither a number
-    nor a word that says which side is meant.
+    Numbers above `threshold` are toxic. `group`: the column that tells groups apart. Raises
+    SaefilterError for a value that is neither a number nor a word that says which side is meant.
     """
     sides: dict[bool, list[Conversation]] = {True: [], False: []}
     scores: dict[bool, list[float]] = {True: [], False: []}
+    groups: dict[bool, list[Any]] = {True: [], False: []}
     for row in source.rows():
         value = (row.data or {}).get(column)
         if value is None or value == "":
@@ -78,6 +90,7 @@ def from_column(source: Source, column: str, threshold: float = 0.5) -> Contrast
             continue
         sides[score > threshold].append(conversation)
         scores[score > threshold].append(score)
+        groups[score > threshold].append(_group_of(row, group, source))
     if not sides[True] and not sides[False]:
         raise SaefilterError(
             f"no row has a value in column {column!r}",
@@ -95,13 +108,15 @@ def from_column(source: Source, column: str, threshold: float = 0.5) -> Contrast
         ],
         scores[True] if graded else None,
         scores[False] if graded else None,
+        [*groups[True], *groups[False]] if group else None,
     )
 
 
 def bundled() -> ContrastRows:
     """180 questions, each with a misaligned and a sound answer, written for saefilter."""
     folder = Path(str(files("saefilter.toxic") / BUNDLED))
-    rows = from_files(*(Source.open(folder / f"{side}.jsonl") for side in ("toxic", "benign")))
+    toxic, benign = (Source.open(folder / f"{side}.jsonl") for side in ("toxic", "benign"))
+    rows = from_files(toxic, benign)
     about = [entry | {"name": f"{BUNDLED}/{entry['name']}"} for entry in rows.about]
     return ContrastRows(rows.toxic, rows.benign, about)
 
@@ -113,13 +128,34 @@ def contrast_digest(sources: Sequence[ContrastRows]) -> str:
 
 def usable_rows(source: Source) -> list[Conversation]:
     """The conversations of an input; rows without one are left out."""
-    conversations = []
+    return with_groups(source, None)[0]
+
+
+def with_groups(source: Source, column: str | None) -> tuple[list[Conversation], list[Any]]:
+    """The conversations of an input, and what `column` says of each; rows without one are left out.
+
+    Raises SaefilterError for a row that lacks the column.
+    """
+    conversations, values = [], []
     for row in source.rows():
         try:
             conversations.append(recognise(row.data or {}))
         except RowProblem:
             continue
-    return conversations
+        values.append(_group_of(row, column, source))
+    return conversations, values
+
+
+def _group_of(row: Row, column: str | None, source: Source) -> Any:
+    if column is None or column == NONE:
+        return None
+    if column not in (row.data or {}):
+        raise SaefilterError(
+            f"there is no column {column!r}", where=f"{row.file or source.path}:{row.line}",
+            remedy="Name the column that tells groups apart, or leave --group out.",
+        )  # fmt: skip
+    value = (row.data or {})[column]
+    return value if isinstance(value, (str, int, type(None))) else json.dumps(value, default=str)
 
 
 def label_value(value: Any, column: str, row: Row, source: Source) -> float:
@@ -247,6 +283,9 @@ def _chosen(
         ],
         toxic_score=pick(rows.toxic_score, toxic),
         benign_score=pick(rows.benign_score, benign),
+        group=None
+        if rows.group is None
+        else [rows.group[i] for i in (*toxic, *(len(rows.toxic) + benign))],
     )
 
 

@@ -17,6 +17,7 @@ from saefilter.errors import SaefilterError
 from saefilter.geometry.spillover import Spillover, spillover, spillover_rows
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Source
+from saefilter.settings import ScoreSettings
 from saefilter.stats.auroc import auroc, auroc_interval
 
 if TYPE_CHECKING:
@@ -154,7 +155,9 @@ def diagnose_rows(
         fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
         d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
     )  # fmt: skip
-    collected = ContrastEncoder(encoder, toxic_set.pool, train_on, rendering)
+    collected = ContrastEncoder(
+        encoder, ScoreSettings(pool=toxic_set.pool, train_on=train_on, rendering=rendering)
+    )
     contrast = _encoded(collected, data, reference, advance)
     features, is_data = contrast.features.tocsr(), contrast.toxic
     directions = encoder.sae.directions()

@@ -137,13 +137,6 @@ class Scorer:
             return None
         return self.toxic_set.calibration.percentile(proximity, f"{self.metric.name}/{pool}")
 
-    def reference_rows(self, pool: str) -> int:
-        """Harmless samples behind the percentiles; 0 when there are none."""
-        calibration = self.toxic_set.calibration
-        if calibration is None or f"{self.metric.name}/{pool}" not in calibration.quantiles:
-            return 0
-        return calibration.rows
-
     @cached_property
     def nearest(self) -> ToxicNeighbours:
         """The toxic feature that each feature lies next to."""

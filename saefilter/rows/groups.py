@@ -41,6 +41,8 @@ class Groups:
     """`0..n_groups-1`, `[n_rows]`."""
     by: str
     """What they were told by, as words."""
+    copies: NDArray[np.int64]
+    """Rows of nearly the same text, whatever the prompt, have the same number, `[n_rows]`."""
 
     @property
     def count(self) -> int:
@@ -61,22 +63,24 @@ class Groups:
 
 def effective_groups(label: NDArray[np.int64]) -> float:
     """`Groups.effective` of labels `[n]` of any numbers."""
-    return Groups(np.unique(label, return_inverse=True)[1], "").effective
+    number = np.unique(label, return_inverse=True)[1].ravel()
+    return Groups(number, "", number).effective
 
 
-def groups_by(values: Sequence[Hashable], by: str) -> Groups:
+def groups_by(values: Sequence[Hashable], by: str, conversations: Sequence[Conversation]) -> Groups:
     """Rows with equal values are a group; a row with None is one by itself."""
     numbers: dict[Hashable, int] = {}
     label = [
         numbers.setdefault(("row", i) if value is None else ("value", value), len(numbers))
         for i, value in enumerate(values)
     ]
-    return Groups(np.array(label, dtype=np.int64), by)
+    return Groups(np.array(label, dtype=np.int64), by, find_copies(conversations))
 
 
-def independent(n_rows: int) -> Groups:
-    """Every row by itself, because somebody says so."""
-    return Groups(np.arange(n_rows), "each row by itself")
+def independent(conversations: Sequence[Conversation]) -> Groups:
+    """Every row by itself, because somebody says so; but copies of a text are one."""
+    copies = find_copies(conversations)
+    return Groups(copies, "each text by itself", copies)
 
 
 def find_groups(conversations: Sequence[Conversation]) -> Groups:
@@ -86,7 +90,8 @@ def find_groups(conversations: Sequence[Conversation]) -> Groups:
     joined.by((i, prompt) for i, (prompt, _) in enumerate(texts) if prompt)
     joined.by((i, key) for i, (_, said) in enumerate(texts) for key in _shingle_bands(said))
     joined.by((i, key) for i, (_, said) in enumerate(texts) for key in _templates(said))
-    return Groups(joined.labels(), "same prompt, near-identical text or one template")
+    by = "same prompt, near-identical text or one template"
+    return Groups(joined.labels(), by, find_copies(conversations))
 
 
 def find_copies(conversations: Sequence[Conversation]) -> NDArray[np.int64]:

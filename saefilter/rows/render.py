@@ -73,6 +73,11 @@ class RenderOptions:
     truncation_side: str = "right"
     """`right` keeps the beginning of a long row, `left` its end."""
 
+    @classmethod
+    def of(cls, settings: ScoreSettings) -> RenderOptions:
+        """What the settings of a run say of it."""
+        return cls(**{one.name: getattr(settings, one.name) for one in fields(cls)})
+
     def __post_init__(self) -> None:
         settings = described(ScoreSettings)
         for one in fields(self):

@@ -71,13 +71,7 @@ def score_file(
     Raises SaefilterError, and Interrupted after Ctrl-C or SIGTERM; then `output` is as it was.
     """
     watch = watch or Watch()
-    source.refuse_to_join([output])
-    own_set = Path(settings.toxic_set or "")
-    if own_set.is_file() and output.exists() and output.samefile(own_set):
-        raise SaefilterError(
-            f"{output} is the toxic set and would be overwritten",
-            remedy="Choose another name with -o.",
-        )
+    _refuse_what_is_read(source, settings, output)
     if not resume:
         refuse_existing([output], overwrite=overwrite)
     with exclusive(output):
@@ -250,6 +244,17 @@ def _refuse_bad_rows(bad: pa.Table, source: Source) -> None:
             entry["reason"],
             where=f"{entry['file'] or source.path}:{entry['line']}",
             remedy="Mend the row, or use --on-bad-row quarantine.",
+        )
+
+
+def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Path) -> None:
+    """Raises SaefilterError where the scores would replace data or toxic set."""
+    source.refuse_to_join([output])
+    own_set = Path(settings.toxic_set or "")
+    if own_set.is_file() and output.exists() and output.samefile(own_set):
+        raise SaefilterError(
+            f"{output} is the toxic set and would be overwritten",
+            remedy="Choose another name with -o.",
         )
 
 

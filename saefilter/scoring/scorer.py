@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from saefilter.artifacts.provenance import Identity
 from saefilter.encode.checks import sentence
+from saefilter.geometry.metrics import DEFAULT_METRIC
 from saefilter.rows.render import RenderOptions
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
 from saefilter.scoring.table import scores_table
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from saefilter.encode.encoder import Encoded, Encoder
     from saefilter.geometry.scorer import Scorer
-    from saefilter.toxic.toxicset import Calibration, PushReference, ToxicSet
+    from saefilter.toxic.toxicset import PushReference, ToxicSet
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class RowScorer:
         """What a reader of the results must know of the toxic set."""
         self.scorer = scorer
         self.settings = settings
-        options = RenderOptions(settings.max_tokens, settings.train_on, settings.truncation_side)
+        options = RenderOptions.of(settings)
         self.renderer = encoder.renderer(options, settings.rendering)
         processes = settings.prepare_processes
         if processes is None:
@@ -132,15 +134,10 @@ class RowScorer:
             quantize=self.settings.quantize,
             device=str(encoder.device),
             settings=self.settings.shaping(),
-            reference_rows=self.scorer.reference_rows(self.settings.pool),
-            reference=_reference(toxic_set.calibration),
+            reference_rows=self._reference_rows,
+            reference=self._reference(),
             expected_l0=encoder.sae.expected_l0,
-            notes=tuple(
-                filter(
-                    None,
-                    [encoder.preset.note, self.note, *(sentence(w) for w in encoder.warnings)],
-                )
-            ),
+            notes=self._notes(),
             push=self._push,
             push_labels=tuple(map(self.scorer.label, self._push.features)) if self._push else (),
             reasons=(
@@ -148,6 +145,17 @@ class RowScorer:
                 *(f"Warning: {text}" for text in encoder.warnings),
             ),
         )
+
+    def _notes(self) -> tuple[str, ...]:
+        """`ScorerIdentity.notes`."""
+        missing = self._no_percentiles
+        said = (
+            self.encoder.preset.note,
+            self.note,
+            missing and sentence(f"no percentiles: {missing}"),
+            *(sentence(warning) for warning in self.encoder.warnings),
+        )
+        return tuple(filter(None, said))
 
     def close(self) -> None:
         """End the processes and threads that it started."""
@@ -160,7 +168,9 @@ class RowScorer:
         table = scores_table(
             prepared,
             result.proximity,
-            self.scorer.percentile(result.proximity, self.settings.pool),
+            self.scorer.percentile(result.proximity, self.settings.pool)
+            if self._no_percentiles is None
+            else None,
             result.top_features(),
             encoded.top_tokens,
             self.scorer,
@@ -169,25 +179,55 @@ class RowScorer:
 
     @property
     def _push(self) -> PushReference | None:
-        """The spillover's reference, where it was pooled as the rows are."""
-        same = self.settings.pool == self.scorer.toxic_set.pool
+        """The spillover's reference, where it was read and pooled as the rows are."""
+        same = self.settings.pool == self.scorer.toxic_set.pool and not self._differences
         return self.scorer.push_reference if same else None
+
+    @cached_property
+    def _differences(self) -> list[str]:
+        """In what the reference rows of the toxic set were read otherwise than these."""
+        calibration = self.scorer.toxic_set.calibration
+        conditions = self.settings.conditions(self.renderer.name)
+        return calibration.differences(conditions) if calibration else []
+
+    @cached_property
+    def _no_percentiles(self) -> str | None:
+        """Why there are no percentiles, None where there are."""
+        calibration = self.scorer.toxic_set.calibration
+        if calibration is None:
+            return "the toxic set is not calibrated"
+        if self._differences:
+            return (
+                f"the toxic set's harmless rows were measured with {'; '.join(self._differences)}"
+            )
+        metric, pool = self.scorer.metric.name, self.settings.pool
+        if f"{metric}/{pool}" not in calibration.quantiles:
+            return f"the toxic set is not calibrated for --metric {metric} with --pool {pool}"
+        return None
+
+    @property
+    def _reference_rows(self) -> int:
+        """Harmless samples behind the percentiles; 0 where there are none."""
+        calibration = self.scorer.toxic_set.calibration
+        return calibration.rows if calibration and self._no_percentiles is None else 0
+
+    def _reference(self) -> dict[str, Any]:
+        """`Identity.reference`."""
+        if self._no_percentiles is not None:
+            return {"missing": self._no_percentiles}
+        calibration = self.scorer.toxic_set.calibration
+        assert calibration is not None
+        default = self.scorer.metric.name == DEFAULT_METRIC
+        return {
+            "groups": calibration.groups,
+            "held_out": [asdict(one) for one in calibration.held_out] if default else [],
+            "auroc": calibration.auroc if default else None,
+        }
 
     def _push_sums(self, features: sparse.csr_matrix) -> tuple[list[float], list[float]] | None:
         if self._push is None or (pushes := self.scorer.pushes(features)) is None:
             return None
         return pushes.sum(axis=0).tolist(), (pushes**2).sum(axis=0).tolist()
-
-
-def _reference(calibration: Calibration | None) -> dict[str, Any]:
-    """`Identity.reference` of a set's calibration."""
-    if calibration is None:
-        return {"missing": "the toxic set is not calibrated"}
-    return {
-        "groups": calibration.groups,
-        "held_out": [asdict(one) for one in calibration.held_out],
-        "auroc": calibration.auroc,
-    }
 
 
 def toxic_set_of(

@@ -23,6 +23,39 @@ def auroc(bad: NDArray[np.bool_], value: NDArray[Any], weight: Floats | None = N
     return _Sorted(bad, value).auroc(np.ones(len(bad)) if weight is None else weight)
 
 
+def grouped_auroc(
+    bad: NDArray[np.bool_],
+    value: NDArray[Any],
+    group: NDArray[np.int64],
+    source: NDArray[np.int64],
+    *,
+    draws: int,
+    seed: int,
+) -> tuple[float, float, float]:
+    """Mean of the `auroc` within each source, and its 95 % bootstrap interval over groups, all `[n_rows]`.
+    NaN where no source has rows of both kinds."""
+    rng = np.random.default_rng(seed)
+    label = np.unique(group, return_inverse=True)[1].ravel()
+    n_groups = int(label.max(initial=-1)) + 1
+    rows_of = [np.flatnonzero(source == one) for one in np.unique(source)]
+    ordered = [_Sorted(bad[rows], value[rows]) for rows in rows_of]
+
+    def mean(times: Floats) -> float:
+        values = [one.auroc(times[label[rows]]) for one, rows in zip(ordered, rows_of, strict=True)]
+        values = [one for one in values if not math.isnan(one)]
+        return float(np.mean(values)) if values else math.nan
+
+    drawn = [
+        mean(np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups).astype(float))
+        for _ in range(draws)
+    ]
+    drawn = [one for one in drawn if not math.isnan(one)]
+    if not drawn:
+        return math.nan, math.nan, math.nan
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return mean(np.ones(n_groups)), float(low), float(high)
+
+
 def auroc_interval(
     bad: NDArray[np.bool_], value: NDArray[Any], *, draws: int, seed: int
 ) -> tuple[float, float]:
@@ -65,7 +98,7 @@ class _Sorted:
         return float((bad * (below + good / 2)).sum() / pairs)
 
 
-def wilson(count: int, of: int) -> tuple[float, float]:
+def wilson(count: float, of: float) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927); 0 to 1 of nothing."""
     if not of:
         return 0.0, 1.0
@@ -73,6 +106,30 @@ def wilson(count: int, of: int) -> tuple[float, float]:
     middle = (share + z2 / (2 * of)) / (1 + z2 / of)
     half = Z95 / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of**2))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def clustered_share(
+    hits: NDArray[np.bool_], group: NDArray[np.int64]
+) -> tuple[float, float, float]:
+    """Share of hits and its 95 % interval where rows of a group hit together.
+
+    Wilson's interval of as many independent rows as the spread between groups allows: of 100 rows in
+    10 groups that hit as one, 10. Where all rows or none hit, groups of equal size are counted.
+    """
+    n = len(hits)
+    if not n:
+        return 0.0, 0.0, 1.0
+    label = np.unique(group, return_inverse=True)[1].ravel()
+    sizes = np.bincount(label).astype(np.float64)
+    share = float(hits.mean())
+    if 0 < share < 1 and len(sizes) > 1:
+        off = np.bincount(label, hits) - share * sizes
+        variance = (off**2).sum() / n**2 * len(sizes) / (len(sizes) - 1)
+        independent = min(float(n), share * (1 - share) / max(float(variance), 1e-12))
+    else:
+        independent = n**2 / float((sizes**2).sum())
+    low, high = wilson(share * independent, independent)
+    return share, low, high
 
 
 def jaccard(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.described import described
 from saefilter.errors import SaefilterError
+from saefilter.settings import ScoreSettings
 
 TOXIC_SET_VERSION = 2
 """1 had no `largest`, and a calibration by another function of the log-odds."""
@@ -104,6 +106,19 @@ class Calibration:
     auroc: tuple[float, float, float] | None = None
     """Of held-out toxic against benign rows, with the ends of its 95 % interval by group; None where
     it was not measured."""
+
+    def differences(self, conditions: dict[str, Any]) -> list[str]:
+        """In what settings a run differs from those that percentiles were measured with; empty where
+        they hold. Settings that the calibration does not name had their defaults."""
+        known = described(ScoreSettings)
+        before = (
+            {name: known[name].default for name in conditions} | {"neighbours": 1} | self.made_with
+        )
+        return [
+            f"{known[name].flag} {before[name]}, not {value}"
+            for name, value in conditions.items()
+            if before[name] != value and (name, before[name]) != ("rendering", "auto")
+        ]
 
     def percentile(self, proximity: NDArray[np.float64], key: str) -> NDArray[np.float64] | None:
         """Share of the reference that is less close, 0 to 100, `[n]`; None when not calibrated."""

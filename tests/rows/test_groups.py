@@ -49,7 +49,8 @@ def test_what_only_resembles_stays_apart() -> None:
 
 
 def test_effective_number_counts_a_large_group_once() -> None:
-    groups = groups_by(["a"] * 96 + ["b", None, None, "c"], "column x")
+    rows = [recognise({"text": f"number {i} is {i * 7919} and no other"}) for i in range(100)]
+    groups = groups_by(["a"] * 96 + ["b", None, None, "c"], "column x", rows)
     assert groups.count == 5
     assert groups.effective == pytest.approx(100**2 / (96**2 + 4))
     assert groups.label[-2] != groups.label[-3]
