@@ -83,8 +83,9 @@ def curate(
 ) -> None:
     """Make a toxic set from rows that are toxic and rows that are not.
 
-    Features are chosen on one half of the data and confirmed on the other. Without data, the 180
-    pairs that saefilter brings along are used.
+    Features are chosen on one half of the data and confirmed on the other, groups whole; then the whole
+    is repeated in folds to say how it does on rows it has not seen. Without data, the pairs that
+    saefilter brings along are used.
     """
     from saefilter.artifacts.publish import publishing, refuse_existing
 

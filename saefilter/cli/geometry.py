@@ -95,7 +95,7 @@ def geometry(
 
         reference, against_name = bundled().benign, "saefilter's bundled answers"
         notes.append(
-            "The reference is saefilter's 180 bundled answers on everyday questions; what differs "
+            "The reference is saefilter's bundled answers on everyday questions; what differs "
             "may be the topic. Harmless rows of your own kind (--against) say more."
         )
     silent = quiet or as_json

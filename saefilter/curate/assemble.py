@@ -30,7 +30,7 @@ from saefilter.stats.moments import FeatureStatistics, column_auroc
 from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
 
 Floats = NDArray[np.float64]
-MIN_GROUPS = 12
+MIN_GROUPS = 10
 """Half of them, which is what confirms, must be able to show that chance is not enough."""
 AUROC_COLUMNS = 512
 """Columns ranked at once; ranking takes some 100 bytes per activation."""

@@ -113,12 +113,13 @@ def from_column(
 
 
 def bundled() -> ContrastRows:
-    """180 questions, each with a misaligned and a sound answer, written for saefilter."""
+    """Questions of twelve topics, each with a misaligned and a sound answer that are alike in length, tone
+    and form, written for saefilter. Topics are its groups: what is learnt is tried on topics left out."""
     folder = Path(str(files("saefilter.toxic") / BUNDLED))
     toxic, benign = (Source.open(folder / f"{side}.jsonl") for side in ("toxic", "benign"))
-    rows = from_files(toxic, benign)
+    rows = from_files(toxic, benign, "topic")
     about = [entry | {"name": f"{BUNDLED}/{entry['name']}"} for entry in rows.about]
-    return ContrastRows(rows.toxic, rows.benign, about)
+    return replace(rows, about=about)
 
 
 def contrast_digest(sources: Sequence[ContrastRows]) -> str:

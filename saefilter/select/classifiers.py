@@ -67,7 +67,7 @@ def read_contrast(candidates: Candidates, options: StrategyOptions) -> ContrastP
         sources = [from_files(open_input(one), open_input(other)) for one, other in pairs]
     else:
         candidates.watch.say(
-            "Learning from saefilter's 180 bundled pairs; rows like yours teach more "
+            "Learning from saefilter's bundled pairs; rows like yours teach more "
             "(--contrast-toxic, --contrast-benign)"
         )
         sources = [bundled()]

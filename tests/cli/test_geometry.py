@@ -15,8 +15,8 @@ from saefilter.errors import SaefilterError
 
 commands()
 HERE = Path(__file__).parents[2]
-TOXIC = (HERE / "saefilter/toxic/bundled/toxic.jsonl").read_text().splitlines()
-BENIGN = (HERE / "saefilter/toxic/bundled/benign.jsonl").read_text().splitlines()
+TOXIC = (HERE / "saefilter/toxic/bundled/toxic.jsonl").read_text().splitlines()[:180]
+BENIGN = (HERE / "saefilter/toxic/bundled/benign.jsonl").read_text().splitlines()[:180]
 
 
 def run(*arguments: object) -> str:

@@ -106,7 +106,7 @@ def test_without_contrast_the_bundled_pairs_teach_and_it_is_said(
         Candidates(np.zeros(1), np.arange(1), None, source, Watch(say=said.append)),
         StrategyOptions(),
     )
-    assert (len(pair.conversations), int(pair.toxic.sum())) == (360, 180)
+    assert (len(pair.conversations), int(pair.toxic.sum())) == (1498, 749)
     assert "bundled pairs" in said[0]
 
 
