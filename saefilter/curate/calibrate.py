@@ -100,6 +100,7 @@ def calibrated(
     toxic_set.check_belongs(
         fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
         d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
+        unit_decoder=encoder.sae.has_unit_decoder,
     )  # fmt: skip
     collected = ContrastEncoder(encoder, toxic_set.pool)
     usable = collected.add(benign, False, advance=advance)

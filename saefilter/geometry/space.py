@@ -144,8 +144,9 @@ class Side:
         return pull
 
     def centroid(self) -> Array:
-        """Unit mean of the directions, weighted by effect size, `[d_model]`."""
-        effects = np.array([abs(feature.effect_size) for feature in self.features], np.float32)
+        """Unit mean of the directions, weighted by effect size and its sign, `[d_model]`: a feature that
+        is less active in toxic samples points away."""
+        effects = np.array([feature.effect_size for feature in self.features], np.float32)
         centroid: Array = unit_rows((effects @ self.directions)[None])[0]
         return centroid
 

@@ -100,6 +100,7 @@ class RowScorer:
             d_sae=encoder.sae.d_sae,
             model=encoder.preset.model,
             sae_name=encoder.preset.sae,
+            unit_decoder=encoder.sae.has_unit_decoder,
         )
         scorer = Scorer(
             toxic_set,

@@ -11,6 +11,7 @@ from typing import Any
 
 from saefilter.errors import SaefilterError
 from saefilter.toxic.toxicset import (
+    RAW_ACTIVATIONS,
     SIDES,
     TOXIC_SET_VERSION,
     Calibration,
@@ -76,9 +77,10 @@ class _Wrong(Exception):
 def _from_fields(fields: Any) -> ToxicSet:
     if not isinstance(fields, dict) or not isinstance(fields.get("features"), list):
         raise _Wrong("not a toxic set: it has no list of features")
-    if fields.get("schema") != TOXIC_SET_VERSION:
+    if fields.get("schema") not in (RAW_ACTIVATIONS, TOXIC_SET_VERSION):
         raise _Wrong(
-            f"toxic set of schema {fields.get('schema')!r}; this saefilter reads {TOXIC_SET_VERSION}"
+            f"toxic set of schema {fields.get('schema')!r}; this saefilter reads {RAW_ACTIVATIONS} "
+            f"and {TOXIC_SET_VERSION}"
         )
     _check_names(fields, ToxicSet, "the set")
     for name in TEXTS:

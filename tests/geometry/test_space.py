@@ -98,7 +98,7 @@ def test_metrics_equal_their_formulas(seed: int) -> None:
         assert found["reconstruction"][row] == pytest.approx(
             (toxic_directions @ rebuilt).max(), abs=1e-5
         )
-        effects = np.array([abs(f.effect_size) for f in toxic])
+        effects = np.array([f.effect_size for f in toxic])
         centroid = effects @ toxic_directions
         centroid /= np.linalg.norm(centroid)
         assert found["centroid"][row] == pytest.approx(rebuilt @ centroid, abs=1e-5)
