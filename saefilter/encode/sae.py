@@ -230,6 +230,14 @@ def _entries(active: NDArray[np.bool_], values: Tensor) -> Activations:
     return Activations(token, feature, torch.from_numpy(values.numpy().reshape(-1)[flat]))
 
 
+def _stated_l0(config: dict[str, Any], metadata: dict[str, Any]) -> float | None:
+    """As found when it was converted, or of the training that a folder of sae-lens tells of: a BatchTopK
+    SAE is saved as JumpReLU. 0 says that nobody knows."""
+    training = metadata.get("training_architecture_details") or {}
+    found = (config.get("saefilter") or {}).get("expected_l0") or training.get("k")
+    return float(found) if found else None
+
+
 def load_sae(folder: str | Path) -> Sae:
     """Read an SAE in sae-lens's disk format: `cfg.json` and `sae_weights.safetensors`.
 
@@ -292,5 +300,5 @@ def load_sae(folder: str | Path) -> Sae:
             (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights")
         ),
         prepend_bos=metadata.get("prepend_bos"),
-        stated_l0=(config.get("saefilter") or {}).get("expected_l0"),
+        stated_l0=_stated_l0(config, metadata),
     )

@@ -135,7 +135,13 @@ def test_a_set_in_raw_activations_is_refused_for_a_decoder_of_other_lengths(tmp_
     """Its spreads and limits are in other units; a unit decoder has but one."""
     sae = load_sae(write_sae(tmp_path / "sae", "standard"))
     assert not sae.has_unit_decoder
-    belongs = {"fingerprint": "f" * 64, "d_model": D_MODEL, "d_sae": D_SAE, "model": "m", "sae_name": "s"}
+    belongs = {
+        "fingerprint": "f" * 64,
+        "d_model": D_MODEL,
+        "d_sae": D_SAE,
+        "model": "m",
+        "sae_name": "s",
+    }
     a_set().check_belongs(**belongs, unit_decoder=False)
     raw = a_set(schema=2)
     raw.check_belongs(**belongs, unit_decoder=True)
