@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saefilter.curate.calibrate import calibration_of, proximities, push_reference
+from saefilter.curate.calibrate import calibration_of, own_share, proximities, push_reference
 from saefilter.curate.contrast import Contrast, GroupedContrast, Subset, confirm, strongest
 from saefilter.curate.weights import balanced_odds, choose_penalties, spread, weigh
 from saefilter.encode.encoder import Encoder
@@ -243,7 +243,8 @@ def _calibrate(
     # one half alone may have left a side without weights; then its metrics are incomplete
     whole = {key: np.concatenate(halves) for key, halves in by_metric.items()}
     push = push_reference(toxic_set, directions, contrast)
-    return calibration_of(whole, int((~contrast.toxic).sum()), push)
+    share = own_share(toxic_set, directions, contrast)
+    return calibration_of(whole, int((~contrast.toxic).sum()), push, share)
 
 
 def _refitted(

@@ -13,6 +13,7 @@ from saefilter.curate.contrast import Contrast
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import METRICS, Metric, Sample, plugin_metric
+from saefilter.geometry.scorer import Scorer
 from saefilter.geometry.space import FeatureSpace
 from saefilter.geometry.spillover import spillover_rows
 from saefilter.plugins import plugin_names
@@ -71,12 +72,32 @@ def push_reference(
     )
 
 
+def own_share(
+    toxic_set: ToxicSet, directions: NDArray[np.float32], contrast: Contrast
+) -> float | None:
+    """How much of the benign rows' scores is of the set's own features, mean over rows; None where no row
+    has any."""
+    scorer = Scorer(toxic_set, directions)
+    shares = [
+        scorer.score(slab[benign], contrast.residual[span][benign]).own_share
+        for span, slab in contrast.features.slabs()
+        if (benign := ~contrast.toxic[span]).any()
+    ]
+    known = np.concatenate(shares)
+    known = known[~np.isnan(known)]
+    return float(f"{known.mean():.6g}") if len(known) else None
+
+
 def calibration_of(
-    by_metric: Proximities, rows: int, push: PushReference | None = None
+    by_metric: Proximities,
+    rows: int,
+    push: PushReference | None = None,
+    own_share: float | None = None,
 ) -> Calibration:
     """The quantiles of what was found on `rows` reference rows."""
     return Calibration(
         push=push,
+        own_share=own_share,
         rows=rows,
         levels=LEVELS,
         quantiles={
@@ -118,5 +139,6 @@ def calibrated(
         [*METRICS.values(), *filter(None, others)],
     )
     push = push_reference(toxic_set, encoder.sae.directions(), contrast)
-    changed = replace(toxic_set, calibration=calibration_of(by_metric, usable, push))
+    share = own_share(toxic_set, encoder.sae.directions(), contrast)
+    changed = replace(toxic_set, calibration=calibration_of(by_metric, usable, push, share))
     return noted(changed, f"calibrated on {usable:,} rows", name)

@@ -272,12 +272,13 @@ def load_sae(folder: str | Path) -> Sae:
     w_enc = weights["W_enc"].contiguous()
     b_enc = weights.get("b_gate", weights.get("b_enc", torch.zeros(w_dec.shape[0])))
     threshold, b_mag = weights.get("threshold"), weights.get("b_mag")
-    norm: Tensor | None = w_dec.norm(dim=-1)
+    length = w_dec.norm(dim=-1)
+    norm: Tensor | None = length
     if architecture != "topk" or config.get("rescale_acts_by_decoder_norm"):
         # every feature is active or not by itself, or is chosen with the norms: they can go into the
         # weights, which costs nothing at a token
-        w_enc, b_enc = w_enc * norm, b_enc * norm
-        threshold, b_mag = (None if one is None else one * norm for one in (threshold, b_mag))
+        w_enc, b_enc = w_enc * length, b_enc * length
+        threshold, b_mag = (None if one is None else one * length for one in (threshold, b_mag))
         norm = None
     metadata = config.get("metadata") or {}
     return Sae(

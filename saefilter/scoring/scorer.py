@@ -163,6 +163,7 @@ class RowScorer:
             self.scorer.percentile(result.proximity, self.settings.pool),
             result.top_features(),
             encoded.top_tokens,
+            result.own_share,
             self.scorer,
         )
         return Measured(table, self._push_sums(encoded.features[encoded.n_tokens > 0]))

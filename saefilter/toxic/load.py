@@ -162,6 +162,7 @@ def _calibration(entry: Any, d_sae: int) -> Calibration:
             for key, values in entry["quantiles"].items()
         }
         rows = int(entry["rows"])
+        own_share = None if entry.get("own_share") is None else float(entry["own_share"])
         push = entry.get("push")
         if push is not None:
             push = PushReference(
@@ -180,7 +181,9 @@ def _calibration(entry: Any, d_sae: int) -> Calibration:
         raise _Wrong("the calibration's push has not one mean and variance for each feature")
     if push is not None and not all(0 <= index < d_sae for index in push.features):
         raise _Wrong(f"the calibration's push names a feature outside 0..{d_sae - 1}")
-    return Calibration(rows, levels, quantiles, push)
+    if own_share is not None and not 0 <= own_share <= 1:
+        raise _Wrong(f"the calibration's own_share is {own_share}")
+    return Calibration(rows, levels, quantiles, push, own_share)
 
 
 def _check_names(entry: dict[str, Any], made: type, what: str) -> None:

@@ -79,6 +79,9 @@ class Calibration:
     """`metric/pool` -> the proximity at each level."""
     push: PushReference | None = None
     """With the set's own pooling; None in sets that were calibrated before there was any."""
+    own_share: float | None = None
+    """How much of the reference rows' scores, by the set's default metric, is of the set's own features;
+    the rest is of features that lie next to them. None where it was not measured."""
 
     def percentile(self, proximity: NDArray[np.float64], key: str) -> NDArray[np.float64] | None:
         """Share of the reference that is less close, 0 to 100, `[n]`; None when not calibrated."""
