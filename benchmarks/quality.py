@@ -164,11 +164,15 @@ def scores_by(
         if METRICS[name].needs_weights and len(weighted) < 2:
             continue
         scorer = Scorer(toxic_set, directions, metric=name)
-        scored = scorer.score(test.features.tocsr(), test.residual)
-        scores[name] = scored.proximity
-        if name == "contrast":
-            print(f"  own share of contrast: {np.nanmean(scored.own_share):.4f}", flush=True)
+        scores[name] = scorer.score(test.features.tocsr(), test.residual).proximity
     return scores
+
+
+def own_share(toxic_set: ToxicSet, directions: NDArray[np.float32], test: Contrast) -> float:
+    """How much of `contrast` is of the set's own features, mean over the test rows."""
+    scorer = Scorer(toxic_set, directions, metric="contrast")
+    scored = scorer.score(test.features.tocsr(), test.residual)
+    return round(float(np.nanmean(scored.own_share)), 4)
 
 
 def shuffled(
@@ -257,6 +261,8 @@ def evaluate(encoder: Encoder, sets: list[Labelled]) -> tuple[dict[str, Any], di
         for name, drawn in shuffled(toxic_set, directions, test).items():
             row = controls.setdefault(name, {})
             row[one.name] = against_shuffled(test.toxic, scores[name], drawn, None)
+            if name == "contrast":
+                row[one.name]["own_share"] = own_share(toxic_set, directions, test)
             if one.question is not None:
                 row[f"{one.name} within question"] = against_shuffled(
                     test.toxic, scores[name], drawn, one.question[~one.train]

@@ -36,8 +36,7 @@ class DirectionIndex:
 
     Flat, since exactness costs milliseconds with the sets of hundreds of features that curation finds;
     on a GPU where that is the device and the installed FAISS can. A set of tens of thousands against a
-    whole SAE is another matter: the BLAS in FAISS's package reaches a quarter of what torch's does
-    (docs/performance.md), so beyond `FAISS_WORK` torch multiplies.
+    whole SAE is another matter: beyond `FAISS_WORK` torch multiplies (docs/metrics.md says why).
     """
 
     def __init__(self, directions: NDArray[np.float32], device: str = "cpu"):
