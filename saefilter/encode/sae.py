@@ -234,8 +234,8 @@ def _stated_l0(config: dict[str, Any], metadata: dict[str, Any]) -> float | None
     """As found when it was converted, or of the training that a folder of sae-lens tells of: a BatchTopK
     SAE is saved as JumpReLU. 0 says that nobody knows."""
     training = metadata.get("training_architecture_details") or {}
-    found = (config.get("saefilter") or {}).get("expected_l0") or training.get("k")
-    return float(found) if found else None
+    stated = (config.get("saefilter") or {}).get("expected_l0") or training.get("k")
+    return float(stated) if stated else None
 
 
 def load_sae(folder: str | Path) -> Sae:
@@ -243,7 +243,48 @@ def load_sae(folder: str | Path) -> Sae:
 
     Raises SaefilterError when the folder is not one, or its architecture is not supported.
     """
-    folder = Path(folder)
+    config, weights = _read(Path(folder))
+    architecture = config.get("architecture", "standard")
+    w_dec = weights["W_dec"].contiguous()
+    w_enc = weights["W_enc"].contiguous()
+    b_enc = weights.get("b_gate", weights.get("b_enc", torch.zeros(w_dec.shape[0])))
+    threshold, b_mag = weights.get("threshold"), weights.get("b_mag")
+    length = w_dec.norm(dim=-1)
+    norm: Tensor | None = length
+    if architecture != "topk" or config.get("rescale_acts_by_decoder_norm"):
+        # every feature is active or not by itself, or is chosen with the norms: they can go into the
+        # weights, which costs nothing at a token
+        w_enc = w_enc.mul_(length)  # may be gigabytes, of which there need be no second copy
+        b_enc = b_enc * length
+        threshold, b_mag = (None if one is None else one * length for one in (threshold, b_mag))
+        norm = None
+    metadata = config.get("metadata") or {}
+    return Sae(
+        architecture=architecture,
+        w_enc=w_enc,
+        b_enc=b_enc,
+        w_dec=w_dec,
+        b_dec=weights["b_dec"],
+        hook=str(metadata.get("hook_name") or ""),
+        model_name=str(metadata.get("model_name") or ""),
+        fingerprint=hashlib.sha256(w_dec.numpy().tobytes()).hexdigest(),
+        k=int(config.get("k", 0)),
+        threshold=threshold,
+        norm=norm,
+        subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),
+        normalize=config.get("normalize_activations") or "none",
+        r_mag=weights.get("r_mag"),
+        b_mag=b_mag,
+        center_input=bool(
+            (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights")
+        ),
+        prepend_bos=metadata.get("prepend_bos"),
+        stated_l0=_stated_l0(config, metadata),
+    )
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and weights of an SAE that is supported."""
     try:
         config: dict[str, Any] = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
         weights = {
@@ -268,38 +309,4 @@ def load_sae(folder: str | Path) -> Sae:
                 f"{what} {value!r} is not supported (supported: {', '.join(known)})",
                 where=str(folder / "cfg.json"),
             )
-    w_dec = weights["W_dec"].contiguous()
-    w_enc = weights["W_enc"].contiguous()
-    b_enc = weights.get("b_gate", weights.get("b_enc", torch.zeros(w_dec.shape[0])))
-    threshold, b_mag = weights.get("threshold"), weights.get("b_mag")
-    length = w_dec.norm(dim=-1)
-    norm: Tensor | None = length
-    if architecture != "topk" or config.get("rescale_acts_by_decoder_norm"):
-        # every feature is active or not by itself, or is chosen with the norms: they can go into the
-        # weights, which costs nothing at a token
-        w_enc, b_enc = w_enc * length, b_enc * length
-        threshold, b_mag = (None if one is None else one * length for one in (threshold, b_mag))
-        norm = None
-    metadata = config.get("metadata") or {}
-    return Sae(
-        architecture=architecture,
-        w_enc=w_enc,
-        b_enc=b_enc,
-        w_dec=w_dec,
-        b_dec=weights["b_dec"],
-        hook=str(metadata.get("hook_name") or ""),
-        model_name=str(metadata.get("model_name") or ""),
-        fingerprint=hashlib.sha256(w_dec.numpy().tobytes()).hexdigest(),
-        k=int(config.get("k", 0)),
-        threshold=threshold,
-        norm=norm,
-        subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),
-        normalize=normalize,
-        r_mag=weights.get("r_mag"),
-        b_mag=b_mag,
-        center_input=bool(
-            (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights")
-        ),
-        prepend_bos=metadata.get("prepend_bos"),
-        stated_l0=_stated_l0(config, metadata),
-    )
+    return config, weights

@@ -130,7 +130,6 @@ def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
     ]
     features.sort(key=lambda f: (f.side != "toxic", -f.weight, -abs(f.effect_size)))
     direction = np.mean([one.direction for one in sets], axis=0)
-    own_indices = {str(index) for index in strongest}
     merged = replace(
         first,
         name=name,
@@ -146,13 +145,12 @@ def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
             index: label
             for one in reversed(sets)
             for index, label in one.neighbour_labels.items()
-            if index not in own_indices
+            if int(index) not in strongest
         },
         history=[line for one in sets for line in one.history],
         schema=min(one.schema for one in sets),
     )
-    names = " and ".join(one.name for one in sets)
-    return noted(rescored(merged), f"merged {names}", reason)
+    return noted(rescored(merged), f"merged {' and '.join(one.name for one in sets)}", reason)
 
 
 @dataclass(frozen=True)
