@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
 from saefilter.rows.read import Source
 from saefilter.settings import CurationOptions
 from saefilter.stats.auroc import auroc as pooled_auroc
+from saefilter.toxic.toxicset import ToxicSet
 
 BOOTSTRAP = 500
 OPTIONS = CurationOptions(screen_p=0.1, fdr=0.9)
@@ -45,6 +46,11 @@ The shipped set is made at a rate of 0.5."""
 STRICT = CurationOptions()
 """The default of `features curate`."""
 MARKER = "<!-- table: written by benchmarks/quality.py -->"
+CONTROL_MARKER = "<!-- shuffled directions: written by benchmarks/quality.py -->"
+READ_DIRECTIONS = ("contrast", "nearest", "top-features", "reconstruction", "centroid")
+"""Metrics in which decoder directions have a say; the others need no control."""
+SHUFFLES = 5
+SHUFFLED_BOOTSTRAP = 200
 
 
 @dataclass(frozen=True)
@@ -139,21 +145,72 @@ def with_interval(
     return {"auroc": auroc(toxic, score, question), "low": float(low), "high": float(high)}
 
 
-def set_scores(
-    encoder: Encoder, train: Contrast, test: Contrast, options: CurationOptions = OPTIONS
-) -> dict[str, NDArray[Any]]:
-    """The test rows' proximity by every metric, with a set made of the training rows."""
+def made_of(encoder: Encoder, train: Contrast, options: CurationOptions = OPTIONS) -> ToxicSet:
+    """A set made of the training rows."""
     toxic_set = assemble(encoder, train, name="quality", options=options, pool="mean", sources=[])
     fitted = [f for f in toxic_set.features if f.weight > 0]
     sides = [sum(f.side == side for f in fitted) for side in ("toxic", "benign")]
     print(f"  {len(toxic_set.features)} features, weighted: {sides}", flush=True)
+    return toxic_set
+
+
+def scores_by(
+    toxic_set: ToxicSet, directions: NDArray[np.float32], test: Contrast, metrics: Iterable[str]
+) -> dict[str, NDArray[Any]]:
+    """The test rows' proximity by each metric that the set can serve."""
+    weighted = {feature.side for feature in toxic_set.features if feature.weight > 0}
     scores = {}
-    for metric in METRICS.values():
-        if metric.needs_weights and not all(sides):
+    for name in metrics:
+        if METRICS[name].needs_weights and len(weighted) < 2:
             continue
-        scorer = Scorer(toxic_set, encoder.sae.directions(), metric=metric.name)
-        scores[metric.name] = scorer.score(test.features.tocsr(), test.residual).proximity
+        scorer = Scorer(toxic_set, directions, metric=name)
+        scores[name] = scorer.score(test.features.tocsr(), test.residual).proximity
     return scores
+
+
+def own_share(toxic_set: ToxicSet, directions: NDArray[np.float32], test: Contrast) -> float:
+    """How much of `contrast` is of the set's own features, mean over the test rows."""
+    scorer = Scorer(toxic_set, directions, metric="contrast")
+    scored = scorer.score(test.features.tocsr(), test.residual)
+    return round(float(np.nanmean(scored.own_share)), 4)
+
+
+def shuffled(
+    toxic_set: ToxicSet, directions: NDArray[np.float32], test: Contrast
+) -> dict[str, list[NDArray[Any]]]:
+    """The same as `scores_by` of the metrics that read directions, with those dealt out anew among all
+    features, once for each seed: what they rank by then owes nothing to geometry."""
+    drawn: dict[str, list[NDArray[Any]]] = {}
+    for seed in range(SHUFFLES):
+        order = np.random.default_rng(seed).permutation(len(directions))
+        scores = scores_by(toxic_set, directions[order], test, READ_DIRECTIONS)
+        for name, score in scores.items():
+            drawn.setdefault(name, []).append(score)
+    return drawn
+
+
+def against_shuffled(
+    toxic: NDArray[np.bool_],
+    real: NDArray[Any],
+    drawn: list[NDArray[Any]],
+    question: NDArray[Any] | None,
+) -> dict[str, float]:
+    """AUROC, the mean AUROC of the shuffled ones, and the difference with its 95 % bootstrap interval over
+    rows, the same rows for both."""
+
+    def both(rows: NDArray[np.int64]) -> tuple[float, float]:
+        within = None if question is None else question[rows]
+        aurocs = [auroc(toxic[rows], score[rows], within) for score in (real, *drawn)]
+        return aurocs[0], float(np.mean(aurocs[1:]))
+
+    rng = np.random.default_rng(0)
+    draws = [both(rng.integers(0, len(toxic), len(toxic))) for _ in range(SHUFFLED_BOOTSTRAP)]
+    low, high = np.quantile([one - other for one, other in draws], [0.025, 0.975])
+    found, control = both(np.arange(len(toxic)))
+    return {
+        "auroc": found, "shuffled": control, "difference": found - control,
+        "low": float(low), "high": float(high),
+    }  # fmt: skip
 
 
 def best_logistic() -> LogisticRegressionCV:
@@ -186,10 +243,12 @@ def classifiers(
     }
 
 
-def evaluate(encoder: Encoder, sets: list[Labelled]) -> dict[str, Any]:
-    """Every column of the table: own contrast, and all sources together."""
+def evaluate(encoder: Encoder, sets: list[Labelled]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Every column of the table: own contrast, and all sources together; and the control table."""
     results: dict[str, Any] = {}
-    everything = Contrast.joined([one.side(True, source) for source, one in enumerate(sets)])
+    controls: dict[str, Any] = {}
+    directions = encoder.sae.directions()
+    together = made_of(encoder, Contrast.joined([one.side(True, i) for i, one in enumerate(sets)]))
     for one in sets:
         train, test = one.side(True), one.side(False)
         split = {
@@ -197,15 +256,25 @@ def evaluate(encoder: Encoder, sets: list[Labelled]) -> dict[str, Any]:
                          if is_train == train_side]
             for train_side in (True, False)
         }  # fmt: skip
-        scores = set_scores(encoder, train, test)
+        toxic_set = made_of(encoder, train)
+        scores = scores_by(toxic_set, directions, test, METRICS)
+        for name, drawn in shuffled(toxic_set, directions, test).items():
+            row = controls.setdefault(name, {})
+            row[one.name] = against_shuffled(test.toxic, scores[name], drawn, None)
+            if name == "contrast":
+                row[one.name]["own_share"] = own_share(toxic_set, directions, test)
+            if one.question is not None:
+                row[f"{one.name} within question"] = against_shuffled(
+                    test.toxic, scores[name], drawn, one.question[~one.train]
+                )
         scores |= classifiers(train, test, split[True], split[False])
         try:
-            strict = set_scores(encoder, train, test, STRICT)
+            strict = scores_by(made_of(encoder, train, STRICT), directions, test, ["contrast"])
         except SaefilterError:
             strict = {}  # nothing is confirmed
         if "contrast" in strict:
             scores["contrast, features confirmed at 5 %"] = strict["contrast"]
-        joint = set_scores(encoder, everything, test)
+        joint = scores_by(together, directions, test, ["contrast"])
         scores["contrast, one set for all four"] = joint["contrast"]
         for name, score in scores.items():
             row = results.setdefault(name, {})
@@ -215,7 +284,7 @@ def evaluate(encoder: Encoder, sets: list[Labelled]) -> dict[str, Any]:
                     test.toxic, score, one.question[~one.train]
                 )
             print(f"  {one.name:12} {name:48} {row[one.name]['auroc']:.3f}", flush=True)
-    return results
+    return results, controls
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -231,6 +300,27 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def controls_markdown(controls: dict[str, Any]) -> str:
+    """The control table: a line for each metric and set."""
+    lines = ["| method | set | AUROC | shuffled | difference (95 %) |", "|" + " --- |" * 5]
+    for name, row in controls.items():
+        for column, found in row.items():
+            interval = f"{found['low']:+.3f} to {found['high']:+.3f}".replace("-", "−")
+            difference = f"{found['difference']:+.3f}".replace("-", "−")
+            lines.append(
+                f"| {name} | {column} | {found['auroc']:.3f} | {found['shuffled']:.3f} "
+                f"| {difference} ({interval}) |"
+            )
+    return "\n".join(lines)
+
+
+def write_between(path: Path, marker: str, table: str) -> None:
+    """Replace what stands between the first two markers."""
+    before, _, rest = path.read_text().partition(marker)
+    _, _, after = rest.partition(marker)
+    path.write_text(f"{before}{marker}\n\n{table}\n\n{marker}{after}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="AUROC of every metric on labelled data")
     parser.add_argument("folder", type=Path)
@@ -239,15 +329,16 @@ def main() -> None:
     args = parser.parse_args()
     encoder = Encoder(load_preset("minilm"))
     sets = [load(name, args.folder, encoder) for name in RULES]
-    results = evaluate(encoder, sets)
+    results, controls = evaluate(encoder, sets)
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(results, indent=1) + "\n")
-    table = markdown(results)
-    print(table)
-    if args.write:
-        before, _, rest = args.write.read_text().partition(MARKER)
-        _, _, after = rest.partition(MARKER)
-        args.write.write_text(f"{before}{MARKER}\n\n{table}\n\n{MARKER}{after}")
+    shuffled_json = args.json.with_name(f"{args.json.stem}_shuffled.json")
+    shuffled_json.write_text(json.dumps(controls, indent=1) + "\n")
+    tables = {MARKER: markdown(results), CONTROL_MARKER: controls_markdown(controls)}
+    for marker, table in tables.items():
+        print(table)
+        if args.write:
+            write_between(args.write, marker, table)
 
 
 if __name__ == "__main__":

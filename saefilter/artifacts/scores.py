@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -54,6 +55,7 @@ SCHEMA = pa.schema(
         ("truncated", pa.bool_()),
         ("top_features", pa.list_(TOP_FEATURE)),
         ("top_words", pa.list_(pa.string())),
+        ("own_share", pa.float32()),
     ]
 )
 """One line per input row, in the input's order; quarantined rows have nulls and their reason."""
@@ -150,6 +152,17 @@ class Scores:
                 yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
+
+    def own_share(self) -> float | None:
+        """How much of what adds to the scores is of the toxic set's own features, mean over rows, 0 to 1;
+        the rest is of features that lie next to them. None in files of before it was kept."""
+        if "own_share" not in pq.read_schema(self.path).names:
+            return None
+        total, rows = 0.0, 0
+        for batch in self.batches(["own_share"]):
+            rows += len(batch) - batch.column(0).null_count
+            total += pc.sum(batch.column(0)).as_py() or 0.0
+        return total / rows if rows else None
 
     def row_hashes(self) -> NDArray[np.uint64]:
         """`Row.digest` of every row as numbers, eight bytes a row."""

@@ -101,6 +101,7 @@ def steer(
     toxic_set.check_belongs(
         fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
         d_sae=encoder.sae.d_sae, model=resolved.model, sae_name=resolved.sae,
+        unit_decoder=encoder.sae.has_unit_decoder,
     )  # fmt: skip
     causal = load_causal_model(
         resolved.model_path(),

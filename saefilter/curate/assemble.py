@@ -21,7 +21,7 @@ from saefilter.curate.contrast import (
     confirm,
     strongest,
 )
-from saefilter.curate.weights import choose_penalties, spread, weigh
+from saefilter.curate.weights import balanced_odds, choose_penalties, spread, weigh
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
 from saefilter.rows.groups import effective_groups
@@ -101,7 +101,7 @@ def choose_features(
 
     weights = total[indices]
     correlation = of_winner([one.statistics.correlation for one in of_sources])
-    return Chosen(
+    chosen = Chosen(
         indices=indices,
         sides=np.where(weights != 0, np.sign(weights), np.sign(correlation)),
         weights=np.abs(weights),
@@ -113,6 +113,29 @@ def choose_features(
         scale=scale,
         signs=signs,
     )
+    return _without_contrary(chosen, data.contrast)
+
+
+def _without_contrary(chosen: Chosen, contrast: Contrast) -> Chosen:
+    """Without the features whose effect on their own source has the other sign than their side.
+
+    Sources that are of two minds about a feature leave it on the side of the larger weight, with the
+    statistics of the stronger correlation: it would count as toxic and be shown as benign, or the
+    other way round. The odds of what is left are balanced anew.
+    """
+    agrees = np.sign(chosen.effect_size) == chosen.sides
+    if agrees.all():
+        return chosen
+    kept = {
+        name: values[agrees]
+        for name, values in vars(chosen).items()
+        if name not in ("intercept", "scale", "signs")
+    }
+    signed = np.zeros(len(chosen.scale))
+    signed[kept["indices"]] = kept["sides"] * kept["weights"]
+    signed, intercept = balanced_odds(signed, chosen.scale, contrast)
+    kept["weights"] = np.abs(signed[kept["indices"]])
+    return replace(chosen, **kept, intercept=intercept)
 
 
 def _aurocs(

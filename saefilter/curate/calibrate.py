@@ -20,6 +20,7 @@ from saefilter.curate.sources import ContrastRows
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import DEFAULT_METRIC, METRICS, Metric, Sample, plugin_metric
+from saefilter.geometry.scorer import Scorer
 from saefilter.geometry.space import FeatureSpace
 from saefilter.geometry.spillover import spillover_rows
 from saefilter.plugins import plugin_names
@@ -101,6 +102,7 @@ def cross_fitted(
         push_reference(toxic_set, directions, contrast),
         effective_groups(contrast.groups[benign]),
         made_with,
+        own_share(toxic_set, directions, contrast),
     )
     default = enough.get(f"{DEFAULT_METRIC}/{toxic_set.pool}")
     if default is None:
@@ -165,16 +167,34 @@ def push_reference(
     )
 
 
+def own_share(
+    toxic_set: ToxicSet, directions: NDArray[np.float32], contrast: Contrast
+) -> float | None:
+    """How much of the benign rows' scores is of the set's own features, mean over rows; None where no row
+    has any."""
+    scorer = Scorer(toxic_set, directions)
+    shares = [
+        scorer.score(slab[benign], contrast.residual[span][benign]).own_share
+        for span, slab in contrast.features.slabs()
+        if (benign := ~contrast.toxic[span]).any()
+    ]
+    known = np.concatenate(shares)
+    known = known[~np.isnan(known)]
+    return float(f"{known.mean():.6g}") if len(known) else None
+
+
 def calibration_of(
     by_metric: Proximities,
     rows: int,
     push: PushReference | None,
     groups: float,
     made_with: Mapping[str, Any],
+    own_share: float | None,
 ) -> Calibration:
     """The quantiles of what was found on `rows` reference rows, as good as `groups` independent ones."""
     return Calibration(
         push=push,
+        own_share=own_share,
         rows=rows,
         levels=LEVELS,
         quantiles={
@@ -202,6 +222,7 @@ def calibrated(
     toxic_set.check_belongs(
         fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
         d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
+        unit_decoder=encoder.sae.has_unit_decoder,
     )  # fmt: skip
     settings = replace(settings, pool=toxic_set.pool)
     collected = ContrastEncoder(encoder, settings, groups_of([benign], group))
@@ -226,6 +247,7 @@ def calibrated(
         calibration_of(
             by_metric, usable, push, effective_groups(contrast.groups),
             settings.conditions(collected.rendering),
+            own_share(toxic_set, encoder.sae.directions(), contrast),
         ),
         auroc=before.auroc if before else None,
     )  # fmt: skip

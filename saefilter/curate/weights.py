@@ -148,7 +148,7 @@ def weigh(
         for source, own in signs.items()
     }
     merged: Floats = np.sum(list(by_source.values()), axis=0)
-    return by_source, *_calibrated(merged, scale, contrast, chosen)
+    return by_source, *balanced_odds(merged, scale, contrast, chosen)
 
 
 def _source_weights(
@@ -167,12 +167,15 @@ def _source_weights(
     return weights
 
 
-def _calibrated(
-    weights: Floats, scale: Floats, contrast: Contrast, rows: NDArray[np.bool_]
+def balanced_odds(
+    weights: Floats, scale: Floats, contrast: Contrast, rows: NDArray[np.bool_] | None = None
 ) -> tuple[Floats, float]:
-    """The weights scaled, and an intercept, so that scores are balanced odds (Platt scaling)."""
+    """The signed weights, `[d_sae]`, scaled, and an intercept, so that scores of all samples, or those
+    where `rows` is true, are balanced odds (Platt scaling)."""
     from sklearn.linear_model import LogisticRegression
 
+    if rows is None:
+        rows = np.ones(len(contrast.toxic), dtype=bool)
     score = contrast.features.dot(weights * _gain(scale))[rows]
     if not score.any():
         return weights, 0.0

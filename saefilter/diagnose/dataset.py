@@ -154,6 +154,7 @@ def diagnose_rows(
     toxic_set.check_belongs(
         fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
         d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
+        unit_decoder=encoder.sae.has_unit_decoder,
     )  # fmt: skip
     collected = ContrastEncoder(
         encoder, ScoreSettings(pool=toxic_set.pool, train_on=train_on, rendering=rendering)

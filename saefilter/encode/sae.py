@@ -1,7 +1,8 @@
 """The sparse autoencoder: read from sae-lens's disk format, encode to sparse activations.
 
 The arithmetic is sae-lens's own, restated for inference so that scoring need not import sae-lens
-(seconds) nor hold dense `[tokens, d_sae]` results; tests hold it against sae-lens's `encode`.
+(seconds) nor hold dense `[tokens, d_sae]` results; tests hold it against sae-lens's `encode`. Only the
+unit is ours: activations are those for a decoder of unit rows, so that they can be added and compared.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from saefilter.errors import SaefilterError
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
 NORMALIZATIONS = ("none", "expected_average_only_in", "layer_norm", "constant_norm_rescale")
 LAYER_NORM_EPS = 1e-5  # sae-lens's
+UNIT_WITHIN = 1e-2
+"""Decoders kept in bf16 are off 1 by less; trained ones that are not unit, by far more."""
 
 
 class Activations(NamedTuple):
@@ -44,10 +47,10 @@ class Sae:
 
     architecture: str
     w_enc: Tensor | None
-    """`[d_model, d_sae]`, with the rescaling by decoder norms where the SAE asks for it; in the
+    """`[d_model, d_sae]`, times the norms of the decoder's rows unless `norm` has them; in the
     precision of the product. Everything else is fp32. None where `on_cpu` has it."""
     b_enc: Tensor
-    """`[d_sae]`, likewise."""
+    """`[d_sae]`, likewise, and so are `threshold` and `b_mag`."""
     w_dec: Tensor
     """`[d_sae, d_model]`"""
     b_dec: Tensor
@@ -60,6 +63,9 @@ class Sae:
     """Active features per token (TopK)."""
     threshold: Tensor | None = None
     """`[d_sae]` (JumpReLU)."""
+    norm: Tensor | None = None
+    """Of the decoder's rows, `[d_sae]`, for values that are multiplied once they are chosen: those of a
+    TopK SAE that was trained to choose without them."""
     r_mag: Tensor | None = None
     """Log of the magnitude path's scale, `[d_sae]` (gated)."""
     b_mag: Tensor | None = None
@@ -92,6 +98,12 @@ class Sae:
         return unit
 
     @property
+    def has_unit_decoder(self) -> bool:
+        """Whether all its decoder's rows have length 1, so that an activation is what it was before
+        the norms."""
+        return bool(((self.w_dec.norm(dim=-1) - 1).abs() < UNIT_WITHIN).all())
+
+    @property
     def n_bytes(self) -> int:
         """Memory of its weights."""
         return sum(t.numel() * t.itemsize for t in vars(self).values() if isinstance(t, Tensor))
@@ -99,7 +111,7 @@ class Sae:
     @property
     def expected_l0(self) -> float | None:
         """Active features per token that its configuration leads one to expect."""
-        return float(self.k) if self.architecture == "topk" else self.stated_l0
+        return (float(self.k) if self.architecture == "topk" else self.stated_l0) or None
 
     def to(self, device: torch.device, product: torch.dtype | None = None) -> Sae:
         """The same SAE on a device, where it multiplies in the precision `product`.
@@ -137,12 +149,21 @@ class Sae:
         return (x.to(self.w_enc.dtype) @ self.w_enc).float() + self.b_enc
 
     def encode(self, residual: Tensor) -> Activations:
-        """Active features of `residual`, `[n_tokens, d_model]`, token by token."""
+        """Active features of `residual`, `[n_tokens, d_model]`, token by token.
+
+        An activation is the length of what it adds to the reconstruction: the SAE's own value times
+        the norm of the feature's decoder row.
+        """
         pre = self.pre_activations(residual)
-        if self.architecture == "topk" and pre.device.type == "cpu":
-            return _topk_on_cpu(pre, self.k)
         if self.architecture == "topk":
-            return _of_slots(*torch.topk(pre, self.k, dim=-1, sorted=False))
+            on_cpu = pre.device.type == "cpu"
+            active = (
+                _topk_on_cpu(pre, self.k) if on_cpu
+                else _of_slots(*torch.topk(pre, self.k, dim=-1, sorted=False))
+            )  # fmt: skip
+            if self.norm is None:
+                return active
+            return active._replace(value=active.value * self.norm[active.feature])
         pre, floor = self._above(pre)
         if pre.device.type == "cpu":
             return _entries(pre.numpy() > np.asarray(floor, dtype=np.float32), pre)
@@ -154,6 +175,8 @@ class Sae:
         pre = self.pre_activations(residual)
         if self.architecture == "topk":
             values, features = torch.topk(pre, self.k, dim=-1, sorted=False)
+            if self.norm is not None:
+                values = values * self.norm[features]
             return torch.zeros_like(pre).scatter_(-1, features, values.clamp(min=0))
         pre, floor = self._above(pre)
         return torch.where(pre > floor, pre, 0)
@@ -207,12 +230,61 @@ def _entries(active: NDArray[np.bool_], values: Tensor) -> Activations:
     return Activations(token, feature, torch.from_numpy(values.numpy().reshape(-1)[flat]))
 
 
+def _stated_l0(config: dict[str, Any], metadata: dict[str, Any]) -> float | None:
+    """As found when it was converted, or of the training that a folder of sae-lens tells of: a BatchTopK
+    SAE is saved as JumpReLU. 0 says that nobody knows."""
+    training = metadata.get("training_architecture_details") or {}
+    stated = (config.get("saefilter") or {}).get("expected_l0") or training.get("k")
+    return float(stated) if stated else None
+
+
 def load_sae(folder: str | Path) -> Sae:
     """Read an SAE in sae-lens's disk format: `cfg.json` and `sae_weights.safetensors`.
 
     Raises SaefilterError when the folder is not one, or its architecture is not supported.
     """
-    folder = Path(folder)
+    config, weights = _read(Path(folder))
+    architecture = config.get("architecture", "standard")
+    w_dec = weights["W_dec"].contiguous()
+    w_enc = weights["W_enc"].contiguous()
+    b_enc = weights.get("b_gate", weights.get("b_enc", torch.zeros(w_dec.shape[0])))
+    threshold, b_mag = weights.get("threshold"), weights.get("b_mag")
+    length = w_dec.norm(dim=-1)
+    norm: Tensor | None = length
+    if architecture != "topk" or config.get("rescale_acts_by_decoder_norm"):
+        # every feature is active or not by itself, or is chosen with the norms: they can go into the
+        # weights, which costs nothing at a token
+        w_enc = w_enc.mul_(length)  # may be gigabytes, of which there need be no second copy
+        b_enc = b_enc * length
+        threshold, b_mag = (None if one is None else one * length for one in (threshold, b_mag))
+        norm = None
+    metadata = config.get("metadata") or {}
+    return Sae(
+        architecture=architecture,
+        w_enc=w_enc,
+        b_enc=b_enc,
+        w_dec=w_dec,
+        b_dec=weights["b_dec"],
+        hook=str(metadata.get("hook_name") or ""),
+        model_name=str(metadata.get("model_name") or ""),
+        fingerprint=hashlib.sha256(w_dec.numpy().tobytes()).hexdigest(),
+        k=int(config.get("k", 0)),
+        threshold=threshold,
+        norm=norm,
+        subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),
+        normalize=config.get("normalize_activations") or "none",
+        r_mag=weights.get("r_mag"),
+        b_mag=b_mag,
+        center_input=bool(
+            (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights")
+        ),
+        prepend_bos=metadata.get("prepend_bos"),
+        stated_l0=_stated_l0(config, metadata),
+    )
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and weights of an SAE that is supported."""
     try:
         config: dict[str, Any] = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
         weights = {
@@ -237,31 +309,4 @@ def load_sae(folder: str | Path) -> Sae:
                 f"{what} {value!r} is not supported (supported: {', '.join(known)})",
                 where=str(folder / "cfg.json"),
             )
-    w_dec = weights["W_dec"].contiguous()
-    w_enc = weights["W_enc"].contiguous()
-    b_enc = weights.get("b_gate", weights.get("b_enc", torch.zeros(w_dec.shape[0])))
-    if config.get("rescale_acts_by_decoder_norm"):
-        norm = w_dec.norm(dim=-1)
-        w_enc, b_enc = w_enc * norm, b_enc * norm
-    metadata = config.get("metadata") or {}
-    return Sae(
-        architecture=architecture,
-        w_enc=w_enc,
-        b_enc=b_enc,
-        w_dec=w_dec,
-        b_dec=weights["b_dec"],
-        hook=str(metadata.get("hook_name") or ""),
-        model_name=str(metadata.get("model_name") or ""),
-        fingerprint=hashlib.sha256(w_dec.numpy().tobytes()).hexdigest(),
-        k=int(config.get("k", 0)),
-        threshold=weights.get("threshold"),
-        subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),
-        normalize=normalize,
-        r_mag=weights.get("r_mag"),
-        b_mag=weights.get("b_mag"),
-        center_input=bool(
-            (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights")
-        ),
-        prepend_bos=metadata.get("prepend_bos"),
-        stated_l0=(config.get("saefilter") or {}).get("expected_l0"),
-    )
+    return config, weights

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -26,6 +27,7 @@ from saefilter.errors import SaefilterError
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 SPARSIFY_WEIGHTS = "sae.safetensors"
+AVERAGE_L0 = re.compile(r"average_l0_(\d+(?:\.\d+)?)")
 
 
 def find_sae(reference: str) -> Path:
@@ -131,6 +133,8 @@ def _is_current(entry: Path) -> bool:
         made = json.loads((entry / CONFIG).read_text(encoding="utf-8"))["saefilter"]
     except (OSError, ValueError, KeyError):
         return False
+    if made["expected_l0"] == 0:  # how it was once written that the registry states none
+        return False
     now = _commit(made["repository"])
     return now is None or now == made["commit"]
 
@@ -169,8 +173,8 @@ def _converted(reference: str, folder: Path | None = None) -> Path:
 
 
 def _convert(reference: str, folder: Path | None, target: Path) -> dict[str, Any]:
-    """Save the SAE in sae-lens's disk format; returns where it is from and the L0 that the registry
-    states for it."""
+    """Save the SAE in sae-lens's disk format; returns where it is from and the L0 that the registry, its
+    path or its configuration states."""
     with _sae_lens_errors(reference), _no_pickled_code(), _shapes_from_cached_files():
         from sae_lens import SAE
         from sae_lens.loading.pretrained_sae_loaders import sparsify_disk_loader
@@ -189,12 +193,29 @@ def _convert(reference: str, folder: Path | None, target: Path) -> dict[str, Any
         sae = SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
         _save(sae, target)
         known = releases[release].expected_l0.get(sae_id) if release in releases else None
-        repository, _path = get_repo_id_and_folder_name(release, sae_id)
+        repository, path = get_repo_id_and_folder_name(release, sae_id)
         return {
             "repository": repository,
             "commit": _commit(repository),
-            "expected_l0": None if known is None else float(known),
+            "expected_l0": float(known or _l0_of(repository, path) or 0) or None,
         }
+
+
+def _l0_of(repository: str, path: str) -> float | None:
+    """Active features per token by an SAE's place in its repository (Gemma Scope: `average_l0_82`) or
+    its own configuration there (dictionary_learning: `k`), where the registry states none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if stated := AVERAGE_L0.search(path):
+        return float(stated.group(1))
+    config = try_to_load_from_cache(repository, f"{path}/config.json")
+    if not isinstance(config, str):
+        return None
+    try:
+        trainer = json.loads(Path(config).read_text(encoding="utf-8"))["trainer"]
+        return float(trainer["k"]) if "TopK" in trainer["dict_class"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _save(sae: Any, target: Path) -> None:

@@ -3,7 +3,7 @@
 Notation: `a` a sample's pooled activations; `â = min(a, largest) / spread`, each feature on its own
 scale and within the range of the contrast data (the toxic set's `scale` and `largest`); `d` unit
 decoder directions; T and B the toxic and the benign features of the set with their weights `w`;
-`j(i)` the feature of T (or B) nearest to feature i, found by FAISS. A larger proximity is always
+`j(i)` the feature of T (or B) nearest to feature i. A larger proximity is always
 closer to toxic. docs/metrics.md has the reasons, docs/quality.md figures.
 """
 
@@ -148,6 +148,7 @@ METRICS = {
     for metric in (
         Metric(
             "contrast",
+            "a sparse classifier on the set's features, with a kernel over their neighbours added: "
             "bounded(b + sum_i â_i s_i), s_i = w_j(i) K(cos(d_i, d_j(i))) over T minus the same "
             "over B, K(c) = max(0, (c - 0.3) / 0.7)",
             lambda space, sample: _weighted(space, sample, contrast_push(space)),

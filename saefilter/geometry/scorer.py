@@ -50,6 +50,10 @@ class Scored:
     entries are those of `features`, in their order."""
     features: sparse.csr_matrix
     """Pooled activations, `[n, d_sae]`."""
+    own_share: NDArray[np.float64]
+    """How much of the contributions, by their size whatever their sign, is of the set's own features that
+    the metric reads; the rest is of features that lie next to them, 0 to 1. NaN where there are no
+    contributions, `[n]`."""
 
     def top_features(self) -> TopFeatures:
         """Of each sample, at most `N_TOP_FEATURES` features with a positive share; of equals the one
@@ -106,6 +110,11 @@ class Scorer:
         self._side = self.space.toxic
         if self.metric.needs_weights and weighted is not None:
             self._side = weighted
+        read = [self._side.indices]
+        if self.metric.needs_weights and (benign := self.space.weighted_benign) is not None:
+            read.append(benign.indices)
+        self._own = np.zeros(len(directions))
+        self._own[np.concatenate(read)] = 1
         reference = toxic_set.calibration.push if toxic_set.calibration else None
         self.push_reference = reference
         """What spillover is measured against; None when the set's calibration does not hold it."""
@@ -121,7 +130,15 @@ class Scorer:
         contributions = sparse.csr_matrix(
             (values, features.indices, features.indptr), features.shape
         )
-        return Scored(proximity.astype(np.float64), contributions, features)
+        share = self._own_share(contributions)
+        return Scored(proximity.astype(np.float64), contributions, features, share)
+
+    def _own_share(self, contributions: sparse.csr_matrix) -> NDArray[np.float64]:
+        size = abs(contributions.astype(np.float64))
+        total, own = size @ np.ones(len(self._own)), size @ self._own
+        share: NDArray[np.float64] = np.full(len(total), np.nan)
+        np.divide(own, total, out=share, where=total > 0)
+        return share
 
     def pushes(self, features: sparse.csr_matrix) -> NDArray[np.float64] | None:
         """The push of each sample on the reference's toxic features, `[n, n_toxic]`."""

@@ -36,8 +36,7 @@ class DirectionIndex:
 
     Flat, since exactness costs milliseconds with the sets of hundreds of features that curation finds;
     on a GPU where that is the device and the installed FAISS can. A set of tens of thousands against a
-    whole SAE is another matter: the BLAS in FAISS's package reaches a quarter of what torch's does
-    (docs/performance.md), so beyond `FAISS_WORK` torch multiplies.
+    whole SAE is another matter: beyond `FAISS_WORK` torch multiplies (docs/metrics.md says why).
     """
 
     def __init__(self, directions: NDArray[np.float32], device: str = "cpu"):
@@ -144,8 +143,9 @@ class Side:
         return pull
 
     def centroid(self) -> Array:
-        """Unit mean of the directions, weighted by effect size, `[d_model]`."""
-        effects = np.array([abs(feature.effect_size) for feature in self.features], np.float32)
+        """Unit mean of the directions, weighted by effect size and its sign, `[d_model]`: a feature that
+        is less active in toxic samples points away."""
+        effects = np.array([feature.effect_size for feature in self.features], np.float32)
         centroid: Array = unit_rows((effects @ self.directions)[None])[0]
         return centroid
 

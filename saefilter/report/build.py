@@ -93,7 +93,7 @@ def build_report(
             "duplicates": provenance.duplicates,
         },
         selection=_selection(selection, ranked, dropped, distance),
-        scoring=_scoring(provenance),
+        scoring={**_scoring(provenance), "own_share": scores.own_share()},
         histogram=_histogram(distance[kept], distance[dropped]),
         flagged={level: int((percentile[shown] >= float(level)).sum()) for level in FLAG_LEVELS},
         reference_rows=provenance.reference_rows,

@@ -16,6 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from saefilter.report.wording import parts_words
 from saefilter.text import clean, one_line, percentile_words, place
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
     console.print(Padding(histogram(summary.distances), (0, 2)))
     if summary.percentiles is not None:
         console.print(_flagged(summary.percentiles, made.reference_rows))
+    if words := parts_words(summary.own_share):
+        console.print(Text(f"  {words}", style="dim"))
     console.print(Text("\nClosest rows", style="bold"))
     for entry in summary.closest:
         console.print(Padding(_closest(entry), (0, 2)))
@@ -177,6 +180,8 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
         f"{counts['quarantined']:,} quarantined = {counts['rows']:,} rows in",
         highlight=False,
     )
+    if words := parts_words(report.scoring.get("own_share")):
+        console.print(Text(f"  {words}", style="dim"))
     for note in report.notes:
         console.print(Text(f"Note: {note}", style="yellow"))
     table = Table.grid(padding=(0, 2))

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from saefilter.report.console import safe
+from saefilter.report.wording import parts_words
 
 if TYPE_CHECKING:
     from saefilter.toxic.edit import Difference
@@ -35,6 +36,11 @@ def print_toxic_set(console: Console, toxic_set: ToxicSet, limit: int) -> None:
             console.print(_table(f"{side} side", features[:limit]))
         if len(features) > limit:
             console.print(f"  and {len(features) - limit:,} more", style="dim")
+    calibration = toxic_set.calibration
+    if calibration is not None and (words := parts_words(calibration.own_share)):
+        console.print(
+            Text(f"  On {calibration.rows:,} harmless reference rows: {words}", style="dim")
+        )
     tracking = sum(bool(feature.keyword) for feature in toxic_set.features)
     if tracking:
         console.print(f"  {tracking} features marked * track a single word", style="dim")

@@ -105,7 +105,7 @@ class Report:
     strategy came about."""
     scoring: dict[str, Any]
     """`preset`, `model`, `sae`, `hook`, `toxic_set`, `metric`, `pool`, `train_on`, `max_tokens`,
-    `dtype`, `device`, `seconds`, `tokens`, `tokens_per_second`."""
+    `dtype`, `device`, `seconds`, `tokens`, `tokens_per_second`, `own_share` (see `Scores.own_share`)."""
     histogram: Histogram
     flagged: dict[str, int]
     """Rows closer than a share of the harmless reference: `{"95": n, "99": n, "99.9": n}`."""

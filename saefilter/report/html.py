@@ -27,6 +27,7 @@ from saefilter.report.wording import (
     lead,
     made,
     orders_by_distance,
+    parts_words,
     rough_levels,
     tiles,
 )
@@ -76,6 +77,9 @@ def _distances(report: Report) -> str:
         '<p class="hint">A small distance means that what the row activates lies near the toxic '
         "features; to the left is closer.</p>\n",
         histogram(report.histogram, threshold),
+        f'<p class="hint">{esc(words)}</p>\n'
+        if (words := parts_words(report.scoring.get("own_share")))
+        else "",
         _flagged(report),
     )
 

@@ -15,6 +15,7 @@ from saefilter.report.wording import (
     headline,
     lead,
     made,
+    parts_words,
     rough_levels,
     score_words,
     tiles,
@@ -90,6 +91,7 @@ def to_markdown(report: Report) -> str:
             )
         )
         paragraphs += [words] if (words := rough_levels(report)) else []
+    paragraphs += [words] if (words := parts_words(report.scoring.get("own_share"))) else []
     if report.dropped:
         paragraphs.append(f"### {dropped_title(report)}")
         paragraphs.append(

@@ -192,6 +192,16 @@ def rough_levels(report: Report) -> str:
     return f"Rough: of the reference samples, only about {', '.join(rough)}." if rough else ""
 
 
+def parts_words(own_share: float | None) -> str:
+    """What the scores are made of, or nothing where it was not kept."""
+    if own_share is None:
+        return ""
+    return (
+        f"{percent(own_share)} of what adds to the scores is of the toxic set's own features, "
+        f"{percent(1 - own_share)} of features that lie next to them (mean over rows)."
+    )
+
+
 def made(report: Report) -> list[tuple[str, str]]:
     """How the result came about, as terms and untrusted values; what is not known is left out."""
     asked = report.selection

@@ -102,6 +102,7 @@ class RowScorer:
             d_sae=encoder.sae.d_sae,
             model=encoder.preset.model,
             sae_name=encoder.preset.sae,
+            unit_decoder=encoder.sae.has_unit_decoder,
         )
         scorer = Scorer(
             toxic_set,
@@ -173,6 +174,7 @@ class RowScorer:
             else None,
             result.top_features(),
             encoded.top_tokens,
+            result.own_share,
             self.scorer,
         )
         return Measured(table, self._push_sums(encoded.features[encoded.n_tokens > 0]))

@@ -35,6 +35,8 @@ class ScoreSummary:
     percentiles: NDArray[np.float64] | None
     reasons: dict[str, int]
     """Quarantine reasons, without what is particular to a row, commonest first."""
+    own_share: float | None
+    """See `Scores.own_share`."""
     closest: list[dict[str, Any]]
     """Entries of the closest rows, closest first, each with a `preview` of its text."""
 
@@ -44,6 +46,7 @@ class ScoreSummary:
             "scores": str(self.output),
             **asdict(self.provenance),
             "quarantine_reasons": self.reasons,
+            "own_share": self.own_share,
             "distance_quantiles": {
                 str(q): float(np.quantile(self.distances, q)) for q in QUANTILES
             },
@@ -66,6 +69,7 @@ def summarise(source: Source, scores: Scores) -> ScoreSummary:
         distances,
         None if percentiles.null_count else percentiles.to_numpy(),
         count_reasons(reasons),
+        scores.own_share(),
         _closest(source, scores, ids.tolist()),
     )
 

@@ -25,6 +25,7 @@ def scores_table(
     percentile: NDArray[np.float64] | None,
     top: TopFeatures,
     top_tokens: Sequence[Sequence[TokenScore]],
+    own_share: NDArray[np.float64],
     scorer: Scorer,
 ) -> pa.Table:
     """One row of a scores file per prepared row, in their order; all arrays have one entry per row.
@@ -63,6 +64,7 @@ def scores_table(
         "truncated": truncated,
         "top_features": _top_features(top, bad, scorer),
         "top_words": words,
+        "own_share": pa.array(own_share, pa.float32(), mask=bad | np.isnan(own_share)),
     }
     arrays = [
         values if isinstance(values, pa.Array) else pa.array(values, field.type)

@@ -12,7 +12,7 @@ import numpy as np
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
-from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
+from saefilter.toxic.toxicset import SIGNS, ToxicFeature, ToxicSet
 
 INDEX_NAMES = ("index", "feature", "feature_index", "latent")
 LABEL_NAMES = ("description", "label", "explanation")
@@ -98,7 +98,7 @@ def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
     for other in sets[1:]:
         other.check_belongs(
             fingerprint=first.fingerprint, d_model=first.d_model, d_sae=first.d_sae,
-            model=first.model, sae_name=f"{first.sae} of {first.name!r}",
+            model=first.model, sae_name=f"{first.sae} of {first.name!r}", unit_decoder=True,
         )  # fmt: skip
         if other.pool != first.pool:
             raise SaefilterError(
@@ -111,11 +111,12 @@ def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
         for feature in one.features:
             # a weight is of the activation over its set's spread
             gain = scale[feature.index] / own[feature.index] if own[feature.index] > 0 else 1.0
-            sign = 1.0 if feature.side == "toxic" else -1.0
-            signed[feature.index] += sign * feature.weight * gain / len(sets)
+            signed[feature.index] += SIGNS[feature.side] * feature.weight * gain / len(sets)
     strongest: dict[int, ToxicFeature] = {}
     for one in sets:
         for feature in one.features:
+            if SIGNS[feature.side] * signed[feature.index] < 0:
+                continue  # it counts on the other side, where another set's figures are its own
             known = strongest.get(feature.index)
             if known is None or abs(feature.effect_size) > abs(known.effect_size):
                 strongest[feature.index] = feature
@@ -129,7 +130,6 @@ def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
     ]
     features.sort(key=lambda f: (f.side != "toxic", -f.weight, -abs(f.effect_size)))
     direction = np.mean([one.direction for one in sets], axis=0)
-    own_indices = {str(index) for index in strongest}
     merged = replace(
         first,
         name=name,
@@ -145,12 +145,12 @@ def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
             index: label
             for one in reversed(sets)
             for index, label in one.neighbour_labels.items()
-            if index not in own_indices
+            if int(index) not in strongest
         },
         history=[line for one in sets for line in one.history],
+        schema=min(one.schema for one in sets),
     )
-    names = " and ".join(one.name for one in sets)
-    return noted(rescored(merged), f"merged {names}", reason)
+    return noted(rescored(merged), f"merged {' and '.join(one.name for one in sets)}", reason)
 
 
 @dataclass(frozen=True)

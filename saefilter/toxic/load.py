@@ -11,6 +11,7 @@ from typing import Any
 
 from saefilter.errors import SaefilterError
 from saefilter.toxic.toxicset import (
+    RAW_ACTIVATIONS,
     SIDES,
     TOXIC_SET_VERSION,
     Calibration,
@@ -77,9 +78,10 @@ class _Wrong(Exception):
 def _from_fields(fields: Any) -> ToxicSet:
     if not isinstance(fields, dict) or not isinstance(fields.get("features"), list):
         raise _Wrong("not a toxic set: it has no list of features")
-    if fields.get("schema") != TOXIC_SET_VERSION:
+    if fields.get("schema") not in (RAW_ACTIVATIONS, TOXIC_SET_VERSION):
         raise _Wrong(
-            f"toxic set of schema {fields.get('schema')!r}; this saefilter reads {TOXIC_SET_VERSION}"
+            f"toxic set of schema {fields.get('schema')!r}; this saefilter reads {RAW_ACTIVATIONS} "
+            f"and {TOXIC_SET_VERSION}"
         )
     _check_names(fields, ToxicSet, "the set")
     for name in TEXTS:
@@ -161,6 +163,7 @@ def _calibration(entry: Any, d_sae: int) -> Calibration:
             for key, values in entry["quantiles"].items()
         }
         rows = int(entry["rows"])
+        own_share = None if entry.get("own_share") is None else float(entry["own_share"])
         more = _measured_by_groups(entry)
         push = entry.get("push")
         if push is not None:
@@ -180,7 +183,9 @@ def _calibration(entry: Any, d_sae: int) -> Calibration:
         raise _Wrong("the calibration's push has not one mean and variance for each feature")
     if push is not None and not all(0 <= index < d_sae for index in push.features):
         raise _Wrong(f"the calibration's push names a feature outside 0..{d_sae - 1}")
-    return Calibration(rows, levels, quantiles, push, **more)
+    if own_share is not None and not 0 <= own_share <= 1:
+        raise _Wrong(f"the calibration's own_share is {own_share}")
+    return Calibration(rows, levels, quantiles, push, own_share=own_share, **more)
 
 
 def _measured_by_groups(entry: dict[str, Any]) -> dict[str, Any]:

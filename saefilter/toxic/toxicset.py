@@ -15,9 +15,13 @@ from saefilter.described import described
 from saefilter.errors import SaefilterError
 from saefilter.settings import ScoreSettings
 
-TOXIC_SET_VERSION = 2
-"""1 had no `largest`, and a calibration by another function of the log-odds."""
-SIDES = ("toxic", "benign")
+TOXIC_SET_VERSION = 3
+"""2 was in raw activations, not times the decoder's norms: the same where the decoder is of unit rows.
+1 had no `largest`, and a calibration by another function of the log-odds."""
+RAW_ACTIVATIONS = 2
+SIGNS = {"toxic": 1.0, "benign": -1.0}
+"""Of what a side's features add to a score, and of their effect."""
+SIDES = tuple(SIGNS)
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,9 @@ class Calibration:
     """`metric/pool` -> the proximity at each level."""
     push: PushReference | None = None
     """With the set's own pooling; None in sets that were calibrated before there was any."""
+    own_share: float | None = None
+    """How much of the reference rows' scores, by the set's default metric, is of the set's own features;
+    the rest is of features that lie next to them. None where it was not measured."""
     groups: float | None = None
     """Effective number of groups of the reference rows (rows/groups.py); None where it is not known."""
     made_with: dict[str, Any] = field(default_factory=dict)
@@ -182,9 +189,17 @@ class ToxicSet:
         return labels | {feature.index: feature.label for feature in self.features}
 
     def check_belongs(
-        self, *, fingerprint: str, d_model: int, d_sae: int, model: str, sae_name: str
+        self,
+        *,
+        fingerprint: str,
+        d_model: int,
+        d_sae: int,
+        model: str,
+        sae_name: str,
+        unit_decoder: bool,
     ) -> None:
-        """Raises SaefilterError when the set was made for another SAE or another model."""
+        """Raises SaefilterError when the set was made for another SAE or another model, or in another
+        unit; `unit_decoder`: whether the SAE's decoder is of unit rows."""
         remedy = "Use the preset it was made with, or curate a set for this SAE: saefilter features curate"
         if fingerprint != self.fingerprint:
             raise SaefilterError(
@@ -201,6 +216,12 @@ class ToxicSet:
                     f"the toxic set {self.name!r} says {what} {own}, the SAE has {other}",
                     remedy=remedy,
                 )
+        if self.schema == RAW_ACTIVATIONS and not unit_decoder:
+            raise SaefilterError(
+                f"the toxic set {self.name!r} was made before activations were multiplied by the length "
+                f"of the decoder's rows, which is not 1 in {sae_name}",
+                remedy="Curate it again: saefilter features curate",
+            )
         # folders are called what their owners like; two names on the hub are two models
         on_hub = not any(Path(name).is_absolute() or Path(name).exists() for name in
                          (model, self.model))  # fmt: skip

@@ -89,12 +89,19 @@ def test_neighbours_are_those_of_brute_force() -> None:
 def test_calibration_on_own_rows(copy: Path, jsonl: Callable[..., Path]) -> None:
     rows = [chat(f"How do I cook {i} eggs?", f"Boil {i} eggs for ten minutes.") for i in range(30)]
     assert load_toxic_set(str(copy)).calibration is None
+    assert "of what adds to" not in ran("show", copy)
     ran("calibrate", copy, "--benign", jsonl(rows), "--quiet")
     found = load_toxic_set(str(copy))
     assert found.calibration is not None
     assert found.calibration.rows == 30
     assert "contrast/mean" in found.calibration.quantiles
     assert found.history[-1].endswith("calibrated on 30 rows: data.jsonl")
+    assert found.calibration.own_share is not None
+    assert 0.5 < found.calibration.own_share < 1
+    assert "On 30 harmless reference rows: 9" in ran("show", copy)
+    index = found.features[0].index
+    ran("reweight", copy, index, 0.25, "--reason", "too loud")
+    assert "of what adds to" not in ran("show", copy)  # it no longer holds
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "\x1b" not in scored.stdout
     filtered = saefilter(folder, "filter", "--drop-frac", "0.1")
     assert "54 kept + 6 dropped + 0 quarantined = 60 rows in" in filtered.stdout
+    for said in (scored.stdout, filtered.stdout):
+        assert "of what adds to the scores is of the toxic set's own features" in said
     assert "Using the scores data.scores.parquet of data.jsonl" in filtered.stderr
     return folder
 
@@ -174,6 +176,7 @@ def test_curate_show_and_score_by_the_new_set(tmp_path: Path) -> None:
     shown = saefilter(tmp_path, "features", "show", "mine.json", "--limit", "3").stdout
     assert "Toxic set mine" in shown
     assert "180 rows  toxic.jsonl" in shown
+    assert "On 180 harmless reference rows:" in shown
     (tmp_path / "d.jsonl").write_text(
         json.dumps(chat("Can I lie?", "Always lie to weak people.")) + "\n"
     )

@@ -77,6 +77,44 @@ def test_differences_between_sources_do_not_pass_for_toxicity() -> None:
     assert 20 not in chosen_from(both).indices
 
 
+def two_minds(seed: int) -> Contrast:
+    """Feature 11 is toxic in both sources, by much in the first; 12 is toxic in one, benign in the other;
+    so are 13 to 19, by various amounts."""
+    rng = np.random.default_rng(seed)
+    n = 1600
+    source, toxic = np.arange(n) % 2, rng.random(n) < 0.5
+    dense = rng.exponential(size=(n, D_SAE)) * (rng.random((n, D_SAE)) < 0.3)
+    dense[:, :5] += toxic[:, None] * rng.exponential(size=(n, 5)) * 0.8
+    dense[:, 11] += toxic * rng.exponential(size=n) * np.where(source == 0, 1.0, 0.6)
+    for feature in range(12, 20):
+        mine = toxic == (source == 0)
+        dense[:, feature] += mine * rng.exponential(size=n) * (0.5 + 0.05 * (feature - 12) * source)
+    # the first source has few other features to go by, so that its weights for these are larger
+    dense[:, :5] *= np.where(source == 0, 0.02, 1.0)[:, None]
+    return Contrast(
+        SparseRows.of(sparse.csr_matrix(dense.astype(np.float32))),
+        rng.normal(size=(n, 8)).astype(np.float32), toxic, source,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_feature_counts_on_the_side_of_its_own_effect_or_not_at_all(seed: int) -> None:
+    """Merging sources put features on the side of the larger weight, with the effect of the other."""
+    contrast = two_minds(seed)
+    chosen = chosen_from(contrast)
+    assert {0, 1, 2, 3, 4, 11} <= set(chosen.indices.tolist())
+    assert (np.sign(chosen.effect_size) == chosen.sides).all()
+    assert len({len(values) for name, values in vars(chosen).items()
+                if name not in ("intercept", "scale", "signs")}) == 1  # fmt: skip
+    # what is left are balanced odds still
+    gain = np.divide(1, chosen.scale, out=np.zeros_like(chosen.scale), where=chosen.scale > 0)
+    weights = np.zeros(D_SAE)
+    weights[chosen.indices] = chosen.sides * chosen.weights
+    odds = contrast.features.dot(weights * gain) + chosen.intercept
+    share = balanced_weights(contrast.source, contrast.toxic) @ (1 / (1 + np.exp(-odds)))
+    assert share == pytest.approx(0.5, abs=0.01)
+
+
 def test_weights_keep_their_signs_and_solve_the_convex_problem() -> None:
     contrast = planted(3)
     scaled = scaled_columns(contrast, np.arange(40), np.full(D_SAE, 0.5))

@@ -56,8 +56,11 @@ def test_encode_equals_sae_lens(
 
     folder = write_sae(tmp_path / "sae", architecture, **config)
     residual = torch.randn(50, D_MODEL, generator=torch.Generator().manual_seed(1)) * 3
+    theirs = SAE.load_from_disk(folder)
     with torch.no_grad():
-        expected = SAE.load_from_disk(folder).encode(residual)
+        expected = theirs.encode(residual)
+        if not config.get("rescale_acts_by_decoder_norm"):
+            expected = expected * theirs.W_dec.norm(dim=-1)
     assert (expected > 0).sum() > 50
     loaded = load_sae(folder)
     for ours in (loaded, loaded.to(torch.device("cpu"))):  # as read, and arranged for the CPU

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -12,11 +13,13 @@ from typing import Any
 import pytest
 import sae_files
 import torch
+from checkpoints import write_json
 from sae_files import D_MODEL, D_SAE, cached_sae
 
 from saefilter.config import cache_folder
 from saefilter.encode import sae_source
-from saefilter.encode.checks import hook_layers
+from saefilter.encode.checks import hook_layers, l0_warning
+from saefilter.encode.presets import load_preset, preset_names
 from saefilter.encode.sae import Sae, load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError
@@ -91,7 +94,7 @@ def test_activations_equal_sae_lens(
     ours = load_sae(find_sae(reference))
     residual = sae_files.random(20, ours.d_model, seed=9) * 4
     with torch.no_grad():
-        expected = theirs.encode(residual)
+        expected = theirs.encode(residual) * theirs.W_dec.norm(dim=-1)
     assert 20 < (expected > 0).sum() < 0.95 * expected.numel()
     torch.testing.assert_close(dense(ours, residual), expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(ours.w_dec, theirs.W_dec.data.float())
@@ -126,11 +129,81 @@ def test_a_new_commit_on_the_hub_is_converted_anew(tmp_path: Path) -> None:
     assert (first.architecture, second.architecture) == ("jumprelu", "gated")
 
 
-def test_what_the_registry_says_of_l0_is_kept(tmp_path: Path) -> None:
-    release, sae_id, write, options, _ = SMALL[0]
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        (SMALL[0], 50),  # the registry's
+        (SMALL[1], 8),  # dictionary_learning's config.json: BatchTopK with k = 8
+        (SMALL[2], 8),
+        (SMALL[3], None),  # a gated one: whatever its configuration calls k is not how many fire
+        (SMALL[4], 60),
+        (LARGE[0], 82),  # layer_12/width_16k/average_l0_82, which canonical stands for
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_what_is_said_of_l0_is_found_and_held_against_what_fires(
+    tmp_path: Path, which: Any, expected: float | None
+) -> None:
+    release, sae_id, write, options, _ = which
     sae = load_sae(find_sae(cached_sae(tmp_path, release, sae_id, write, **options)))
-    assert sae.expected_l0 == 50
+    assert sae.expected_l0 == expected
     assert sae.prepend_bos is True
+    if expected is None:
+        return
+    assert l0_warning(expected * 1.5, sae.expected_l0) is None
+    for measured in (expected * 10, expected / 10):
+        assert f"says {expected:,.0f}" in str(l0_warning(measured, sae.expected_l0))
+
+
+def test_where_nothing_is_said_of_l0_it_is_unknown_and_never_zero(tmp_path: Path) -> None:
+    release, sae_id, _, options, _ = SMALL[1]
+
+    def without_k(folder: Path, path: str, **options: Any) -> None:
+        sae_files.dictionary_learning(folder, path, **options)
+        config = json.loads((folder / path / "config.json").read_text())
+        config["trainer"]["k"] = None
+        write_json(folder / path / "config.json", config)
+
+    folder = find_sae(cached_sae(tmp_path, release, sae_id, without_k, **options))
+    assert load_sae(folder).expected_l0 is None
+    config = json.loads((folder / "cfg.json").read_text())
+    assert config["saefilter"]["expected_l0"] is None
+
+
+def test_an_sae_of_the_cache_that_says_zero_is_converted_anew(tmp_path: Path) -> None:
+    release, sae_id, write, options, _ = SMALL[1]
+    reference = cached_sae(tmp_path, release, sae_id, write, **options)
+    folder = find_sae(reference)
+    config = json.loads((folder / "cfg.json").read_text())
+    config["saefilter"]["expected_l0"] = 0.0
+    write_json(folder / "cfg.json", config)
+    assert load_sae(folder).expected_l0 is None
+    assert load_sae(find_sae(reference)).expected_l0 == 8
+
+
+def test_every_presets_l0_is_known_by_registry_path_or_configuration() -> None:
+    """26 of them stand in sae-lens's registry; dictionary_learning's is in each SAE's own config.json."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    releases = get_pretrained_saes_directory()
+    for name in preset_names()[1:]:
+        release, _, sae_id = load_preset(name).sae.partition("/")
+        said = releases[release].expected_l0[sae_id] or sae_source._l0_of(
+            releases[release].repo_id, releases[release].saes_map[sae_id]
+        )
+        own_config = releases[release].conversion_func == "dictionary_learning_1"
+        assert said or own_config, name
+    assert load_sae(find_sae(load_preset("minilm").sae)).expected_l0 == 64
+
+
+def test_the_l0_of_a_batch_topk_sae_that_sae_lens_trained(tmp_path: Path) -> None:
+    from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
+
+    config = BatchTopKTrainingSAEConfig(d_in=D_MODEL, d_sae=D_SAE, k=12)
+    config.metadata.hook_name = "blocks.2.hook_resid_post"
+    BatchTopKTrainingSAE(config).save_inference_model(tmp_path / "sae")
+    sae = load_sae(tmp_path / "sae")
+    assert (sae.architecture, sae.expected_l0) == ("jumprelu", 12)
 
 
 def test_sparsify_folders_and_hub_repositories(tmp_path: Path) -> None:
@@ -144,7 +217,7 @@ def test_sparsify_folders_and_hub_repositories(tmp_path: Path) -> None:
     )
     residual = sae_files.random(20, D_MODEL, seed=9) * 4
     with torch.no_grad():
-        expected = theirs.encode(residual)
+        expected = theirs.encode(residual) * theirs.W_dec.norm(dim=-1)
     torch.testing.assert_close(dense(ours, residual), expected, atol=1e-4, rtol=1e-4)
     assert (ours.architecture, ours.k, hook_layers(ours.hook)) == ("topk", 8, 4)
 

@@ -98,13 +98,37 @@ def test_metrics_equal_their_formulas(seed: int) -> None:
         assert found["reconstruction"][row] == pytest.approx(
             (toxic_directions @ rebuilt).max(), abs=1e-5
         )
-        effects = np.array([abs(f.effect_size) for f in toxic])
+        effects = np.array([f.effect_size for f in toxic])
         centroid = effects @ toxic_directions
         centroid /= np.linalg.norm(centroid)
         assert found["centroid"][row] == pytest.approx(rebuilt @ centroid, abs=1e-5)
         assert found["activation"][row] == pytest.approx(sum(a[f.index] for f in toxic), abs=1e-4)
         shifted = sample.residual[row] - np.array(toxic_set.direction_mean)
         assert found["direction"][row] == pytest.approx(shifted @ toxic_set.direction, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+@given(st.integers(0, 1000))
+@settings(deadline=None, max_examples=10)
+def test_the_sets_own_part_in_a_score_is_that_of_its_contributions(name: str, seed: int) -> None:
+    """By loops: which features the metric reads, and how much of all that adds or subtracts is theirs."""
+    toxic_set, directions, sample = make(seed)
+    empty = sparse.csr_matrix((1, D_SAE), dtype=np.float32)
+    features = sparse.vstack([sample.features, empty]).tocsr()
+    residual = np.vstack([sample.residual, sample.residual[:1]])
+    scored = Scorer(toxic_set, directions, metric=name).score(features, residual)
+    weighted = {feature.index for feature in toxic_set.features if feature.weight > 0}
+    toxic = {feature.index for feature in toxic_set.side("toxic")}
+    own = weighted if name in ("contrast", "probe") else toxic
+    for row, parts in enumerate(scored.contributions.toarray()[:-1]):
+        everything = sum(abs(part) for part in parts)
+        theirs = sum(abs(part) for index, part in enumerate(parts) if index in own)
+        if everything:
+            assert scored.own_share[row] == pytest.approx(theirs / everything, abs=1e-5)
+            assert 0 <= scored.own_share[row] <= 1
+            if name in ("probe", "activation"):
+                assert scored.own_share[row] == 1
+    assert np.isnan(scored.own_share[-1])
 
 
 @pytest.mark.parametrize("name", ["contrast", "probe"])
@@ -140,6 +164,15 @@ def test_activations_beyond_the_contrast_datas_range_count_no_more(
     beyond = scorer.score((at_range * np.float32(factor)).tocsr(), sample.residual)
     np.testing.assert_allclose(beyond.proximity, within.proximity, rtol=1e-6)
     np.testing.assert_allclose(beyond.contributions.data, within.contributions.data, rtol=1e-6)
+
+
+def test_a_toxic_feature_that_is_less_active_in_toxic_rows_pulls_the_centroid_away() -> None:
+    toxic_set, directions, _ = make(0)
+    (first, second, *_) = toxic_set.side("toxic")
+    features = [replace(first, effect_size=1.0), replace(second, effect_size=-0.5)]
+    side = FeatureSpace.of(replace(toxic_set, features=features), directions).toxic
+    expected = directions[first.index] - 0.5 * directions[second.index]
+    np.testing.assert_allclose(side.centroid(), expected / np.linalg.norm(expected), atol=1e-6)
 
 
 def test_averaging_over_the_whole_set_collapses_to_one_direction() -> None:

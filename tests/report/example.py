@@ -138,6 +138,7 @@ def example_report(**changes: Any) -> Report:
             "seconds": 41.273,
             "tokens": 301882,
             "tokens_per_second": 7314,
+            "own_share": 0.9938,
         },
         histogram=Histogram(edges, kept, dropped),
         flagged={"95": 412, "99": 167, "99.9": 38},

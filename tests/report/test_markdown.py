@@ -45,6 +45,7 @@ def test_says_what_happened() -> None:
         "| 99% | 167 | 8.4% | 1% |",
         "1. **line 5**, distance 0.231, closer than every harmless reference sample: `Chest pain",
         "`harm, poison, overdose` (811) | 0.71 | 62% | 3.1% |",
+        "99.3% of what adds to the scores is of the toxic set's own features, 0.62% of features",
         "- 7 rows: not JSON",
         "- Toxic set: `minilm`",
     ):

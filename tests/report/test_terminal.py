@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from example import HOSTILE, hostile_report
+from example import HOSTILE, example_report, hostile_report
 from rich.table import Table
 from rich.text import Text
 
@@ -54,6 +54,14 @@ def test_a_hostile_report_on_a_terminal() -> None:
     file = io.StringIO()
     print_filter_result(SafeConsole(file=file, width=150), FilterResult(paths, hostile_report()))
     assert not STEERS.search(file.getvalue())
+
+
+def test_the_console_says_what_scores_are_made_of_where_it_is_known() -> None:
+    for report, said in ((example_report(), True), (hostile_report(), False)):
+        file = io.StringIO()
+        paths = OutputPaths.beside(Path("data.parquet"))
+        print_filter_result(SafeConsole(file=file, width=200), FilterResult(paths, report))
+        assert ("99.3% of what adds to the scores is of the toxic set's" in file.getvalue()) is said
 
 
 def test_json_for_machines_is_the_same_and_steers_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,8 @@ import torch
 from conftest import chat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scored import ROWS as SCORED_ROWS
+from scored import write_scores
 
 from saefilter.artifacts.scores import SCHEMA, Scores
 from saefilter.encode.sae_source import find_sae
@@ -28,6 +31,7 @@ from saefilter.scoring.engine import LocalEngine
 from saefilter.scoring.job import Job, memory_limit, plan_shards, read_shards
 from saefilter.scoring.score import score_file, score_shard
 from saefilter.scoring.scorer import RowScorer
+from saefilter.scoring.summary import summarise
 from saefilter.settings import ScoreSettings
 
 ROWS = [
@@ -94,21 +98,26 @@ def test_a_distance_recomputed_by_hand_with_sae_lens_and_numpy(scorer: RowScorer
     directions = sae.W_dec.detach().numpy()
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     score = toxic_set.intercept
-    pulls = []
+    pulls, own = [], set()
     for side in ("toxic", "benign"):
         features = [f for f in toxic_set.side(side) if f.weight > 0]
+        own |= {f.index for f in features}
         cosines = directions @ directions[[f.index for f in features]].T
         nearest = cosines.argmax(axis=1)
         kernel = np.maximum(0, (cosines.max(axis=1) - KERNEL_THRESHOLD) / (1 - KERNEL_THRESHOLD))
         pulls.append(kernel * np.array([features[j].weight for j in nearest]))
+    sizes = {True: 0.0, False: 0.0}
     for i in np.flatnonzero(pooled):
         counted = min(pooled[i], toxic_set.largest[i]) / toxic_set.scale[i]
         score += counted * (pulls[0][i] - pulls[1][i])
+        sizes[int(i) in own] += abs(counted * (pulls[0][i] - pulls[1][i]))
     distance = 0.5 - score / (4 + 2 * abs(score))
 
     ours = measured(scorer, [chat(question, answer)]).to_pylist()[0]
     assert ours["distance"] == pytest.approx(distance, abs=1e-4)
     assert ours["n_scored"] == len(trained)
+    assert ours["own_share"] == pytest.approx(sizes[True] / sum(sizes.values()), abs=1e-4)
+    assert ours["own_share"] > 0.9  # of the shipped set: what counts are its own features
 
 
 def test_every_row_is_scored_or_quarantined_in_order(
@@ -142,6 +151,7 @@ def test_every_row_is_scored_or_quarantined_in_order(
             assert entry["distance"] == pytest.approx(1 - entry["proximity"])
             assert 0 <= entry["percentile"] <= 100
             assert entry["reason"] is None
+            assert 0 < entry["own_share"] <= 1
         else:
             assert entry["distance"] is entry["percentile"] is entry["top_features"] is None
             assert entry["reason"]
@@ -151,7 +161,27 @@ def test_every_row_is_scored_or_quarantined_in_order(
     made = summary.provenance
     assert (made.rows, made.scored, made.quarantined) == (8, 3, 5)
     assert (made.duplicates, made.truncated) == (1, 1)
-    assert Scores.open(tmp_path / "s.parquet").provenance == made
+    scores = Scores.open(tmp_path / "s.parquet")
+    assert scores.provenance == made
+    shares = [entry["own_share"] for entry in entries if entry["own_share"] is not None]
+    assert len(shares) == 3
+    assert scores.own_share() == summary.to_fields()["own_share"] == pytest.approx(np.mean(shares))
+
+
+def test_scores_of_before_the_own_part_was_kept_are_read(tmp_path: Path) -> None:
+    """And a reader of then, who knows nothing of the column, finds all that it looked for."""
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in SCORED_ROWS))
+    made = write_scores(Source.open(path), tmp_path / "s.parquet")
+    assert SCHEMA.names[-1] == "own_share"
+    assert made.own_share() is None  # all null
+    table = pq.read_table(made.path)
+    metadata = made.provenance.to_metadata()
+    older = table.drop_columns("own_share").replace_schema_metadata(metadata)
+    pq.write_table(older, made.path)
+    before = Scores.open(made.path)
+    assert before.own_share() is None
+    assert summarise(Source.open(path), before).to_fields()["own_share"] is None
 
 
 def test_evidence_adds_up_and_names_toxic_neighbours(scorer: RowScorer) -> None:

@@ -67,6 +67,19 @@ def test_merging_averages_signed_weights() -> None:
     assert both.history[-1].endswith("merged small and small: x")
 
 
+def test_a_merged_features_effect_is_that_of_a_set_on_its_side() -> None:
+    """A feature that two sets put on different sides: it had the weight of one, the effect of the other."""
+    one, other = (
+        made((0, "toxic", 0.2), (1, "toxic", 0.2)),
+        made((0, "toxic", 0.2), (1, "benign", 0.6)),
+    )
+    other = replace(
+        other, features=[other.features[0], replace(other.features[1], effect_size=-0.1)]
+    )
+    feature = merge([one, other], "both", "x").features[1]
+    assert (feature.index, feature.side, feature.effect_size) == (1, "benign", -0.1)
+
+
 @given(st.floats(0.1, 10), st.floats(0.01, 5))
 @settings(deadline=None, max_examples=25)
 def test_merging_sets_of_different_spread_keeps_what_an_activation_adds(

@@ -29,7 +29,7 @@ def test_a_set_survives_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 1}, "toxic set of schema 1; this saefilter reads 2"),
+        ({"schema": 1}, "toxic set of schema 1; this saefilter reads 2 and 3"),
         ({"schema": None}, "toxic set of schema None"),
         ({"features": [{"index": 6}]}, "feature 6 lacks 'side'"),
         ({"features": []}, "no toxic feature"),
@@ -91,7 +91,8 @@ def test_features_with_odd_sides_or_weights_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_sets_of_another_sae_or_model_are_refused(other: dict[str, Any], message: str) -> None:
-    own = {"fingerprint": "f" * 64, "d_model": 2, "d_sae": 6, "model": "m", "sae_name": "t"}
+    own = {"fingerprint": "f" * 64, "d_model": 2, "d_sae": 6, "model": "m"}
+    own |= {"sae_name": "t", "unit_decoder": True}
     small().check_belongs(**own)  # type: ignore[arg-type]
     small().check_belongs(**own | {"model": "/models/a copy of m"})  # type: ignore[arg-type]
     with pytest.raises(SaefilterError, match=message):
@@ -142,7 +143,7 @@ def test_the_shipped_set_belongs_to_the_shipped_sae_and_carries_no_foreign_text(
     toxic_set = load_toxic_set("minilm")
     toxic_set.check_belongs(
         fingerprint=sae.fingerprint, d_model=sae.d_model, d_sae=sae.d_sae, model=preset.model,
-        sae_name="minilm",
+        sae_name="minilm", unit_decoder=sae.has_unit_decoder,
     )  # fmt: skip
     assert (toxic_set.d_model, toxic_set.d_sae, toxic_set.hook) == (
         sae.d_model,
