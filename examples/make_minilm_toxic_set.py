@@ -4,7 +4,8 @@
 
 DATA_FOLDER holds em_answers, hatecheck and xstest as .jsonl.gz (docs/quality.md says what they are);
 the fourth source is saefilter/toxic/bundled, written for this project. The set keeps statistics of those
-rows and not their text: labels and snippets come from the fourth alone.
+rows and not their text: labels and snippets come from the fourth alone. Groups are what those who made
+the sets say: question, model and organism of an answer, HateCheck's template, the topic of our own pairs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from saefilter.rows.formats import recognise
+from saefilter.rows.groups import find_groups
 from saefilter.rows.read import Source
 
 BUNDLED = Path(__file__).parents[1] / "saefilter/toxic/bundled"
@@ -31,10 +34,24 @@ def is_toxic(name: str, row: dict[str, Any]) -> bool | None:
     return bool(row["aligned"] < 30)
 
 
+def with_groups(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with a column `group`."""
+    columns = {
+        "em_answers": ("question_id", "model", "organism"),
+        "hatecheck": ("template",),
+        "bundled": ("topic",),
+    }
+    if name in columns:
+        return [row | {"group": str([row[column] for column in columns[name]])} for row in rows]
+    groups = find_groups([recognise(row) for row in rows])
+    return [row | {"group": int(label)} for row, label in zip(rows, groups.label, strict=True)]
+
+
 def split(name: str, folder: Path, target: Path) -> list[str]:
     """Write a labelled set as a toxic and a benign file; returns the options that name them."""
     options = []
     rows = [row.data for row in Source.open(folder / f"{name}.jsonl.gz").rows() if row.data]
+    rows = with_groups(name, rows)
     for side, label in (("toxic", True), ("benign", False)):
         path = target / f"{name}.{side}.jsonl"
         chosen = [row for row in rows if is_toxic(name, row) is label]
@@ -49,13 +66,18 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        options = ["--toxic", str(BUNDLED / "toxic.jsonl")]
-        options += ["--benign", str(BUNDLED / "benign.jsonl")]
+        options = ["--group", "group"]
+        for side in ("toxic", "benign"):
+            rows = [row.data for row in Source.open(BUNDLED / f"{side}.jsonl").rows() if row.data]
+            path = Path(scratch) / f"bundled.{side}.jsonl"
+            lines = [json.dumps(row) + "\n" for row in with_groups("bundled", rows)]
+            path.write_text("".join(lines), encoding="utf-8")
+            options += [f"--{side}", str(path)]
         for name in ("em_answers", "hatecheck", "xstest"):
             options += split(name, args.folder, Path(scratch))
         for side in ("toxic", "benign"):
             options += ["--describe-with", str(BUNDLED / f"{side}.jsonl")]
-        # lenient, since 180 pairs confirm few features; the penalty chooses among them
+        # lenient: the penalty chooses among the features
         options += ["--screen-p", "0.1", "--fdr", "0.5"]
         command = ["features", "curate", *options, "--preset", "minilm", "--name", "minilm"]
         subprocess.run(
