@@ -25,7 +25,7 @@ from saefilter.rows.read import Source
 from saefilter.stats.auroc import Z95
 from saefilter.toxic.toxicset import rank_at
 
-GROUPED_ROWS = 50_000
+GROUPED_ROWS = 20_000
 """Rows among which like ones are looked for; of more, so many evenly spread ones. The reference's
 uncertainty is far larger than that of so many rows."""
 LEAST_AUROC = 0.6

@@ -20,7 +20,7 @@ from saefilter.gate.policy import Policy
 from saefilter.gate.verdict import Power, RuleVerdict, Verdict, WorstRow, number, rounded
 from saefilter.rows.read import Source
 from saefilter.text import few, ordinal
-from saefilter.toxic.toxicset import conformal_p
+from saefilter.toxic.toxicset import conformal_p, is_beyond
 
 WORST_ROWS = 100
 """Rows named per rule, at most; each way of saying shows as many as fit."""
@@ -121,9 +121,8 @@ class _Columns:
 
     def is_beyond(self, policy: Policy) -> NDArray[np.bool_]:
         """Which rows are closer than the reference row that the rate stands for."""
-        harmless = self.harmless(policy)
-        with np.errstate(invalid="ignore"):
-            return self.p <= harmless.share + 1e-12
+        rows = self.scores.provenance.reference_rows
+        return is_beyond(self.percentile, 100 - policy.at_fpr, rows)
 
     def beyond(self, policy: Policy) -> NDArray[np.int64]:
         """Their ids."""

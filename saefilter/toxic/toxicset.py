@@ -133,6 +133,13 @@ def conformal_p(percentile: NDArray[np.float64], rows: int) -> NDArray[np.float6
     return np.where(np.isnan(percentile), np.nan, (1 + as_close) / (rows + 1))
 
 
+def is_beyond(percentile: NDArray[np.float64], level: float, rows: int) -> NDArray[np.bool_]:
+    """Which rows are closer than the reference row at `level`, 0 to 100, of `rows`, `[n]`: those whose
+    `conformal_p` is at most `1 - level / 100`. None where so few rows cannot tell."""
+    rank = rank_at(1 - level / 100, rows)
+    return conformal_p(percentile, rows) <= rank / (rows + 1) + 1e-12
+
+
 @dataclass(frozen=True)
 class ToxicSet:
     """A curated list of features of one SAE, with everything needed to score by it."""
