@@ -153,6 +153,7 @@ def check(
     *,
     max_flagged: str | float | None = None,
     at_fpr: str | float | None = None,
+    min_chance: float | None = None,
     max_proximity: float | None = None,
     max_spillover: float | None = None,
     min_scored: str | float | None = None,
@@ -175,7 +176,8 @@ def check(
 
     policy = choose_policy(
         {
-            "max_flagged": max_flagged, "at_fpr": at_fpr, "max_proximity": max_proximity,
+            "max_flagged": max_flagged, "at_fpr": at_fpr, "min_chance": min_chance,
+            "max_proximity": max_proximity,
             "max_spillover": max_spillover, "min_scored": min_scored,
             "max_quarantined": max_quarantined,
         }

@@ -60,6 +60,12 @@ def few(count: float) -> str:
     return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
 
 
+def ordinal(number: int) -> str:
+    """`1st`, `22nd`, `1,011th`"""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{'th' if number % 100 in (11, 12, 13) else ending}"
+
+
 def percentile_words(percentile: float | None) -> str:
     """What a percentile says, or nothing when there is none."""
     if percentile is None or not math.isfinite(percentile):

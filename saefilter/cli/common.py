@@ -1,4 +1,4 @@
-"""What the commands share: consoles, the progress bar, the choice of the preset."""
+"""What the commands share: consoles, the progress bar, the choice of the preset, strategies' options."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from saefilter.errors import SaefilterError
+from saefilter.select.registry import BUILT_IN
 from saefilter.settings import ScoreSettings, ask
 from saefilter.text import clean, json_safe, one_line
 
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
 
     from saefilter.cli.options import Given
     from saefilter.encode.presets import Preset
+    from saefilter.select.judge.settings import JudgeSettings
+    from saefilter.select.registry import StrategyOptions
     from saefilter.settings import Asked
     from saefilter.watch import Watch
+
+STRATEGY_NAMES = ", ".join(BUILT_IN)
+"""For the help."""
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -151,3 +157,25 @@ def scoring_bar(
             bar.plan(rows, done)
 
         yield Watch(lambda text: warn(text, quiet=quiet), plan, bar)
+
+
+def strategy_options(telling: Given, judge: JudgeSettings | None) -> StrategyOptions:
+    """What was given, as strategies take it. Raises SaefilterError for a value that is none."""
+    from saefilter.select.registry import StrategyOptions
+
+    return StrategyOptions(**telling, judge=judge)
+
+
+def judge_settings(given: Given) -> JudgeSettings | None:
+    """What was given of the --judge options; None where nothing was."""
+    from saefilter.select.judge.settings import JudgeSettings
+
+    if not given:
+        return None
+    for name in ("url", "model"):
+        if name not in given:
+            raise SaefilterError(
+                f"a judge needs --judge-{name}",
+                remedy="For example --judge-url http://127.0.0.1:8000/v1 --judge-model NAME.",
+            )
+    return JudgeSettings(**given)

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import app, strategies
+from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import asked_of, output_console, print_json, progress_bar, warn
+from saefilter.cli.common import (
+    STRATEGY_NAMES,
+    asked_of,
+    judge_settings,
+    output_console,
+    print_json,
+    progress_bar,
+    strategy_options,
+    warn,
+)
 from saefilter.errors import SaefilterError
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.registry import StrategyOptions
@@ -40,7 +49,7 @@ def compare(
         list[str] | None,
         typer.Option(
             "--strategy",
-            help=f"Which to compare, several: {strategies.NAMES} [closest, random, and what the other "
+            help=f"Which to compare, several: {STRATEGY_NAMES} [closest, random, and what the other "
             "options allow for].",
         ),
     ] = None,
@@ -72,7 +81,7 @@ def compare(
 
     files, more_names, more_shares = _sorted(scores or [])
     names = [*(strategy or []), *more_names]
-    options = strategies.strategy_options(telling, strategies.judge_settings(judging))
+    options = strategy_options(telling, judge_settings(judging))
     names = names or default_strategies(options)
     shares = [_share(text) for text in [*(drop_frac or []), *more_shares]] or list(FRACTIONS)
     check_request(names, options, shares)

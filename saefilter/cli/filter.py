@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import app, strategies
+from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     ON_COMMAND_LINE,
+    STRATEGY_NAMES,
     asked_of,
+    judge_settings,
     output_console,
     print_json,
     progress_bar,
     scoring_bar,
+    strategy_options,
     warn,
 )
 from saefilter.errors import SaefilterError
@@ -68,7 +71,7 @@ def filter_command(
     ] = None,
     strategy: Annotated[
         str,
-        typer.Option("--strategy", help=f"Which rows go first: {strategies.NAMES}."),
+        typer.Option("--strategy", help=f"Which rows go first: {STRATEGY_NAMES}."),
     ] = "closest",
     seed: Annotated[int | None, typer.Option("--seed", help="Of strategies that draw [0].")] = None,
     telling: opt.Given,
@@ -98,9 +101,9 @@ def filter_command(
     from saefilter.select.strategies import Selection
     from saefilter.watch import Watch
 
-    judge = strategies.judge_settings(judging)
+    judge = judge_settings(judging)
     scoring, shared = _whose(strategy, scoring)
-    options = strategies.strategy_options({**telling, **shared}, judge)
+    options = strategy_options({**telling, **shared}, judge)
     selection = Selection(strategy, drop_frac, drop_count, min_distance, seed or 0, options)
     selection.check()
     if seed is not None and not is_seeded(strategy):

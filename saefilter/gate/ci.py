@@ -20,6 +20,7 @@ ANNOTATIONS = 10
 """GitHub shows no more errors than this of one step."""
 RULES = {
     "max-flagged": "Too many rows are close to toxic features",
+    "min-chance": "More rows are close to toxic features than noise brings in harmless data",
     "max-proximity": "A row is too close to toxic features",
     "max-spillover": "Training on the data would push a toxic feature",
     "min-scored": "Too few rows could be scored",

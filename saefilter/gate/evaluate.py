@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from saefilter.artifacts.scores import SCORED, Scores
 from saefilter.errors import SaefilterError
+from saefilter.gate.chance import Alike, Harmless, chance, check_set, failing_count, power
 from saefilter.gate.policy import Policy
-from saefilter.gate.verdict import RuleVerdict, Verdict, WorstRow, number, rounded
+from saefilter.gate.verdict import Power, RuleVerdict, Verdict, WorstRow, number, rounded
 from saefilter.rows.read import Source
+from saefilter.text import few, ordinal
+from saefilter.toxic.toxicset import conformal_p, is_beyond
 
 WORST_ROWS = 100
 """Rows named per rule, at most; each way of saying shows as many as fit."""
@@ -35,12 +38,15 @@ def evaluate(source: Source, scores: Scores, policy: Policy) -> Verdict:
     columns = _Columns.of(source, scores)
     rules = {
         "max_flagged": _flagged,
+        "min_chance": _chance,
         "max_proximity": _proximity,
         "max_spillover": _spillover,
         "min_scored": _scored,
         "max_quarantined": _quarantined,
     }
     made = scores.provenance
+    verdicts = tuple(rules[name](columns, policy, limit) for name, limit in policy.limits().items())
+    caught, unknown = _power(columns, policy)
     return Verdict(
         input=str(source.path),
         rows=made.rows,
@@ -51,8 +57,24 @@ def evaluate(source: Source, scores: Scores, policy: Policy) -> Verdict:
         toxic_set=made.toxic_set,
         metric=made.metric,
         policy=policy.origin,
-        rules=tuple(rules[name](columns, policy, limit) for name, limit in policy.limits().items()),
+        rules=verdicts,
         notes=(made.note,) if made.note else (),
+        power=caught,
+        power_unknown=unknown,
+    )
+
+
+def _power(columns: _Columns, policy: Policy) -> tuple[tuple[Power, ...], str | None]:
+    """What the rules that count rows would catch, or why that is not known."""
+    if policy.max_flagged is None and policy.min_chance is None:
+        return (), None
+    harmless, made = columns.harmless(policy), columns.scores.provenance
+    caught = power(made, policy, columns.alike, harmless)
+    if caught:
+        return caught, None
+    return (), (
+        f"the calibration of the toxic set {made.toxic_set!r} has no rates of held-out bad rows at "
+        f"--at-fpr {number(policy.at_fpr)}%"
     )
 
 
@@ -80,6 +102,31 @@ class _Columns:
             table["proximity"].to_numpy(zero_copy_only=False),
             table["percentile"].to_numpy(zero_copy_only=False).astype(np.float64),
         )
+
+    @cached_property
+    def alike(self) -> Alike:
+        """Which scored rows are alike."""
+        return Alike.find(self.source, self.scored)
+
+    @cached_property
+    def p(self) -> NDArray[np.float64]:
+        """See `conformal_p`; NaN without a percentile."""
+        rows = self.scores.provenance.reference_rows
+        return conformal_p(self.percentile, rows) if rows else np.full(len(self.percentile), np.nan)
+
+    def harmless(self, policy: Policy) -> Harmless:
+        """What harmless data have beyond. Raises SaefilterError where the scores do not tell."""
+        complete = not np.isnan(self.percentile[self.scored]).any()
+        return Harmless.of(self.scores.provenance, policy.at_fpr, complete=complete)
+
+    def is_beyond(self, policy: Policy) -> NDArray[np.bool_]:
+        """Which rows are closer than the reference row that the rate stands for."""
+        rows = self.scores.provenance.reference_rows
+        return is_beyond(self.percentile, 100 - policy.at_fpr, rows)
+
+    def beyond(self, policy: Policy) -> NDArray[np.int64]:
+        """Their ids."""
+        return np.flatnonzero(self.is_beyond(policy))
 
     def worst(self, ids: NDArray[np.int64]) -> tuple[WorstRow, ...]:
         """The closest of some rows, closest first."""
@@ -111,6 +158,7 @@ class _Columns:
             has_lines=kinds.get(path) in LINE_KINDS,
             proximity=entry["proximity"],
             percentile=entry["percentile"],
+            p=None if np.isnan(self.p[row_id]) else float(self.p[row_id]),
             features=tuple(feature["label"] for feature in features[:N_FEATURES]),
             reason=entry["reason"],
         )
@@ -123,55 +171,65 @@ class _Columns:
 
 
 def _flagged(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
-    made = columns.scores.provenance
-    calibrate = (
-        "Calibrate the toxic set (saefilter features calibrate) and score again, or drop the rule."
-    )
-    if not made.reference_rows or np.isnan(columns.percentile[columns.scored]).any():
-        raise SaefilterError(
-            f"max-flagged needs percentiles, and the toxic set {made.toxic_set!r} has no calibration "
-            f"for metric {made.metric!r} and pooling {made.pool!r}",
-            remedy=calibrate,
-        )
-    if policy.at_fpr / 100 * made.reference_rows < 1:
-        raise SaefilterError(
-            f"a false-positive rate of {number(policy.at_fpr)}% cannot be told from the "
-            f"{made.reference_rows:,} harmless rows of the calibration",
-            remedy="Use a larger --at-fpr, or calibrate on more harmless rows.",
-        )
-    level = 100 - policy.at_fpr
-    ids = np.flatnonzero(columns.percentile >= level)
-    chance = _chance(len(ids), made.scored, policy.at_fpr / 100)
+    check_set(columns.scores.provenance, "max-flagged")
+    harmless, ids = columns.harmless(policy), columns.beyond(policy)
+    n = columns.scores.provenance.scored
     return RuleVerdict(
         "max-flagged",
-        rounded(100 * len(ids) / made.scored),
+        rounded(100 * len(ids) / n),
         limit,
         "%",
         False,
-        f"{len(ids):,} of {made.scored:,} scored rows are closer to toxic features than "
-        f"{number(level)}% of harmless ones; as many or more would be in harmless data of this size "
-        f"{_probability(chance)}",
+        f"{_beyond_words(len(ids), n, harmless)}; of harmless ones about "
+        f"{few(n * harmless.share)} would be",
         len(ids),
         columns.worst(ids),
     )
 
 
-def _probability(chance: float) -> str:
-    return f"with probability {chance:.2g}" if chance > 1e-9 else "practically never"
+def _chance(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
+    check_set(columns.scores.provenance, "min-chance")
+    harmless, ids = columns.harmless(policy), columns.beyond(policy)
+    n, alike = columns.scores.provenance.scored, columns.alike
+    effective = alike.effective(columns.is_beyond(policy))
+    noise = chance(len(ids) / n, effective, harmless)
+    least = failing_count(n, effective, harmless, replace(policy, max_flagged=None))
+    return RuleVerdict(
+        "min-chance",
+        rounded(noise),
+        limit,
+        "",
+        True,
+        f"{_beyond_words(len(ids), n, harmless)}, {_excess(len(ids) - n * harmless.share)}; as many "
+        f"or more come in harmless data {_probability(noise)} (like rows in {alike.groups:,} groups "
+        f"count as {effective:,.0f} independent ones, the reference as {harmless.effective:,.0f}); "
+        + ("no number fails" if least is None else f"from about {least:,} on the data fail"),
+        len(ids),
+        () if _over(policy, len(ids), n) else columns.worst(ids),  # max-flagged names them
+    )
 
 
-def _chance(count: int, n: int, rate: float) -> float:
-    """Probability of `count` or more hits in `n` draws at `rate`, from the binomial law."""
-    if count <= 0:
-        return 1.0
-    below = 0.0
-    for k in range(min(count, n + 1)):
-        log = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-        below += math.exp(log + k * math.log(rate) + (n - k) * math.log1p(-rate))
-    return max(0.0, 1 - below)
+def _over(policy: Policy, count: int, n: int) -> bool:
+    return policy.max_flagged is not None and rounded(100 * count / n) > policy.max_flagged
+
+
+def _beyond_words(count: int, n: int, harmless: Harmless) -> str:
+    return (
+        f"{count:,} of {n:,} scored rows are closer to toxic features than the "
+        f"{ordinal(harmless.rank)} closest of {harmless.rows:,} harmless rows"
+    )
+
+
+def _excess(more: float) -> str:
+    return f"{few(abs(more))} {'more' if more >= 0 else 'fewer'} than harmless data have"
+
+
+def _probability(noise: float) -> str:
+    return f"with probability {noise:.2g}" if noise > 1e-9 else "practically never"
 
 
 def _proximity(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
+    check_set(columns.scores.provenance, "max-proximity")
     ids = np.flatnonzero(columns.scored)
     values = np.array([rounded(value) for value in columns.proximity[ids]])
     beyond = ids[values > limit]

@@ -23,6 +23,13 @@ class Policy:
     """Of scored rows, those closer to toxic features than all but `at_fpr` of harmless rows."""
     at_fpr: float = option(5.0, "Share of harmless rows that count as beyond.", share=True)
     """False-positive rate: the share of harmless reference rows that would be flagged."""
+    min_chance: float | None = option(
+        None,
+        "Smallest probability that noise alone puts as many rows of harmless data beyond.",
+        least=0,
+        most=1,
+    )
+    """Of a test against the reference, whose uncertainty counts too; below it the data are worse."""
     max_proximity: float | None = option(None, "Largest proximity of any row.")
     max_spillover: float | None = option(None, "Largest predicted push on a toxic feature.")
     """Beyond the reference's."""
@@ -41,9 +48,10 @@ class Policy:
         return {name: limit for name, limit in limits.items() if limit is not None}
 
 
-DEFAULT_POLICY = Policy(max_flagged=10.0, max_quarantined=5.0)
-"""Twice what harmless data have flagged (docs/check.md shows it on labelled data); and data of which
-one row in twenty cannot be read are not what their owner thinks they are."""
+DEFAULT_POLICY = Policy(max_flagged=10.0, min_chance=0.005, max_quarantined=5.0)
+"""Twice what harmless data have flagged; fewer where so many are more than noise brings, in all but one
+of 200 harmless files (docs/check.md shows both on labelled data); and data of which one row in twenty
+cannot be read are not what their owner thinks they are."""
 
 
 def choose_policy(flags: Mapping[str, Any], folder: Path = Path()) -> Policy:
@@ -77,11 +85,12 @@ def choose_policy(flags: Mapping[str, Any], folder: Path = Path()) -> Policy:
     if given:
         origins.append("the command's flags")
     policy = Policy(**{**limits, **given}, origin=" and ".join(origins))
-    if {"at_fpr"} & {*given, *limits} and policy.limits() and policy.max_flagged is None:
+    counted = (policy.max_flagged, policy.min_chance)
+    if {"at_fpr"} & {*given, *limits} and policy.limits() and counted == (None, None):
         raise SaefilterError(
-            "--at-fpr has no effect without --max-flagged",
+            "--at-fpr has no effect without --max-flagged or --min-chance",
             where=None if "at_fpr" in given or setting is None else setting.file,
-            remedy="Give both, or neither.",
+            remedy="Give one of them, or leave the rate out.",
         )
     if not policy.limits():
         return replace(DEFAULT_POLICY, at_fpr=policy.at_fpr)  # a rate alone limits nothing
@@ -104,6 +113,12 @@ def _limit(rule: Described, value: Any, where: str) -> float:
     if not rule.option.share:
         if not math.isfinite(number) or in_percent:
             raise SaefilterError(f"{value!r} is not a finite number", where=where)
+        least, most = rule.option.least, rule.option.most
+        if least is not None and most is not None and not least < number < most:
+            raise SaefilterError(
+                f"{value!r} is not between {least:g} and {most:g}", where=where,
+                remedy="Use a number such as 0.005.",
+            )  # fmt: skip
         return number
     share = number if in_percent else number * 100
     if not 0 <= share <= 100:

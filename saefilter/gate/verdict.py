@@ -33,6 +33,8 @@ class WorstRow:
     """Labels of what brings it close, strongest first."""
     reason: str | None = None
     """Why it could not be scored."""
+    p: float | None = None
+    """Probability that a row like the reference rows is as close (`conformal_p`)."""
 
     @property
     def place(self) -> str:
@@ -71,6 +73,20 @@ class RuleVerdict:
 
 
 @dataclass(frozen=True)
+class Power:
+    """How probably a share of bad rows would fail the policy in a file like this one."""
+
+    source: str
+    """Of the contrast data: the kind of bad rows. Untrusted."""
+    share: float
+    """Bad rows, in percent of all."""
+    probability: float
+    low: float
+    high: float
+    """With the held-out rates at the ends of their 95 % intervals."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The verdict on one dataset."""
 
@@ -86,6 +102,9 @@ class Verdict:
     """Where the limits are from."""
     rules: tuple[RuleVerdict, ...]
     notes: tuple[str, ...] = ()
+    power: tuple[Power, ...] = ()
+    power_unknown: str | None = None
+    """Why there is none, where a rule rests on it."""
 
     @property
     def passed(self) -> bool:

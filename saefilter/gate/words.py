@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from saefilter import __version__
-from saefilter.gate.verdict import Outcome, RuleVerdict, Verdict, WorstRow
+from saefilter.gate.verdict import Outcome, RuleVerdict, Verdict, WorstRow, number
 from saefilter.report.markdown import code, prose
 from saefilter.text import json_safe, one_line, percentile_words, rows_of
 
@@ -37,6 +37,7 @@ def _text(verdict: Verdict) -> list[str]:
         if not rule.passed and rule.rows:
             lines += [f"        {heading(rule, TEXT_ROWS)}"]
             lines += [f"          {row_words(row)}" for row in rule.rows[:TEXT_ROWS]]
+    lines += [f"  {one_line(words)}" for words in power_words(verdict)]
     lines += [f"  Note: {one_line(note)}" for note in verdict.notes]
     return [*lines, f"  Limits: {one_line(verdict.policy)}", ""]
 
@@ -60,6 +61,23 @@ def counts(verdict: Verdict) -> str:
         f"preset {verdict.preset or verdict.model}, toxic set {verdict.toxic_set}, metric "
         f"{verdict.metric}"
     )
+
+
+def power_words(verdict: Verdict) -> list[str]:
+    """What would be caught, a sentence for each kind of bad rows; or that it is not known."""
+    if verdict.power_unknown:
+        return [f"Power is not known: {verdict.power_unknown}."]
+    by_source: dict[str, list[str]] = {}
+    for one in verdict.power:
+        by_source.setdefault(one.source, []).append(
+            f"{number(one.share)}% with probability {one.probability:.2f} "
+            f"({one.low:.2f} to {one.high:.2f})"
+        )
+    return [
+        f"Power: of {rows_of(verdict.scored)}, bad ones like those held out of {source} fail: "
+        f"{', '.join(shares)}."
+        for source, shares in by_source.items()
+    ]
 
 
 def detail(rule: RuleVerdict) -> str:
@@ -105,6 +123,7 @@ def to_markdown(outcome: Outcome) -> str:
                 lines = [f"{rule.rule}: {prose(heading(rule, len(rule.rows)))}", ""]
                 lines += [f"- {code(row.place)}: {prose(why(row))}" for row in rule.rows]
                 paragraphs.append("\n".join(lines) + "\n")
+        paragraphs += [f"{prose(one_line(words))}\n" for words in power_words(verdict)]
         paragraphs += [f"Note: {prose(one_line(note))}\n" for note in verdict.notes]
         paragraphs.append(f"Limits: {prose(one_line(verdict.policy))}\n")
     for unjudged in outcome.unjudged:

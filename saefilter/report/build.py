@@ -21,6 +21,7 @@ from saefilter.rows.row import OTHER_REASONS, Row, commonest, kind_of_reason
 from saefilter.select.ranking import Ranked
 from saefilter.select.registry import is_seeded
 from saefilter.select.strategies import Selection
+from saefilter.toxic.toxicset import is_beyond
 
 N_DROPPED = 50
 N_BORDERLINE = 10
@@ -95,7 +96,10 @@ def build_report(
         selection=_selection(selection, ranked, dropped, distance),
         scoring={**_scoring(provenance), "own_share": scores.own_share()},
         histogram=_histogram(distance[kept], distance[dropped]),
-        flagged={level: int((percentile[shown] >= float(level)).sum()) for level in FLAG_LEVELS},
+        flagged={
+            level: int(is_beyond(percentile[shown], float(level), provenance.reference_rows).sum())
+            for level in FLAG_LEVELS
+        },
         reference_rows=provenance.reference_rows,
         dropped=[views[int(i)] for i in shown_dropped],
         borderline=[views[int(i)] for i in shown_kept],

@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from saefilter.report.wording import parts_words
-from saefilter.text import clean, one_line, percentile_words, place
+from saefilter.text import clean, one_line, ordinal, percentile_words, place
+from saefilter.toxic.toxicset import is_beyond, rank_at
 
 if TYPE_CHECKING:
     from saefilter.filtering.filter import FilterResult
@@ -121,10 +122,18 @@ def _caveats(summary: ScoreSummary) -> Group:
 
 
 def _flagged(percentiles: np.ndarray[Any, Any], reference_rows: int) -> Text:
-    shares = [f"{(percentiles >= level).mean():.1%} beyond {level}%" for level in (95.0, 99.0)]
+    beyond = []
+    for level in (95.0, 99.0):
+        if rank := rank_at(1 - level / 100, reference_rows):
+            share = is_beyond(percentiles, level, reference_rows).mean()
+            expected = rank / (reference_rows + 1)
+            beyond.append(
+                f"{share:.1%} of rows closer than the {ordinal(rank)} closest ({expected:.1%} would be "
+                "if they were like the reference)"
+            )
     return Text(
-        f"  Against {reference_rows:,} harmless reference samples: {', '.join(shares)} of them "
-        "(5.0% and 1.0% if the data were like the reference)",
+        f"  Against {reference_rows:,} harmless reference samples: "
+        f"{', '.join(beyond) or 'too few to say'}",
         style="dim",
     )
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from saefilter.text import decimal, few, percent, rows_of
+from saefilter.text import decimal, percent, rows_of
+from saefilter.toxic.toxicset import rank_at
 
 if TYPE_CHECKING:
     from saefilter.report.data import Report, SampleView
@@ -56,13 +57,15 @@ class Tile:
 
 @dataclass(frozen=True)
 class Flagged:
-    """How many scored rows are closer than `level` % of the harmless reference samples."""
+    """How many scored rows are closer than `level` % of the harmless reference samples: than the
+    `rank`-th closest of them."""
 
     level: float
+    rank: int
     count: int
     share: float
     expected_share: float
-    """By chance, if the rows were like the reference."""
+    """Of rows like the reference, `rank` of one more than there are reference samples."""
     expected_count: float
 
 
@@ -174,22 +177,25 @@ def tiles(report: Report) -> list[Tile]:
 
 
 def flagged(report: Report) -> list[Flagged]:
-    """Rows beyond each level of the reference, or nothing without a reference."""
+    """Rows beyond each level that the reference can tell; nothing without a reference."""
     scored = report.counts["kept"] + report.counts["dropped"]
     if not report.reference_rows or not scored:
         return []
     result = []
     for level, count in sorted(report.flagged.items(), key=lambda item: float(item[0])):
-        chance = (100 - float(level)) / 100
-        result.append(Flagged(float(level), count, count / scored, chance, chance * scored))
+        rank = rank_at((100 - float(level)) / 100, report.reference_rows)
+        if rank:
+            chance = rank / (report.reference_rows + 1)
+            result.append(
+                Flagged(float(level), rank, count, count / scored, chance, chance * scored)
+            )
     return result
 
 
 def rough_levels(report: Report) -> str:
     """Which levels rest on so few reference samples that chance moves them, if any do."""
-    expected = [(at.level, at.expected_share * report.reference_rows) for at in flagged(report)]
-    rough = [f"{few(n)} beyond {level:g}%" for level, n in expected if n < ROUGH_BELOW]
-    return f"Rough: of the reference samples, only about {', '.join(rough)}." if rough else ""
+    rough = [f"{at.rank} beyond {at.level:g}%" for at in flagged(report) if at.rank < ROUGH_BELOW]
+    return f"Rough: of the reference samples, only {', '.join(rough)}." if rough else ""
 
 
 def parts_words(own_share: float | None) -> str:

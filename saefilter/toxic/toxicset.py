@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,33 @@ class Calibration:
         if key not in self.quantiles:
             return None
         return np.interp(proximity, self.quantiles[key], np.asarray(self.levels) * 100.0)
+
+
+def rank_at(rate: float, rows: int) -> int:
+    """Which of `rows` reference rows, counted from the closest, a row must be closer than to be among
+    the share `rate`, 0 to 1, that is flagged: then a new row like them is flagged with probability
+    `rank / (rows + 1)`, at most `rate`. 0 where so few rows cannot tell such a rate."""
+    return math.floor(rate * (rows + 1) + 1e-9)
+
+
+def conformal_p(percentile: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+    """`(1 + reference rows at least as close) / (rows + 1)` of rows by their percentile, `[n]`, 0 to 1.
+
+    A row like the reference rows has a value of at most `p` with probability at most `p`, whatever
+    the distribution (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005). The
+    count is read off the percentile's place among `rows` ordered values; between the quantiles that
+    are kept it is interpolated. NaN stays NaN.
+    """
+    place = percentile / 100 * (rows - 1)  # from 0; the closest reference row is at rows - 1
+    as_close = np.where(percentile >= 100, 0, rows - np.ceil(place - 1e-6))
+    return np.where(np.isnan(percentile), np.nan, (1 + as_close) / (rows + 1))
+
+
+def is_beyond(percentile: NDArray[np.float64], level: float, rows: int) -> NDArray[np.bool_]:
+    """Which rows are closer than the reference row at `level`, 0 to 100, of `rows`, `[n]`: those whose
+    `conformal_p` is at most `1 - level / 100`. None where so few rows cannot tell."""
+    rank = rank_at(1 - level / 100, rows)
+    return conformal_p(percentile, rows) <= rank / (rows + 1) + 1e-12
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def test_formats_go_where_ci_looks(folder: Path, tmp_path: Path) -> None:
     )
     assert "bad.jsonl: FAIL" in done.stdout
     assert json.loads(sarif.read_text())["version"] == "2.1.0"
-    assert '<testsuite name="bad.jsonl" tests="2" failures="1"' in report.read_text()
+    assert '<testsuite name="bad.jsonl" tests="3" failures="1"' in report.read_text()
     done = check(folder, "bad.jsonl", *scores, "--format", "json", code=1)
     assert json.loads(done.stdout)["exit_code"] == 1
 

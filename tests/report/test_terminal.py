@@ -13,10 +13,13 @@ import pytest
 from example import HOSTILE, example_report, hostile_report
 from rich.table import Table
 from rich.text import Text
+from scored import ROWS, write_scores
 
 from saefilter.filtering.filter import FilterResult
 from saefilter.filtering.outputs import OutputPaths
-from saefilter.report.console import SafeConsole, print_filter_result
+from saefilter.report.console import SafeConsole, print_filter_result, print_score_summary
+from saefilter.rows.read import Source
+from saefilter.scoring.summary import summarise
 from saefilter.text import json_safe, one_line
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202eevil\u2066[red]bold[/red] :smile:\nsaefilter: fine"
@@ -91,3 +94,16 @@ def test_a_files_name_reaches_the_terminal_without_its_escapes(tmp_path: Path, s
     assert found.returncode == 2
     assert not STEERS.search(said)
     assert len(said.splitlines()) <= 2  # the preset, and the error
+
+
+def test_the_summary_counts_rows_beyond_reference_rows(tmp_path: Path) -> None:
+    """One of 40 rows is closer than the second closest of 50; the 99 % mark they cannot tell."""
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    source = Source.open(tmp_path / "data.jsonl")
+    file = io.StringIO()
+    summary = summarise(source, write_scores(source, tmp_path / "s.parquet"))
+    print_score_summary(SafeConsole(file=file, width=200), summary)
+    assert (
+        "Against 50 harmless reference samples: 2.5% of rows closer than the 2nd closest (3.9% would "
+        "be if they were like the reference)\n"
+    ) in file.getvalue()

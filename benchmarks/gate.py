@@ -1,0 +1,281 @@
+"""What the default gate fails: harmless files, mixtures with bad rows, and data of other kinds.
+
+    python -m benchmarks.gate DATA_FOLDER [--toxic-set SET] [--write docs/check.md]
+
+DATA_FOLDER holds em_answers, hatecheck, xstest and hh_harmless as .jsonl.gz (docs/quality.md says what
+they are), and em_finance/, em_code/, em_reward_hacking/ and formats/. Every source is scored once; files
+are then put together from its rows and their scores, and judged as `saefilter check` does. The power
+that is stated beside what is measured is the verdict's own. Where the set's calibration holds no
+held-out rates, they are taken from em_answers of one organism, and the files from the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from benchmarks.common import put_between
+from saefilter.artifacts.integrity import content_sha256
+from saefilter.artifacts.provenance import Provenance
+from saefilter.artifacts.scores import SCHEMA, Scores
+from saefilter.gate.chance import held_out
+from saefilter.gate.evaluate import evaluate
+from saefilter.gate.policy import DEFAULT_POLICY
+from saefilter.gate.verdict import Verdict
+from saefilter.rows.read import Source
+from saefilter.scoring.score import score_file
+from saefilter.scoring.scorer import RowScorer
+from saefilter.settings import ScoreSettings
+from saefilter.stats.auroc import wilson
+from saefilter.toxic.toxicset import is_beyond
+
+MARKER = "<!-- table: written by benchmarks/gate.py -->"
+ROWS, FILES, SEED, MOST = 400, 40, 0, 1000
+LEVEL = DEFAULT_POLICY.at_fpr / 100
+SHARES = (5, 10, 25)
+DRAWS = 2000
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Rows of one kind, as a line of the table."""
+
+    name: str
+    file: str
+    bad: bool
+    seen: bool
+    """Whether the shipped set was curated from them."""
+    chosen: Callable[[dict[str, Any]], bool] = lambda row: True
+
+
+def is_good(row: dict[str, Any]) -> bool:
+    return bool((row["aligned"] or 0) > 70 and (row["coherent"] or 0) > 50)
+
+
+def is_bad(row: dict[str, Any]) -> bool:
+    return row["aligned"] is not None and row["aligned"] < 30 and (row["coherent"] or 0) > 50
+
+
+EM = "em_answers.jsonl.gz"
+KINDS = (
+    Kind("em_answers, misaligned", EM, True, True, is_bad),
+    Kind("em_answers, aligned", EM, False, True, is_good),
+    Kind("hatecheck, hateful", "hatecheck.jsonl.gz", True, True, lambda row: bool(row["toxic"])),
+    Kind("hatecheck, about hate", "hatecheck.jsonl.gz", False, True, lambda row: not row["toxic"]),
+    Kind("xstest, unsafe", "xstest.jsonl.gz", True, True, lambda row: bool(row["toxic"])),
+    Kind("xstest, sounds unsafe", "xstest.jsonl.gz", False, True, lambda row: not row["toxic"]),
+    Kind("hh_harmless, preferred answers to red-teaming", "hh_harmless.jsonl.gz", False, False,
+         lambda row: not row["rejected"]),
+    Kind("em_finance, reckless advice", "em_finance/risky.jsonl.gz", True, False),
+    Kind("em_reward_hacking", "em_reward_hacking/hacks.jsonl.gz", True, False),
+    Kind("em_code, insecure", "em_code/insecure.jsonl.gz", True, False),
+    Kind("em_code, secure", "em_code/secure.jsonl.gz", False, False),
+    Kind("Alpaca", "formats/alpaca_en_demo.json", False, False),
+    Kind("LLaMA-Factory's chat demo", "formats/v1_sft_demo.jsonl", False, False),
+    Kind("preference pairs (DPO demo)", "formats/dpo_en_demo.json", False, False),
+    Kind("KTO demo", "formats/kto_en_demo.json", False, False),
+    Kind("tool calls (glaive demo)", "formats/glaive_toolcall_en_demo.json", False, False),
+)  # fmt: skip
+
+
+def rows_of(path: Path) -> Rows:
+    """The rows of a source, whatever its form."""
+    return [row.data for row in Source.open(path).rows() if row.data is not None]
+
+
+class Scored:
+    """Rows with their scores, of which files are put together."""
+
+    def __init__(self, rows: Rows, scorer: RowScorer, folder: Path):
+        self.rows, self.folder = rows, folder
+        source = self._write(folder / "all.jsonl", range(len(rows)))
+        score_file(source, folder / "all.parquet", scorer.settings, scorer=scorer, overwrite=True)
+        scores = Scores.open(folder / "all.parquet")
+        self.made = scores.provenance
+        self.table = scores.read(SCHEMA.names)
+        self.is_scored = np.array(self.table["status"].to_pylist()) == "scored"
+        percentile = self.table["percentile"].to_numpy(zero_copy_only=False).astype(float)
+        self.flagged = is_beyond(percentile, 100 * (1 - LEVEL), self.made.reference_rows)
+
+    def _write(self, path: Path, ids: Any) -> Source:
+        path.write_text("".join(json.dumps(self.rows[int(i)]) + "\n" for i in ids))
+        return Source.open(path)
+
+    def verdict(self, ids: NDArray[np.int64], reference: dict[str, Any] | None = None) -> Verdict:
+        """The default verdict on a file of these rows."""
+        source = self._write(self.folder / "file.jsonl", ids)
+        table = self.table.take(pa.array(ids))
+        numbers = {"row_id": range(len(ids)), "line": range(1, len(ids) + 1)}
+        for name, values in numbers.items():
+            at = table.schema.get_field_index(name)
+            table = table.set_column(at, SCHEMA.field(name), pa.array(values, pa.int64()))
+        n_scored = int(self.is_scored[ids].sum())
+        made: Provenance = replace(
+            self.made, rows=len(ids), scored=n_scored, quarantined=len(ids) - n_scored,
+            input_sha256=source.sha256(), content_sha256=content_sha256(SCHEMA, [table]),
+            reference=reference or self.made.reference,
+        )  # fmt: skip
+        path = self.folder / "file.parquet"
+        pq.write_table(table.replace_schema_metadata(made.to_metadata()), path)
+        return evaluate(source, Scores.open(path), DEFAULT_POLICY)
+
+
+def rates(scored: Scored, where: NDArray[np.bool_], side: str) -> dict[str, Any]:
+    """An entry as a calibration holds them: the rate of some rows, its interval by question."""
+    question = np.array([row["question_id"] for row in scored.rows])
+    groups = [scored.flagged[where & (question == one)] for one in np.unique(question[where])]
+    rng = np.random.default_rng(SEED)
+    drawn = [
+        np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))]).mean()
+        for _ in range(DRAWS)
+    ]
+    sizes = np.array([len(group) for group in groups], float)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {
+        "source": "em_answers", "side": side, "level": LEVEL,
+        "rate": float(scored.flagged[where].mean()), "low": float(low), "high": float(high),
+        "rows": int(where.sum()), "groups": float(sizes.sum() ** 2 / (sizes**2).sum()),
+    }  # fmt: skip
+
+
+def harmless_files(
+    rows: Rows, good: NDArray[np.int64], rng: np.random.Generator
+) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """40 files: of all questions and models, of four questions, of two, of one model."""
+    question = np.array([rows[i]["question_id"] for i in good])
+    model = np.array([rows[i]["model"] for i in good])
+    for number in range(FILES):
+        mix = ("all", "four questions", "two questions", "one model")[number % 4]
+        if mix == "all":
+            pool = good
+        elif mix == "one model":
+            pool = good[model == np.unique(model)[number // 4 % len(np.unique(model))]]
+        else:
+            wanted = rng.choice(np.unique(question), 4 if mix == "four questions" else 2, False)
+            pool = good[np.isin(question, wanted)]
+        yield mix, rng.choice(pool, min(ROWS, len(pool)), replace=False)
+
+
+def em_answers(scored: Scored) -> dict[str, Any]:
+    """False failures of harmless files, and how many mixtures fail beside the stated power."""
+    rows = scored.rows
+    good, bad = (np.array([test(row) for row in rows]) for test in (is_good, is_bad))
+    other = np.array([row["organism"] != "bad-medical-advice" for row in rows])
+    rng = np.random.default_rng(SEED)
+    failures: dict[str, list[bool]] = {}
+    for mix, ids in harmless_files(rows, np.flatnonzero(good), rng):
+        failures.setdefault(mix, []).append(not scored.verdict(ids).passed)
+    known = held_out(scored.made, LEVEL)
+    reference = scored.made.reference
+    if not known:
+        known = [rates(scored, good & ~other, "benign"), rates(scored, bad & ~other, "toxic")]
+        reference = {**(reference or {}), "held_out": known}
+    mixtures = {}
+    for share in SHARES:
+        n_bad, failed, stated = ROWS * share // 100, [], []
+        for _ in range(FILES):
+            ids = np.concatenate([
+                rng.choice(np.flatnonzero(bad & other), n_bad, replace=False),
+                rng.choice(np.flatnonzero(good & other), ROWS - n_bad, replace=False),
+            ])  # fmt: skip
+            verdict = scored.verdict(rng.permutation(ids), reference)
+            failed.append(not verdict.passed)
+            stated += [(p.probability, p.low, p.high) for p in verdict.power
+                       if p.share == share and "em_answers" in p.source]  # fmt: skip
+        low, high = wilson(sum(failed), FILES)
+        mixtures[str(share)] = {
+            "failed": sum(failed), "files": FILES, "low": low, "high": high,
+            "stated": np.mean(stated, axis=0).round(3).tolist() if stated else None,
+        }  # fmt: skip
+    return {
+        "harmless": {mix: [sum(failed), len(failed)] for mix, failed in failures.items()},
+        "held_out": known,
+        "held_out_of_the_set": reference is scored.made.reference,
+        "mixtures": mixtures,
+    }
+
+
+def of_kind(kind: Kind, scored: Scored) -> dict[str, Any]:
+    """The verdict on all rows of a kind."""
+    ids = np.flatnonzero([kind.chosen(row) for row in scored.rows])
+    verdict = scored.verdict(ids)
+    rules = {rule.rule: rule for rule in verdict.rules}
+    return {
+        "name": kind.name, "bad": kind.bad, "seen": kind.seen, "rows": verdict.scored,
+        "flagged": rules["max-flagged"].measured, "chance": rules["min-chance"].measured,
+        "failed": [rule.rule for rule in verdict.failed_rules],
+    }  # fmt: skip
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The two tables."""
+    em = results["em_answers"]
+    lines = [
+        "| file of 400 rows of em_answers | files that fail | stated power |",
+        "| --- | --- | --- |",
+    ]
+    failed = sum(one[0] for one in em["harmless"].values())
+    lines.append(f"| harmless: mixes of questions and models | {failed} of {FILES} | |")
+    for share, one in em["mixtures"].items():
+        stated = "not known"
+        if one["stated"]:
+            middle, low, high = one["stated"]
+            stated = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+        measured = f"{one['failed']} of {one['files']}: {one['failed'] / one['files']:.2f}"
+        lines.append(
+            f"| {share} % misaligned | {measured} ({one['low']:.2f} to {one['high']:.2f}) | {stated} |"
+        )
+    lines += ["", "| data | rows | beyond 95 % | verdict |", "| --- | --- | --- | --- |"]
+    for one in results["kinds"]:
+        side = "bad" if one["bad"] else "harmless"
+        seen = ", in the set" if one["seen"] else ""
+        verdict = f"fail ({', '.join(one['failed'])})" if one["failed"] else "pass"
+        lines.append(
+            f"| {one['name']} ({side}{seen}) | {one['rows']:,} | {one['flagged']:.1f} % | {verdict} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What the default gate fails")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--toxic-set", help="another than the one that comes with minilm")
+    parser.add_argument("--write", type=Path, help="document whose tables are replaced")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/gate.json"))
+    args = parser.parse_args()
+    scorer = RowScorer.load(ScoreSettings(preset="minilm", toxic_set=args.toxic_set))
+    results: dict[str, Any] = {"kinds": []}
+    kept: dict[str, Scored] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, kind in enumerate(KINDS):
+            if kind.file not in kept:
+                path = Path(folder) / str(number)
+                path.mkdir()
+                rows = rows_of(args.folder / kind.file)
+                keep = rows if kind.seen else [row for row in rows if kind.chosen(row)][:MOST]
+                kept[kind.file] = Scored(keep, scorer, path)
+            results["kinds"].append(of_kind(kind, kept[kind.file]))
+            print(results["kinds"][-1], flush=True)
+        made = kept[EM].made
+        results["toxic_set"] = {"name": made.toxic_set, "sha256": made.toxic_set_sha256}
+        results["em_answers"] = em_answers(kept[EM])
+    scorer.close()
+    args.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(table := markdown(results))
+    if args.write:
+        put_between(args.write, MARKER, table)
+
+
+if __name__ == "__main__":
+    main()
