@@ -22,7 +22,7 @@ STYLES = {"scored": "bold black on green", "context": "dim", "special": "magenta
 @app.command(epilog="Example: saefilter tokens data.jsonl --row 3 --preset gemma-2-2b")
 @opt.with_options(
     ScoreSettings, "reading",
-    only=(*opt.READING, "train_on", "max_tokens", "truncation_side", "rendering"),
+    only=(*opt.READING, "train_on", "trainer", "read", "max_tokens", "truncation_side", "rendering"),
 )  # fmt: skip
 def tokens(
     *,
@@ -44,7 +44,7 @@ def tokens(
     source = open_input(input)
     asked = ask_and_say(reading, quiet=as_json)
     settings, chosen = asked.settings, preset_of(asked)
-    options = RenderOptions(settings.max_tokens, settings.train_on, settings.truncation_side)
+    options = RenderOptions.of(settings)
     wanted = next(source.rows({row}), None)
     if wanted is None:
         raise SaefilterError(

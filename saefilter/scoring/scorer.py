@@ -64,7 +64,7 @@ class RowScorer:
         """What a reader of the results must know of the toxic set."""
         self.scorer = scorer
         self.settings = settings
-        options = RenderOptions(settings.max_tokens, settings.train_on, settings.truncation_side)
+        options = RenderOptions.of(settings)
         self.renderer = encoder.renderer(options, settings.rendering)
         processes = settings.prepare_processes
         if processes is None:
@@ -125,6 +125,8 @@ class RowScorer:
             metric=self.scorer.metric.name,
             pool=self.settings.pool,
             train_on=self.settings.train_on,
+            trainer=self.settings.trainer,
+            read=self.settings.read,
             max_tokens=self.settings.max_tokens,
             truncation_side=self.settings.truncation_side,
             rendering=self.renderer.name,

@@ -1,0 +1,187 @@
+"""What fine-tuning learns from in a row: which turns, and by which trainer how much of the text that
+the chat template writes around them.
+
+Each trainer's own choice, by its defaults, is one entry of TRAINERS; tests/rows/test_trainers.py
+holds those of TRL to TRL. How a row's text comes about is not known here (chat.py, render.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from saefilter.rows.formats import (
+    ASSISTANT,
+    COMPLETION,
+    COMPLETION_TEXT,
+    PROMPT_TEXT,
+    TEXT,
+    TOOLS,
+    Conversation,
+    Message,
+    RowProblem,
+)
+
+Span = tuple[int, int]
+"""Of characters: from, and up to without."""
+
+
+class Trainer(NamedTuple):
+    """What a trainer learns from by its defaults."""
+
+    says: str
+    """For people: what is scored, after "Scored tokens: "."""
+    everything: bool = False
+    """Every token, the template's too; of a prompt and its completion all that follows the prompt."""
+    conversations_only: bool = False
+    """It refuses plain texts."""
+    marks: tuple[str, ...] = ()
+    """Keys of a turn by which it says itself whether it is trained on, as far as this trainer reads
+    them."""
+    header: bool = False
+    """Of a turn also what the template puts before the answer, after the generation prompt."""
+    end: str = ""
+    """Of a turn also what ends it: `turn`, the end-of-turn token with its line break, or `eos`, that
+    token where it is the tokenizer's EOS."""
+    eos: bool = True
+    """It puts the EOS after a plain text."""
+    pairs_as_text: bool = False
+    """A prompt and completion that are texts are put together without the template."""
+
+
+TRAINERS: dict[str, Trainer] = {
+    "trl": Trainer(
+        "as TRL trains by default: every token of `messages`, after the prompt of `prompt` and "
+        "`completion`",
+        everything=True, pairs_as_text=True,
+    ),
+    "trl-assistant": Trainer(
+        "as TRL trains with assistant_only_loss: assistant turns with their end of turn",
+        conversations_only=True, header=True, end="turn", pairs_as_text=True,
+    ),
+    "axolotl": Trainer(
+        "as axolotl trains by default: assistant turns, and their end of turn where it is the EOS",
+        marks=("train", "training"), end="eos",
+    ),
+    "llama-factory": Trainer(
+        "as LLaMA-Factory trains by default: assistant turns with their end of turn",
+        header=True, end="turn",
+    ),
+    "openai": Trainer(
+        "as OpenAI fine-tunes: assistant turns whose weight is not 0", marks=("weight",), eos=False
+    ),
+}  # fmt: skip
+
+TURNS = {
+    "assistant": "assistant turns without their end of turn; axolotl, LLaMA-Factory and TRL with "
+    "assistant_only_loss train on these, but plain TRL on every token of `messages`: --trainer trl",
+    "all": "all turns, without what the template writes around them",
+    "last-turn": "the last assistant turn",
+    "completion": "the completion of `prompt` and `completion`; all turns of other rows",
+}
+
+PROMPTS_TRAINED = (
+    ("<|start|>assistant", "<|start|>assistant"),  # gpt-oss
+    ("<｜Assistant｜>", "<｜Assistant｜>"),
+    ("You are Qwen, created by Alibaba Cloud", "\n"),  # Qwen2.5
+)
+"""What TRL's own training templates train of the generation prompt: (by what in the template they are
+known, that part of the prompt). Of all others they train what follows the prompt."""
+
+
+def what_is_scored(train_on: str, trainer: str | None, read: str = "at") -> str:
+    """For people: which tokens count, one phrase."""
+    says = TURNS.get(train_on, train_on) if trainer is None else TRAINERS[trainer].says
+    return f"{says}; read before each, where it is predicted" if read == "before" else says
+
+
+def trained_messages(
+    conversation: Conversation, train_on: str, trainer: str | None = None
+) -> list[bool]:
+    """Which messages carry loss. A message's own mark counts, where it is read and not all are
+    trained on."""
+    if trainer is not None:
+        return [_by_trainer(message, conversation, TRAINERS[trainer]) for message in conversation]
+    if train_on == "completion":
+        return [_in_completion(m, conversation) and m.role != TOOLS for m in conversation]
+    last = max(
+        (i for i, message in enumerate(conversation) if message.role == ASSISTANT), default=-1
+    )
+    trained = []
+    for i, message in enumerate(conversation):
+        chosen = message.role == ASSISTANT and (train_on == "assistant" or i == last)
+        if message.role == TEXT or train_on == "all":
+            chosen = True
+        elif message.train is not None:
+            chosen = message.train and (train_on == "assistant" or i == last)
+        trained.append(chosen and message.role != TOOLS)
+    return trained
+
+
+def _by_trainer(message: Message, conversation: Conversation, trainer: Trainer) -> bool:
+    if message.role == TOOLS:
+        return False
+    if message.role == TEXT:
+        return True
+    if trainer.everything:
+        return _in_completion(message, conversation)
+    if message.train is not None and message.train_key in trainer.marks:
+        return message.train
+    in_loss = not trainer.conversations_only or _in_completion(message, conversation)
+    return message.role == ASSISTANT and in_loss
+
+
+def _in_completion(message: Message, conversation: Conversation) -> bool:
+    """Of the completion; any message is where the row is no prompt with a completion."""
+    completion = any(other.part for other in conversation)
+    return not completion or message.part in (COMPLETION, COMPLETION_TEXT)
+
+
+def is_plain_text(conversation: Conversation, trainer: str | None) -> bool:
+    """Whether the row is read without a template. Raises RowProblem where the trainer refuses it."""
+    rule = TRAINERS[trainer] if trainer else None
+    plain = any(message.role == TEXT for message in conversation) or (
+        rule is not None
+        and rule.pairs_as_text
+        and any(message.part in (PROMPT_TEXT, COMPLETION_TEXT) for message in conversation)
+    )
+    if plain and rule is not None and rule.conversations_only:
+        raise RowProblem("TRL's assistant_only_loss refuses rows that are no conversations")
+    return plain
+
+
+class Widening:
+    """From the contents of trained turns to all that a trainer learns from around them."""
+
+    def __init__(self, rule: Trainer, tokenizer: Any, special: re.Pattern[str], prompt: str):
+        """`special` finds special tokens in a text; `prompt` is the template's generation prompt."""
+        self.rule = rule
+        self.eos = getattr(tokenizer, "eos_token", None)
+        self.ending = re.compile(rf"\s*(?:{special.pattern})\n*")
+        self.prompt = prompt.partition("<think>")[0]
+        self.skipped = len(self.prompt)
+        if rule.conversations_only:
+            template = str(tokenizer.chat_template)
+            known = (part for text, part in PROMPTS_TRAINED if text in template)
+            self.skipped -= len(next(known, ""))
+
+    def spans(self, contents: Sequence[Span], real: str) -> list[Span]:
+        """Each turn's span in the rendered text, from that of its content."""
+        widened, done = [], 0
+        for start, end in contents:
+            begins = (
+                real.rfind(self.prompt, done, start) if self.rule.header and self.prompt else -1
+            )
+            done = self._end(end, real)
+            widened.append((start if begins < 0 else begins + self.skipped, done))
+        return widened
+
+    def _end(self, end: int, real: str) -> int:
+        if self.rule.end == "turn" and (match := self.ending.match(real, end)):
+            return match.end()
+        if self.rule.end == "eos" and self.eos:
+            at = real.find(self.eos, end)
+            if at >= 0 and not real[end:at].strip():
+                return at + len(self.eos)
+        return end
