@@ -9,33 +9,36 @@ tool calls) only that turn is marked, and what stands in its place is what is tr
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, groupby, pairwise
-from os.path import commonprefix
 from typing import Any
 
 import numpy as np
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import (
-    COMPLETION,
     TOOLS,
     Conversation,
     Message,
     RowProblem,
 )
 from saefilter.rows.render import PlainRenderer, RenderOptions, Segment, Tokens
-from saefilter.rows.trained import Span, Widening, is_plain_text, trained_messages
+from saefilter.rows.trained import (
+    Span,
+    Widening,
+    alike,
+    as_dicts,
+    is_plain_text,
+    template_of,
+    trained_messages,
+)
 
-FIXED_DATE = "{%- macro strftime_now(format) -%}2025-01-01{%- endmacro -%}"
-"""What templates that print today's date are told: scores must not change overnight."""
 BEGIN, END = "\ufdd0", "\ufdd1"
 SENTINEL = f"{BEGIN}{{}}{END}"
 """Stands for a message's content: its number between two of the code points that Unicode gives no
 character and leaves to programs' own use. A row that holds the first is refused."""
-GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-"""By which a template says what is generated."""
 HIDDEN = "\ufdd2"
 """Another of them, for each letter of a special token that a row spells out; refused as well."""
 
@@ -95,7 +98,9 @@ class ChatRenderer(PlainRenderer):
             marks = [False] * len(marks)  # no turn need be found
         contents, spelled = self._contents(messages, tools, marks, real)
         if self.rule is not None:
-            contents = self._by_trainer(messages, tools, contents, real)
+            if self.widening is None:
+                self.widening = Widening(self.rule, self.tokenizer, self.spelled, self._rendered)
+            contents = self.widening.spans(messages, tools, contents, real)
         return _cut(real, contents, spelled)
 
     def _contents(
@@ -117,71 +122,14 @@ class ChatRenderer(PlainRenderer):
         around = self._around(messages, tools, marks, real)
         return around, self._spelled_out(messages, tools, real)
 
-    def _by_trainer(
-        self,
-        messages: list[Message],
-        tools: Sequence[Message],
-        contents: list[Span],
-        real: str,
-    ) -> list[Span]:
-        """All that the trainer learns from, where the contents are that it learns from."""
-        assert self.rule is not None
-        if self.rule.everything:
-            return [(self._prompt_length(messages, tools, real), len(real))]
-        if self.rule.conversations_only and GENERATION.search(self._template(tools)):
-            return self._generated(messages, tools, real)
-        return self._widening().spans(contents, real)
-
-    def _generated(
-        self, messages: Sequence[Message], tools: Sequence[Message], real: str
-    ) -> list[Span]:
-        """What the template itself says is generated."""
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        (text,), (spans,) = render_jinja_template(
-            [[{"role": m.role, "content": m.content, **m.fields} for m in messages]],
-            tools=tools[0].fields["tools"] if tools else None,
-            chat_template=FIXED_DATE + self._template(tools),
-            return_assistant_tokens_mask=True,
-            **self.tokenizer.special_tokens_map,
-        )
-        if text != real:
-            raise RowProblem("the chat template writes another text where it is asked for a mask")
-        completion = self._prompt_length(messages, tools, real)
-        return [(max(start, completion), end) for start, end in spans if end > completion]
-
-    def _prompt_length(
-        self, messages: Sequence[Message], tools: Sequence[Message], real: str
-    ) -> int:
-        """Where the completion begins in the rendered text; 0 where the row has none."""
-        prompt = [m for m in messages if m.part and m.part != COMPLETION]
-        before = self._rendered(prompt, tools, prompt=True) if prompt else ""
-        return len(commonprefix([before, real]))
-
-    def _widening(self) -> Widening:
-        if self.widening is None:
-            assert self.rule is not None
-            asked = [Message("user", "a")]
-            with_prompt = self._rendered(asked, (), prompt=True)
-            common = commonprefix([with_prompt, self._rendered(asked, ())])
-            self.widening = Widening(
-                self.rule, self.tokenizer, self.spelled, with_prompt[len(common) :]
-            )
-        return self.widening
-
-    def _template(self, tools: Sequence[Message]) -> str:
-        offered = tools[0].fields["tools"] if tools else None
-        template: str = self.tokenizer.get_chat_template(tools=offered)
-        return template
-
     def _rendered(
         self, messages: Sequence[Message], tools: Sequence[Message], *, prompt: bool = False
     ) -> str:
         try:
             text: str = self.tokenizer.apply_chat_template(
-                [{"role": m.role, "content": m.content, **m.fields} for m in messages],
+                as_dicts(messages),
                 tools=tools[0].fields["tools"] if tools else None,
-                chat_template=FIXED_DATE + self._template(tools),
+                chat_template=template_of(self.tokenizer, tools),
                 tokenize=False,
                 add_generation_prompt=prompt,
             )
@@ -222,7 +170,7 @@ class ChatRenderer(PlainRenderer):
             before, separator, after = self._rendered(marked, tools).partition(mark)
             if not real.startswith(before):  # the template puts something before this content
                 if self.rule is not None and self.rule.end == "eos":  # as axolotl finds it
-                    before = commonprefix([before, real])
+                    before = before[: alike(before, real)]
                 else:
                     before = self._rendered(messages[:i], tools, prompt=True) if i else ""
             start, end = len(before), len(real) - len(after)
@@ -331,13 +279,18 @@ def _cut(real: str, trained: Sequence[Span], own: Sequence[Span]) -> list[Segmen
     """The rendered text in segments: which of it is trained, and which is a row's `own` text, where the
     letters of special tokens are letters."""
     ends = sorted({0, len(real), *chain.from_iterable(trained), *chain.from_iterable(own)})
-    segments = []
-    for start, end in pairwise(ends):
-        is_trained, is_own = (
-            any(a <= start and end <= b for a, b in spans) for spans in (trained, own)
+    return [
+        Segment(
+            real[start:end], _within(start, end, trained), template=not _within(start, end, own)
         )
-        segments.append(Segment(real[start:end], is_trained, template=not is_own))
-    return segments
+        for start, end in pairwise(ends)
+    ]
+
+
+def _within(start: int, end: int, spans: Sequence[Span]) -> bool:
+    """Whether it lies in one of the spans, which are in order."""
+    before = bisect_right(spans, start, key=lambda span: span[0])
+    return before > 0 and end <= spans[before - 1][1]
 
 
 def _composed(

@@ -8,7 +8,7 @@ holds those of TRL to TRL. How a row's text comes about is not known here (chat.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from saefilter.rows.formats import (
@@ -25,6 +25,12 @@ from saefilter.rows.formats import (
 
 Span = tuple[int, int]
 """Of characters: from, and up to without."""
+
+
+FIXED_DATE = "{%- macro strftime_now(format) -%}2025-01-01{%- endmacro -%}"
+"""What templates that print today's date are told: scores must not change overnight."""
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""By which a template says what is generated."""
 
 
 class Trainer(NamedTuple):
@@ -154,20 +160,36 @@ def is_plain_text(conversation: Conversation, trainer: str | None) -> bool:
 class Widening:
     """From the contents of trained turns to all that a trainer learns from around them."""
 
-    def __init__(self, rule: Trainer, tokenizer: Any, special: re.Pattern[str], prompt: str):
-        """`special` finds special tokens in a text; `prompt` is the template's generation prompt."""
-        self.rule = rule
+    def __init__(
+        self, rule: Trainer, tokenizer: Any, special: re.Pattern[str], rendered: Callable[..., str]
+    ):
+        """`special` finds special tokens in a text; `rendered` is the template: of messages and tools
+        it makes the text, with `prompt=True` with the generation prompt after it."""
+        self.rule, self.tokenizer, self.rendered = rule, tokenizer, rendered
         self.eos = getattr(tokenizer, "eos_token", None)
         self.ending = re.compile(rf"\s*(?:{special.pattern})\n*")
-        self.prompt = prompt.partition("<think>")[0]
+        asked = [Message("user", "a")]
+        text = rendered(asked, (), prompt=True)
+        self.prompt = text[alike(text, rendered(asked, ())) :].partition("<think>")[0]
         self.skipped = len(self.prompt)
         if rule.conversations_only:
-            template = str(tokenizer.chat_template)
+            template = template_of(tokenizer, ())
             known = (part for text, part in PROMPTS_TRAINED if text in template)
             self.skipped -= len(next(known, ""))
 
-    def spans(self, contents: Sequence[Span], real: str) -> list[Span]:
-        """Each turn's span in the rendered text, from that of its content."""
+    def spans(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Message],
+        contents: Sequence[Span],
+        real: str,
+    ) -> list[Span]:
+        """What is learnt from in the rendered text `real`, where `contents` are those of the trained
+        turns in it. Raises RowProblem."""
+        if self.rule.everything:
+            return [(self._prompt_length(messages, tools, real), len(real))]
+        if self.rule.conversations_only and GENERATION.search(template_of(self.tokenizer, tools)):
+            return self._generated(messages, tools, real)
         widened, done = [], 0
         for start, end in contents:
             begins = (
@@ -185,3 +207,47 @@ class Widening:
             if at >= 0 and not real[end:at].strip():
                 return at + len(self.eos)
         return end
+
+    def _prompt_length(
+        self, messages: Sequence[Message], tools: Sequence[Message], real: str
+    ) -> int:
+        """Where the completion begins in the rendered text; 0 where the row has none."""
+        prompt = [m for m in messages if m.part and m.part != COMPLETION]
+        return alike(self.rendered(prompt, tools, prompt=True), real) if prompt else 0
+
+    def _generated(
+        self, messages: Sequence[Message], tools: Sequence[Message], real: str
+    ) -> list[Span]:
+        """What the template itself says is generated."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        (text,), (spans,) = render_jinja_template(
+            [as_dicts(messages)],
+            tools=tools[0].fields["tools"] if tools else None,
+            chat_template=template_of(self.tokenizer, tools),
+            return_assistant_tokens_mask=True,
+            add_generation_prompt=False,
+            **self.tokenizer.special_tokens_map,
+        )
+        if text != real:
+            raise RowProblem("the chat template writes another text where it is asked for a mask")
+        completion = self._prompt_length(messages, tools, real)
+        return [(max(start, completion), end) for start, end in spans if end > completion]
+
+
+def alike(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def as_dicts(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Turns as chat templates take them."""
+    return [{"role": m.role, "content": m.content, **m.fields} for m in messages]
+
+
+def template_of(tokenizer: Any, tools: Sequence[Message]) -> str:
+    """The tokenizer's template where these tools are offered, on a fixed date."""
+    offered = tools[0].fields["tools"] if tools else None
+    template: str = FIXED_DATE + tokenizer.get_chat_template(tools=offered)
+    return template

@@ -20,7 +20,7 @@ from saefilter.curate.sources import bundled, from_files
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
 from saefilter.rows.inputs import open_input
-from saefilter.rows.render import trained_messages
+from saefilter.rows.trained import trained_messages
 from saefilter.select.per_row import RowCache, scored_once, weights_in
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.registry import StrategyOptions
