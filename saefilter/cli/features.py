@@ -32,7 +32,7 @@ app.add_typer(features, name="features")
 )
 @opt.with_options(
     ScoreSettings, "reading",
-    only=(*opt.READING, "pool", "train_on", "rendering", "device", "dtype"),
+    only=(*opt.READING, "pool", "train_on", "trainer", "read", "rendering", "device", "dtype"),
 )  # fmt: skip
 @opt.with_options(CurationOptions, "choosing")
 def curate(
@@ -123,6 +123,8 @@ def curate(
             options=options,
             pool=settings.pool,
             train_on=settings.train_on,
+            trainer=settings.trainer,
+            read=settings.read,
             rendering=settings.rendering,
             describe_with=[
                 conversation

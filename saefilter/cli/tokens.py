@@ -39,6 +39,7 @@ def tokens(
     from saefilter.encode.sae_source import peek_sae
     from saefilter.rows.inputs import open_input
     from saefilter.rows.render import RenderOptions, load_tokenizer
+    from saefilter.rows.trained import what_is_scored
     from saefilter.scoring.prepare import conversation_of
 
     source = open_input(input)
@@ -65,10 +66,13 @@ def tokens(
     (rendered,), windows = renderer.render([conversation])
     if rendered.problem:
         raise SaefilterError(rendered.problem, where=f"{input}:{wanted.line}")
+    scored = what_is_scored(options.by, options.read)
     if as_json:
-        print_json(json.dumps(_as_json(rendered, windows, tokenizer), ensure_ascii=False, indent=1))
+        shown = {"scored": scored} | _as_json(rendered, windows, tokenizer)
+        print_json(json.dumps(shown, ensure_ascii=False, indent=1))
     else:
         _print(rendered, windows, tokenizer)
+        typer.echo(f"Scored tokens: {scored}")
 
 
 def _kind(window: Window, position: int, special: set[int]) -> str:

@@ -101,7 +101,7 @@ def calibrated(
         fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
         d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
     )  # fmt: skip
-    collected = ContrastEncoder(encoder, toxic_set.pool)
+    collected = ContrastEncoder(encoder, toxic_set.pool, **toxic_set.reading)
     usable = collected.add(benign, False, advance=advance)
     if usable < MIN_ROWS:
         raise SaefilterError(

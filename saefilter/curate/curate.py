@@ -50,6 +50,8 @@ def curate(
     options: CurationOptions,
     pool: str = "mean",
     train_on: str = "assistant",
+    trainer: str | None = None,
+    read: str = "at",
     rendering: str = "auto",
     describe_with: Sequence[Conversation] = (),
     advance: Advance | None = None,
@@ -60,7 +62,7 @@ def curate(
     it was made from; by default from the contrast data. Raises SaefilterError when a source is too
     small or no feature is confirmed.
     """
-    collected = ContrastEncoder(encoder, pool, train_on, rendering)
+    collected = ContrastEncoder(encoder, pool, train_on, rendering, trainer=trainer, read=read)
     about = []
     for number, rows in enumerate(sources):
         counts = [
@@ -77,6 +79,8 @@ def curate(
     toxic_set = assemble(
         encoder, collected.result(), name=name, options=options, pool=pool, sources=about
     )
+    reading = {"train_on": train_on, "trainer": trainer, "read": read}
+    toxic_set = replace(toxic_set, method={**toxic_set.method, **reading})
     texts = list(describe_with) or [c for rows in sources for c in rows.conversations()]
     if not describe_with and len(texts) > DESCRIBED_ROWS:
         texts = texts[:: -(-len(texts) // DESCRIBED_ROWS)]
@@ -92,9 +96,13 @@ class ContrastEncoder:
         pool: str = "mean",
         train_on: str = "assistant",
         rendering: str = "auto",
+        *,
+        trainer: str | None = None,
+        read: str = "at",
     ):
         self._encoder, self._pool = encoder, pool
-        self._renderer = encoder.renderer(RenderOptions(CURATION_MAX_TOKENS, train_on), rendering)
+        options = RenderOptions(CURATION_MAX_TOKENS, train_on, trainer=trainer, read=read)
+        self._renderer = encoder.renderer(options, rendering)
         self._features = SparseRows(encoder.sae.d_sae)
         self._residuals: list[np.ndarray] = []
         self._toxic: list[np.ndarray] = []

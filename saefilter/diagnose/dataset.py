@@ -142,6 +142,8 @@ def diagnose_rows(
     *,
     map_by: str = "pca",
     train_on: str = "assistant",
+    trainer: str | None = None,
+    read: str = "at",
     rendering: str = "auto",
     advance: Advance | None = None,
 ) -> SpaceDiagnosis:
@@ -154,7 +156,9 @@ def diagnose_rows(
         fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
         d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
     )  # fmt: skip
-    collected = ContrastEncoder(encoder, toxic_set.pool, train_on, rendering)
+    collected = ContrastEncoder(
+        encoder, toxic_set.pool, train_on, rendering, trainer=trainer, read=read
+    )
     contrast = _encoded(collected, data, reference, advance)
     features, is_data = contrast.features.tocsr(), contrast.toxic
     directions = encoder.sae.directions()

@@ -72,7 +72,7 @@ class ChatRenderer(PlainRenderer):
         """The rendered text, in order, with what is trained on. Raises RowProblem."""
         if is_plain_text(conversation, self.options.trainer):
             return super().segments(conversation)
-        chosen = trained_messages(conversation, self.options.train_on, self.options.trainer)
+        chosen = trained_messages(conversation, self.options.by)
         trained = dict(zip((id(message) for message in conversation), chosen, strict=True))
         tools = [message for message in conversation if message.role == TOOLS]
         messages = [message for message in conversation if message.role != TOOLS]

@@ -82,6 +82,11 @@ class RenderOptions:
     read: str = "at"
     """`at` each trained token, or `before` it, where it is predicted and the loss acts."""
 
+    @property
+    def by(self) -> str:
+        """Whose choice of turns it is: the trainer's, else that of --train-on."""
+        return self.trainer or self.train_on
+
     def __post_init__(self) -> None:
         settings = described(ScoreSettings)
         for one in fields(self):
@@ -133,7 +138,7 @@ class PlainRenderer:
         plain = is_plain_text(conversation, self.options.trainer)
         everything = self.rule is not None and self.rule.everything
         segments: list[Segment] = []
-        marks = trained_messages(conversation, self.options.train_on, self.options.trainer)
+        marks = trained_messages(conversation, self.options.by)
         for message, trained in zip(conversation, marks, strict=True):
             if segments and not plain:
                 segments.append(Segment("\n\n", everything and trained))

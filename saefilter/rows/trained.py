@@ -96,19 +96,18 @@ PROMPTS_TRAINED = (
 known, that part of the prompt). Of all others they train what follows the prompt."""
 
 
-def what_is_scored(train_on: str, trainer: str | None, read: str = "at") -> str:
-    """For people: which tokens count, one phrase."""
-    says = TURNS.get(train_on, train_on) if trainer is None else TRAINERS[trainer].says
+def what_is_scored(by: str, read: str = "at") -> str:
+    """For people: which tokens count, one phrase. `by`: a trainer or a value of --train-on."""
+    says = TRAINERS[by].says if by in TRAINERS else TURNS.get(by, by)
     return f"{says}; read before each, where it is predicted" if read == "before" else says
 
 
-def trained_messages(
-    conversation: Conversation, train_on: str, trainer: str | None = None
-) -> list[bool]:
-    """Which messages carry loss. A message's own mark counts, where it is read and not all are
-    trained on."""
-    if trainer is not None:
-        return [_by_trainer(message, conversation, TRAINERS[trainer]) for message in conversation]
+def trained_messages(conversation: Conversation, by: str) -> list[bool]:
+    """Which messages carry loss, `by` a trainer or a value of --train-on. A message's own mark
+    counts, where it is read and not all are trained on."""
+    if by in TRAINERS:
+        return [_by_trainer(message, conversation, TRAINERS[by]) for message in conversation]
+    train_on = by
     if train_on == "completion":
         return [_in_completion(m, conversation) and m.role != TOOLS for m in conversation]
     last = max(

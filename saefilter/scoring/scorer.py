@@ -139,7 +139,12 @@ class RowScorer:
             notes=tuple(
                 filter(
                     None,
-                    [encoder.preset.note, self.note, *(sentence(w) for w in encoder.warnings)],
+                    [
+                        encoder.preset.note,
+                        self.note,
+                        self._other_reading(),
+                        *(sentence(w) for w in encoder.warnings),
+                    ],
                 )
             ),
             push=self._push,
@@ -148,6 +153,20 @@ class RowScorer:
                 *encoder.placement.reasons,
                 *(f"Warning: {text}" for text in encoder.warnings),
             ),
+        )
+
+    def _other_reading(self) -> str | None:
+        """What a reader must know where rows are read at other tokens than the set's were."""
+        made = RenderOptions(**self.scorer.toxic_set.reading)
+        mine = self.renderer.options
+        answers = ("assistant", "last-turn", "completion", "openai")
+        alike = made.by == mine.by or {made.by, mine.by} <= set(answers)
+        if (alike and made.read == mine.read) or not self.scorer.reference_rows(self.settings.pool):
+            return None
+        return (
+            f"The toxic set and its percentiles are of rows read {made.read} {made.by} tokens, these "
+            f"rows are read {mine.read} {mine.by} tokens; a set made with the same --trainer and --read "
+            "compares like with like (saefilter features curate)."
         )
 
     def close(self) -> None:

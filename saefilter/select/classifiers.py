@@ -87,8 +87,9 @@ def read_contrast(candidates: Candidates, options: StrategyOptions) -> ContrastP
 
 
 def train_on_of(candidates: Candidates) -> str:
-    """Which turns were scored, so that a strategy reads the same."""
-    return candidates.scores.provenance.train_on if candidates.scores else "assistant"
+    """Which turns were scored, by a trainer or as --train-on says, so that a strategy reads the same."""
+    made = candidates.scores.provenance if candidates.scores else None
+    return (made.trainer or made.train_on) if made else "assistant"
 
 
 def trained_text(conversation: Conversation, train_on: str) -> str:

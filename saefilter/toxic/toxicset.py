@@ -123,6 +123,13 @@ class ToxicSet:
     created: str = ""
     schema: int = TOXIC_SET_VERSION
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """`train_on`, `trainer` and `read`: which tokens its rows were read at; those of sets from
+        before this was kept."""
+        usual = {"train_on": "assistant", "trainer": None, "read": "at"}
+        return {name: self.method.get(name, value) for name, value in usual.items()}
+
     def side(self, side: str) -> list[ToxicFeature]:
         """The features of one side."""
         return [feature for feature in self.features if feature.side == side]
