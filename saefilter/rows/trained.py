@@ -187,8 +187,19 @@ class Widening:
         turns in it. Raises RowProblem."""
         if self.rule.everything:
             return [(self._prompt_length(messages, tools, real), len(real))]
-        if self.rule.conversations_only and GENERATION.search(template_of(self.tokenizer, tools)):
-            return self._generated(messages, tools, real)
+        if not self.rule.conversations_only:
+            return self._widened(contents, real)
+        marks_itself = GENERATION.search(template_of(self.tokenizer, tools))
+        spans = (
+            self._generated(messages, tools, real)
+            if marks_itself
+            else self._widened(contents, real)
+        )
+        completion = self._prompt_length(messages, tools, real)
+        return [(max(start, completion), end) for start, end in spans if end > completion]
+
+    def _widened(self, contents: Sequence[Span], real: str) -> list[Span]:
+        """Each turn's span, from that of its content."""
         widened, done = [], 0
         for start, end in contents:
             begins = (
@@ -230,8 +241,7 @@ class Widening:
         )
         if text != real:
             raise RowProblem("the chat template writes another text where it is asked for a mask")
-        completion = self._prompt_length(messages, tools, real)
-        return [(max(start, completion), end) for start, end in spans if end > completion]
+        return [(start, end) for start, end in spans]
 
 
 def alike(one: str, other: str) -> int:
