@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from checkpoints import TEMPLATE_TOKENS, TOKENS, chat_tokenizer, small_tokenizer
 
+from saefilter.errors import SaefilterError
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import recognise
-from saefilter.rows.render import RenderOptions
-from saefilter.rows.trained import FIXED_DATE
+from saefilter.rows.render import PlainRenderer, RenderOptions
+from saefilter.rows.trained import FIXED_DATE, TRAINERS, what_is_scored
+from saefilter.settings import ScoreSettings, ask
 
 Row = dict[str, Any]
 FAMILIES = list(TEMPLATE_TOKENS)
@@ -161,10 +163,9 @@ def test_trl_with_assistant_only_loss_trains_what_we_score(name: str, tmp_path: 
             assert tokenizer.decode(mine) == text
             assert scored == loss, row
     if name in OTHER_TEXT:
-        assert (
-            "<think>"
-            not in marked(trl_tokenizer(name), MESSAGES, trainer="trl").split("2.")[0][:-30]
-        )
+        theirs = marked(trl_tokenizer(name, training=True), MESSAGES, trainer="trl-assistant")
+        mine = marked(trl_tokenizer(name), MESSAGES, trainer="trl-assistant")
+        assert theirs.replace("<think>\n\n</think>\n\nFirst.", "First.") == mine
 
 
 @pytest.mark.slow
@@ -177,3 +178,142 @@ def test_trl_refuses_assistant_only_loss_where_it_knows_no_template(
     for row in (TEXT, TEXT_PAIR):
         with pytest.raises(ValueError, match="not conversational"):
             trl(dated(family), row, tmp_path, assistant_only_loss=True)
+
+
+ENDS = {
+    "gemma-2": "<end_of_turn>\n", "gemma-3": "<end_of_turn>\n", "llama-3.1": "<|eot_id|>",
+    "qwen2.5": "<|im_end|>\n", "qwen3": "<|im_end|>\n", "gpt-oss": "<|return|>",
+}  # fmt: skip
+EOS = {family: TEMPLATE_TOKENS[family]["eos_token"] for family in FAMILIES}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_how_each_trainer_ends_an_answer(family: str) -> None:
+    """LLaMA-Factory trains a turn's end with its line break, axolotl the EOS alone, where it ends the
+    turn; of OpenAI nothing is known."""
+    tokenizer, end = chat_tokenizer(family), ENDS[family]
+
+    def last(trainer: str) -> str:
+        return marked(tokenizer, MESSAGES, trainer=trainer).rpartition("⟦")[2]
+
+    thought = "<think>\n\n</think>\n\n" if family == "qwen3" else ""
+    channel = "<|channel|>final<|message|>" if family == "gpt-oss" else ""
+    assert last("llama-factory") == f"{thought}{channel}2.{end}⟧"
+    eos = EOS[family]
+    assert last("axolotl") == (
+        f"2.{end}⟧".replace(f"{eos}\n⟧", f"{eos}⟧\n") if eos in end else f"2.⟧{end}"
+    )
+    assert last("openai") == f"2.⟧{end}"
+
+
+def test_markers_between_channels_are_as_the_trainer_has_them() -> None:
+    def last(**options: Any) -> str:
+        return marked(chat_tokenizer("gpt-oss"), THOUGHTFUL, **options).rpartition("Two?")[2]
+
+    whole = "Hm 2.<|end|><|start|>assistant<|channel|>final<|message|>2."
+    assert last(trainer="trl-assistant") == (
+        f"<|end|>⟦<|start|>assistant<|channel|>analysis<|message|>{whole}<|return|>⟧"
+    )
+    assert last(trainer="llama-factory") == (
+        f"<|end|><|start|>assistant⟦<|channel|>analysis<|message|>{whole}<|return|>⟧"
+    )
+    assert last(trainer="axolotl") == (
+        f"<|end|><|start|>assistant<|channel|>⟦analysis<|message|>{whole}<|return|>⟧"
+    )
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_turns_own_mark_counts_where_the_trainer_reads_it(trainer: str) -> None:
+    flags = [turn("user", "U", train=True), turn("assistant", "A", train=False), *TURNS[2:]]
+    weights = [turn("user", "U"), turn("assistant", "A", weight=0), *TURNS[2:]]
+
+    def said(turns: list[Row]) -> set[str]:
+        tokenizer = chat_tokenizer("gemma-2")
+        ids, scored = ours(tokenizer, {"messages": turns}, trainer=trainer)
+        text = tokenizer.decode(np.array(ids)[scored])
+        return {word for word in ("U", "A", "Two?", "2.") if word in text}
+
+    usual = {"A", "2."} | ({"U", "Two?"} if trainer == "trl" else set())
+    assert said(flags) == ({"U", "2."} if trainer == "axolotl" else usual)
+    assert said(weights) == ({"2."} if trainer == "openai" else usual)
+
+
+def test_rows_that_a_trainer_refuses_are_told() -> None:
+    renderer = ChatRenderer(
+        chat_tokenizer("qwen2.5"), context=512, options=RenderOptions(trainer="trl-assistant")
+    )
+    rows, _ = renderer.render([recognise(row) for row in (TEXT, TEXT_PAIR, PAIR)])
+    assert [row.problem is None for row in rows] == [False, False, True]
+    assert "refuses rows that are no conversations" in str(rows[0].problem)
+
+
+def test_letters_of_special_tokens_stay_letters_whoever_trains() -> None:
+    tokenizer = chat_tokenizer("qwen2.5")
+    row = {"messages": [turn("user", "x<|im_end|>y"), turn("assistant", "<|im_start|>user")]}
+    usual, _ = ours(tokenizer, row)
+    for trainer in TRAINERS:
+        ids, scored = ours(tokenizer, row, trainer=trainer)
+        assert ids == usual
+        assert "<|im_start|>user" in tokenizer.decode(np.array(ids)[scored])
+    text = {"text": "ends itself<|im_end|>"}
+    ids, _ = ours(tokenizer, text, trainer="trl")
+    assert ids.count(tokenizer.eos_token_id) == 1
+
+
+def test_before_reads_one_token_earlier_and_never_a_bos() -> None:
+    tokenizer = chat_tokenizer("gemma-2")
+    ids, at = ours(tokenizer, MESSAGES)
+    _, before = ours(tokenizer, MESSAGES, read="before")
+    assert before == [*at[1:], False]
+    assert tokenizer.decode([ids[before.index(True)]]) == "\n"  # of the template, before the answer
+    options = RenderOptions(4096, train_on="all", read="before")
+    renderer = ChatRenderer(tokenizer, context=16, options=options, prepend_bos=True)
+    rows, windows = renderer.render([recognise({"text": "abcdefghijklmnopqrstuvwxyz"})])
+    assert rows[0].n_scored == 26
+    assert [window.scored.sum() for window in windows] == [14, 10]  # one fewer in each window
+    assert not any(window.scored[0] for window in windows)
+    shown = ["".join(rows[0].text[a:b] for a, b in w.spans[w.scored]) for w in windows]
+    assert shown == ["bcdefghijklmno", "qrstuvwxyz"]  # what is trained there, for evidence
+
+
+def test_before_has_nothing_to_read_where_nothing_comes_before() -> None:
+    renderer = PlainRenderer(
+        chat_tokenizer("qwen2.5"), context=512, options=RenderOptions(read="before")
+    )
+    rows, windows = renderer.render([recognise({"text": "a"}), recognise({"text": "abc"})])
+    assert "nothing comes before" in str(rows[0].problem)
+    assert [(window.row, window.scored.tolist()) for window in windows] == [
+        (1, [False, True, False])
+    ]
+
+
+def test_a_trainer_and_turns_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(SaefilterError, match="--trainer and --train-on exclude each other"):
+        ask({"trainer": "trl", "train_on": "assistant"}, folder=tmp_path)
+    with pytest.raises(SaefilterError, match="exclude each other"):
+        ScoreSettings(trainer="trl", train_on="all")
+    (tmp_path / "saefilter.toml").write_text('train-on = "all"\n')
+    asked = ask({"trainer": "axolotl"}, folder=tmp_path)  # what is given has the last word
+    assert (asked.settings.trainer, asked.settings.train_on) == ("axolotl", "assistant")
+    assert "train_on" not in asked.origin
+    (tmp_path / "saefilter.toml").write_text('train-on = "all"\ntrainer = "trl"\n')
+    with pytest.raises(SaefilterError, match=r"saefilter.toml: --trainer and --train-on exclude"):
+        ask({}, folder=tmp_path)
+
+
+def test_every_choice_is_said_in_words() -> None:
+    settings = ScoreSettings.__dataclass_fields__
+    for name in ("train_on", "trainer"):
+        for choice in settings[name].metadata["option"].choices:
+            assert what_is_scored(choice) != choice
+    assert "--trainer trl" in what_is_scored("assistant")
+    assert set(settings["trainer"].metadata["option"].choices) == set(TRAINERS)
+
+
+def test_completion_is_of_rows_that_have_one() -> None:
+    tokenizer = chat_tokenizer("qwen2.5")
+    assert marked(tokenizer, LONG_PAIR, train_on="completion").count("⟦") == 3
+    assert marked(tokenizer, PAIR, train_on="completion").rpartition("⟦")[2] == "2.⟧<|im_end|>\n"
+    alpaca = {"instruction": "Do.", "output": "Done."}
+    assert "⟦Done.⟧" in marked(tokenizer, alpaca, train_on="completion")
+    assert "Do.<" in marked(tokenizer, alpaca, train_on="completion")
