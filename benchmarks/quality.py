@@ -80,8 +80,8 @@ RULES: dict[str, Callable[[int, dict[str, Any]], tuple[bool | None, bool]]] = {
 """Set -> (index, row) -> (toxic, or None to leave it out; is it a training row)."""
 
 
-def load(name: str, folder: Path, encoder: Encoder) -> Labelled:
-    """Read and encode one set."""
+def load(name: str, folder: Path, encoder: Encoder, read: str = "at") -> Labelled:
+    """Read and encode one set, the model read at each trained token or before it."""
     chosen = []
     for row in Source.open(folder / f"{name}.jsonl.gz").rows():
         assert row.data is not None
@@ -95,7 +95,7 @@ def load(name: str, folder: Path, encoder: Encoder) -> Labelled:
     conversations, toxic_labels, train_rows, questions = zip(*chosen, strict=True)
     # in hh_harmless only the last answer was judged; the turns before it stand on both sides
     train_on = "last-turn" if name == "hh_harmless" else "assistant"
-    collected = ContrastEncoder(encoder, train_on=train_on)
+    collected = ContrastEncoder(encoder, train_on=train_on, read=read)
     collected.add(conversations, toxic_labels)
     contrast = collected.result()
     chosen = [entry for entry, usable in zip(chosen, collected.usable, strict=True) if usable]
@@ -218,6 +218,18 @@ def evaluate(encoder: Encoder, sets: list[Labelled]) -> dict[str, Any]:
     return results
 
 
+def read_before(encoder: Encoder, sets: list[Labelled]) -> dict[str, dict[str, float]]:
+    """The table's row for `--read before`: sets that are encoded so, for training and test alike."""
+    return {
+        one.name: with_interval(
+            one.side(False).toxic,
+            set_scores(encoder, one.side(True), one.side(False))["contrast"],
+            None,
+        )
+        for one in sets
+    }
+
+
 def markdown(results: dict[str, Any]) -> str:
     """The table."""
     columns = list(next(iter(results.values())))
@@ -240,6 +252,8 @@ def main() -> None:
     encoder = Encoder(load_preset("minilm"))
     sets = [load(name, args.folder, encoder) for name in RULES]
     results = evaluate(encoder, sets)
+    before = [load(name, args.folder, encoder, "before") for name in RULES]
+    results["contrast, --read before"] = read_before(encoder, before)
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(results, indent=1) + "\n")
     table = markdown(results)
