@@ -3,6 +3,7 @@ what their code says, by hand."""
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,41 @@ def test_trl_with_assistant_only_loss_trains_what_we_score(name: str, tmp_path: 
         theirs = marked(trl_tokenizer(name, training=True), MESSAGES, trainer="trl-assistant")
         mine = marked(trl_tokenizer(name), MESSAGES, trainer="trl-assistant")
         assert theirs.replace("<think>\n\n</think>\n\nFirst.", "First.") == mine
+
+
+OTHERWISE = {
+    "cohere2", "glm4moe", "phi3", "phi3_5",  # what ends a turn, or the row
+    "qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6",  # TRL's own writes other texts
+}  # fmt: skip
+"""Templates for which TRL trains otherwise than is found without `{% generation %}` tags."""
+OF_PARTS = {"idefics3", "llava_next", "smolvlm"}
+"""Templates that take contents as lists of parts alone."""
+
+
+@pytest.mark.slow
+def test_all_templates_that_trl_knows_without_their_tags() -> None:
+    """TRL's training template, by its tags, against the one it stands for; said in docs/input.md."""
+    import trl
+
+    folder = Path(trl.__file__).parent / "chat_templates"
+    otherwise = set()
+    known = {path.stem.removesuffix("_training") for path in folder.glob("*_training.jinja")}
+    for name in sorted(known - OF_PARTS):
+        templates = [(folder / f"{name}{end}.jinja").read_text() for end in ("_training", "")]
+        special = re.findall(r"<[|｜][\w▁/]+[|｜]?>|<(?:start|end)_of_\w+>|<turn\|>", templates[1])
+        texts = [
+            marked(
+                small_tokenizer(
+                    template, bos_token="<s>", eos_token="</s>", extra=" ".join(sorted({*special}))
+                ),
+                MESSAGES,
+                trainer="trl-assistant",
+            )
+            for template in templates
+        ]
+        otherwise |= {name} if texts[0] != texts[1] else set()
+    assert otherwise == OTHERWISE
+    assert len(known - OF_PARTS) == 28
 
 
 @pytest.mark.slow
