@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from saefilter.curate.assemble import assemble
+from saefilter.curate.assemble import fitted_set
 from saefilter.curate.contrast import Contrast, GroupedContrast, Subset
 from saefilter.curate.curate import ContrastEncoder
 from saefilter.curate.weights import spread
@@ -34,8 +34,9 @@ from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import METRICS
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
+from saefilter.rows.groups import groups_by
 from saefilter.rows.read import Source
-from saefilter.settings import CurationOptions
+from saefilter.settings import CurationOptions, ScoreSettings
 from saefilter.stats.auroc import auroc as pooled_auroc
 from saefilter.toxic.toxicset import ToxicSet
 
@@ -84,10 +85,17 @@ RULES: dict[str, Callable[[int, dict[str, Any]], tuple[bool | None, bool]]] = {
     "hh_harmless": lambda _, row: (bool(row["rejected"]), row["pair"] % 2 == 0),
 }
 """Set -> (index, row) -> (toxic, or None to leave it out; is it a training row)."""
+GROUPS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "em_answers": lambda row: (row["question_id"], row["model"], row["organism"]),
+    "hatecheck": lambda row: row["template"],
+    "xstest": lambda row: None,
+    "hh_harmless": lambda row: row["pair"],
+}
+"""Set -> row -> what it shares with the rows of its group."""
 
 
-def load(name: str, folder: Path, encoder: Encoder) -> Labelled:
-    """Read and encode one set."""
+def load(name: str, folder: Path, encoder: Encoder, read: str = "at") -> Labelled:
+    """Read and encode one set, the model read at each trained token or before it."""
     chosen = []
     for row in Source.open(folder / f"{name}.jsonl.gz").rows():
         assert row.data is not None
@@ -97,15 +105,18 @@ def load(name: str, folder: Path, encoder: Encoder) -> Labelled:
         except RowProblem:
             continue
         if toxic is not None:
-            chosen.append((conversation, toxic, train, row.data.get("question_id")))
-    conversations, toxic_labels, train_rows, questions = zip(*chosen, strict=True)
+            question = row.data.get("question_id")
+            chosen.append((conversation, toxic, train, question, row.data))
+    conversations, toxic_labels, train_rows, questions, _ = zip(*chosen, strict=True)
     # in hh_harmless only the last answer was judged; the turns before it stand on both sides
     train_on = "last-turn" if name == "hh_harmless" else "assistant"
-    collected = ContrastEncoder(encoder, train_on=train_on)
+    settings = ScoreSettings(train_on=train_on, read=read)
+    groups = groups_by([GROUPS[name](entry[4]) for entry in chosen], name, conversations)
+    collected = ContrastEncoder(encoder, settings, groups)
     collected.add(conversations, toxic_labels)
     contrast = collected.result()
     chosen = [entry for entry, usable in zip(chosen, collected.usable, strict=True) if usable]
-    conversations, _, train_rows, questions = zip(*chosen, strict=True)
+    conversations, _, train_rows, questions, _ = zip(*chosen, strict=True)
     toxic_array = contrast.toxic
     print(f"{name}: {len(chosen)} rows, {toxic_array.mean():.0%} toxic", flush=True)
     return Labelled(
@@ -147,7 +158,7 @@ def with_interval(
 
 def made_of(encoder: Encoder, train: Contrast, options: CurationOptions = OPTIONS) -> ToxicSet:
     """A set made of the training rows."""
-    toxic_set = assemble(encoder, train, name="quality", options=options, pool="mean", sources=[])
+    toxic_set = fitted_set(encoder, train, name="quality", options=options, sources=[])
     fitted = [f for f in toxic_set.features if f.weight > 0]
     sides = [sum(f.side == side for f in fitted) for side in ("toxic", "benign")]
     print(f"  {len(toxic_set.features)} features, weighted: {sides}", flush=True)
@@ -287,6 +298,23 @@ def evaluate(encoder: Encoder, sets: list[Labelled]) -> tuple[dict[str, Any], di
     return results, controls
 
 
+def read_before(encoder: Encoder, sets: list[Labelled]) -> dict[str, dict[str, float]]:
+    """The table's row for `--read before`: sets that are encoded so, for training and test alike."""
+    return {
+        one.name: with_interval(
+            one.side(False).toxic,
+            scores_by(
+                made_of(encoder, one.side(True)),
+                encoder.sae.directions(),
+                one.side(False),
+                ["contrast"],
+            )["contrast"],
+            None,
+        )
+        for one in sets
+    }
+
+
 def markdown(results: dict[str, Any]) -> str:
     """The table."""
     columns = list(next(iter(results.values())))
@@ -330,6 +358,8 @@ def main() -> None:
     encoder = Encoder(load_preset("minilm"))
     sets = [load(name, args.folder, encoder) for name in RULES]
     results, controls = evaluate(encoder, sets)
+    before = [load(name, args.folder, encoder, "before") for name in RULES]
+    results["contrast, --read before"] = read_before(encoder, before)
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(results, indent=1) + "\n")
     shuffled_json = args.json.with_name(f"{args.json.stem}_shuffled.json")

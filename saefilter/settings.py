@@ -55,9 +55,20 @@ class ScoreSettings(Checked):
         scores_depend=True, fingerprint={"neighbours": "neighbours"}, unless_said="1",
     )  # fmt: skip
     train_on: str = option(
-        "assistant", "Tokens that are trained on: assistant, all, last-turn.",
-        choices=("assistant", "all", "last-turn"),
+        "assistant", "Turns that are trained on: assistant, all, last-turn, completion.",
+        choices=("assistant", "all", "last-turn", "completion"),
         scores_depend=True, fingerprint={"scored tokens": "train_on"},
+    )  # fmt: skip
+    trainer: str | None = option(
+        None, "Instead of --train-on: the tokens that trl, trl-assistant, axolotl, llama-factory or "
+        "openai learns from.",
+        choices=("trl", "trl-assistant", "axolotl", "llama-factory", "openai"),
+        scores_depend=True, fingerprint={"trainer": "trainer"}, unless_said="as --train-on says",
+    )  # fmt: skip
+    read: str = option(
+        "at", "Read the model at each trained token, or before it, where it is predicted.",
+        choices=("at", "before"),
+        scores_depend=True, fingerprint={"read": "read"},
     )  # fmt: skip
     max_tokens: int = option(
         1024, "Cut rows here, as your trainer does.", least=1,
@@ -111,6 +122,8 @@ class ScoreSettings(Checked):
                 "--preset and --model or --sae exclude each other",
                 remedy="Give a preset, or a model with its SAE.",
             )
+        if self.trainer is not None and self.train_on != "assistant":
+            raise _either_or()
         if self.device_map is not None and (self.workers or 1) > 1:
             raise SaefilterError("--workers and --device-map exclude each other")
 
@@ -139,6 +152,13 @@ class ScoreSettings(Checked):
             for one in described(type(self)).values()
             for entry, attribute in one.fingerprint.items()
         }
+
+
+def _either_or(where: str | None = None) -> SaefilterError:
+    return SaefilterError(
+        "--trainer and --train-on exclude each other", where=where,
+        remedy="--trainer says which turns are trained on, too: leave --train-on out.",
+    )  # fmt: skip
 
 
 WHICH_MODEL = ("preset", "model", "sae", "revision")
@@ -181,6 +201,14 @@ def ask(
     values, origins = _of_project(known, folder)
     if set(given) & {"preset", "model", "sae"}:
         for name in WHICH_MODEL:
+            values.pop(name, None), origins.pop(name, None)
+    either = {"trainer", "train_on"}
+    if either <= set(given):
+        raise _either_or()
+    if either <= set(values) and not either & set(given):
+        raise _either_or(origins["trainer"])
+    if either & set(given):
+        for name in either:
             values.pop(name, None), origins.pop(name, None)
     for name, value in given.items():
         values[name], origins[name] = value, origin or known[name].flag

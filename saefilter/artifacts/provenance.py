@@ -32,6 +32,11 @@ class Identity:
     metric: str
     pool: str
     train_on: str
+    """Which turns were scored, where `trainer` is None."""
+    trainer: str | None = None
+    """Whose tokens were scored instead; None in files of before there was any."""
+    read: str = "at"
+    """Whether the model was read at each of these tokens, or before it."""
     max_tokens: int
     truncation_side: str = "right"
     rendering: str = "plain"

@@ -34,7 +34,7 @@ ENDINGS = (".geometry.html", ".geometry.json")
 @app.command(epilog="Example: saefilter geometry data.jsonl --against harmless.jsonl")
 @opt.with_options(
     ScoreSettings, "reading",
-    only=(*opt.READING, "toxic_set", "train_on", "rendering", "device", "dtype"),
+    only=(*opt.READING, "toxic_set", "train_on", "trainer", "read", "rendering", "device", "dtype"),
     several=MANY,
     helps={
         "preset": "Repeat to compare SAEs; see `saefilter presets`.",
@@ -131,7 +131,8 @@ def geometry(
             spaces.append(
                 diagnose_rows(
                     encoder, toxic_set, data, reference, options, map_by=map_by,
-                    train_on=settings.train_on, rendering=settings.rendering, advance=advance,
+                    train_on=settings.train_on, trainer=settings.trainer, read=settings.read,
+                    rendering=settings.rendering, advance=advance,
                 )
             )  # fmt: skip
     report = GeometryReport(
@@ -141,7 +142,12 @@ def geometry(
         against_rows=len(reference),
         left_out=left_out,
         options=asdict(options)
-        | {"train_on": settings.train_on, "max_rows": max_rows, "map": map_by},
+        | {
+            "train_on": settings.trainer or settings.train_on,
+            "read": settings.read,
+            "max_rows": max_rows,
+            "map": map_by,
+        },
         spaces=spaces,
         notes=notes,
     )

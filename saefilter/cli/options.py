@@ -35,7 +35,7 @@ ResumeOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
-TRAINED = ("train_on", "max_tokens", "truncation_side", "rendering")
+TRAINED = ("train_on", "trainer", "read", "max_tokens", "truncation_side", "rendering")
 """What is read of a row: percentiles hold for rows that were read so."""
 READING = ("preset", "model", "sae", "revision")
 """Which model to read with: what every command takes that reads with one."""

@@ -22,7 +22,7 @@ STYLES = {"scored": "bold black on green", "context": "dim", "special": "magenta
 @app.command(epilog="Example: saefilter tokens data.jsonl --row 3 --preset gemma-2-2b")
 @opt.with_options(
     ScoreSettings, "reading",
-    only=(*opt.READING, "train_on", "max_tokens", "truncation_side", "rendering"),
+    only=(*opt.READING, "train_on", "trainer", "read", "max_tokens", "truncation_side", "rendering"),
 )  # fmt: skip
 def tokens(
     *,
@@ -39,12 +39,13 @@ def tokens(
     from saefilter.encode.sae_source import peek_sae
     from saefilter.rows.inputs import open_input
     from saefilter.rows.render import RenderOptions, load_tokenizer
+    from saefilter.rows.trained import what_is_scored
     from saefilter.scoring.prepare import conversation_of
 
     source = open_input(input)
     asked = ask_and_say(reading, quiet=as_json)
     settings, chosen = asked.settings, preset_of(asked)
-    options = RenderOptions(settings.max_tokens, settings.train_on, settings.truncation_side)
+    options = RenderOptions.of(settings)
     wanted = next(source.rows({row}), None)
     if wanted is None:
         raise SaefilterError(
@@ -65,10 +66,13 @@ def tokens(
     (rendered,), windows = renderer.render([conversation])
     if rendered.problem:
         raise SaefilterError(rendered.problem, where=f"{input}:{wanted.line}")
+    scored = what_is_scored(options.by, options.read)
     if as_json:
-        print_json(json.dumps(_as_json(rendered, windows, tokenizer), ensure_ascii=False, indent=1))
+        shown = {"scored": scored} | _as_json(rendered, windows, tokenizer)
+        print_json(json.dumps(shown, ensure_ascii=False, indent=1))
     else:
         _print(rendered, windows, tokenizer)
+        typer.echo(f"Scored tokens: {scored}")
 
 
 def _kind(window: Window, position: int, special: set[int]) -> str:

@@ -173,33 +173,47 @@ def assemble(
     `made_with`: the settings of `Calibration.made_with`. Raises SaefilterError when no toxic feature is
     confirmed, or a source has too few groups to confirm any.
     """
-    directions = encoder.sae.directions()
-
-    def fit(some: Contrast) -> ToxicSet:
-        """The whole curation but for calibration and labels."""
-        data = GroupedContrast(some, options.seed)
-        penalties = choose_penalties(data, options, directions)
-        chosen = choose_features(data, options, penalties, directions)
-        if not (chosen.sides > 0).any():
-            raise SaefilterError(
-                f"no feature separates toxic from benign rows at a false-discovery rate of "
-                f"{options.fdr:.0%}",
-                remedy="Use more rows, clearer contrast, or a larger --fdr.",
-            )
-        method = {
-            "name": "screen, confirm, signed elastic-net weights",
-            **asdict(options),
-            "penalty": [penalty._asdict() for _, penalty in sorted(penalties.items())],
-        }
-        return _as_set(encoder, some, chosen, name, method, pool, sources)
-
     names = _source_names(sources, name)
     _refuse_few_groups(contrast, names)
+
+    def fit(some: Contrast) -> ToxicSet:
+        return fitted_set(encoder, some, name=name, options=options, pool=pool, sources=sources)
+
     toxic_set = fit(contrast)
     calibration = cross_fitted(
-        fit, toxic_set, contrast, directions, names, seed=options.seed, made_with=made_with
-    )
+        fit, toxic_set, contrast, encoder.sae.directions(), names, seed=options.seed,
+        made_with=made_with,
+    )  # fmt: skip
     return replace(toxic_set, calibration=calibration)
+
+
+def fitted_set(
+    encoder: Encoder,
+    contrast: Contrast,
+    *,
+    name: str,
+    options: CurationOptions,
+    pool: str = "mean",
+    sources: list[dict[str, Any]],
+) -> ToxicSet:
+    """The whole curation but for calibration and labels: what is repeated in folds. Raises SaefilterError
+    when no toxic feature is confirmed."""
+    directions = encoder.sae.directions()
+    data = GroupedContrast(contrast, options.seed)
+    penalties = choose_penalties(data, options, directions)
+    chosen = choose_features(data, options, penalties, directions)
+    if not (chosen.sides > 0).any():
+        raise SaefilterError(
+            f"no feature separates toxic from benign rows at a false-discovery rate of "
+            f"{options.fdr:.0%}",
+            remedy="Use more rows, clearer contrast, or a larger --fdr.",
+        )
+    method = {
+        "name": "screen, confirm, signed elastic-net weights",
+        **asdict(options),
+        "penalty": [penalty._asdict() for _, penalty in sorted(penalties.items())],
+    }
+    return _as_set(encoder, contrast, chosen, name, method, pool, sources)
 
 
 def _source_names(sources: list[dict[str, Any]], name: str) -> list[str]:

@@ -143,6 +143,8 @@ def diagnose_rows(
     *,
     map_by: str = "pca",
     train_on: str = "assistant",
+    trainer: str | None = None,
+    read: str = "at",
     rendering: str = "auto",
     advance: Advance | None = None,
 ) -> SpaceDiagnosis:
@@ -157,7 +159,10 @@ def diagnose_rows(
         unit_decoder=encoder.sae.has_unit_decoder,
     )  # fmt: skip
     collected = ContrastEncoder(
-        encoder, ScoreSettings(pool=toxic_set.pool, train_on=train_on, rendering=rendering)
+        encoder,
+        ScoreSettings(
+            pool=toxic_set.pool, train_on=train_on, rendering=rendering, trainer=trainer, read=read
+        ),
     )
     contrast = _encoded(collected, data, reference, advance)
     features, is_data = contrast.features.tocsr(), contrast.toxic

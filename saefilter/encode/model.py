@@ -115,7 +115,7 @@ class TruncatedModel:
         for known, cache in kept:
             if torch.equal(known, prefix):
                 return cache
-        from saefilter.encode.fast.prefix_cache import prefix_cache
+        from saefilter.encode.fast.prefixes import prefix_cache
 
         self._local.prefixes = kept = kept[: KEPT_PREFIXES - 1]
         cache = prefix_cache(self.model, prefix.to(self.device))

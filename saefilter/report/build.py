@@ -116,8 +116,8 @@ def build_report(
 
 def _scoring(provenance: Provenance) -> dict[str, Any]:
     names = (
-        "preset", "model", "sae", "hook", "toxic_set", "metric", "pool", "train_on", "max_tokens",
-        "dtype", "device", "seconds", "tokens",
+        "preset", "model", "sae", "hook", "toxic_set", "metric", "pool", "train_on", "trainer",
+        "read", "max_tokens", "dtype", "device", "seconds", "tokens",
     )  # fmt: skip
     return {
         **{name: getattr(provenance, name) for name in names},

@@ -156,7 +156,9 @@ def score_command(report: Report) -> str:
         words += ["--preset", scoring.get("preset")]
     if not str(scoring.get("toxic_set")).startswith("bundled-"):  # made anew where it is missing
         words += ["--toxic-set", scoring.get("toxic_set")]
-    for name in ("metric", "pool", "train_on", "max_tokens"):
+    tokens = "trainer" if scoring.get("trainer") else "train_on"
+    read = ["read"] if scoring.get("read") == "before" else []
+    for name in ("metric", "pool", tokens, *read, "max_tokens"):
         words += ["--" + name.replace("_", "-"), scoring.get(name)]
     return _command(words)
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from saefilter.report.wording import parts_words
+from saefilter.rows.trained import what_is_scored
 from saefilter.text import clean, one_line, ordinal, percentile_words, place
 from saefilter.toxic.toxicset import is_beyond, rank_at
 
@@ -82,6 +83,8 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
             f"{made.dtype})",
         )
     )
+    by = what_is_scored(made.trainer or made.train_on, made.read)
+    console.print(Text(f"Scored tokens: {by}", style="dim"))
     console.print(_caveats(summary))
     console.print(Text("\nDistance to toxic features (smaller is closer)", style="bold"))
     console.print(Padding(histogram(summary.distances), (0, 2)))

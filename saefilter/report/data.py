@@ -104,8 +104,9 @@ class Report:
     their `score_name` and the `score_threshold`, the smallest that was dropped; `details` of how the
     strategy came about."""
     scoring: dict[str, Any]
-    """`preset`, `model`, `sae`, `hook`, `toxic_set`, `metric`, `pool`, `train_on`, `max_tokens`,
-    `dtype`, `device`, `seconds`, `tokens`, `tokens_per_second`, `own_share` (see `Scores.own_share`)."""
+    """`preset`, `model`, `sae`, `hook`, `toxic_set`, `metric`, `pool`, `train_on`, `trainer`, `read`,
+    `max_tokens`, `dtype`, `device`, `seconds`, `tokens`, `tokens_per_second`, `own_share` (see
+    `Scores.own_share`)."""
     histogram: Histogram
     flagged: dict[str, int]
     """Rows closer than a share of the harmless reference: `{"95": n, "99": n, "99.9": n}`."""

@@ -123,7 +123,8 @@ def share_bar(share: float, kind: str) -> str:
 
 def cards(views: Iterable[SampleView], report: Report) -> str:
     """A card for each row."""
-    everything_scored = report.scoring.get("train_on") == "all"
+    by = report.scoring.get("trainer") or report.scoring.get("train_on")
+    everything_scored = by in ("all", "trl")
     return "".join(_card(view, report, everything_scored) for view in views)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from saefilter.rows.trained import what_is_scored
 from saefilter.text import decimal, percent, rows_of
 from saefilter.toxic.toxicset import rank_at
 
@@ -208,12 +209,20 @@ def parts_words(own_share: float | None) -> str:
     )
 
 
+def _scoring(report: Report, key: str) -> Any:
+    value = report.scoring.get(key)
+    if key != "train_on" or value is None:
+        return value
+    by = report.scoring.get("trainer") or value
+    return what_is_scored(str(by), str(report.scoring.get("read")))
+
+
 def made(report: Report) -> list[tuple[str, str]]:
     """How the result came about, as terms and untrusted values; what is not known is left out."""
     asked = report.selection
     terms: list[tuple[str, Any]] = [("Input", report.input), ("Input SHA-256", report.input_sha256)]
     terms += [(f"{key.capitalize()} rows", name) for key, name in report.outputs.items()]
-    terms += [(term, report.scoring.get(key)) for key, term in _SCORING_TERMS.items()]
+    terms += [(term, _scoring(report, key)) for key, term in _SCORING_TERMS.items()]
     terms += [(term, report.made_from.get(key)) for key, term in _ORIGIN_TERMS.items()]
     if versions := report.made_from.get("versions"):
         terms += [("Scored with", ", ".join(f"{name} {n}" for name, n in versions.items()))]

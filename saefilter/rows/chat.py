@@ -9,23 +9,32 @@ tool calls) only that turn is marked, and what stands in its place is what is tr
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain, groupby, pairwise
 from typing import Any
 
 import numpy as np
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.formats import TEXT, TOOLS, Conversation, Message, RowProblem
-from saefilter.rows.render import (
-    PlainRenderer,
-    RenderOptions,
-    Segment,
-    Tokens,
+from saefilter.rows.formats import (
+    TOOLS,
+    Conversation,
+    Message,
+    RowProblem,
+)
+from saefilter.rows.render import PlainRenderer, RenderOptions, Segment, Tokens
+from saefilter.rows.trained import (
+    Span,
+    Widening,
+    alike,
+    as_dicts,
+    is_plain_text,
+    template_of,
     trained_messages,
 )
 
-FIXED_DATE = "{%- macro strftime_now(format) -%}2025-01-01{%- endmacro -%}"
-"""What templates that print today's date are told: scores must not change overnight."""
 BEGIN, END = "\ufdd0", "\ufdd1"
 SENTINEL = f"{BEGIN}{{}}{END}"
 """Stands for a message's content: its number between two of the code points that Unicode gives no
@@ -57,18 +66,14 @@ class ChatRenderer(PlainRenderer):
         longest_first = sorted(filter(None, self.special_texts), key=len, reverse=True)
         self.spelled = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self.skeletons: dict[tuple[str, ...], list[str] | None] = {}
+        self.widening: Widening | None = None
 
     def segments(self, conversation: Conversation) -> list[Segment]:
         """The rendered text, in order, with what is trained on. Raises RowProblem."""
-        if any(message.role == TEXT for message in conversation):
+        if is_plain_text(conversation, self.options.trainer):
             return super().segments(conversation)
-        trained = dict(
-            zip(
-                (id(message) for message in conversation),
-                trained_messages(conversation, self.options.train_on),
-                strict=True,
-            )
-        )
+        chosen = trained_messages(conversation, self.options.by)
+        trained = dict(zip((id(message) for message in conversation), chosen, strict=True))
         tools = [message for message in conversation if message.role == TOOLS]
         messages = [message for message in conversation if message.role != TOOLS]
         marks = [trained[id(message)] for message in messages]
@@ -86,27 +91,45 @@ class ChatRenderer(PlainRenderer):
             # templates without a system role: its text goes before the first turn's, as users do
             first = messages[1]
             joined = f"{messages[0].content}\n\n{first.content}"
-            messages = [Message(first.role, joined, first.train, first.fields), *messages[2:]]
+            messages = [replace(first, content=joined), *messages[2:]]
             marks = marks[1:]
             real = self._rendered(messages, tools)
+        if self.rule is not None and self.rule.everything:
+            marks = [False] * len(marks)  # no turn need be found
+        contents, spelled = self._contents(messages, tools, marks, real)
+        if self.rule is not None:
+            if self.widening is None:
+                self.widening = Widening(self.rule, self.tokenizer, self.spelled, self._rendered)
+            contents = self.widening.spans(messages, tools, contents, real)
+        return _cut(real, contents, spelled)
+
+    def _contents(
+        self,
+        messages: list[Message],
+        tools: Sequence[Message],
+        marks: list[bool],
+        real: str,
+    ) -> tuple[list[Span], list[Span]]:
+        """Where in the rendered text trained contents are, and where a row's own text may spell out
+        special tokens. Raises RowProblem."""
         if not tools and not any(message.fields for message in messages):
             skeleton = self._skeleton(messages)
             for strip in (False, True):
-                composed = _composed(skeleton, messages, marks, strip) if skeleton else []
-                if composed and "".join(segment.text for segment in composed) == real:
-                    return composed
-        return self._around(messages, tools, marks, real)
+                composed = _composed(skeleton, messages, strip, real) if skeleton else None
+                if composed is not None:
+                    pairs = zip(composed, marks, strict=True)
+                    return [span for span, trained in pairs if trained], composed
+        around = self._around(messages, tools, marks, real)
+        return around, self._spelled_out(messages, tools, real)
 
     def _rendered(
         self, messages: Sequence[Message], tools: Sequence[Message], *, prompt: bool = False
     ) -> str:
-        offered = tools[0].fields["tools"] if tools else None
-        dicts = [{"role": m.role, "content": m.content, **m.fields} for m in messages]
         try:
             text: str = self.tokenizer.apply_chat_template(
-                dicts,
-                tools=offered,
-                chat_template=FIXED_DATE + self.tokenizer.get_chat_template(tools=offered),
+                as_dicts(messages),
+                tools=tools[0].fields["tools"] if tools else None,
+                chat_template=template_of(self.tokenizer, tools),
                 tokenize=False,
                 add_generation_prompt=prompt,
             )
@@ -135,9 +158,9 @@ class ChatRenderer(PlainRenderer):
 
     def _around(
         self, messages: list[Message], tools: Sequence[Message], marks: list[bool], real: str
-    ) -> list[Segment]:
+    ) -> list[Span]:
         """Find each trained turn as what lies between the text before its content and after it."""
-        segments: list[Segment] = []
+        contents: list[Span] = []
         done = 0
         for i, trained in enumerate(marks):
             if not trained:
@@ -146,17 +169,17 @@ class ChatRenderer(PlainRenderer):
             marked = [*messages[:i], Message(messages[i].role, mark), *messages[i + 1 :]]
             before, separator, after = self._rendered(marked, tools).partition(mark)
             if not real.startswith(before):  # the template puts something before this content
-                before = self._rendered(messages[:i], tools, prompt=True) if i else ""
+                if self.rule is not None and self.rule.end == "eos":  # as axolotl finds it
+                    before = before[: alike(before, real)]
+                else:
+                    before = self._rendered(messages[:i], tools, prompt=True) if i else ""
             start, end = len(before), len(real) - len(after)
             placed = separator and real.startswith(before) and real.endswith(after)
             if not placed or not done <= start <= end:
                 raise RowProblem("the chat template's text cannot be matched with the row's turns")
-            segments.append(Segment(real[done:start], False, template=True))
-            segments.append(Segment(real[start:end], True, template=True))
+            contents.append((start, end))
             done = end
-        segments.append(Segment(real[done:], False, template=True))
-        spelled = self._spelled_out(messages, tools, real)
-        return _set_apart(segments, spelled) if spelled else segments
+        return contents
 
     def _spelled_out(
         self, messages: Sequence[Message], tools: Sequence[Message], real: str
@@ -164,10 +187,10 @@ class ChatRenderer(PlainRenderer):
         """Where in the rendered text a row, and not the template, writes the letters of a special
         token: found by hiding them from the template."""
         hidden = [
-            Message(m.role, self._hidden(m.content), m.train, self._hidden(dict(m.fields)))
+            replace(m, content=self._hidden(m.content), fields=self._hidden(dict(m.fields)))
             for m in messages
         ]
-        offered = [Message(m.role, m.content, m.train, self._hidden(dict(m.fields))) for m in tools]
+        offered = [replace(m, fields=self._hidden(dict(m.fields))) for m in tools]
         if hidden == list(messages) and offered == list(tools):
             return []
         text = self._rendered(hidden, offered)
@@ -203,10 +226,13 @@ class ChatRenderer(PlainRenderer):
                 kinds["apart"].append(number)
             else:
                 kinds["whole"].append(number)
-        for kind, split in (("plain", True), ("whole", False)):
-            texts = ["".join(segment.text for segment in rows[number]) for number in kinds[kind]]
-            encoded = self._encoded(texts, split_special_tokens=split)
-            for number, tokens in zip(kinds[kind], encoded, strict=True):
+        texts = ["".join(segment.text for segment in rows[number]) for number in kinds["whole"]]
+        encoded = {
+            "plain": super().tokenise([rows[number] for number in kinds["plain"]]),
+            "whole": self._encoded(texts, split_special_tokens=False),
+        }
+        for kind, of_kind in encoded.items():
+            for number, tokens in zip(kinds[kind], of_kind, strict=True):
                 tokens_of[number] = tokens
         for number in kinds["apart"]:
             tokens_of[number] = self._apart(rows[number])
@@ -221,10 +247,11 @@ class ChatRenderer(PlainRenderer):
 
     def _apart(self, segments: Sequence[Segment]) -> Tokens:
         tokenised, offset = [], 0
-        for segment in segments:
-            (tokens,) = self._encoded([segment.text], split_special_tokens=not segment.template)
+        for template, run in groupby(segments, lambda segment: segment.template):
+            text = "".join(segment.text for segment in run)
+            (tokens,) = self._encoded([text], split_special_tokens=not template)
             tokenised.append(tokens._replace(spans=tokens.spans + offset))
-            offset += len(segment.text)
+            offset += len(text)
         return Tokens(*(np.concatenate(column) for column in zip(*tokenised, strict=True)))
 
     def _without_bos(self, tokens: Tokens) -> Tokens:
@@ -248,29 +275,32 @@ class ChatRenderer(PlainRenderer):
         return [], []
 
 
-def _set_apart(segments: Sequence[Segment], spans: Sequence[tuple[int, int]]) -> list[Segment]:
-    """The segments, cut so that what lies in `spans` is no longer the template's."""
-    cut: list[Segment] = []
-    offset = 0
-    for text, trained, _template in segments:
-        done, stop = offset, offset + len(text)
-        for start, end in spans:
-            start, end = max(start, done), min(end, stop)
-            if start < end:
-                cut.append(Segment(text[done - offset : start - offset], trained, template=True))
-                cut.append(Segment(text[start - offset : end - offset], trained))
-                done = end
-        cut.append(Segment(text[done - offset :], trained, template=True))
-        offset = stop
-    return [segment for segment in cut if segment.text]
+def _cut(real: str, trained: Sequence[Span], own: Sequence[Span]) -> list[Segment]:
+    """The rendered text in segments: which of it is trained, and which is a row's `own` text, where the
+    letters of special tokens are letters."""
+    ends = sorted({0, len(real), *chain.from_iterable(trained), *chain.from_iterable(own)})
+    return [
+        Segment(
+            real[start:end], _within(start, end, trained), template=not _within(start, end, own)
+        )
+        for start, end in pairwise(ends)
+    ]
+
+
+def _within(start: int, end: int, spans: Sequence[Span]) -> bool:
+    """Whether it lies in one of the spans, which are in order."""
+    before = bisect_right(spans, start, key=lambda span: span[0])
+    return before > 0 and end <= spans[before - 1][1]
 
 
 def _composed(
-    skeleton: list[str], messages: Sequence[Message], marks: list[bool], strip: bool
-) -> list[Segment]:
-    """Skeleton and contents, interleaved."""
-    segments = []
-    for before, message, trained in zip(skeleton, messages, marks, strict=False):
+    skeleton: list[str], messages: Sequence[Message], strip: bool, real: str
+) -> list[Span] | None:
+    """Where the contents are, if skeleton and contents, interleaved, are the rendered text."""
+    text, spans = "", []
+    for before, message in zip(skeleton, messages, strict=False):
         content = message.content.strip() if strip else message.content
-        segments += [Segment(before, False, template=True), Segment(content, trained)]
-    return [*segments, Segment(skeleton[-1], False, template=True)]
+        start = len(text) + len(before)
+        text += before + content
+        spans.append((start, start + len(content)))
+    return spans if text + skeleton[-1] == real else None

@@ -6,8 +6,8 @@ Formats are told apart by their columns, in the order of FORMATS; each is a few 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saefilter.rows.parse import json_type, parse_text
@@ -17,6 +17,9 @@ TEXT = "text"
 ASSISTANT = "assistant"
 TOOLS = "tools"
 """Role of an entry that is no turn: the tools offered, in its `fields`."""
+PROMPT, COMPLETION = "prompt", "completion"
+PROMPT_TEXT, COMPLETION_TEXT = "prompt text", "completion text"
+"""What part of a row a message is, where its columns say so, and that it was a text, no chat."""
 CARRIED = ("tool_calls", "tool_call_id", "name", "thinking", "reasoning_content")
 """Fields of a turn that chat templates read, besides role and content."""
 
@@ -64,6 +67,10 @@ class Message:
     `weight`); None when it does not say."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """What else a chat template may read: tool calls, names, reasoning."""
+    train_key: str = field(default="", compare=False)
+    """By which key it says so: `train`, `training` or `weight`."""
+    part: str = field(default="", compare=False)
+    """`prompt` or `completion`, each also as `... text`; empty where the row has no such columns."""
 
 
 Conversation = tuple[Message, ...]
@@ -111,12 +118,16 @@ def _sharegpt(row: dict[str, Any]) -> Conversation:
 def _prompt_completion(row: dict[str, Any]) -> Conversation:
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, (list, tuple)):
-        head = _turns("prompt", prompt, "role", "content")
+        head = _of_part(PROMPT, _turns("prompt", prompt, "role", "content"))
     else:
-        head = (Message("user", _string("prompt", prompt)),)
+        head = (Message("user", _string("prompt", prompt), part=PROMPT_TEXT),)
     if isinstance(completion, (list, tuple)):
-        return head + _turns("completion", completion, "role", "content")
-    return (*head, Message(ASSISTANT, _string("completion", completion)))
+        return head + _of_part(COMPLETION, _turns("completion", completion, "role", "content"))
+    return (*head, Message(ASSISTANT, _string("completion", completion), part=COMPLETION_TEXT))
+
+
+def _of_part(part: str, messages: Iterable[Message]) -> Conversation:
+    return tuple(replace(message, part=part) for message in messages)
 
 
 def _alpaca(row: dict[str, Any]) -> Conversation:
@@ -126,7 +137,7 @@ def _alpaca(row: dict[str, Any]) -> Conversation:
     messages = [Message("user", request), Message(ASSISTANT, _string("output", row["output"]))]
     if row.get("system"):
         messages.insert(0, Message("system", _string("system", row["system"])))
-    return tuple(messages)
+    return (*_of_part(PROMPT, messages[:-1]), *_of_part(COMPLETION, messages[-1:]))
 
 
 def _text(row: dict[str, Any]) -> Conversation:
@@ -166,21 +177,22 @@ def _turns(column: str, value: Any, role_key: str, content_key: str) -> Conversa
             raise RowProblem(f"{where} has the unknown '{role_key}' {shown}")
         content = _content(turn.get(content_key), f"'{content_key}' of {where}", turn)
         fields = {name: turn[name] for name in CARRIED if turn.get(name)}
-        messages.append(Message(ROLES[role.lower()], content, _own_mark(turn), fields))
+        mark, key = _own_mark(turn)
+        messages.append(Message(ROLES[role.lower()], content, mark, fields, key))
     if not messages:
         raise RowProblem(f"'{column}' is an empty list")
     return tuple(messages)
 
 
-def _own_mark(turn: dict[str, Any]) -> bool | None:
-    """What the turn says of being trained on."""
+def _own_mark(turn: dict[str, Any]) -> tuple[bool | None, str]:
+    """What the turn says of being trained on, and by which key."""
     for name in ("train", "training"):
         if isinstance(turn.get(name), bool):
-            return bool(turn[name])
+            return bool(turn[name]), name
     weight = turn.get("weight")
     if isinstance(weight, (int, float)) and not isinstance(weight, bool):
-        return weight > 0
-    return None
+        return weight > 0, "weight"
+    return None, ""
 
 
 def _content(value: Any, where: str, turn: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Render conversations to token ids with the mask of trained tokens, in windows the model can read.
 
 Text and mask are built together from the same segments, so that they cannot disagree. The mask is
-by character span: a token is scored when it overlaps trained text, never when it is a special token.
+by character span: a token is scored when it overlaps trained text; a special token only where a
+trainer is named, since then the trained text is all that this trainer learns from (trained.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from saefilter.described import described
 from saefilter.errors import SaefilterError
-from saefilter.rows.formats import ASSISTANT, TEXT, TOOLS, Conversation, Message, RowProblem
+from saefilter.rows.formats import Conversation, Message, RowProblem
+from saefilter.rows.trained import TRAINERS, is_plain_text, trained_messages
 from saefilter.settings import ScoreSettings
 
 
@@ -27,6 +29,8 @@ class Segment(NamedTuple):
     trained: bool
     template: bool = False
     """Whether the template wrote it: only there are special tokens more than their letters."""
+    eos: bool = False
+    """Whether it is the EOS alone, as trainers put it after a plain text."""
 
 
 class Window(NamedTuple):
@@ -37,9 +41,10 @@ class Window(NamedTuple):
     ids: NDArray[np.int64]
     """Token ids with the model's special tokens, `[n_tokens]`."""
     scored: NDArray[np.bool_]
-    """Which tokens are trained on and so scored, `[n_tokens]`."""
+    """Where the model is read, `[n_tokens]`: at the tokens that are trained on, or before each."""
     spans: NDArray[np.int32]
-    """Character span of each token in the row's text, `[n_tokens, 2]`."""
+    """Character span in the row's text of each token, or of the one after it where the model is read
+    before trained tokens: what is read and what is trained on then belong together, `[n_tokens, 2]`."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +74,28 @@ class RenderOptions:
     max_tokens: int = 1024
     """Rows are cut here, as the trainer does."""
     train_on: str = "assistant"
-    """`assistant`, `all` or `last-turn`."""
+    """`assistant`, `all`, `last-turn` or `completion`; of no account with a trainer."""
     truncation_side: str = "right"
     """`right` keeps the beginning of a long row, `left` its end."""
+    trainer: str | None = None
+    """Whose tokens are scored instead; one of TRAINERS."""
+    read: str = "at"
+    """`at` each trained token, or `before` it, where it is predicted and the loss acts."""
 
-    @classmethod
-    def of(cls, settings: ScoreSettings) -> RenderOptions:
-        """What the settings of a run say of it."""
-        return cls(**{one.name: getattr(settings, one.name) for one in fields(cls)})
+    @property
+    def by(self) -> str:
+        """Whose choice of turns it is: the trainer's, else that of --train-on."""
+        return self.trainer or self.train_on
 
     def __post_init__(self) -> None:
         settings = described(ScoreSettings)
         for one in fields(self):
             settings[one.name].check(getattr(self, one.name))
+
+    @classmethod
+    def of(cls, source: Any, **otherwise: Any) -> RenderOptions:
+        """Those of settings, or of the provenance of scores; but for what is said `otherwise`."""
+        return cls(**{one.name: getattr(source, one.name) for one in fields(cls)} | otherwise)
 
 
 class Tokens(NamedTuple):
@@ -113,6 +127,7 @@ class PlainRenderer:
         self.tokenizer = tokenizer
         self.context = context
         self.options = options or RenderOptions()
+        self.rule = TRAINERS[self.options.trainer] if self.options.trainer else None
         self.prefix, self.suffix = _surroundings(tokenizer)
         bos = tokenizer.bos_token_id
         if prepend_bos and bos is not None and bos not in self.prefix:
@@ -120,13 +135,18 @@ class PlainRenderer:
 
     def segments(self, conversation: Conversation) -> list[Segment]:
         """The text of a conversation, in order, with what is trained on. Raises RowProblem."""
+        plain = is_plain_text(conversation, self.options.trainer)
+        everything = self.rule is not None and self.rule.everything
         segments: list[Segment] = []
-        for message, trained in zip(
-            conversation, trained_messages(conversation, self.options.train_on), strict=True
-        ):
-            if segments:
-                segments.append(Segment("\n\n", False))
+        marks = trained_messages(conversation, self.options.by)
+        for message, trained in zip(conversation, marks, strict=True):
+            if segments and not plain:
+                segments.append(Segment("\n\n", everything and trained))
             segments.append(Segment(_plain_content(message), trained))
+        eos = getattr(self.tokenizer, "eos_token", None)
+        if plain and eos and self.rule is not None and self.rule.eos:
+            segments[-1] = segments[-1]._replace(text=segments[-1].text.removesuffix(eos))
+            segments.append(Segment(eos, True, eos=True))
         return segments
 
     def render(
@@ -153,8 +173,20 @@ class PlainRenderer:
 
     def tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[Tokens]:
         """Tokens of each row. Special tokens in users' text are text."""
-        texts = ["".join(segment.text for segment in segments) for segments in rows]
-        return self._encoded(texts, split_special_tokens=True)
+        texts = ["".join(s.text for s in segments if not s.eos) for segments in rows]
+        encoded = self._encoded(texts, split_special_tokens=True)
+        return [
+            self._ended(tokens, len(text), segments[-1].text) if segments[-1].eos else tokens
+            for tokens, text, segments in zip(encoded, texts, rows, strict=True)
+        ]
+
+    def _ended(self, tokens: Tokens, start: int, eos: str) -> Tokens:
+        """With the EOS after them; not marked as special, which is for what a template writes."""
+        return Tokens(
+            np.append(tokens.ids, self.tokenizer.eos_token_id),
+            np.append(tokens.spans, [[start, start + len(eos)]], axis=0).astype(np.int32),
+            np.append(tokens.special, False),
+        )
 
     def _encoded(self, texts: list[str], *, split_special_tokens: bool) -> list[Tokens]:
         if not texts:
@@ -188,8 +220,12 @@ class PlainRenderer:
     ) -> tuple[RenderedRow, list[Window]]:
         """Cut a row at `max_tokens` and into windows."""
         text = "".join(segment.text for segment in segments)
-        trained = ~tokens.special & _overlaps(_char_mask(segments), tokens.spans)
+        trained = _overlaps(_char_mask(segments), tokens.spans)
         prefix, suffix = self.surroundings(tokens)
+        if self.rule is None:
+            trained &= ~tokens.special
+        elif not prefix:
+            trained[:1] = False  # nothing comes before it that could predict it
         # trainers count the BOS; CLS and SEP belong to models that nobody trains so
         limit = max(0, self.options.max_tokens - prefix.count(self.tokenizer.bos_token_id))
         kept = slice(0, limit)
@@ -197,47 +233,46 @@ class PlainRenderer:
             kept = slice(max(0, len(tokens.ids) - limit), None)
         ids, spans, scored = tokens.ids[kept], tokens.spans[kept], trained[kept]
         n_trained, n_scored = int(trained.sum()), int(scored.sum())
-        row = RenderedRow(
-            text, len(tokens.ids), n_trained, n_scored, self._problem(n_trained, n_scored)
-        )
         size = self.context - len(prefix) - len(suffix)
         windows = []
         for start in range(0, len(ids), size):
             within = slice(start, start + size)
-            if scored[within].any():
+            read, shown = scored[within], spans[within]
+            if self.options.read == "before":
+                read, shown = _before(read, shown, first=not prefix)
+            if read.any():
                 before, after = len(prefix), len(suffix)
                 windows.append(
                     Window(
                         number,
                         np.concatenate([prefix, ids[within], suffix]).astype(np.int64),
-                        np.pad(scored[within], (before, after)),
-                        np.pad(spans[within], ((before, after), (0, 0))),
+                        np.pad(read, (before, after)),
+                        np.pad(shown, ((before, after), (0, 0))),
                     )
                 )
-        return row, windows
+        problem = self._problem(n_trained, n_scored, len(windows))
+        return RenderedRow(text, len(tokens.ids), n_trained, n_scored, problem), windows
 
-    def _problem(self, n_trained: int, n_scored: int) -> str | None:
+    def _problem(self, n_trained: int, n_scored: int, n_windows: int) -> str | None:
         if n_trained == 0:
             return "the trained text has no tokens"
         if n_scored == 0:
             return f"all trained tokens lie beyond --max-tokens {self.options.max_tokens}"
+        if n_windows == 0:
+            return "nothing comes before its trained tokens that --read before could read"
         return None
 
 
-def trained_messages(conversation: Conversation, train_on: str) -> list[bool]:
-    """Which messages carry loss. A message's own mark counts, unless all are trained on."""
-    last = max(
-        (i for i, message in enumerate(conversation) if message.role == ASSISTANT), default=-1
-    )
-    trained = []
-    for i, message in enumerate(conversation):
-        chosen = message.role == ASSISTANT and (train_on == "assistant" or i == last)
-        if message.role == TEXT or train_on == "all":
-            chosen = True
-        elif message.train is not None:
-            chosen = message.train and (train_on == "assistant" or i == last)
-        trained.append(chosen and message.role != TOOLS)
-    return trained
+def _before(
+    scored: NDArray[np.bool_], spans: NDArray[np.int32], *, first: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """Where to read instead of at `scored` tokens: one before each, with the spans of those that are
+    scored. What comes before these tokens is in another window, or a BOS, and is not read; nor is the
+    `first` token that the model sees, which it treats as one."""
+    read = np.append(scored[1:], False)
+    if first:
+        read[:1] = False
+    return read, np.concatenate([spans[1:], spans[-1:]])
 
 
 def _plain_content(message: Message) -> str:

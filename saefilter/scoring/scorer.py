@@ -128,6 +128,8 @@ class RowScorer:
             metric=self.scorer.metric.name,
             pool=self.settings.pool,
             train_on=self.settings.train_on,
+            trainer=self.settings.trainer,
+            read=self.settings.read,
             max_tokens=self.settings.max_tokens,
             truncation_side=self.settings.truncation_side,
             rendering=self.renderer.name,

@@ -105,6 +105,8 @@ def differences(made: Provenance, asked: Asked, *, strict: bool = False) -> Iter
         yield from _other_model(made, asked, strict)
     if strict or "toxic_set" in asked.origin:
         yield from _other_toxic_set(made, asked)
+    if made.trainer and "train_on" in asked.origin and asked.settings.trainer is None:
+        yield f"they were made with --trainer {made.trainer}, {_says(asked, known['train_on'])}"
     for name, one in known.items():
         if not one.option.scores_depend or name in (*WHICH_MODEL, "toxic_set"):
             continue

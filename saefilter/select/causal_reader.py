@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.artifacts.provenance import Provenance
 from saefilter.encode.causal import CausalModel, load_causal_model
 from saefilter.encode.checkpoint import commit_of
 from saefilter.encode.checks import hook_layers
@@ -80,11 +81,7 @@ class CausalReader:
             Preset(name=name, summary=name, model=name, sae="", revision=revision),
             context=context,
             prepend_bos=True,  # or the first token of a text would follow nothing
-            options=(
-                RenderOptions(made.max_tokens, made.train_on, made.truncation_side)
-                if made
-                else None
-            ),
+            options=_options(made, hook) if made else None,
             rendering=rendering,
         )
         budget = LOGITS.get(placement.device.type, LOGITS["cpu"]) // whole.vocab_size
@@ -104,6 +101,12 @@ class CausalReader:
             {name: value for name, value in about.items() if value is not None},
             {**about, "weights": weights_in(name), "options": vars(renderer.options)},
         )
+
+
+def _options(made: Provenance, hook: str | None) -> RenderOptions:
+    """As the scores were rendered. The loss is at the trained tokens, wherever the model was read; and
+    what is read at a hook is an answer, of which the template's tokens are no part."""
+    return RenderOptions.of(made, read="at", **({} if hook is None else {"trainer": None}))
 
 
 def _model_of(candidates: Candidates, selection: Selection) -> tuple[str, str | None]:

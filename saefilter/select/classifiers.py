@@ -20,7 +20,7 @@ from saefilter.curate.sources import bundled, from_files
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
 from saefilter.rows.inputs import open_input
-from saefilter.rows.render import trained_messages
+from saefilter.rows.trained import trained_messages
 from saefilter.select.per_row import RowCache, scored_once, weights_in
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.registry import StrategyOptions
@@ -87,8 +87,9 @@ def read_contrast(candidates: Candidates, options: StrategyOptions) -> ContrastP
 
 
 def train_on_of(candidates: Candidates) -> str:
-    """Which turns were scored, so that a strategy reads the same."""
-    return candidates.scores.provenance.train_on if candidates.scores else "assistant"
+    """Which turns were scored, by a trainer or as --train-on says, so that a strategy reads the same."""
+    made = candidates.scores.provenance if candidates.scores else None
+    return (made.trainer or made.train_on) if made else "assistant"
 
 
 def trained_text(conversation: Conversation, train_on: str) -> str:

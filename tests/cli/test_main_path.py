@@ -223,3 +223,30 @@ def test_timings_name_every_stage(tmp_path: Path) -> None:
     named = [line.split()[0] for line in done.stderr.splitlines()]
     assert named == ["start", "read", "render", "encode", "geometry", "write", "in"]
     assert float(done.stderr.splitlines()[-1].split()[2]) > 0
+
+
+def test_every_face_says_which_tokens_were_scored(folder: Path, tmp_path: Path) -> None:
+    """The default, with whose reading it is; and a trainer's, which the rows are then read by."""
+    again = ("score", str(folder / "data.jsonl"), "-o", "again.scores.parquet", "--overwrite")
+    usual = saefilter(tmp_path, *again).stdout
+    assert "Scored tokens: assistant turns" in usual
+    assert "--trainer trl" in " ".join(usual.split())
+    distances = pq.read_table(tmp_path / "again.scores.parquet")["distance"].to_pylist()
+    shown = saefilter(tmp_path, "tokens", str(folder / "data.jsonl"), "--row", "2").stdout
+    assert "Scored tokens: assistant turns" in shown
+    report = (folder / "data.filtered.report.md").read_text()
+    assert "assistant turns" in report
+
+    other = ("--trainer", "trl", "--read", "before")
+    said = " ".join(saefilter(tmp_path, *again, *other).stdout.split())
+    assert "Scored tokens: as TRL trains by default" in said
+    assert "read before each" in said
+    assert "compares like with like" in said  # the toxic set was made on answers
+    assert pq.read_table(tmp_path / "again.scores.parquet")["distance"].to_pylist() != distances
+    named = ("filter", str(folder / "data.jsonl"), "--scores", "again.scores.parquet")
+    saefilter(tmp_path, *named, "--drop-frac", "0.1", "-o", "out.jsonl", "--card")
+    assert "as TRL trains by default" in (tmp_path / "out.report.html").read_text()
+    cards = "".join(path.read_text() for path in tmp_path.glob("*.md"))
+    assert "--trainer trl --read before" in cards
+    refused = saefilter(tmp_path, *again, *other, "--train-on", "all", code=2)
+    assert "--trainer and --train-on exclude each other" in refused.stderr

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers as hf
 from checkpoints import configs, into_cache, save_model, small_tokenizer
 from conftest import chat
@@ -24,6 +25,7 @@ from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import recognise
+from saefilter.rows.render import RenderOptions
 
 D_MODEL, D_SAE = 32, 64
 
@@ -194,4 +196,26 @@ def test_a_question_asked_of_many_rows_is_computed_once(tmp_path: Path, llama: s
         [[(t.start, t.end) for t in row] for row in found.top_tokens] for found in (shared, alone)
     ]
     assert spans[0] == spans[1]
+    encoder.close()
+
+
+def test_read_before_pools_the_states_that_predict_the_trained_tokens(
+    tmp_path: Path, llama: str
+) -> None:
+    """Against the whole model's hidden states; shared prefixes end before what is read."""
+    encoder = Encoder(resolve(None, llama, write_sae(tmp_path)), device="cpu", dtype="fp32")
+    asked = "Tell me everything that you know about the number, and what comes after it."
+    rows = [recognise(chat(asked, f"{i} it is.")) for i in range(12)]
+    whole = hf.LlamaForCausalLM.from_pretrained(resolve(None, llama, "x/y").model_path()).eval()
+    for read, shift in (("at", 0), ("before", 1)):
+        _, windows = encoder.renderer(RenderOptions(read=read)).render(rows)
+        encoded = encoder.encode(windows, len(rows))
+        assert encoded.tally.saved > 11 * 30
+        for i, window in enumerate(windows):
+            with torch.inference_mode():
+                out = whole(torch.tensor(window.ids[None]), output_hidden_states=True)
+            states = out.hidden_states[3][0].numpy()  # after layers 0 to 2
+            answer = len(f"{i} it is.")  # a token is a byte; the answer is the end
+            mine = states[len(states) - answer - shift : len(states) - shift].mean(axis=0)
+            np.testing.assert_allclose(encoded.residual[i], mine, rtol=1e-3, atol=1e-3)
     encoder.close()

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.chat import BEGIN, FIXED_DATE, HIDDEN, ChatRenderer
+from saefilter.rows.chat import BEGIN, HIDDEN, ChatRenderer
 from saefilter.rows.formats import Conversation, Message, recognise
 from saefilter.rows.render import RenderOptions
+from saefilter.rows.trained import FIXED_DATE
 
 FAMILIES = list(TEMPLATE_TOKENS)
 TOKENIZERS = {family: chat_tokenizer(family) for family in FAMILIES}

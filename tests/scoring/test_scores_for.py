@@ -217,3 +217,32 @@ def test_another_revision_and_rows_that_are_no_scores(made: tuple[Source, Scores
     assert "revision v1, the default is the newest" in (find(source, asked, strict=True)[1] or "")
     refused = Asked(MoreSettings(on_bad_row="error"), {"on_bad_row": "--on-bad-row"})
     assert "2 of their rows could not be scored" in (find(source, refused)[1] or "")
+
+
+def test_turns_are_another_reading_than_a_trainers(made: tuple[Source, Scores]) -> None:
+    source, scores = made
+    asked = asked_for("train_on", "assistant")
+    assert find(source, asked)[0] is not None
+    write_scores(
+        source, scores.path, model=MADE.model, sae=MADE.sae, trainer="trl",
+        settings=replace(MoreSettings("minilm"), trainer="trl").shaping(),
+    )  # fmt: skip
+    why = find(source, asked)[1]
+    assert why == "they were made with --trainer trl, --train-on is assistant"
+    assert find(source, asked_for("trainer", "trl"))[0] is not None
+
+
+def test_scores_from_before_there_were_trainers_are_of_train_on(
+    made: tuple[Source, Scores],
+) -> None:
+    source, scores = made
+    before = MoreSettings("minilm").shaping()
+    del before["trainer"], before["read"]
+    write_scores(
+        source, scores.path, version=__version__, model=MADE.model, sae=MADE.sae,
+        toxic_set="minilm", toxic_set_sha256=load_toxic_set("minilm").sha256(), settings=before,
+    )  # fmt: skip
+    assert find(source, Asked(MoreSettings("minilm"), {}), strict=True)[0] is not None
+    assert find(source, asked_for("read", "at"))[0] is not None
+    assert "--read at" in str(find(source, asked_for("read", "before"))[1])
+    assert "--trainer" in str(find(source, asked_for("trainer", "trl"))[1])

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from saefilter.encode.batches import Batch, cost_of, plan_batches
 from saefilter.rows.render import Window
@@ -140,3 +142,35 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
         if a != b:
             return position
     return min(len(one), len(other))
+
+
+def prefix_cache(model: Any, ids: Tensor) -> Any:
+    """What a transformers model is given to go on after a prefix, `[n_prefix]`: a cache of its keys and
+    values, for batches of any size."""
+    # here, because transformers takes a second to import and `minilm` does without
+    from transformers.cache_utils import Cache, DynamicLayer
+
+    class PrefixLayer(DynamicLayer):  # type: ignore[misc]
+        """One layer's keys and values of the prefix, `[1, heads, n_prefix, d_head]`.
+
+        It is only read, so that it may be used again, and holds nothing of the batch.
+        """
+
+        def __init__(self, keys: Tensor, values: Tensor):
+            super().__init__()
+            self.lazy_initialization(keys, values)
+            self.keys, self.values = keys, values
+
+        def update(
+            self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+        ) -> tuple[Tensor, Tensor]:
+            joined = [
+                torch.cat([ours.expand(len(new), -1, -1, -1), new], dim=-2)
+                for ours, new in ((self.keys, key_states), (self.values, value_states))
+            ]
+            return joined[0], joined[1]
+
+    # sliding windows too keep all of it: masks, not what is kept, say what a token may look at
+    made = Cache(layer_class_to_replicate=DynamicLayer)
+    model(input_ids=ids[None], past_key_values=made, use_cache=True)
+    return Cache(layers=[PrefixLayer(layer.keys, layer.values) for layer in made.layers])
