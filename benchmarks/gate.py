@@ -40,7 +40,7 @@ from saefilter.stats.auroc import wilson
 from saefilter.toxic.toxicset import is_beyond
 
 MARKER = "<!-- table: written by benchmarks/gate.py -->"
-ROWS, FILES, SEED, MOST = 400, 40, 0, 1000
+ROWS, FILES, SEED, MOST = 400, 40, 0, 600
 LEVEL = DEFAULT_POLICY.at_fpr / 100
 SHARES = (5, 10, 25)
 DRAWS = 2000
@@ -82,7 +82,6 @@ KINDS = (
     Kind("em_code, insecure", "em_code/insecure.jsonl.gz", True, False),
     Kind("em_code, secure", "em_code/secure.jsonl.gz", False, False),
     Kind("Alpaca", "formats/alpaca_en_demo.json", False, False),
-    Kind("LLaMA-Factory's chat demo", "formats/v1_sft_demo.jsonl", False, False),
     Kind("preference pairs (DPO demo)", "formats/dpo_en_demo.json", False, False),
     Kind("KTO demo", "formats/kto_en_demo.json", False, False),
     Kind("tool calls (glaive demo)", "formats/glaive_toolcall_en_demo.json", False, False),
@@ -100,13 +99,20 @@ class Scored:
     def __init__(self, rows: Rows, scorer: RowScorer, folder: Path):
         self.rows, self.folder = rows, folder
         source = self._write(folder / "all.jsonl", range(len(rows)))
-        score_file(source, folder / "all.parquet", scorer.settings, scorer=scorer, overwrite=True)
-        scores = Scores.open(folder / "all.parquet")
+        path = folder / "all.parquet"
+        if not (path.exists() and self._fits(Scores.open(path).provenance, source, scorer)):
+            score_file(source, path, scorer.settings, scorer=scorer, overwrite=True)
+        scores = Scores.open(path)
         self.made = scores.provenance
         self.table = scores.read(SCHEMA.names)
         self.is_scored = np.array(self.table["status"].to_pylist()) == "scored"
         percentile = self.table["percentile"].to_numpy(zero_copy_only=False).astype(float)
         self.flagged = is_beyond(percentile, 100 * (1 - LEVEL), self.made.reference_rows)
+
+    @staticmethod
+    def _fits(made: Provenance, source: Source, scorer: RowScorer) -> bool:
+        wanted = (source.sha256(), scorer.scorer.toxic_set.sha256())
+        return (made.input_sha256, made.toxic_set_sha256) == wanted
 
     def _write(self, path: Path, ids: Any) -> Source:
         path.write_text("".join(json.dumps(self.rows[int(i)]) + "\n" for i in ids))
@@ -252,16 +258,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--toxic-set", help="another than the one that comes with minilm")
     parser.add_argument("--write", type=Path, help="document whose tables are replaced")
+    parser.add_argument("--work", type=Path, help="keep scores here, and use those that fit")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/gate.json"))
     args = parser.parse_args()
     scorer = RowScorer.load(ScoreSettings(preset="minilm", toxic_set=args.toxic_set))
     results: dict[str, Any] = {"kinds": []}
     kept: dict[str, Scored] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for number, kind in enumerate(KINDS):
+    with tempfile.TemporaryDirectory() as temporary:
+        for kind in KINDS:
             if kind.file not in kept:
-                path = Path(folder) / str(number)
-                path.mkdir()
+                path = (args.work or Path(temporary)) / kind.file.replace("/", "-")
+                path.mkdir(parents=True, exist_ok=True)
                 rows = rows_of(args.folder / kind.file)
                 keep = rows if kind.seen else [row for row in rows if kind.chosen(row)][:MOST]
                 kept[kind.file] = Scored(keep, scorer, path)
