@@ -19,6 +19,7 @@ from saefilter.encode.causal import load_causal_model
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import candidates_of
 from saefilter.rows.read import Source
+from saefilter.select.causal_reader import CausalReader
 from saefilter.select.per_row import RowCache
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.registry import StrategyOptions
@@ -303,3 +304,31 @@ def test_a_context_too_short_for_prompt_and_answer_keeps_the_prompts_end(
     assert ranking.score is not None
     assert np.isfinite(ranking.score).all()
     assert ranking.details["max_new_tokens"] == 64  # half of the context
+
+
+def test_strategies_read_the_tokens_that_the_scores_were_read_at(
+    jsonl: Callable[..., Path], model: Path, tmp_path: Path
+) -> None:
+    """The loss is of a trainer's tokens, wherever the scores' model was read; a projection is of
+    answers, whoever trains."""
+
+    source = Source.open(jsonl([chat("One question?", "a"), chat("q", "zz")]))
+
+    def loss(**made: str) -> list[float]:
+        scores = write_scores(source, tmp_path / "s.parquet", model=str(model), hook=HOOK, **made)
+        ranking = rank(candidates_of(source, scores), Selection("loss", drop_frac=0.5))
+        assert ranking.score is not None
+        return [round(value, 4) for value in ranking.score.tolist()]
+
+    usual = loss()
+    assert loss(read="before") == usual
+    assert loss(trainer="trl") != usual
+    assert loss(trainer="trl") == loss(trainer="trl", read="before")
+    options = []
+    for hook in (None, HOOK):
+        scores = write_scores(source, tmp_path / "s.parquet", model=str(model), trainer="trl")
+        reader = CausalReader.load(
+            candidates_of(source, scores), Selection("loss", drop_frac=0.5), hook
+        )
+        options.append(reader.renderer.options.by)
+    assert options == ["trl", "assistant"]
