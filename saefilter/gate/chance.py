@@ -23,14 +23,11 @@ from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.groups import find_groups
 from saefilter.rows.read import Source
 from saefilter.stats.auroc import Z95
-from saefilter.toxic.toxicset import rank_at
+from saefilter.toxic.toxicset import LEAST_AUROC, rank_at, tells
 
 GROUPED_ROWS = 20_000
 """Rows among which like ones are looked for; of more, so many evenly spread ones. The reference's
 uncertainty is far larger than that of so many rows."""
-LEAST_AUROC = 0.6
-"""Of held-out bad against harmless rows: a set below it, or whose interval reaches 0.5, gives no
-verdict."""
 BAD_SHARES = (5.0, 10.0, 25.0)
 """Shares of bad rows, in percent, for which power is stated."""
 
@@ -179,7 +176,7 @@ def failing_count(n: int, effective: float, harmless: Harmless, policy: Policy) 
 def check_set(made: Provenance, rule: str) -> None:
     """Raises SaefilterError where closeness to this toxic set says too little for a rule."""
     auroc = (made.reference or {}).get("auroc")
-    if auroc is not None and (auroc[0] < LEAST_AUROC or auroc[1] <= 0.5):
+    if auroc is not None and not tells(auroc):
         raise SaefilterError(
             f"{rule} needs a toxic set that tells bad rows from harmless ones, and {made.toxic_set!r} "
             f"does not: AUROC {auroc[0]:.2f} on held-out rows (95% interval {auroc[1]:.2f} to "

@@ -19,7 +19,7 @@ from rich.text import Text
 from saefilter.report.wording import parts_words
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import clean, one_line, ordinal, percentile_words, place
-from saefilter.toxic.toxicset import is_beyond, rank_at
+from saefilter.toxic.toxicset import DOES_NOT_TELL, is_beyond, rank_at
 
 if TYPE_CHECKING:
     from saefilter.filtering.filter import FilterResult
@@ -106,7 +106,8 @@ def _caveats(summary: ScoreSummary) -> Group:
     made = summary.provenance
     lines: list[RenderableType] = []
     if made.note:
-        lines.append(Text(f"Note: {made.note}", style="yellow"))
+        worst = "bold red" if DOES_NOT_TELL in made.note else "yellow"
+        lines.append(Text(f"Note: {made.note}", style=worst))
     if made.quarantined:
         lines.append(Text(f"Quarantined, not scored: {made.quarantined:,}", style="yellow"))
         for reason, count in list(summary.reasons.items())[:6]:

@@ -14,7 +14,7 @@ from saefilter.report.wording import parts_words
 
 if TYPE_CHECKING:
     from saefilter.toxic.edit import Difference
-    from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
+    from saefilter.toxic.toxicset import Calibration, ToxicFeature, ToxicSet
 
 SHOWN = 40
 HISTORY_LINES = 10
@@ -41,6 +41,8 @@ def print_toxic_set(console: Console, toxic_set: ToxicSet, limit: int) -> None:
         console.print(
             Text(f"  On {calibration.rows:,} harmless reference rows: {words}", style="dim")
         )
+    if calibration is not None:
+        _print_held_out(console, calibration)
     tracking = sum(bool(feature.keyword) for feature in toxic_set.features)
     if tracking:
         console.print(f"  {tracking} features marked * track a single word", style="dim")
@@ -48,6 +50,23 @@ def print_toxic_set(console: Console, toxic_set: ToxicSet, limit: int) -> None:
         console.print(f"  {source['side']:6} {source['rows']:>6,} rows  {source['name']}")
     for line in toxic_set.history[-HISTORY_LINES:]:
         console.print(Text.assemble(("  history  ", "dim"), safe(line)))
+
+
+def _print_held_out(console: Console, calibration: Calibration) -> None:
+    """How the set does on rows of its sources that it has not seen."""
+    if calibration.auroc is not None:
+        area, low, high = calibration.auroc
+        console.print(
+            f"  AUROC on rows not seen {area:.2f} ({low:.2f} to {high:.2f}, 95 % by group)"
+        )
+    for one in calibration.held_out:
+        unlike = "" if one.side == "toxic" or one.low <= one.level <= one.high else "  NOT as said"
+        line = Text(
+            f"  {one.side:6} rows not seen, beyond the {100 * (1 - one.level):g} % quantile: "
+            f"{100 * one.rate:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f}) of {one.rows:,} in "
+            f"{one.groups:.0f} groups{unlike}  "
+        )
+        console.print(line.append_text(safe(one.source)))
 
 
 def _table(title: str, features: Sequence[ToxicFeature]) -> Table:

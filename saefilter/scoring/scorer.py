@@ -20,6 +20,7 @@ from saefilter.scoring.prepare import Prepared, Preparer, default_processes
 from saefilter.scoring.table import scores_table
 from saefilter.settings import DEFAULT_PRESET, ScoreSettings
 from saefilter.toxic.load import load_toxic_set
+from saefilter.toxic.toxicset import DOES_NOT_TELL, tells
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -156,9 +157,22 @@ class RowScorer:
             self.encoder.preset.note,
             self.note,
             missing and sentence(f"no percentiles: {missing}"),
+            self._tells_nothing(),
             *(sentence(warning) for warning in self.encoder.warnings),
         )
         return tuple(filter(None, said))
+
+    def _tells_nothing(self) -> str | None:
+        """What to say of a set that does not tell bad rows from good ones."""
+        calibration = self.scorer.toxic_set.calibration
+        auroc = calibration.auroc if calibration else None
+        if auroc is None or tells(auroc):
+            return None
+        return (
+            f"{DOES_NOT_TELL}: AUROC {auroc[0]:.2f} ({auroc[1]:.2f} to {auroc[2]:.2f}, 95 %) on rows it "
+            "has not seen. These scores mean little, and check gives no verdict by them; curate a set "
+            "from rows like yours."
+        )
 
     def close(self) -> None:
         """End the processes and threads that it started."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,21 @@ class Calibration:
         if key not in self.quantiles:
             return None
         return np.interp(proximity, self.quantiles[key], np.asarray(self.levels) * 100.0)
+
+
+LEAST_AUROC = 0.6
+"""Of held-out bad against harmless rows: a set below it, or whose interval reaches 0.5, gives no
+verdict."""
+
+
+DOES_NOT_TELL = "The toxic set does not tell bad rows from good ones"
+"""How a warning of such a set begins."""
+
+
+def tells(auroc: Sequence[float] | None) -> bool:
+    """Whether a set tells bad from harmless rows that it has not seen, by `Calibration.auroc`; of one that
+    was never tried it is not known, and is not denied."""
+    return auroc is None or (auroc[0] >= LEAST_AUROC and auroc[1] > 0.5)
 
 
 def rank_at(rate: float, rows: int) -> int:
