@@ -1,10 +1,12 @@
-"""Make the shipped toxic set of preset `minilm` with `saefilter features curate`.
+"""Make the shipped toxic sets of preset `minilm` with `saefilter features curate`.
 
-    python examples/make_minilm_toxic_set.py DATA_FOLDER -o saefilter/toxic/sets/minilm.json
+    python examples/make_minilm_toxic_set.py DATA_FOLDER -o saefilter/toxic/sets
 
-DATA_FOLDER holds em_answers, hatecheck and xstest as .jsonl.gz (docs/quality.md says what they are);
-the fourth source is saefilter/toxic/bundled, written for this project. The set keeps statistics of those
-rows and not their text: labels and snippets come from the fourth alone. Groups are what those who made
+`minilm` is of answers: those of misaligned models, and our own pairs (saefilter/toxic/bundled).
+`minilm-hate` is of texts about people and of unsafe questions: HateCheck and XSTest. One set of all four
+finds each worse: harmless texts about hate are further out than harmful advice. DATA_FOLDER holds
+em_answers, hatecheck and xstest as .jsonl.gz (docs/quality.md says what they are). The sets keep
+statistics of those rows and not their text: labels and snippets come from our own pairs. Groups are what those who made
 the sets say: question, model and organism of an answer, HateCheck's template, the topic of our own pairs.
 """
 
@@ -23,6 +25,10 @@ from saefilter.rows.groups import find_groups
 from saefilter.rows.read import Source
 
 BUNDLED = Path(__file__).parents[1] / "saefilter/toxic/bundled"
+
+
+SETS = {"minilm": ("bundled", "em_answers"), "minilm-hate": ("hatecheck", "xstest")}
+"""Set -> its sources."""
 
 
 def is_toxic(name: str, row: dict[str, Any]) -> bool | None:
@@ -47,11 +53,22 @@ def with_groups(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row | {"group": int(label)} for row, label in zip(rows, groups.label, strict=True)]
 
 
+def rows_of(name: str, folder: Path) -> list[dict[str, Any]]:
+    """The rows of a source; ours with `toxic`, as HateCheck has it."""
+    if name != "bundled":
+        return [row.data for row in Source.open(folder / f"{name}.jsonl.gz").rows() if row.data]
+    return [
+        row.data | {"toxic": side == "toxic"}
+        for side in ("toxic", "benign")
+        for row in Source.open(BUNDLED / f"{side}.jsonl").rows()
+        if row.data
+    ]
+
+
 def split(name: str, folder: Path, target: Path) -> list[str]:
     """Write a labelled set as a toxic and a benign file; returns the options that name them."""
     options = []
-    rows = [row.data for row in Source.open(folder / f"{name}.jsonl.gz").rows() if row.data]
-    rows = with_groups(name, rows)
+    rows = with_groups(name, rows_of(name, folder))
     for side, label in (("toxic", True), ("benign", False)):
         path = target / f"{name}.{side}.jsonl"
         chosen = [row for row in rows if is_toxic(name, row) is label]
@@ -65,23 +82,23 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
+    for name, others in SETS.items():
+        make(name, others, args.folder, args.output / f"{name}.json")
+
+
+def make(set_name: str, others: tuple[str, ...], folder: Path, output: Path) -> None:
+    """Curate one set from some of the sources, our own pairs among them where they are of its kind."""
     with tempfile.TemporaryDirectory() as scratch:
         options = ["--group", "group"]
-        for side in ("toxic", "benign"):
-            rows = [row.data for row in Source.open(BUNDLED / f"{side}.jsonl").rows() if row.data]
-            path = Path(scratch) / f"bundled.{side}.jsonl"
-            lines = [json.dumps(row) + "\n" for row in with_groups("bundled", rows)]
-            path.write_text("".join(lines), encoding="utf-8")
-            options += [f"--{side}", str(path)]
-        for name in ("em_answers", "hatecheck", "xstest"):
-            options += split(name, args.folder, Path(scratch))
+        for name in others:
+            options += split(name, folder, Path(scratch))
         for side in ("toxic", "benign"):
             options += ["--describe-with", str(BUNDLED / f"{side}.jsonl")]
         # lenient: the penalty chooses among the features
         options += ["--screen-p", "0.1", "--fdr", "0.5"]
-        command = ["features", "curate", *options, "--preset", "minilm", "--name", "minilm"]
+        command = ["features", "curate", *options, "--preset", "minilm", "--name", set_name]
         subprocess.run(
-            [sys.executable, "-m", "saefilter", *command, "-o", str(args.output), "--overwrite"],
+            [sys.executable, "-m", "saefilter", *command, "-o", str(output), "--overwrite"],
             check=True,
         )
 
