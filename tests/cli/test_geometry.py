@@ -40,7 +40,9 @@ def test_bad_answers_are_closer_and_good_ones_are_not(
     report = json.loads((tmp_path / "bad.geometry.json").read_text())
     (space,) = report["spaces"]
     assert (report["rows"], report["left_out"]) == (181, 1)
-    assert space["matched"]["p_value"] < 0.05
+    assert space["chance"]["p_value"] < 0.05
+    assert space["topics"]["p_value"] < 0.05
+    assert space["p_corrected"] == space["p_value"]
     assert space["samples"]["auroc"] > 0.7
     assert len(space["data_features"]) == 100
     assert len(space["spillover"]) == 100
