@@ -150,9 +150,7 @@ def diagnose(
     relabelled = selection.drawn(units.relabelled(options.permutations, rng))
     place = selection.totals @ directions[selection.alive].astype(np.float64)
     place = place / units.count[:, None]
-    split = selection.drawn(
-        units.split_by_topic(place - place.mean(axis=0), options.permutations, rng)
-    )
+    split = selection.drawn(units.split_by_topic(place, options.permutations, rng))
     matched = draw_matched(chosen, bins, max(1, CHARTED // max(1, len(chosen))), rng)
     return Diagnosis(
         data_features=chosen,
@@ -198,7 +196,11 @@ class Drawn:
 
 
 class Selection:
-    """The choice of data features and their statistic, under any labels of the units."""
+    """The choice of data features and their statistic, under any labels of the units.
+
+    Rows of a group that lies in data and reference are compared with each other only: how often a
+    prompt was answered on either side says nothing of the answers.
+    """
 
     def __init__(
         self, features: sparse.csr_matrix, units: Units, excess: Floats, count: int
@@ -214,6 +216,8 @@ class Selection:
         """Per unit, of the features that fire at all, `[n_units, n_alive]`."""
         self._squares = (members @ rows.multiply(rows)).tocsr()
         self._rows = units.count
+        number = np.unique(units.stratum, return_inverse=True)[1].ravel()
+        self._strata = sparse.csr_matrix((np.ones(len(number)), (np.arange(len(number)), number)))
         self._excess = excess
         self._count = count
 
@@ -250,13 +254,19 @@ class Selection:
         return chosen[correlation[chosen] > 0]
 
     def _correlations(self, data: Floats, everything: Floats) -> Iterator[Floats]:
-        """Of each feature with being data, `[n_alive]` for each draw."""
-        n = (everything @ self._rows)[:, None]
+        """Of each feature with being data, less the share of data in the stratum, `[n_alive]` for each
+        draw."""
+        rows = everything * self._rows
+        n = rows.sum(axis=1, keepdims=True)
         mean = (self.totals.T @ everything.T).T / n
         variance = np.maximum((self._squares.T @ everything.T).T / n - mean**2, 0)
-        share = (data @ self._rows)[:, None] / n
-        covariance = (self.totals.T @ data.T).T / n - mean * share
-        scale = np.sqrt(variance * share * (1 - share))
+        of_stratum = np.broadcast_to(rows @ self._strata, (len(data), self._strata.shape[1]))
+        of_data = (data * self._rows) @ self._strata
+        share = np.divide(of_data, of_stratum, out=np.zeros_like(of_data), where=of_stratum > 0)
+        label = data - everything * (share @ self._strata.T)
+        covariance = (self.totals.T @ label.T).T / n
+        spread = (of_stratum * share * (1 - share)).sum(axis=1, keepdims=True) / n
+        scale = np.sqrt(variance * spread)
         yield from np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 1e-12)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation
 
@@ -217,6 +218,7 @@ class Units:
         """Units on one side of a split along what tells two units of one side apart, with about as many
         rows as the data have, `[draws, n_units]`. `place`: of each unit in the model's space,
         `[n_units, d_model]`."""
+        place = self.within(place)
         share = self.count[self.is_data].sum() / self.count.sum()
         chance = {side: self.count * (self.is_data == side) for side in (True, False)}
         labels = np.zeros((draws, len(self.count)), dtype=bool)
@@ -229,15 +231,30 @@ class Units:
             label[order[: min(taken, len(order) - 1)]] = True
         return labels
 
+    def within(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Less the mean of the stratum, over rows: what a group that lies in both has in common is not
+        what tells its rows apart."""
+        number = np.unique(self.stratum, return_inverse=True)[1].ravel()
+        members = sparse.csr_matrix((self.count, (number, np.arange(len(number)))))
+        mean = (members @ place) / np.bincount(number, self.count)[:, None]
+        centred: NDArray[np.float64] = place - mean[number]
+        return centred
+
     def resampled(self, draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """How often a bootstrap draw holds each unit, sides and strata apart, `[draws, n_units]`."""
+        """How often a bootstrap draw holds each unit, `[draws, n_units]`: groups that lie in both sides are
+        drawn, and then units of either side within each."""
         times = np.zeros((draws, len(self.count)))
-        strata = np.stack([self.stratum, self.is_data])
-        for stratum in np.unique(strata, axis=1).T:
-            members = np.flatnonzero((strata == stratum[:, None]).all(axis=0))
-            picked = rng.integers(0, len(members), (draws, len(members)))
-            for row, one in zip(times, picked, strict=True):
-                row[members] = np.bincount(one, minlength=len(members))
+        shared = np.unique(self.stratum[self.stratum > 0])
+        often = {0: np.ones(draws, dtype=np.int64)} if (self.stratum == 0).any() else {}
+        if n := len(shared):
+            picked = rng.multinomial(n, np.full(n, 1 / n), draws)
+            often |= dict(zip(shared.tolist(), picked.T, strict=True))
+        for stratum, repeats in often.items():
+            for side in (True, False):
+                members = np.flatnonzero((self.stratum == stratum) & (self.is_data == side))
+                if len(members):
+                    share = np.full(len(members), 1 / len(members))
+                    times[:, members] = rng.multinomial(repeats * len(members), share)
         return times
 
 
