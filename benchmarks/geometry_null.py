@@ -43,7 +43,7 @@ from saefilter.toxic.load import load_toxic_set
 
 SPLITS = 200
 SPLIT_ROWS = 500
-SPLIT_OPTIONS = Options(permutations=199, bootstrap=40)
+SPLIT_OPTIONS = Options(permutations=199, bootstrap=200)
 PAIR_OPTIONS = Options(permutations=499, bootstrap=100)
 MARKER = "<!-- tables: written by benchmarks/geometry_null.py -->"
 FILES = {
@@ -194,7 +194,7 @@ def uniformity(geometry: Geometry, sets: dict[str, Rows]) -> list[dict[str, Any]
             "both below 5 %": float(np.mean([(one.p_value or 1) < 0.05 for one in found])),
             "closer": sum(one.closer(one.p_value) for one in found),
             "interval holds 0": float(
-                np.mean([one.interval[0] <= 0 <= one.interval[1] for one in found])
+                np.mean([i[0] <= 0 <= i[1] for one in found if (i := one.interval)])
             ),
             "before below 5 %": float((np.array(before) < 0.05).mean()),
             "before ks": float(stats.kstest(before, "uniform").pvalue),
@@ -267,7 +267,7 @@ def bad(geometry: Geometry, sets: dict[str, Rows]) -> list[dict[str, Any]]:
         one = geometry.of(data, reference, "found", Options())
         results.append({
             "data": name, "rows": len(data), "against": against, "reference rows": len(reference),
-            "difference": one.mean - one.matched, "low": one.interval[0], "high": one.interval[1],
+            "difference": one.mean - one.matched, "interval": one.interval,
             "chance": one.chance.p_value if one.enough else None,
             "topics": one.topics.p_value if one.enough else None,
             "closer": one.closer(one.p_value),
@@ -310,9 +310,10 @@ def markdown(results: dict[str, Any]) -> str:
     for one in results["bad"]:
         p = ["-" if one[key] is None else f"{one[key]:.3f}" for key in ("chance", "topics")]
         said = "yes" if one["closer"] else "no"
+        low, high = one["interval"] or (float("nan"), float("nan"))
         lines.append(
             f"| {one['data']} | {one['rows']:,} | {one['against']} | {one['reference rows']:,} | "
-            f"{one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f}) | "
+            f"{one['difference']:+.3f} ({low:+.3f} to {high:+.3f}) | "
             + " | ".join(p)
             + f" | {said} |"
         )

@@ -105,7 +105,7 @@ class SpaceDiagnosis:
     """The larger of the two."""
     p_corrected: float | None
     """After Holm, over the SAEs of the report."""
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     """95 % of the difference, by resampling groups and choosing the features anew."""
     groups: str
     effective: tuple[float, float]
@@ -285,11 +285,12 @@ def verdict(diagnosis: Diagnosis) -> str:
             "are needed to see how they differ."
         )
     chance, topics = diagnosis.chance.p_value, diagnosis.topics.p_value
+    low, high = diagnosis.interval or (0.0, 0.0)
     return (
         f"The {n} features that mark the data ({diagnosis.significant} each by itself) have a mean "
         f"cosine of {diagnosis.mean:.3f} to their nearest toxic feature, features that fire as often "
-        f"{diagnosis.matched:.3f} (95 % interval of the difference {diagnosis.interval[0]:+.3f} to "
-        f"{diagnosis.interval[1]:+.3f}). As large a difference arises with p = {chance:.3f} when rows "
+        f"{diagnosis.matched:.3f} (95 % interval of the difference {low:+.3f} to "
+        f"{high:+.3f}). As large a difference arises with p = {chance:.3f} when rows "
         f"are relabelled by group, and with p = {topics:.3f} when the same rows are split by topic"
         f"{_beyond(chance, topics)}."
     )

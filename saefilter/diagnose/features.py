@@ -80,8 +80,9 @@ class Diagnosis:
     """Of the difference, rows relabelled: whether data and reference could have changed places."""
     topics: Null
     """Of the difference, rows split by topic."""
-    interval: tuple[float, float]
-    """95 % bootstrap interval of the difference over groups, features chosen anew."""
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval of the difference over groups, features chosen anew; None without groups
+    enough."""
     enough: bool
     """Whether there are groups enough for p-values; without, those mean nothing."""
     effective: tuple[float, float]
@@ -102,8 +103,9 @@ class Diagnosis:
     def closer(self, p_value: float | None) -> bool:
         """Whether the data are nearer to toxic features than both explain, at 5 %, `p_value` being
         `self.p_value` or what a correction made of it."""
-        near = p_value is not None and p_value < LEVEL and self.interval[0] > 0
-        return self.told_apart and near
+        if p_value is None or self.interval is None:
+            return False
+        return self.told_apart and p_value < LEVEL and self.interval[0] > 0
 
 
 def proximity_to(directions: NDArray[np.float32], toxic: Indices) -> tuple[Floats, Indices]:
@@ -147,15 +149,16 @@ def diagnose(
     selection = Selection(features, units, proximity - expected, options.data_features)
     chosen, correlation = selection.choose(units.is_data)
     seen = selection.drawn(units.is_data[None])
-    relabelled = selection.drawn(units.relabelled(options.permutations, rng))
+    draws = options.permutations if units.enough else 0
+    relabelled = selection.drawn(units.relabelled(draws, rng))
     place = selection.totals @ directions[selection.alive].astype(np.float64)
     place = place / units.count[:, None]
-    split = selection.drawn(units.split_by_topic(place, options.permutations, rng))
+    split = selection.drawn(units.split_by_topic(place, draws, rng))
     matched = draw_matched(chosen, bins, max(1, CHARTED // max(1, len(chosen))), rng)
     return Diagnosis(
         data_features=chosen,
         correlation=correlation,
-        significant=int((correlation > np.quantile(relabelled.largest, 1 - LEVEL)).sum()),
+        significant=_beyond(correlation, relabelled.largest),
         apart=_null(float(seen.strength[0]), relabelled.strength),
         proximity=proximity[chosen],
         nearest=nearest[chosen],
@@ -164,7 +167,7 @@ def diagnose(
         matched=float(expected[chosen].mean()) if len(chosen) else 0.0,
         chance=_null(float(seen.difference[0]), relabelled.difference),
         topics=_null(float(seen.difference[0]), split.difference),
-        interval=_interval(seen, selection, units, options, rng),
+        interval=_interval(seen, selection, units, options, rng) if units.enough else None,
         enough=units.enough,
         effective=(units.effective(True), units.effective(False)),
         matched_proximity=proximity[matched.ravel()],
@@ -302,7 +305,15 @@ def bin_means(values: Floats, bins: NDArray[np.int64]) -> Floats:
     return means
 
 
+def _beyond(correlation: Floats, largest: Floats) -> int:
+    """How many exceed the largest of any feature in 95 % of the draws."""
+    return int((correlation > np.quantile(largest, 1 - LEVEL)).sum()) if len(largest) else 0
+
+
 def _null(observed: float, drawn: Floats) -> Null:
+    """Of no draws: p is 1."""
+    if not len(drawn):
+        return Null(0.0, 0.0, 1.0, 0.0)
     deviation, mean = float(drawn.std()), float(drawn.mean())
     as_near = int((drawn >= observed - 1e-12).sum())  # the labels themselves, drawn again, count
     return Null(
