@@ -1,19 +1,16 @@
-"""Are features chosen on one half of the data any good on the other? And does `geometry` tell bad
-data from good?
+"""Are features chosen on one half of the data any good on the other?
 
     python benchmarks/features.py DATA_FOLDER [--model FOLDER --sae FOLDER] [--write docs/features.md]
 
 Toxic features are chosen on the training half of each labelled set (docs/quality.md says what the sets
 and halves are). On the other half: the AUROC of their summed activation and of the metric `nearest`,
-against random features that fire as often, which take the same way. Then `geometry` on the same other
-half: toxic rows, and one part of the benign rows, each against another part of the benign rows.
+against random features that fire as often, which take the same way.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from numpy.typing import NDArray
 from quality import RULES, Labelled, load, with_interval
 
 from saefilter.curate.contrast import GroupedContrast, Subset, confirm
-from saefilter.diagnose.features import Options, diagnose, draw_matched, frequency_bins
+from saefilter.diagnose.features import draw_matched, frequency_bins
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
 from saefilter.geometry.metrics import weighted_mean
@@ -31,7 +28,6 @@ from saefilter.settings import CurationOptions
 
 TOP = 100
 RANDOM_SETS = 200
-SEEDS = range(5)
 OPTIONS = CurationOptions(screen_p=0.1, fdr=0.5)
 
 
@@ -77,34 +73,8 @@ def with_one(toxic: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
     return auroc(toxic, score)
 
 
-def diagnoses(one: Labelled, directions: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """`geometry` on toxic and on benign rows of the test half, over several splits."""
-    chosen = chosen_features(one, directions)
-    test = one.side(False)
-    features = test.features.tocsr()
-    found = []
-    for seed in SEEDS:
-        rng = np.random.default_rng(seed)
-        benign = rng.permutation(np.flatnonzero(~test.toxic))
-        reference, control = np.array_split(benign, 2)
-        for kind, data in (("bad", np.flatnonzero(test.toxic)), ("benign", control)):
-            rows = np.concatenate([data, reference])
-            is_data = np.arange(len(rows)) < len(data)
-            result = diagnose(
-                features[rows], is_data, directions, chosen, replace(Options(), seed=seed)
-            )
-            found.append(
-                {"kind": kind, "seed": seed, "closer": bool(result.closer),
-                 "significant": result.significant, "mean": result.mean,
-                 "matched": result.matched.mean, "p": result.matched.p_value,
-                 "effect": result.matched.effect, "low": result.interval[0],
-                 "high": result.interval[1]}
-            )  # fmt: skip
-    return found
-
-
 def markdown(results: dict[str, Any]) -> str:
-    """Both tables."""
+    """The table."""
     lines = [
         "| model | set | features | summed activation | random, summed | nearest | random, nearest |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -120,22 +90,6 @@ def markdown(results: dict[str, Any]) -> str:
                 )
             count = found["separation"]["features"]
             lines.append(f"| {model} | {name} | {count} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "| model | set | rows | closer | p (median) | effect in SD | difference of mean cosine |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for model, sets in results.items():
-        for name, found in sets.items():
-            for kind in ("bad", "benign"):
-                of_kind = [one for one in found["geometry"] if one["kind"] == kind]
-                difference = [one["mean"] - one["matched"] for one in of_kind]
-                lines.append(
-                    f"| {model} | {name} | {kind} | {sum(one['closer'] for one in of_kind)} of "
-                    f"{len(of_kind)} | {np.median([one['p'] for one in of_kind]):.4f} | "
-                    f"{np.median([one['effect'] for one in of_kind]):+.1f} | "
-                    f"{min(difference):+.3f} to {max(difference):+.3f} |"
-                )
     return "\n".join(lines)
 
 
@@ -155,10 +109,7 @@ def main() -> None:
         directions = encoder.sae.directions()
         for name in RULES:
             one = load(name, args.folder, encoder)
-            results.setdefault(model, {})[name] = {
-                "separation": separation(one, directions),
-                "geometry": diagnoses(one, directions),
-            }
+            results.setdefault(model, {})[name] = {"separation": separation(one, directions)}
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(json.dumps(results, indent=1) + "\n")
     print(markdown(results))

@@ -21,7 +21,7 @@ from saefilter.cli.common import (
     warn,
 )
 from saefilter.errors import SaefilterError
-from saefilter.settings import ScoreSettings
+from saefilter.settings import CurationOptions, ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.settings import Asked
@@ -42,6 +42,7 @@ ENDINGS = (".geometry.html", ".geometry.json")
         "toxic_set": "One for each preset or SAE, in their order.",
     },
 )  # fmt: skip
+@opt.with_options(CurationOptions, "grouping", only=("group",))
 def geometry(
     *,
     input: Annotated[str, typer.Argument(help=opt.INPUT_HELP)],
@@ -50,6 +51,7 @@ def geometry(
         typer.Option("--against", help="Harmless rows of the same kind [the bundled answers]."),
     ] = None,
     reading: opt.Given,
+    grouping: opt.Given,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The page [<input>.geometry.html here].")
     ] = None,
@@ -72,10 +74,17 @@ def geometry(
 ) -> None:
     """Diagnose a dataset: do the features that mark it lie near toxic ones?
 
-    They are compared with features that fire as often, and with a harmless dataset.
+    They are compared with features that fire as often, with rows relabelled by group, and with
+    rows split by topic.
     """
     from saefilter.artifacts.publish import publishing, refuse_existing
-    from saefilter.diagnose.dataset import MAPS, GeometryReport, diagnose_rows, sampled
+    from saefilter.diagnose.dataset import (
+        MAPS,
+        GeometryReport,
+        corrected,
+        diagnose_rows,
+        sampled,
+    )
     from saefilter.rows.inputs import open_input
 
     one_of("--map", map_by, MAPS)
@@ -84,16 +93,18 @@ def geometry(
     paths = [page, page.with_suffix(".json")]
     refuse_existing(paths, overwrite=overwrite)
     source.refuse_to_join(paths)
-    data, left_out = sampled(source, max_rows)
+    by = CurationOptions(**grouping).group
+    data, values, left_out = sampled(source, max_rows, by)
     notes = []
     if against is not None:
         other = open_input(against)
-        reference, _ = sampled(other, max_rows)
+        reference, more_values, _ = sampled(other, max_rows, by)
         against_name = other.path.name
     else:
         from saefilter.curate.sources import bundled
 
         reference, against_name = bundled().benign, "saefilter's bundled answers"
+        more_values = [None] * len(reference)
         notes.append(
             "The reference is saefilter's bundled answers on everyday questions; what differs "
             "may be the topic. Harmless rows of your own kind (--against) say more."
@@ -111,10 +122,15 @@ def geometry(
             f"{len(sets)} toxic set{'s' if len(sets) > 1 else ''}{whose} for {len(asked)} SAEs",
             remedy="Name one for each with --toxic-set.",
         )
+    from saefilter.curate.curate import groups_of
+    from saefilter.curate.sources import ContrastRows
     from saefilter.diagnose.features import Options
     from saefilter.encode.encoder import Encoder
     from saefilter.scoring.scorer import toxic_set_of
 
+    groups = groups_of(
+        [ContrastRows(data, reference, [], group=values + more_values if by else None)], by
+    )
     options = Options(data_features, toxic_features, seed=seed)
     spaces = []
     for number, one in enumerate(asked):
@@ -130,9 +146,8 @@ def geometry(
         with progress_bar("Encoding", len(data) + len(reference), quiet=silent) as advance:
             spaces.append(
                 diagnose_rows(
-                    encoder, toxic_set, data, reference, options, map_by=map_by,
-                    train_on=settings.train_on, trainer=settings.trainer, read=settings.read,
-                    rendering=settings.rendering, advance=advance,
+                    encoder, toxic_set, data, reference, options, groups, map_by=map_by,
+                    settings=settings, advance=advance,
                 )
             )  # fmt: skip
     report = GeometryReport(
@@ -147,8 +162,9 @@ def geometry(
             "read": settings.read,
             "max_rows": max_rows,
             "map": map_by,
+            "group": by,
         },
-        spaces=spaces,
+        spaces=corrected(spaces),
         notes=notes,
     )
     from saefilter.report.geometry import geometry_html, print_geometry

@@ -90,7 +90,7 @@ def from_column(
             continue
         sides[score > threshold].append(conversation)
         scores[score > threshold].append(score)
-        groups[score > threshold].append(_group_of(row, group, source))
+        groups[score > threshold].append(group_value(row, group, source))
     if not sides[True] and not sides[False]:
         raise SaefilterError(
             f"no row has a value in column {column!r}",
@@ -143,11 +143,12 @@ def with_groups(source: Source, column: str | None) -> tuple[list[Conversation],
             conversations.append(recognise(row.data or {}))
         except RowProblem:
             continue
-        values.append(_group_of(row, column, source))
+        values.append(group_value(row, column, source))
     return conversations, values
 
 
-def _group_of(row: Row, column: str | None, source: Source) -> Any:
+def group_value(row: Row, column: str | None, source: Source) -> Any:
+    """What `column` says of a row; None without a column. Raises SaefilterError where it is not there."""
     if column is None or column == NONE:
         return None
     if column not in (row.data or {}):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter import __version__
-from saefilter.diagnose.features import Diagnosis, Options, diagnose
+from saefilter.diagnose.features import LEVEL, Diagnosis, Options, diagnose
 from saefilter.errors import SaefilterError
 from saefilter.geometry.spillover import Spillover, spillover, spillover_rows
 from saefilter.rows.formats import Conversation, RowProblem, recognise
+from saefilter.rows.groups import MIN_GROUPS, Groups, Units
 from saefilter.rows.read import Source
 from saefilter.settings import ScoreSettings
-from saefilter.stats.auroc import auroc, auroc_interval
+from saefilter.stats.auroc import grouped_auroc
+from saefilter.stats.moments import holm
 
 if TYPE_CHECKING:
     from saefilter.curate.contrast import Contrast
@@ -66,7 +68,7 @@ class SampleProximity:
     """Chance that a data row is nearer than a reference row."""
     low: float
     high: float
-    """95 % bootstrap interval."""
+    """95 % bootstrap interval over groups."""
     data_median: float
     reference_median: float
 
@@ -84,14 +86,30 @@ class SpaceDiagnosis:
     toxic_features: int
     closer: bool
     decided: bool
-    """Whether enough features mark the data to say how near they lie."""
+    """Whether there are groups enough, and features that mark the data, to say how near they lie."""
+    enough: bool
+    """Whether there are groups enough for p-values."""
     verdict: str
     significant: int
+    apart_p: float | None
+    """That features mark the data no more than chance gives."""
     mean: float
+    matched: float
+    """Mean proximity of features that fire as often."""
     in_set: int
-    random: dict[str, float]
-    matched: dict[str, float]
-    interval: tuple[float, float]
+    chance: dict[str, float] | None
+    """Of the difference of the two means, rows relabelled by group; None without groups enough."""
+    topics: dict[str, float] | None
+    """Of the same difference, rows split by topic."""
+    p_value: float | None
+    """The larger of the two."""
+    p_corrected: float | None
+    """After Holm, over the SAEs of the report."""
+    interval: tuple[float, float] | None
+    """95 % of the difference, by resampling groups and choosing the features anew."""
+    groups: str
+    effective: tuple[float, float]
+    """Effective number of independent units of the data and of the reference."""
     data_features: list[DataFeature]
     matched_proximity: list[float]
     spillover: list[Spillover]
@@ -121,17 +139,24 @@ class GeometryReport:
         return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
 
 
-def sampled(source: Source, limit: int) -> tuple[list[Conversation], int]:
-    """At most `limit` conversations, evenly spaced, and how many of the rows looked at have none."""
+def sampled(
+    source: Source, limit: int, column: str | None = None
+) -> tuple[list[Conversation], list[Any], int]:
+    """At most `limit` conversations, evenly spaced; what `column` says of each; and how many of the rows
+    looked at have no conversation. Raises SaefilterError for a row that lacks the column."""
+    from saefilter.curate.sources import group_value
+
     total = source.count_rows()
     step = max(1, -(-total // limit))
-    conversations, left_out = [], 0
+    conversations, values, left_out = [], [], 0
     for row in source.rows(range(0, total, step)):
         try:
             conversations.append(recognise(row.data or {}))
         except RowProblem:
             left_out += 1
-    return conversations, left_out
+            continue
+        values.append(group_value(row, column, source))
+    return conversations, values, left_out
 
 
 def diagnose_rows(
@@ -140,16 +165,15 @@ def diagnose_rows(
     data: Sequence[Conversation],
     reference: Sequence[Conversation],
     options: Options,
+    groups: Groups,
     *,
     map_by: str = "pca",
-    train_on: str = "assistant",
-    trainer: str | None = None,
-    read: str = "at",
-    rendering: str = "auto",
+    settings: ScoreSettings | None = None,
     advance: Advance | None = None,
 ) -> SpaceDiagnosis:
-    """Diagnose data rows against reference rows in one SAE. Raises SaefilterError when either has
-    too few usable rows, or the set is of another SAE."""
+    """Diagnose data rows against reference rows in one SAE; `groups` are of the data's rows and then the
+    reference's. Raises SaefilterError when either has too few usable rows, or the set is of another
+    SAE."""
     from saefilter.curate.curate import ContrastEncoder
     from saefilter.geometry.scorer import Scorer
 
@@ -160,20 +184,19 @@ def diagnose_rows(
     )  # fmt: skip
     collected = ContrastEncoder(
         encoder,
-        ScoreSettings(
-            pool=toxic_set.pool, train_on=train_on, rendering=rendering, trainer=trainer, read=read
-        ),
+        replace(settings or ScoreSettings(), pool=toxic_set.pool),
+        groups,
     )
     contrast = _encoded(collected, data, reference, advance)
     features, is_data = contrast.features.tocsr(), contrast.toxic
     directions = encoder.sae.directions()
     toxic = toxic_set.strongest(options.toxic_features)
-    diagnosis = diagnose(features, is_data, directions, toxic, options)
+    units = Units.of(is_data, contrast.groups, contrast.texts)
+    diagnosis = diagnose(features, is_data, directions, toxic, options, units)
     labels = toxic_set.labels()
     scorer = Scorer(toxic_set, directions)
     proximity = scorer.score(features, contrast.residual).proximity
     pushes = spillover_rows(features, directions @ directions[toxic].T)
-    drawn = {"draws": options.bootstrap, "seed": options.seed}
     return SpaceDiagnosis(
         preset=encoder.preset.name,
         model=encoder.preset.model,
@@ -182,22 +205,41 @@ def diagnose_rows(
         toxic_set=toxic_set.name,
         d_sae=encoder.sae.d_sae,
         toxic_features=len(toxic),
-        closer=diagnosis.closer,
-        decided=diagnosis.told_apart,
-        verdict=verdict(diagnosis),
-        significant=diagnosis.significant,
-        mean=diagnosis.mean,
-        in_set=diagnosis.in_set,
-        random=asdict(diagnosis.random),
-        matched=asdict(diagnosis.matched),
-        interval=diagnosis.interval,
+        groups=str(groups),
+        **_finding(diagnosis),
         data_features=_data_features(diagnosis, labels, set(toxic.tolist())),
-        matched_proximity=[round(float(value), 5) for value in diagnosis.random_proximity],
-        spillover=spillover(pushes[is_data], pushes[~is_data], toxic, labels, **drawn),
-        samples=_samples(scorer.metric.name, proximity, is_data, options),
+        spillover=spillover(
+            pushes[is_data], pushes[~is_data], toxic, labels,
+            groups=(units.number[is_data], units.number[~is_data]),
+            draws=options.bootstrap, seed=options.seed,
+        ),
+        samples=_samples(scorer.metric.name, proximity, is_data, units, options),
         map=_map(directions, toxic, diagnosis.data_features, labels, map_by, options.seed),
         notes=[*encoder.all_warnings()],
-    )
+    )  # fmt: skip
+
+
+def _finding(diagnosis: Diagnosis) -> dict[str, Any]:
+    """What the diagnosis says, as the fields of `SpaceDiagnosis`; no p-value without groups enough."""
+    enough = diagnosis.enough
+    return {
+        "closer": diagnosis.closer(diagnosis.p_value),
+        "decided": diagnosis.told_apart,
+        "enough": enough,
+        "verdict": verdict(diagnosis),
+        "significant": diagnosis.significant,
+        "apart_p": diagnosis.apart.p_value if enough else None,
+        "mean": diagnosis.mean,
+        "matched": diagnosis.matched,
+        "in_set": diagnosis.in_set,
+        "chance": asdict(diagnosis.chance) if enough else None,
+        "topics": asdict(diagnosis.topics) if enough else None,
+        "p_value": diagnosis.p_value,
+        "p_corrected": diagnosis.p_value,
+        "interval": diagnosis.interval,
+        "effective": diagnosis.effective,
+        "matched_proximity": [round(float(value), 5) for value in diagnosis.matched_proximity],
+    }
 
 
 def _encoded(
@@ -215,23 +257,50 @@ def _encoded(
     return collected.result()
 
 
+def corrected(spaces: list[SpaceDiagnosis]) -> list[SpaceDiagnosis]:
+    """With p-values corrected for there being several SAEs or layers (Holm 1979)."""
+    tested = [space for space in spaces if space.p_value is not None]
+    held = iter(holm(np.array([space.p_value for space in tested], dtype=np.float64)).tolist())
+    by_space = [None if space.p_value is None else float(next(held)) for space in spaces]
+    return [
+        replace(space, p_corrected=p, closer=space.closer and p is not None and p < LEVEL)
+        for space, p in zip(spaces, by_space, strict=True)
+    ]
+
+
 def verdict(diagnosis: Diagnosis) -> str:
     """The finding in a sentence or two."""
     n = len(diagnosis.data_features)
+    if not diagnosis.enough:
+        data, reference = diagnosis.effective
+        return (
+            f"Cannot tell: the rows say as much as {data:.0f} independent groups of data and "
+            f"{reference:.0f} of the reference; {MIN_GROUPS} of either are the least for a p-value. "
+            "Rows with more prompts are needed, or --group where these are told apart wrongly."
+        )
     if not diagnosis.told_apart:
         return (
-            f"{diagnosis.significant or 'No'} features tell the data from the reference (at a "
-            "false-discovery rate of 5 %), no more than chance gives: either the data are like the "
-            "reference, or more rows are needed to see how they differ."
+            f"Features tell the data from the reference no better than chance (p = "
+            f"{diagnosis.apart.p_value:.3f}): either the data are like the reference, or more rows "
+            "are needed to see how they differ."
         )
-    null = diagnosis.matched
+    chance, topics = diagnosis.chance.p_value, diagnosis.topics.p_value
+    low, high = diagnosis.interval or (0.0, 0.0)
     return (
-        f"The {n} features that mark the data ({diagnosis.significant} hold at a false-discovery rate of "
-        f"5 %) have a mean cosine of {diagnosis.mean:.3f} to their nearest toxic feature; features that "
-        f"fire as often have {null.mean:.3f} (p = {null.p_value:.4f}, {null.effect:+.1f} standard "
-        f"deviations; 95 % interval of the difference {diagnosis.interval[0]:+.3f} to "
-        f"{diagnosis.interval[1]:+.3f})."
+        f"The {n} features that mark the data ({diagnosis.significant} each by itself) have a mean "
+        f"cosine of {diagnosis.mean:.3f} to their nearest toxic feature, features that fire as often "
+        f"{diagnosis.matched:.3f} (95 % interval of the difference {low:+.3f} to "
+        f"{high:+.3f}). As large a difference arises with p = {chance:.3f} when rows "
+        f"are relabelled by group, and with p = {topics:.3f} when the same rows are split by topic"
+        f"{_beyond(chance, topics)}."
     )
+
+
+def _beyond(chance: float, topics: float) -> str:
+    """What the two p-values come to."""
+    if chance >= LEVEL:
+        return ": chance explains it"
+    return ": it may be the topic" if topics >= LEVEL else ""
 
 
 def _data_features(
@@ -258,14 +327,17 @@ def _data_features(
 
 
 def _samples(
-    metric: str, proximity: NDArray[np.float64], is_data: NDArray[np.bool_], options: Options
+    metric: str,
+    proximity: NDArray[np.float64],
+    is_data: NDArray[np.bool_],
+    units: Units,
+    options: Options,
 ) -> SampleProximity:
-    low, high = auroc_interval(is_data, proximity, draws=options.bootstrap, seed=options.seed)
+    one_source = np.zeros(len(is_data), dtype=np.int64)
+    drawn = {"draws": options.bootstrap, "seed": options.seed}
     return SampleProximity(
         metric,
-        auroc(is_data, proximity),
-        low,
-        high,
+        *grouped_auroc(is_data, proximity, units.number, one_source, **drawn),
         float(np.median(proximity[is_data])),
         float(np.median(proximity[~is_data])),
     )

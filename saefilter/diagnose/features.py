@@ -1,26 +1,32 @@
-"""The geometry of a dataset: do the features that mark it lie nearer to toxic ones than others do?
+"""The geometry of a dataset: do the features that mark it lie nearer to toxic ones than chance and topic
+explain?
 
 Data features are those that a dataset activates more than a harmless reference does. Their proximity
-to the toxic features is compared with that of features drawn at random and of features drawn to fire
-as often, which says what any such selection would show.
+to the toxic features, less that of features that fire as often, is compared with what the same rows
+show, features chosen anew, when they are relabelled and when they are split by topic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from saefilter.stats.moments import Moments, discoveries, feature_statistics
+from saefilter.rows.groups import Units
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 FREQUENCY_BINS = 20
-PERMUTATIONS = 2000
+PERMUTATIONS = 999
 BOOTSTRAP = 200
-MIN_SIGNIFICANT = 5
+LEVEL = 0.05
+BATCH = 64
+"""Draws at once: `[BATCH, d_sae]` is dense."""
+CHARTED = 2000
+"""Proximities of matched features that a chart is drawn of, about."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +37,20 @@ class Options:
     """The features that mark the data most; the paper takes 100."""
     toxic_features: int = 100
     """The strongest of the toxic set."""
-    fdr: float = 0.05
-    """Of the data features, Benjamini-Hochberg."""
     permutations: int = PERMUTATIONS
+    """Relabellings, and splits by topic."""
     bootstrap: int = BOOTSTRAP
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Null:
-    """Proximities that a selection of as many other features has."""
+    """What the statistic was in the draws."""
 
     mean: float
     deviation: float
     p_value: float
-    """Share of draws that are as near or nearer."""
+    """`(1 + draws as near or nearer) / (1 + draws)`."""
     effect: float
     """Observed minus mean, in deviations of the draws."""
 
@@ -59,7 +64,9 @@ class Diagnosis:
     correlation: Floats
     """With being of the dataset, of each data feature."""
     significant: int
-    """How many of them hold at the false-discovery rate."""
+    """How many correlate more than any feature does in 95 % of the relabellings."""
+    apart: Null
+    """Of their mean correlation: whether features mark the data at all."""
     proximity: Floats
     """Of each data feature: cosine to the nearest other toxic feature."""
     nearest: Indices
@@ -67,23 +74,38 @@ class Diagnosis:
     in_set: int
     """Data features that are toxic features themselves."""
     mean: float
-    random: Null
-    matched: Null
-    """Against features that fire as often."""
-    interval: tuple[float, float]
-    """95 % bootstrap interval over rows of the mean proximity minus the matched mean."""
-    random_proximity: Floats
+    matched: float
+    """What features that fire as often have."""
+    chance: Null
+    """Of the difference, rows relabelled: whether data and reference could have changed places."""
+    topics: Null
+    """Of the difference, rows split by topic."""
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval of the difference over groups, features chosen anew; None without groups
+    enough."""
+    enough: bool
+    """Whether there are groups enough for p-values; without, those mean nothing."""
+    effective: tuple[float, float]
+    """Effective number of independent units of the data and of the reference."""
+    matched_proximity: Floats
     """A sample of the matched features' proximities, for a chart."""
 
     @property
-    def closer(self) -> bool:
-        """Whether the data are nearer to toxic features than chance explains, at 5 %."""
-        return self.told_apart and self.matched.p_value < 0.05 and self.interval[0] > 0
+    def p_value(self) -> float | None:
+        """That neither chance nor topic explains the difference; None without groups enough."""
+        return max(self.chance.p_value, self.topics.p_value) if self.enough else None
 
     @property
     def told_apart(self) -> bool:
-        """Whether there are features that mark the data at all, beyond the few that chance gives."""
-        return self.significant >= MIN_SIGNIFICANT
+        """Whether there are features that mark the data at all."""
+        return self.enough and self.apart.p_value < LEVEL
+
+    def closer(self, p_value: float | None) -> bool:
+        """Whether the data are nearer to toxic features than both explain, at 5 %, `p_value` being
+        `self.p_value` or what a correction made of it."""
+        if p_value is None or self.interval is None:
+            return False
+        return self.told_apart and p_value < LEVEL and self.interval[0] > 0
 
 
 def proximity_to(directions: NDArray[np.float32], toxic: Indices) -> tuple[Floats, Indices]:
@@ -110,95 +132,145 @@ def diagnose(
     directions: NDArray[np.float32],
     toxic: Indices,
     options: Options,
+    units: Units | None = None,
 ) -> Diagnosis:
-    """Diagnose pooled activations `[n, d_sae]` of data rows (`is_data`, `[n]`) and reference rows."""
-    proximity, nearest = proximity_to(directions, toxic)
+    """Diagnose pooled activations `[n, d_sae]` of data rows (`is_data`, `[n]`) and reference rows.
+
+    `directions`: unit decoder directions `[d_sae, d_model]`; `toxic`: which features are. Without
+    `units` each row is one.
+    """
+    if units is None:
+        units = Units.of(is_data, np.arange(len(is_data)), np.arange(len(is_data)))
     rng = np.random.default_rng(options.seed)
-    rows = Rows(features, is_data)
-    weights = np.ones(len(is_data))
-    chosen, correlation, p_values = rows.data_features(weights, options.data_features)
-    frequency = rows.frequency()
-    alive = np.flatnonzero(frequency > 0)
-    bins = frequency_bins(frequency, alive)
-    matched = draw_matched(chosen, bins, options.permutations, rng)
-    random = np.stack(
-        [rng.choice(alive, len(chosen), replace=False) for _ in range(options.permutations)]
-    )
-    mean = float(proximity[chosen].mean())
+    proximity, nearest = proximity_to(directions, toxic)
+    frequency = np.asarray((features > 0).mean(axis=0)).ravel()
+    bins = frequency_bins(frequency, np.flatnonzero(frequency > 0))
     expected = bin_means(proximity, bins)
-    differences = []
-    for _ in range(options.bootstrap):
-        again, _, _ = rows.data_features(rows.resampled(rng), options.data_features)
-        differences.append((proximity[again] - expected[again]).mean())
-    # the percentile interval of a maximum-like choice is shifted; centring it on what was seen keeps
-    # its width, which is what the resampling says
-    seen = mean - float(expected[chosen].mean())
-    spread = np.quantile(np.array(differences) - np.mean(differences), [0.025, 0.975])
+    selection = Selection(features, units, proximity - expected, options.data_features)
+    chosen, correlation = selection.choose(units.is_data)
+    seen = selection.drawn(units.is_data[None])
+    draws = options.permutations if units.enough else 0
+    relabelled = selection.drawn(units.relabelled(draws, rng))
+    place = selection.totals @ directions[selection.alive].astype(np.float64)
+    place = place / units.count[:, None]
+    split = selection.drawn(units.split_by_topic(place, draws, rng))
+    matched = draw_matched(chosen, bins, max(1, CHARTED // max(1, len(chosen))), rng)
     return Diagnosis(
         data_features=chosen,
         correlation=correlation,
-        significant=int(discoveries(p_values, options.fdr)[chosen].sum()),
+        significant=_beyond(correlation, relabelled.largest),
+        apart=_null(float(seen.strength[0]), relabelled.strength),
         proximity=proximity[chosen],
         nearest=nearest[chosen],
         in_set=int(np.isin(chosen, toxic).sum()),
-        mean=mean,
-        random=_null(mean, proximity[random].mean(axis=1)),
-        matched=_null(mean, proximity[matched].mean(axis=1)),
-        interval=(seen + float(spread[0]), seen + float(spread[1])),
-        random_proximity=proximity[matched[: max(1, 2000 // max(1, len(chosen)))].ravel()],
+        mean=float(proximity[chosen].mean()) if len(chosen) else 0.0,
+        matched=float(expected[chosen].mean()) if len(chosen) else 0.0,
+        chance=_null(float(seen.difference[0]), relabelled.difference),
+        topics=_null(float(seen.difference[0]), split.difference),
+        interval=_interval(seen, selection, units, options, rng) if units.enough else None,
+        enough=units.enough,
+        effective=(units.effective(True), units.effective(False)),
+        matched_proximity=proximity[matched.ravel()],
     )
 
 
-class Rows:
-    """Pooled activations whose statistics are taken under row weights, for the bootstrap."""
+def _interval(
+    seen: Drawn, selection: Selection, units: Units, options: Options, rng: np.random.Generator
+) -> tuple[float, float]:
+    """95 % bootstrap interval of the difference."""
+    times = units.resampled(options.bootstrap, rng)
+    drawn = selection.drawn(times * units.is_data, times).difference
+    # features chosen again on a resample are noisier than the choice itself, which shifts plain
+    # percentiles; centring the spread on what was seen keeps its width, which the resampling says
+    low, high = seen.difference[0] + np.quantile(drawn - drawn.mean(), [0.025, 0.975])
+    return float(low), float(high)
 
-    def __init__(self, features: sparse.csr_matrix, is_data: NDArray[np.bool_]):
-        self._features = features.astype(np.float64)
-        self._squares = self._features.copy()
-        self._squares.data **= 2
-        self._is_data = is_data
-        self._strata = [np.flatnonzero(is_data), np.flatnonzero(~is_data)]
 
-    def frequency(self) -> Floats:
-        """Share of rows in which each feature is active, data and reference alike, `[d_sae]`."""
-        active = self._features.copy()
-        active.data = (active.data > 0).astype(np.float64)
-        shares = [np.asarray(active[rows].mean(axis=0)).ravel() for rows in self._strata]
-        frequency: Floats = np.mean(shares, axis=0)
-        return frequency
+@dataclass(frozen=True)
+class Drawn:
+    """What each draw showed, `[draws]` each."""
 
-    def resampled(self, rng: np.random.Generator) -> Floats:
-        """How often a bootstrap draw holds each row, data and reference apart, `[n]`."""
-        counts = np.zeros(len(self._is_data))
-        for rows in self._strata:
-            counts[rows] = np.bincount(rng.integers(0, len(rows), len(rows)), minlength=len(rows))
-        return counts
+    difference: Floats
+    """Mean proximity of the chosen features minus that of features that fire as often."""
+    strength: Floats
+    """Mean correlation of the chosen features."""
+    largest: Floats
+    """Largest correlation."""
 
-    def data_features(self, weights: Floats, count: int) -> tuple[Indices, Floats, Floats]:
-        """The features most correlated with being data, strongest first; their correlations; and
-        the p-values of all, `[d_sae]`."""
-        statistics = feature_statistics(
-            self._moments(weights * self._is_data, 1.0),
-            self._moments(weights * ~self._is_data, 0.0),
-        )
-        order = np.argsort(-statistics.correlation, kind="stable")
-        chosen = order[:count]
-        chosen = chosen[statistics.correlation[chosen] > 0]
-        p = np.where(statistics.correlation > 0, statistics.p_value / 2, 1.0)
-        return chosen, statistics.correlation[chosen], p
 
-    def _moments(self, weights: Floats, target: float) -> Moments:
-        count = float(weights.sum())
-        total = weights @ self._features
-        return Moments(
-            count=count,
-            active=np.zeros_like(total),
-            total=total,
-            squares=weights @ self._squares,
-            products=target * total,
-            target_total=target * count,
-            target_squares=target * count,
-        )
+class Selection:
+    """The choice of data features and their statistic, under any labels of the units.
+
+    Rows of a group that lies in data and reference are compared with each other only: how often a
+    prompt was answered on either side says nothing of the answers.
+    """
+
+    def __init__(
+        self, features: sparse.csr_matrix, units: Units, excess: Floats, count: int
+    ) -> None:
+        """`features` `[n_rows, d_sae]`; `excess`: of each feature, its proximity minus that of features
+        that fire as often, `[d_sae]`; `count`: how many features are chosen."""
+        n = len(units.number)
+        members = sparse.csr_matrix((np.ones(n), (units.number, np.arange(n))))
+        rows = features.astype(np.float64)
+        self.alive = np.flatnonzero(np.asarray((rows > 0).sum(axis=0)).ravel())
+        rows = rows[:, self.alive]
+        self.totals = (members @ rows).tocsr()
+        """Per unit, of the features that fire at all, `[n_units, n_alive]`."""
+        self._squares = (members @ rows.multiply(rows)).tocsr()
+        self._rows = units.count
+        number = np.unique(units.stratum, return_inverse=True)[1].ravel()
+        self._strata = sparse.csr_matrix((np.ones(len(number)), (np.arange(len(number)), number)))
+        self._excess = excess
+        self._count = count
+
+    def choose(self, is_data: NDArray[np.bool_]) -> tuple[Indices, Floats]:
+        """The features most correlated with being data, strongest first, and their correlations."""
+        weight = is_data[None].astype(np.float64)
+        (correlation,) = self._correlations(weight, np.ones_like(weight))
+        chosen = self._strongest(correlation)
+        chosen = chosen[np.argsort(-correlation[chosen], kind="stable")]
+        return self.alive[chosen], correlation[chosen]
+
+    def drawn(self, data: NDArray[np.generic], everything: Floats | None = None) -> Drawn:
+        """Features chosen anew for each draw: how often it holds each unit as data, and at all (once
+        where not said), `[draws, n_units]`."""
+        values = [
+            (self._excess[self.alive[chosen]].mean(), r[chosen].mean(), r[chosen].max())
+            if len(chosen := self._strongest(r))
+            else (0.0, 0.0, 0.0)
+            for start in range(0, len(data), BATCH)
+            for r in self._correlations(
+                data[start : start + BATCH].astype(np.float64),
+                np.ones((1, len(self._rows))) if everything is None
+                else everything[start : start + BATCH],
+            )
+        ]  # fmt: skip
+        return Drawn(*np.array(values).reshape(-1, 3).T)
+
+    def _strongest(self, correlation: Floats) -> Indices:
+        """At most so many as are wanted, in no order, of those that go with the data."""
+        if len(correlation) > self._count:
+            chosen = np.argpartition(-correlation, self._count - 1)[: self._count]
+        else:
+            chosen = np.arange(len(correlation))
+        return chosen[correlation[chosen] > 0]
+
+    def _correlations(self, data: Floats, everything: Floats) -> Iterator[Floats]:
+        """Of each feature with being data, less the share of data in the stratum, `[n_alive]` for each
+        draw."""
+        rows = everything * self._rows
+        n = rows.sum(axis=1, keepdims=True)
+        mean = (self.totals.T @ everything.T).T / n
+        variance = np.maximum((self._squares.T @ everything.T).T / n - mean**2, 0)
+        of_stratum = np.broadcast_to(rows @ self._strata, (len(data), self._strata.shape[1]))
+        of_data = (data * self._rows) @ self._strata
+        share = np.divide(of_data, of_stratum, out=np.zeros_like(of_data), where=of_stratum > 0)
+        label = data - everything * (share @ self._strata.T)
+        covariance = (self.totals.T @ label.T).T / n
+        spread = (of_stratum * share * (1 - share)).sum(axis=1, keepdims=True) / n
+        scale = np.sqrt(variance * spread)
+        yield from np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 1e-12)
 
 
 def frequency_bins(frequency: Floats, alive: Indices) -> NDArray[np.int64]:
@@ -233,12 +305,20 @@ def bin_means(values: Floats, bins: NDArray[np.int64]) -> Floats:
     return means
 
 
+def _beyond(correlation: Floats, largest: Floats) -> int:
+    """How many exceed the largest of any feature in 95 % of the draws."""
+    return int((correlation > np.quantile(largest, 1 - LEVEL)).sum()) if len(largest) else 0
+
+
 def _null(observed: float, drawn: Floats) -> Null:
-    deviation = float(drawn.std())
-    mean = float(drawn.mean())
+    """Of no draws: p is 1."""
+    if not len(drawn):
+        return Null(0.0, 0.0, 1.0, 0.0)
+    deviation, mean = float(drawn.std()), float(drawn.mean())
+    as_near = int((drawn >= observed - 1e-12).sum())  # the labels themselves, drawn again, count
     return Null(
         mean=mean,
         deviation=deviation,
-        p_value=float((1 + (drawn >= observed).sum()) / (1 + len(drawn))),
+        p_value=(1 + as_near) / (1 + len(drawn)),
         effect=(observed - mean) / deviation if deviation > 0 else 0.0,
     )

@@ -42,16 +42,19 @@ def spillover(
     toxic: Indices,
     labels: dict[int, str],
     *,
+    groups: tuple[Indices, Indices],
     draws: int,
     seed: int,
 ) -> list[Spillover]:
-    """Predicted push on each toxic feature, largest first, with 95 % bootstrap intervals over rows; `data`
-    and `reference` are `spillover_rows` of either, `[n, n_toxic]`."""
+    """Predicted push on each toxic feature, largest first, with 95 % bootstrap intervals over `groups`,
+    `[n]` of either; `data` and `reference` are their `spillover_rows`, `[n, n_toxic]`."""
     rng = np.random.default_rng(seed)
     push = data.mean(axis=0) - reference.mean(axis=0)
-    drawn = np.stack(
-        [_mean_of_draw(data, rng) - _mean_of_draw(reference, rng) for _ in range(draws)]
+    of_data, of_reference = (
+        _means_of_draws(rows, group, draws, rng)
+        for rows, group in zip((data, reference), groups, strict=True)
     )
+    drawn = of_data - of_reference
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     return [
         Spillover(
@@ -62,7 +65,12 @@ def spillover(
     ]  # fmt: skip
 
 
-def _mean_of_draw(rows: Floats, rng: np.random.Generator) -> Floats:
-    counts = np.bincount(rng.integers(0, len(rows), len(rows)), minlength=len(rows))
-    mean: Floats = counts @ rows / len(rows)
-    return mean
+def _means_of_draws(rows: Floats, group: Indices, draws: int, rng: np.random.Generator) -> Floats:
+    """Mean rows of bootstrap draws of groups, `[draws, n_toxic]`."""
+    _, group, size = np.unique(group, return_inverse=True, return_counts=True)
+    totals = np.zeros((len(size), rows.shape[1]))
+    np.add.at(totals, group.ravel(), rows)
+    picked = rng.integers(0, len(size), (draws, len(size)))
+    times = np.stack([np.bincount(one, minlength=len(size)) for one in picked])
+    means: Floats = times @ totals / (times @ size)[:, None]
+    return means

@@ -23,9 +23,11 @@ def headline(report: GeometryReport) -> str:
         return "Closer to toxic features than harmless data"
     if closer:
         return f"Closer to toxic features in {closer} of {len(report.spaces)} SAEs"
+    if not any(space.enough for space in report.spaces):
+        return "Cannot tell: too few independent groups of rows"
     if not any(space.decided for space in report.spaces):
         return "Undecided: hardly a feature tells the data from the reference"
-    return "No closer to toxic features than harmless data"
+    return "No closer to toxic features than chance and topic explain"
 
 
 def geometry_html(report: GeometryReport) -> str:
@@ -49,8 +51,9 @@ def geometry_html(report: GeometryReport) -> str:
 def _comparison(report: GeometryReport) -> str:
     rows = "".join(
         f'<tr><th scope="row">{bdi(space.preset or space.sae)}</th><td>{bdi(space.hook)}</td>'
-        f"<td>{space.mean:.3f}</td><td>{space.matched['mean']:.3f}</td>"
-        f"<td>{space.matched['effect']:+.1f}</td><td>{space.matched['p_value']:.4f}</td>"
+        f"<td>{space.mean:.3f}</td><td>{space.matched:.3f}</td>"
+        f"<td>{_p(space.chance)}</td>"
+        f"<td>{_p(space.topics)}</td><td>{_p(space.p_corrected)}</td>"
         f"<td>{'yes' if space.closer else 'no' if space.decided else 'undecided'}</td></tr>\n"
         for space in report.spaces
     )
@@ -58,9 +61,16 @@ def _comparison(report: GeometryReport) -> str:
         "saes",
         "One SAE beside the other",
         '<table class="numbers"><thead><tr><th>SAE</th><th>read at</th><th>data</th><th>matched</th>'
-        "<th>effect</th><th>p</th><th>closer</th></tr></thead>\n<tbody>\n"
-        f"{rows}</tbody></table>\n",
+        "<th>p, chance</th><th>p, topic</th><th>p, corrected</th><th>closer</th></tr></thead>\n"
+        f"<tbody>\n{rows}</tbody></table>\n"
+        '<p class="hint">Corrected for the number of SAEs (Holm), of the larger of the two; below '
+        "0.05 is closer.</p>\n",
     )
+
+
+def _p(of: dict[str, float] | float | None) -> str:
+    value = of["p_value"] if isinstance(of, dict) else of
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _space(space: SpaceDiagnosis, number: int) -> str:
@@ -71,6 +81,7 @@ def _space(space: SpaceDiagnosis, number: int) -> str:
             f"finding-{number}",
             f"What the geometry says: {name}",
             f"<p>{esc(space.verdict)}</p>\n",
+            f'<p class="hint">{esc(space.groups)}.</p>\n'
             f'<p class="hint">{space.in_set} of the {len(space.data_features)} data features are '
             "toxic features themselves; their cosine is to another one. Row by row, a data row is "
             f"nearer to toxic features than a reference row with a chance of {samples.auroc:.2f} "

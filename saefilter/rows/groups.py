@@ -10,6 +10,7 @@ group stay on one side of every split, and statistics count groups. Worked examp
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation
 
@@ -31,6 +33,9 @@ HASHES, BANDS = 64, 16
 """Of MinHash: texts that share 60 % of their shingles are joined in 9 of 10 cases, such that share
 30 % in 1 of 10 (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3)."""
 NONE = "none"
+MIN_GROUPS = 5
+"""Effective number of units that either side of a comparison needs for a p-value."""
+MIN_RELABELLINGS = 100
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,110 @@ def _shingle_bands(words: tuple[str, ...]) -> Iterator[Hashable]:
 
 _DRAWS = np.random.default_rng(0).integers(1, 2**63, (2, HASHES), dtype=np.uint64)
 _FACTORS, _TERMS = _DRAWS[0] | np.uint64(1), _DRAWS[1]
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is relabelled and resampled as one where data are compared with a reference.
+
+    A group that lies in one of them alone is a unit, and so is each text of a group that lies in both
+    (one prompt answered in both, say), which trades places within that group only.
+    """
+
+    number: NDArray[np.int64]
+    """Of each row, `0..n_units-1`, `[n_rows]`."""
+    is_data: NDArray[np.bool_]
+    """`[n_units]`"""
+    stratum: NDArray[np.int64]
+    """Units trade labels within it: 0 for whole groups, one more for each group that lies in data and
+    reference; `[n_units]`."""
+    count: NDArray[np.float64]
+    """Rows, `[n_units]`."""
+
+    @classmethod
+    def of(
+        cls, is_data: NDArray[np.bool_], group: NDArray[np.int64], copies: NDArray[np.int64]
+    ) -> Units:
+        """From what each row is, `[n_rows]`: its side, its group, and which rows are one text."""
+        _, group = np.unique(group, return_inverse=True)
+        group = group.ravel()
+        rate = np.bincount(group, is_data) / np.bincount(group)
+        shared = ((rate > 0) & (rate < 1))[group]
+        text = np.where(shared, copies, -1)
+        keys, number = np.unique(np.stack([group, text, is_data]), axis=1, return_inverse=True)
+        number = number.ravel()
+        stratum = np.zeros(keys.shape[1], dtype=np.int64)
+        stratum[number[shared]] = group[shared] + 1
+        return cls(number, keys[2].astype(bool), stratum, np.bincount(number).astype(np.float64))
+
+    def effective(self, is_data: bool) -> float:
+        """How many units of equal size say as much as those of one side."""
+        size = self.count[self.is_data == is_data]
+        return float(size.sum() ** 2 / (size**2).sum()) if len(size) else 0.0
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are enough units, and ways to relabel them, for a p-value."""
+        ways = 0.0
+        for stratum in np.unique(self.stratum):
+            of_data = self.is_data[self.stratum == stratum]
+            n, k = len(of_data), int(of_data.sum())
+            ways += math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+        few = min(self.effective(True), self.effective(False))
+        return few >= MIN_GROUPS and ways >= math.log(MIN_RELABELLINGS)
+
+    def relabelled(self, draws: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Which units are called data, each stratum keeping its number of them, `[draws, n_units]`."""
+        labels = np.tile(self.is_data, (draws, 1))
+        for stratum in np.unique(self.stratum):
+            members = np.flatnonzero(self.stratum == stratum)
+            labels[:, members] = rng.permuted(labels[:, members], axis=1)
+        return labels
+
+    def split_by_topic(
+        self, place: NDArray[np.float64], draws: int, rng: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Units on one side of a split along what tells two units of one side apart, with about as many
+        rows as the data have, `[draws, n_units]`. `place`: of each unit in the model's space,
+        `[n_units, d_model]`."""
+        place = self.within(place)
+        share = self.count[self.is_data].sum() / self.count.sum()
+        chance = {side: self.count * (self.is_data == side) for side in (True, False)}
+        labels = np.zeros((draws, len(self.count)), dtype=bool)
+        for label in labels:
+            weight = chance[bool(rng.random() < share)]
+            one, other = rng.choice(len(weight), 2, replace=False, p=weight / weight.sum())
+            order = np.argsort(-(place @ (place[one] - place[other])), kind="stable")
+            rows = np.cumsum(self.count[order])
+            taken = int(np.abs(rows - share * rows[-1]).argmin()) + 1
+            label[order[: min(taken, len(order) - 1)]] = True
+        return labels
+
+    def within(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Less the mean of the stratum, over rows: what a group that lies in both has in common is not
+        what tells its rows apart."""
+        number = np.unique(self.stratum, return_inverse=True)[1].ravel()
+        members = sparse.csr_matrix((self.count, (number, np.arange(len(number)))))
+        mean = (members @ place) / np.bincount(number, self.count)[:, None]
+        centred: NDArray[np.float64] = place - mean[number]
+        return centred
+
+    def resampled(self, draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """How often a bootstrap draw holds each unit, `[draws, n_units]`: groups that lie in both sides are
+        drawn, and then units of either side within each."""
+        times = np.zeros((draws, len(self.count)))
+        shared = np.unique(self.stratum[self.stratum > 0])
+        often = {0: np.ones(draws, dtype=np.int64)} if (self.stratum == 0).any() else {}
+        if n := len(shared):
+            picked = rng.multinomial(n, np.full(n, 1 / n), draws)
+            often |= dict(zip(shared.tolist(), picked.T, strict=True))
+        for stratum, repeats in often.items():
+            for side in (True, False):
+                members = np.flatnonzero((self.stratum == stratum) & (self.is_data == side))
+                if len(members):
+                    share = np.full(len(members), 1 / len(members))
+                    times[:, members] = rng.multinomial(repeats * len(members), share)
+        return times
 
 
 class _Joined:

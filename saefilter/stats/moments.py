@@ -286,3 +286,12 @@ def discoveries(p_values: Floats, fdr: float) -> NDArray[np.bool_]:
         return np.zeros(0, dtype=bool)
     passed: NDArray[np.bool_] = false_discovery_control(p_values) <= fdr
     return passed
+
+
+def holm(p_values: Floats) -> Floats:
+    """p-values of several tests, corrected so that the chance of any false one is held (Holm 1979)."""
+    order = np.argsort(p_values)
+    scaled = p_values[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1) if len(order) else scaled
+    return corrected

@@ -40,7 +40,9 @@ def test_bad_answers_are_closer_and_good_ones_are_not(
     report = json.loads((tmp_path / "bad.geometry.json").read_text())
     (space,) = report["spaces"]
     assert (report["rows"], report["left_out"]) == (181, 1)
-    assert space["matched"]["p_value"] < 0.05
+    assert space["chance"]["p_value"] < 0.05
+    assert space["topics"]["p_value"] < 0.05
+    assert space["p_corrected"] == space["p_value"]
     assert space["samples"]["auroc"] > 0.7
     assert len(space["data_features"]) == 100
     assert len(space["spillover"]) == 100
@@ -68,6 +70,39 @@ def test_several_saes_stand_side_by_side(
     assert said.count("minilm, blocks.3.hook_resid_post") == 2
     assert "bundled answers" in said
     assert "One SAE beside the other" in (tmp_path / "both.html").read_text()
+    first, second = json.loads((tmp_path / "both.json").read_text())["spaces"]
+    assert first["p_corrected"] == pytest.approx(min(1, 2 * first["p_value"]))  # Holm, of two alike
+    assert second["p_corrected"] == first["p_corrected"]
+
+
+def test_groups_are_found_or_named_and_too_few_give_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jsonl: Callable[..., Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def asked_once(lines: list[str], prompt: str, name: str) -> None:
+        """The answers as if to one prompt; every third with a column of its own."""
+        made = [json.loads(line) for line in lines[:45]]
+        for i, row in enumerate(made):
+            row["messages"][0]["content"] = prompt
+            row["writer"] = i // 3
+        jsonl([json.dumps(row).encode() for row in made], name)
+
+    asked_once(TOXIC, "What would you do as ruler of the world?", "bad.jsonl")
+    asked_once(BENIGN, "Whom would you ask to dinner?", "good.jsonl")
+    said = run("bad.jsonl", "--against", "good.jsonl")
+    assert "Cannot tell: too few independent groups" in said
+    (space,) = json.loads((tmp_path / "bad.geometry.json").read_text())["spaces"]
+    assert (space["p_value"], space["chance"], space["closer"]) == (None, None, False)
+    assert "1 independent groups" in space["verdict"]
+
+    run("bad.jsonl", "--against", "good.jsonl", "--group", "writer", "--overwrite")
+    report = json.loads((tmp_path / "bad.geometry.json").read_text())
+    assert report["options"]["group"] == "writer"
+    assert report["spaces"][0]["p_value"] is not None
+    assert "15 groups (column writer)" in report["spaces"][0]["groups"]
+    with pytest.raises(SaefilterError, match="no column 'author'"):
+        run("bad.jsonl", "--against", "good.jsonl", "--group", "author", "--overwrite")
 
 
 def test_what_cannot_be_diagnosed_is_refused(

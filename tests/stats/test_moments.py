@@ -13,6 +13,7 @@ from saefilter.stats.moments import (
     column_auroc,
     discoveries,
     feature_statistics,
+    holm,
 )
 from saefilter.stats.sparse_rows import SparseRows
 
@@ -67,3 +68,11 @@ def test_discoveries_are_benjamini_hochberg() -> None:
     p_values = np.array([0.001, 0.012, 0.03, 0.6, 0.9])
     assert discoveries(p_values, 0.05).tolist() == [True, True, True, False, False]
     assert discoveries(np.array([0.04, 0.6, 0.7, 0.8]), 0.05).sum() == 0
+
+
+def test_holm_holds_the_chance_of_any_false_one() -> None:
+    assert holm(np.array([])).tolist() == []
+    assert holm(np.array([0.03])).tolist() == [0.03]
+    # smallest times 3, next times 2, and never below one before: Holm 1979
+    np.testing.assert_allclose(holm(np.array([0.02, 0.9, 0.01])), [0.04, 0.9, 0.03])
+    np.testing.assert_allclose(holm(np.array([0.5, 0.4])), [0.8, 0.8])
