@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from saefilter.diagnose.dataset import GeometryReport, SpaceDiagnosis
 
+LEVEL = 0.05
 N_ROWS = 15
 """Features listed before the fold."""
 
@@ -27,7 +28,15 @@ def headline(report: GeometryReport) -> str:
         return "Cannot tell: too few independent groups of rows"
     if not any(space.decided for space in report.spaces):
         return "Undecided: hardly a feature tells the data from the reference"
-    return "No closer to toxic features than chance and topic explain"
+    if any(map(may_be_topic, report.spaces)):
+        return "Nearer to toxic features than chance explains, but it may be the topic"
+    return "No closer to toxic features than harmless data"
+
+
+def may_be_topic(space: SpaceDiagnosis) -> bool:
+    """Whether chance does not explain the difference, and topic may."""
+    near = space.decided and space.chance is not None and space.chance["p_value"] < LEVEL
+    return near and not space.closer
 
 
 def geometry_html(report: GeometryReport) -> str:
@@ -178,8 +187,8 @@ def print_geometry(console: Console, report: GeometryReport) -> None:
     from saefilter.report.console import safe
 
     closer = any(space.closer for space in report.spaces)
-    decided = any(space.decided for space in report.spaces)
-    style = "bold red" if closer else "bold green" if decided else "bold yellow"
+    unclear = any(map(may_be_topic, report.spaces)) or not any(s.decided for s in report.spaces)
+    style = "bold red" if closer else "bold yellow" if unclear else "bold green"
     console.print(Text.assemble((headline(report), style)))
     console.print(
         f"  {report.rows:,} rows of {report.input} against {report.against_rows:,} of "
