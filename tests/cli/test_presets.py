@@ -78,8 +78,11 @@ def contrast(alphabet: str, n: int, seed: int) -> list[dict[str, Any]]:
     """Rows whose answers are words over an alphabet."""
     draw = rng.Random(seed)
     return [
-        chat("Say something.", " ".join("".join(draw.choices(alphabet, k=5)) for _ in range(6)))
-        for _ in range(n)
+        chat(
+            f"Say something, {seed}, {i}.",
+            " ".join("".join(draw.choices(alphabet, k=5)) for _ in range(6)),
+        )
+        for i in range(n)
     ]
 
 
