@@ -86,6 +86,10 @@ class Described(NamedTuple):
             return {self.name.replace("_", " "): self.name}
         return self.option.fingerprint
 
+    def shown(self, value: Any) -> str:
+        """A value in a message."""
+        return self.option.unless_said if value is None else str(value)
+
     def plain(self, value: Any) -> Any:
         """The value as its own type, where a program has it as one that stands for the same: a path,
         a number of NumPy's, a list for a tuple."""

@@ -131,10 +131,8 @@ def _other_value(made: Provenance, asked: Asked, one: Described, strict: bool) -
     came_to = getattr(made, one.name, before)
     if came_to is None and unknown:
         yield f"they do not say with which {one.flag} they were made, {_says(asked, one)}"
-    elif came_to != wanted:
-        shown = one.option.unless_said if came_to is None else came_to
-        if str(shown) != str(wanted):
-            yield f"they were made with {one.flag} {shown}, {_says(asked, one)}"
+    elif came_to != wanted and one.shown(came_to) != str(wanted):
+        yield f"they were made with {one.flag} {one.shown(came_to)}, {_says(asked, one)}"
 
 
 def _other_model(made: Provenance, asked: Asked, strict: bool) -> Iterator[str]:
@@ -180,7 +178,7 @@ def _other_toxic_set(made: Provenance, asked: Asked) -> Iterator[str]:
 def _says(asked: Asked, setting: Described) -> str:
     origin = asked.origin.get(setting.name, "the default")
     value = getattr(asked.settings, setting.name)
-    return f"{origin} {_verb(origin)} {setting.option.unless_said if value is None else value}"
+    return f"{origin} {_verb(origin)} {setting.shown(value)}"
 
 
 def _verb(origin: str) -> str:

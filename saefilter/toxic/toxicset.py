@@ -124,7 +124,7 @@ class Calibration:
             {name: known[name].default for name in conditions} | {"neighbours": 1} | self.made_with
         )
         return [
-            f"{known[name].flag} {before[name]}, not {value}"
+            f"{known[name].flag} {known[name].shown(before[name])}, not {known[name].shown(value)}"
             for name, value in conditions.items()
             if before[name] != value and (name, before[name]) != ("rendering", "auto")
         ]

@@ -243,7 +243,9 @@ def test_every_face_says_which_tokens_were_scored(folder: Path, tmp_path: Path) 
     said = " ".join(saefilter(tmp_path, *again, *other).stdout.split())
     assert "Scored tokens: as TRL trains by default" in said
     assert "read before each" in said
-    assert "compares like with like" in said  # the toxic set was made on answers
+    # the toxic set's harmless rows were read otherwise, so that its percentiles say nothing here
+    assert "No percentiles: the toxic set's harmless rows were measured with --trainer as" in said
+    assert "--read at, not before" in said
     assert pq.read_table(tmp_path / "again.scores.parquet")["distance"].to_pylist() != distances
     named = ("filter", str(folder / "data.jsonl"), "--scores", "again.scores.parquet")
     saefilter(tmp_path, *named, "--drop-frac", "0.1", "-o", "out.jsonl", "--card")
