@@ -150,6 +150,7 @@ def contrast_of(
 ) -> list[ContrastRows]:
     """What the options name, or what is bundled."""
     from saefilter.curate.sources import bundled, from_column, from_files
+    from saefilter.rows.groups import NONE
     from saefilter.rows.inputs import open_input
 
     if len(toxic) != len(benign):
@@ -161,6 +162,11 @@ def contrast_of(
     sources = [from_files(open_input(one), open_input(other), group) for one, other in pairs]
     above = 0.5 if threshold is None else threshold
     sources += [from_column(open_input(name), label or "toxic", above, group) for name in data]
+    if not sources and group not in (None, NONE):
+        raise SaefilterError(
+            f"--group {group} has no effect without data of your own: the bundled pairs have theirs",
+            remedy="Leave it out.",
+        )
     return sources or [bundled()]
 
 

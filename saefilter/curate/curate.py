@@ -54,9 +54,9 @@ def curate(
 ) -> ToxicSet:
     """A toxic set for the encoder's SAE from contrast data, read as `settings` say.
 
-    `say` is told which rows belong together. Labels and snippets are made from `describe_with`, so that a set can be shared without the text
-    it was made from; by default from the contrast data. Raises SaefilterError when a source is too
-    small, has too few groups, or no feature is confirmed.
+    `say` is told which rows belong together. Labels and snippets are made from `describe_with`, so that
+    a set can be shared without the text it was made from; by default from the contrast data. Raises
+    SaefilterError when a source is too small, has too few groups, or no feature is confirmed.
     """
     settings = settings or ScoreSettings()
     groups = groups_of(sources, options.group)

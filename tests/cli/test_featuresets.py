@@ -109,6 +109,7 @@ def test_calibration_on_own_rows(copy: Path, jsonl: Callable[..., Path]) -> None
     [
         (["curate", "-o", "x.json", "--label", "bad"], "no effect without --data"),
         (["curate", "-o", "x.json", "--threshold", "0.3"], "no effect without --data"),
+        (["curate", "-o", "x.json", "--group", "topic"], "no effect without data of your own"),
         (["curate", "-o", "x.json", "--penalty", "nan", "0"], "--penalty nan 0 is no penalty"),
         (["add", "s.json", "3", "--reason", "r", "--overwrite"], "no effect without -o"),
         (["steer", "s.json", "--overwrite"], "no effect without -o"),
