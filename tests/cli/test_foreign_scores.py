@@ -179,3 +179,28 @@ def test_a_set_that_a_strategy_does_not_read_is_that_of_scoring(folder: Path) ->
         "none.json", "--drop-count", "1", code=2,
     )  # fmt: skip
     assert "none.json" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--neighbours", "3", "--metric", "nearest"], "--neighbours 1, not 3"),
+        (["--train-on", "all"], "--train-on assistant, not all"),
+        (["--max-tokens", "9"], "--max-tokens 1024, not 9"),
+        (["--pool", "max"], "not calibrated for --metric contrast with --pool max"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_percentiles_hold_for_what_they_were_measured_with(
+    folder: Path, options: list[str], reason: str
+) -> None:
+    from saefilter.artifacts.scores import Scores
+
+    saefilter(folder, "score", "data.jsonl", *options, "-o", "other.parquet", code=0)
+    scores = Scores.open(folder / "other.parquet")
+    assert reason in (scores.provenance.reference or {})["missing"]
+    assert scores.provenance.reference_rows == 0
+    assert scores.read(["percentile"])["percentile"].null_count == len(ROWS)
+    assert reason in (scores.provenance.note or "")
+    done = saefilter(folder, "check", "data.jsonl", *options, code=2)
+    assert reason in done.stdout

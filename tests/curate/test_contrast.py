@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from saefilter.curate.assemble import Chosen, choose_features
-from saefilter.curate.contrast import Contrast, GroupedContrast, Subset, unlike_stronger
+from saefilter.curate.contrast import (
+    Contrast,
+    GroupedContrast,
+    Subset,
+    confirm,
+    unlike_stronger,
+)
 from saefilter.curate.weights import (
     balanced_weights,
     choose_penalties,
@@ -17,6 +23,7 @@ from saefilter.curate.weights import (
     scaled_columns,
 )
 from saefilter.settings import CurationOptions, Penalty
+from saefilter.stats.auroc import auroc
 from saefilter.stats.sparse_rows import SparseRows
 
 D_SAE = 300
@@ -219,3 +226,19 @@ def test_a_score_tells_features_that_a_label_does_not() -> None:
         assert graded.correlation[feature] == pytest.approx(expected, abs=1e-6)
     plain = GroupedContrast(replace(contrast, score=None), 0).statistics(Subset())
     assert graded.correlation[0] > plain.correlation[0] + 0.02
+
+
+def test_a_features_auroc_is_of_the_half_that_confirmed_it() -> None:
+    contrast = planted(3, n=1500)
+    data = GroupedContrast(contrast, 0)
+    options = CurationOptions(penalty=Penalty(0.003, 0.03))
+    chosen = choose_features(data, options, choose_penalties(data, options))
+    confirmed = confirm(data, Subset(0), options)
+    halves = {first: data.rows(Subset(0, first_half=first)) for first in (True, False)}
+    p_values = {first: data.statistics(Subset(0, first_half=first)).p_value for first in halves}
+    for index, value in zip(chosen.indices.tolist(), chosen.auroc.tolist(), strict=True):
+        rows = halves[bool(confirmed.on_first_half[index])]
+        column = contrast.features.tocsr()[rows][:, index].toarray().ravel()
+        assert value == pytest.approx(auroc(contrast.toxic[rows], column))
+        # where both halves confirm it, the one that did so more surely
+        assert confirmed.p_value[index] == p_values[bool(confirmed.on_first_half[index])][index]
