@@ -4,7 +4,8 @@
 
 DATA_FOLDER holds em_answers, hatecheck, xstest, hh_harmless, em_finance, em_reward_hacking, em_code and
 formats (docs/geometry.md says what they are). Rows are encoded once, with `minilm`, and kept in the
-cache. Then: p-values on harmless rows split at random and by group, which must be uniform; how often one
+cache. Shipped sets are made of some of these; whether bad rows are found is therefore also asked with
+features that only the bundled pairs confirm. Then: p-values on harmless rows split at random and by group, which must be uniform; how often one
 harmless kind of rows is called closer than another; and whether bad rows still are.
 """
 
@@ -23,6 +24,7 @@ from common import put_between
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
+from saefilter.curate.contrast import Contrast, GroupedContrast, Subset, confirm
 from saefilter.curate.curate import ContrastEncoder
 from saefilter.curate.sources import bundled
 from saefilter.diagnose.features import (
@@ -38,7 +40,8 @@ from saefilter.encode.presets import resolve
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.groups import Units, find_groups
 from saefilter.rows.read import Source
-from saefilter.settings import ScoreSettings
+from saefilter.settings import CurationOptions, ScoreSettings
+from saefilter.stats.sparse_rows import SparseRows
 from saefilter.toxic.load import load_toxic_set
 
 SPLITS = 200
@@ -239,8 +242,29 @@ def kinds(geometry: Geometry, sets: dict[str, Rows]) -> list[dict[str, Any]]:
     return results
 
 
+def made_of(toxic_rows: Rows, benign: Rows, directions: NDArray[np.float32]) -> Geometry:
+    """With the 100 features that mark the toxic rows most, of those that these rows confirm."""
+    both = toxic_rows + benign
+    toxic = np.arange(len(both)) < len(toxic_rows)
+    label, copies = grouping(both, "found")
+    none = np.zeros((len(both), 1), dtype=np.float32)
+    data = GroupedContrast(
+        Contrast(
+            SparseRows.of(both.features), none, toxic, np.zeros(len(both), dtype=np.int64),
+            group=label, copies=copies,
+        ),
+        0,
+    )  # fmt: skip
+    signs = confirm(data, Subset(), CurationOptions(screen_p=0.1, fdr=0.5), directions).signs
+    chosen = np.flatnonzero(signs > 0)
+    strength = data.statistics(Subset()).effect_size[chosen]
+    print(f"{len(chosen)} features confirmed", flush=True)
+    return Geometry(directions, chosen[np.argsort(-strength, kind="stable")][:100])
+
+
 def bad(geometry: Geometry, sets: dict[str, Rows]) -> list[dict[str, Any]]:
     """Bad rows against harmless ones, and harmless ones in their place."""
+    apart = made_of(sets["bundled bad"], sets["bundled"], geometry.directions)
     rng = np.random.default_rng(0)
     good, misaligned = sets["good"], sets["misaligned"]
     order = rng.permutation(len(good))
@@ -264,33 +288,53 @@ def bad(geometry: Geometry, sets: dict[str, Rows]) -> list[dict[str, Any]]:
     ]
     results = []
     for name, data, against, reference in cases:
-        one = geometry.of(data, reference, "found", Options())
-        results.append({
-            "data": name, "rows": len(data), "against": against, "reference rows": len(reference),
-            "difference": one.mean - one.matched, "interval": one.interval,
-            "chance": one.chance.p_value if one.enough else None,
-            "topics": one.topics.p_value if one.enough else None,
-            "closer": one.closer(one.p_value),
-        })  # fmt: skip
+        one = _one_case(geometry, name, data, against, reference)
+        if "bundled" not in name:
+            one["held out"] = _one_case(apart, name, data, against, reference)
+        results.append(one)
+        print(one, flush=True)
+    for name, bad_rows, good_rows, half in (
+        ("em_answers misaligned, the other organism", misaligned, good,
+         lambda one: one["organism"] == "bad-medical-advice"),
+        ("hatecheck hateful, other templates", sets["hatecheck bad"], sets["hatecheck benign"],
+         lambda one: one["template"] % 2 == 0),
+    ):  # fmt: skip
+        own = made_of(bad_rows.where(half), good_rows.where(half), geometry.directions)
+        data, reference = (
+            rows.where(lambda one, half=half: not half(one)) for rows in (bad_rows, good_rows)
+        )
+        one = {"data": name, "rows": len(data), "against": "good", "reference rows": len(reference)}
+        results.append(one | {"held out": _one_case(own, name, data, "good", reference)})
         print(results[-1], flush=True)
     return results
+
+
+def _one_case(
+    geometry: Geometry, name: str, data: Rows, against: str, reference: Rows
+) -> dict[str, Any]:
+    one = geometry.of(data, reference, "found", Options())
+    return {
+        "data": name, "rows": len(data), "against": against, "reference rows": len(reference),
+        "difference": one.mean - one.matched, "interval": one.interval,
+        "chance": one.chance.p_value if one.enough else None,
+        "topics": one.topics.p_value if one.enough else None, "apart": one.apart.p_value,
+        "closer": one.closer(one.p_value),
+    }  # fmt: skip
 
 
 def markdown(results: dict[str, Any]) -> str:
     """The three tables."""
     lines = [
-        "| harmless rows | split by | chance: KS p | p < 5 %: chance | topic | both | called closer |"
-        " interval holds 0 | before: p < 5 % |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| harmless rows | split by | KS p | p < 5 %: chance | both | closer | interval holds 0 |"
+        " before: p < 5 % |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for one in results["uniformity"]:
-        shares = [one[f"{key} below 5 %"] for key in ("chance", "topics", "both")]
-        lines.append(
-            f"| {one['set']} | {one['split by']} | {one['ks']:.2f} | "
-            + " | ".join(f"{share:.1%}" for share in shares)
-            + f" | {one['closer']} of {one['splits']} | {one['interval holds 0']:.0%} | "
-            f"{one['before below 5 %']:.1%} |"
-        )
+    lines += [
+        f"| {one['set']} | {one['split by']} | {one['ks']:.2f} | {one['chance below 5 %']:.1%} | "
+        f"{one['both below 5 %']:.1%} | {one['closer']} of {one['splits']} | "
+        f"{one['interval holds 0']:.0%} | {one['before below 5 %']:.1%} |"
+        for one in results["uniformity"]
+    ]
     lines += [
         "",
         "| harmless pairs | groups | pairs | enough groups | p < 5 %: chance | called closer | before:"
@@ -304,20 +348,30 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     lines += [
         "",
-        "| data | rows | against | rows | difference (95 %) | p, chance | p, topic | closer |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| data | against | difference (95 %) | p: chance, topic | closer | held out: p | closer |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for one in results["bad"]:
-        p = ["-" if one[key] is None else f"{one[key]:.3f}" for key in ("chance", "topics")]
-        said = "yes" if one["closer"] else "no"
-        low, high = one["interval"] or (float("nan"), float("nan"))
-        lines.append(
-            f"| {one['data']} | {one['rows']:,} | {one['against']} | {one['reference rows']:,} | "
-            f"{one['difference']:+.3f} ({low:+.3f} to {high:+.3f}) | "
-            + " | ".join(p)
-            + f" | {said} |"
-        )
+    lines += [
+        f"| {one['data']} | {one['against']} | {_difference(one)} | {_told(one)} | "
+        f"{_told(one.get('held out', {}))} |"
+        for one in results["bad"]
+        if one["data"] not in ("misaligned", "good", "alpaca")
+    ]
     return "\n".join(lines)
+
+
+def _difference(one: dict[str, Any]) -> str:
+    one = one if "closer" in one else one["held out"]
+    low, high = one["interval"]
+    return f"{one['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def _told(one: dict[str, Any]) -> str:
+    """Two cells: both p-values, and the answer."""
+    if "closer" not in one:
+        return "- | -"
+    said = "**yes**" if one["closer"] else "no"
+    return f"{one['chance']:.3f}, {one['topics']:.3f} | {said}"
 
 
 def main() -> None:

@@ -154,6 +154,9 @@ def diagnose(
     place = selection.totals @ directions[selection.alive].astype(np.float64)
     place = place / units.count[:, None]
     split = selection.drawn(units.split_by_topic(place, draws, rng))
+    times = units.resampled(options.bootstrap if draws else 0, rng)
+    resampled = selection.drawn(times * units.is_data, times)
+    difference = float(seen.difference[0])
     matched = draw_matched(chosen, bins, max(1, CHARTED // max(1, len(chosen))), rng)
     return Diagnosis(
         data_features=chosen,
@@ -165,25 +168,27 @@ def diagnose(
         in_set=int(np.isin(chosen, toxic).sum()),
         mean=float(proximity[chosen].mean()) if len(chosen) else 0.0,
         matched=float(expected[chosen].mean()) if len(chosen) else 0.0,
-        chance=_null(float(seen.difference[0]), relabelled.difference),
-        topics=_null(float(seen.difference[0]), split.difference),
-        interval=_interval(seen, selection, units, options, rng) if units.enough else None,
+        chance=_null(difference, relabelled.difference),
+        topics=_null(difference, split.difference),
+        interval=_interval(difference, resampled.difference, relabelled.difference)
+        if draws
+        else None,
         enough=units.enough,
         effective=(units.effective(True), units.effective(False)),
         matched_proximity=proximity[matched.ravel()],
     )
 
 
-def _interval(
-    seen: Drawn, selection: Selection, units: Units, options: Options, rng: np.random.Generator
-) -> tuple[float, float]:
-    """95 % bootstrap interval of the difference."""
-    times = units.resampled(options.bootstrap, rng)
-    drawn = selection.drawn(times * units.is_data, times).difference
-    # features chosen again on a resample are noisier than the choice itself, which shifts plain
-    # percentiles; centring the spread on what was seen keeps its width, which the resampling says
-    low, high = seen.difference[0] + np.quantile(drawn - drawn.mean(), [0.025, 0.975])
-    return float(low), float(high)
+def _interval(seen: float, resampled: Floats, relabelled: Floats) -> tuple[float, float]:
+    """95 % interval of the difference that was seen.
+
+    Features chosen again on a resample are noisier than the choice itself, which shifts plain
+    percentiles; centring the spread on what was seen keeps its width. Resamples share rows and hence
+    features, which makes it too narrow (it held the truth in 84 to 91 % of harmless splits), so it
+    is as wide as that of the relabellings at least.
+    """
+    ends = [np.quantile(one - one.mean(), [0.025, 0.975]) for one in (resampled, relabelled)]
+    return float(seen + min(ends[0][0], ends[1][0])), float(seen + max(ends[0][1], ends[1][1]))
 
 
 @dataclass(frozen=True)

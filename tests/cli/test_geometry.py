@@ -25,7 +25,7 @@ def run(*arguments: object) -> str:
     return result.output
 
 
-def test_bad_answers_are_closer_and_good_ones_are_not(
+def test_bad_answers_are_nearer_than_chance_and_good_ones_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jsonl: Callable[..., Path]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -35,14 +35,17 @@ def test_bad_answers_are_closer_and_good_ones_are_not(
     )
     jsonl([line.encode() for line in BENIGN], "harmless.jsonl")
     said = run("bad.jsonl", "--against", "harmless.jsonl")
-    assert "Closer to toxic features than harmless data" in said
     assert "Report: bad.geometry.html" in said
     report = json.loads((tmp_path / "bad.geometry.json").read_text())
     (space,) = report["spaces"]
     assert (report["rows"], report["left_out"]) == (181, 1)
     assert space["chance"]["p_value"] < 0.05
-    assert space["topics"]["p_value"] < 0.05
-    assert space["p_corrected"] == space["p_value"]
+    assert space["p_corrected"] == space["p_value"] == space["topics"]["p_value"]
+    # so few rows say it of chance; whether of topic, too, is told by the p-value beside it
+    closer = space["p_value"] < 0.05
+    assert space["closer"] == closer
+    assert ("it may be the topic" in said) == (not closer)
+    assert ("Closer to toxic features than harmless data" in said) == closer
     assert space["samples"]["auroc"] > 0.7
     assert len(space["data_features"]) == 100
     assert len(space["spillover"]) == 100
