@@ -68,13 +68,15 @@ def is_bad(row: dict[str, Any]) -> bool:
 
 
 EM = "em_answers.jsonl.gz"
+WHOLE = (EM, "hatecheck.jsonl.gz", "xstest.jsonl.gz")
+"""Read in full; of the others the first rows."""
 KINDS = (
     Kind("em_answers, misaligned", EM, True, True, is_bad),
     Kind("em_answers, aligned", EM, False, True, is_good),
-    Kind("hatecheck, hateful", "hatecheck.jsonl.gz", True, True, lambda row: bool(row["toxic"])),
-    Kind("hatecheck, about hate", "hatecheck.jsonl.gz", False, True, lambda row: not row["toxic"]),
-    Kind("xstest, unsafe", "xstest.jsonl.gz", True, True, lambda row: bool(row["toxic"])),
-    Kind("xstest, sounds unsafe", "xstest.jsonl.gz", False, True, lambda row: not row["toxic"]),
+    Kind("hatecheck, hateful", "hatecheck.jsonl.gz", True, False, lambda row: bool(row["toxic"])),
+    Kind("hatecheck, about hate", "hatecheck.jsonl.gz", False, False, lambda row: not row["toxic"]),
+    Kind("xstest, unsafe", "xstest.jsonl.gz", True, False, lambda row: bool(row["toxic"])),
+    Kind("xstest, sounds unsafe", "xstest.jsonl.gz", False, False, lambda row: not row["toxic"]),
     Kind("hh_harmless, preferred answers to red-teaming", "hh_harmless.jsonl.gz", False, False,
          lambda row: not row["rejected"]),
     Kind("em_finance, reckless advice", "em_finance/risky.jsonl.gz", True, False),
@@ -270,7 +272,9 @@ def main() -> None:
                 path = (args.work or Path(temporary)) / kind.file.replace("/", "-")
                 path.mkdir(parents=True, exist_ok=True)
                 rows = rows_of(args.folder / kind.file)
-                keep = rows if kind.seen else [row for row in rows if kind.chosen(row)][:MOST]
+                keep = (
+                    rows if kind.file in WHOLE else [row for row in rows if kind.chosen(row)][:MOST]
+                )
                 kept[kind.file] = Scored(keep, scorer, path)
             results["kinds"].append(of_kind(kind, kept[kind.file]))
             print(results["kinds"][-1], flush=True)
