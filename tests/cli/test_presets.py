@@ -113,7 +113,8 @@ def test_curate_score_and_filter(
     assert "Ready." in said
     # features of random SAEs are dense, and those of the large fake one repeat
     run("features", "curate", "--toxic", toxic, "--benign", benign, "--preset", name, "-o",
-        "set.json", "--device", "cpu", "--max-density", 1, "--prune-cosine", 1)  # fmt: skip
+        "set.json", "--device", "cpu", "--max-density", 1, "--prune-cosine", 1,
+        "--penalty", 0.003, 0.03)  # fmt: skip
     said = run("features", "steer", "set.json", "--preset", name, "--top", 2, "--controls", 5,
                "--rows", 6, "--toxic", toxic, "--benign", benign)  # fmt: skip
     assert "as it is" in said
