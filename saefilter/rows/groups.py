@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation
 
@@ -235,6 +234,8 @@ class Units:
         """Less the mean of the stratum, over rows: what a group that lies in both has in common is not
         what tells its rows apart."""
         number = np.unique(self.stratum, return_inverse=True)[1].ravel()
+        from scipy import sparse  # choosing and comparing start without it
+
         members = sparse.csr_matrix((self.count, (number, np.arange(len(number)))))
         mean = (members @ place) / np.bincount(number, self.count)[:, None]
         centred: NDArray[np.float64] = place - mean[number]

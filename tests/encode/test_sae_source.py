@@ -96,7 +96,9 @@ def test_activations_equal_sae_lens(
     with torch.no_grad():
         expected = theirs.encode(residual) * theirs.W_dec.norm(dim=-1)
     assert 20 < (expected > 0).sum() < 0.95 * expected.numel()
-    torch.testing.assert_close(dense(ours, residual), expected, atol=1e-4, rtol=1e-4)
+    # what rounding leaves grows with the decoder's rows, as the activations do
+    atol = 1e-4 * max(1.0, float(theirs.W_dec.norm(dim=-1).max()))
+    torch.testing.assert_close(dense(ours, residual), expected, atol=atol, rtol=1e-4)
     torch.testing.assert_close(ours.w_dec, theirs.W_dec.data.float())
     assert hook_layers(ours.hook) == layers
 
@@ -218,7 +220,9 @@ def test_sparsify_folders_and_hub_repositories(tmp_path: Path) -> None:
     residual = sae_files.random(20, D_MODEL, seed=9) * 4
     with torch.no_grad():
         expected = theirs.encode(residual) * theirs.W_dec.norm(dim=-1)
-    torch.testing.assert_close(dense(ours, residual), expected, atol=1e-4, rtol=1e-4)
+    # what rounding leaves grows with the decoder's rows, as the activations do
+    atol = 1e-4 * max(1.0, float(theirs.W_dec.norm(dim=-1).max()))
+    torch.testing.assert_close(dense(ours, residual), expected, atol=atol, rtol=1e-4)
     assert (ours.architecture, ours.k, hook_layers(ours.hook)) == ("topk", 8, 4)
 
 

@@ -106,7 +106,8 @@ def test_activations_equal_those_of_transformer_lens(tmp_path: Path, family: Any
     with torch.no_grad():
         ids = lens.to_tokens(text, prepend_bos=True)
         _, cache = lens.run_with_cache_with_saes(ids, saes=[sae])
-    expected = cache["blocks.2.hook_resid_post.hook_sae_acts_post"][0, 1:]  # without BOS
+        expected = cache["blocks.2.hook_resid_post.hook_sae_acts_post"][0, 1:]  # without BOS
+        expected = expected * sae.W_dec.norm(dim=-1)  # those of a unit decoder
 
     encoder = Encoder(resolve(None, f"tiny/lens-{family.__name__}", str(tmp_path / "sae")))
     renderer = encoder.renderer()
@@ -116,4 +117,7 @@ def test_activations_equal_those_of_transformer_lens(tmp_path: Path, family: Any
     assert encoded.n_tokens[0] == len(expected)
     pooled = torch.from_numpy(encoded.features.toarray()[0])
     assert (pooled > 0).sum() > 10
-    torch.testing.assert_close(pooled, expected.mean(dim=0), atol=1e-3, rtol=1e-3)
+    expected = expected.mean(dim=0)
+    torch.testing.assert_close(
+        pooled, expected, atol=1e-3 * float(sae.W_dec.norm(dim=-1).max()), rtol=1e-3
+    )
