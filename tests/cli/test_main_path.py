@@ -173,7 +173,7 @@ def test_curate_show_and_score_by_the_new_set(tmp_path: Path) -> None:
         lines = (contrast / f"{side}.jsonl").read_text().splitlines(keepends=True)
         (tmp_path / f"{side}.jsonl").write_text("".join(lines[:180]))
     saefilter(
-        tmp_path, "features", "curate", "--toxic", "toxic.jsonl", "--benign", "benign.jsonl", "-o", "mine.json", "--screen-p", "0.1", "--fdr", "0.5",
+        tmp_path, "features", "curate", "--toxic", "toxic.jsonl", "--benign", "benign.jsonl", "-o", "mine.json", "--screen-p", "0.1", "--fdr", "0.5", "--penalty", "0.001", "0.1",
     )  # fmt: skip
     shown = saefilter(tmp_path, "features", "show", "mine.json", "--limit", "3").stdout
     assert "Toxic set mine" in shown

@@ -133,6 +133,7 @@ def test_curate_score_and_filter(
     assert dropped["saefilter_row_id"].to_pylist() == [16, 17, 18, 19]
 
 
+@pytest.mark.slow  # 1,498 texts, curated six times
 def test_the_first_score_of_a_preset_makes_a_toxic_set_of_the_bundled_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jsonl: Callable[..., Path]
 ) -> None:
