@@ -111,7 +111,8 @@ def curate(line: CommandLine, files: Files) -> None:
     line.run(
         "features", "curate", "--toxic", files.harmful, "--benign", files.helpful,
         "--model", files.model, "--sae", files.sae, "-o", files.toxic_set, "--overwrite",
-        "--device", "cpu",
+        # every chat is drawn by itself; in so small a language all of them look like one template
+        "--device", "cpu", "--group", "none",
     )  # fmt: skip
 
 
