@@ -1,19 +1,17 @@
 """Do the p-values of `geometry` mean what they say?
 
-    python benchmarks/geometry_null.py DATA_FOLDER [--cache FOLDER] [--write docs/geometry.md]
+    python benchmarks/geometry_null.py DATA_FOLDER [--write docs/geometry.md]
 
 DATA_FOLDER holds em_answers, hatecheck, xstest, hh_harmless, em_finance, em_reward_hacking, em_code and
-formats (docs/geometry.md says what they are). Rows are encoded once, with `minilm`, and kept in the
-cache. Shipped sets are made of some of these; whether bad rows are found is therefore also asked with
-features that only the bundled pairs confirm. Then: p-values on harmless rows split at random and by group, which must be uniform; how often one
-harmless kind of rows is called closer than another; and whether bad rows still are.
+formats (docs/geometry.md says what they are). Rows are encoded once, with `minilm`. Shipped sets are made of some of these; whether bad rows are found is therefore also asked with
+features that only the bundled pairs confirm. Then: p-values on harmless rows split at random and by
+group, which must be uniform; how often one harmless kind of rows is called closer than another; and whether bad rows still are.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,13 +125,8 @@ def grouping(rows: Rows, group: str) -> tuple[NDArray[np.int64], NDArray[np.int6
     return np.unique(keys, return_inverse=True)[1].ravel(), groups.copies
 
 
-def encoded(name: str, encoder: Encoder, folder: Path, cache: Path) -> Rows:
-    """One set, from the cache where it is there."""
-    path = cache / f"{name.replace(' ', '_')}.pickle"
-    if path.exists():
-        with path.open("rb") as file:
-            kept: Rows = pickle.load(file)
-        return kept
+def encoded(name: str, encoder: Encoder, folder: Path) -> Rows:
+    """One set."""
     conversations, about = [], []
     for conversation, one in read(name, folder):
         conversations.append(conversation)
@@ -143,8 +136,6 @@ def encoded(name: str, encoder: Encoder, folder: Path, cache: Path) -> Rows:
     rows = Rows(collected.result().features.tocsr(), [], [])
     usable = np.flatnonzero(collected.usable)
     rows = Rows(rows.features, [about[i] for i in usable], [conversations[i] for i in usable])
-    with path.open("wb") as file:
-        pickle.dump(rows, file)
     print(f"{name}: {len(rows)} rows", flush=True)
     return rows
 
@@ -377,16 +368,14 @@ def _told(one: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--cache", type=Path, default=Path("geometry-cache"))
     parser.add_argument("--only", choices=("uniformity", "kinds", "bad"), help="one of the tables")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/geometry_null.json"))
     parser.add_argument("--write", type=Path, help="put the tables into this document")
     args = parser.parse_args()
-    args.cache.mkdir(parents=True, exist_ok=True)
     encoder = Encoder(resolve("minilm", None, None, None))
     geometry = Geometry(encoder.sae.directions(), load_toxic_set("minilm").strongest(100))
     names = [*FILES, "bundled", "bundled bad"]
-    sets = {name: encoded(name, encoder, args.folder, args.cache) for name in names}
+    sets = {name: encoded(name, encoder, args.folder) for name in names}
     sets["good"] = sets["em_answers"].where(
         lambda one: one["aligned"] > 70 and one["coherent"] > 50
     )
