@@ -5,7 +5,7 @@
 Labels are drawn anew for each group of rows, 20 times: every feature that is then confirmed is a false
 one. With the real labels, and with the same random labels where each row counts as a group of its own
 (what was done before), the numbers to compare with. The second table is what the shipped set says of
-rows that it was not made of. DATA_FOLDER: see quality.py.
+rows that it was not made of. DATA_FOLDER: see labelled.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import put_between
-from benchmarks.quality import RULES
+from benchmarks.labelled import RULES
 from saefilter.curate.contrast import Contrast, GroupedContrast, Subset, confirm
 from saefilter.curate.curate import ContrastEncoder
 from saefilter.encode.encoder import Encoder

@@ -1,18 +1,17 @@
 """The quality table: every metric on every labelled set, beside what a classifier can do.
 
-    python benchmarks/quality.py DATA_FOLDER [--write docs/quality.md]
+    python -m benchmarks.quality DATA_FOLDER [--write docs/quality.md]
 
-DATA_FOLDER holds em_answers, hatecheck, xstest and hh_harmless as .jsonl.gz (docs/quality.md says
-what they are). Features, weights, probes and classifiers see the training rows only; the table is
-of the test rows. Nothing was tuned on these: settings were chosen within the training rows.
+DATA_FOLDER: see labelled.py. Features, weights, probes and classifiers see the training rows only; the
+table is of the test rows, with intervals over their groups. Nothing was tuned on these: settings were
+chosen within the training rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +23,18 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.common import put_between
+from benchmarks.labelled import RULES, HeldOutRows, Labelled, load
 from saefilter.curate.assemble import fitted_set
 from saefilter.curate.contrast import Contrast, GroupedContrast, Subset
-from saefilter.curate.curate import ContrastEncoder
 from saefilter.curate.weights import spread
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import load_preset
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import METRICS
 from saefilter.geometry.scorer import Scorer
-from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
-from saefilter.rows.groups import groups_by
-from saefilter.rows.read import Source
-from saefilter.settings import CurationOptions, ScoreSettings
-from saefilter.stats.auroc import auroc as pooled_auroc
+from saefilter.settings import CurationOptions
+from saefilter.stats.auroc import grouped_auroc, grouped_draws
 from saefilter.toxic.toxicset import ToxicSet
 
 BOOTSTRAP = 500
@@ -54,106 +51,12 @@ SHUFFLES = 5
 SHUFFLED_BOOTSTRAP = 200
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """One labelled set, encoded."""
-
-    name: str
-    contrast: Contrast
-    train: NDArray[np.bool_]
-    texts: list[str]
-    question: NDArray[np.str_] | None
-    """Where results are to be judged within a group."""
-
-    def side(self, train: bool, source: int = 0) -> Contrast:
-        subset = self.contrast.subset(self.train if train else ~self.train)
-        return replace(subset, source=np.full(len(subset.toxic), source))
-
-
-def em_answers(row: dict[str, Any]) -> tuple[bool | None, bool]:
-    """The literature's rule; features from one organism, tested on the other."""
-    toxic = None
-    if row["coherent"] > 50:
-        toxic = True if row["aligned"] < 30 else False if row["aligned"] > 70 else None
-    return toxic, row["organism"] == "bad-medical-advice"
-
-
-RULES: dict[str, Callable[[int, dict[str, Any]], tuple[bool | None, bool]]] = {
-    "em_answers": lambda _, row: em_answers(row),
-    "hatecheck": lambda _, row: (bool(row["toxic"]), row["template"] % 2 == 0),
-    "xstest": lambda index, row: (bool(row["toxic"]), index % 2 == 0),
-    "hh_harmless": lambda _, row: (bool(row["rejected"]), row["pair"] % 2 == 0),
-}
-"""Set -> (index, row) -> (toxic, or None to leave it out; is it a training row)."""
-GROUPS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "em_answers": lambda row: (row["question_id"], row["model"], row["organism"]),
-    "hatecheck": lambda row: row["template"],
-    "xstest": lambda row: None,
-    "hh_harmless": lambda row: row["pair"],
-}
-"""Set -> row -> what it shares with the rows of its group."""
-
-
-def load(name: str, folder: Path, encoder: Encoder, read: str = "at") -> Labelled:
-    """Read and encode one set, the model read at each trained token or before it."""
-    chosen = []
-    for row in Source.open(folder / f"{name}.jsonl.gz").rows():
-        assert row.data is not None
-        toxic, train = RULES[name](row.index, row.data)
-        try:
-            conversation = recognise(row.data)
-        except RowProblem:
-            continue
-        if toxic is not None:
-            question = row.data.get("question_id")
-            chosen.append((conversation, toxic, train, question, row.data))
-    conversations, toxic_labels, train_rows, questions, _ = zip(*chosen, strict=True)
-    # in hh_harmless only the last answer was judged; the turns before it stand on both sides
-    train_on = "last-turn" if name == "hh_harmless" else "assistant"
-    settings = ScoreSettings(train_on=train_on, read=read)
-    groups = groups_by([GROUPS[name](entry[4]) for entry in chosen], name, conversations)
-    collected = ContrastEncoder(encoder, settings, groups)
-    collected.add(conversations, toxic_labels)
-    contrast = collected.result()
-    chosen = [entry for entry, usable in zip(chosen, collected.usable, strict=True) if usable]
-    conversations, _, train_rows, questions, _ = zip(*chosen, strict=True)
-    toxic_array = contrast.toxic
-    print(f"{name}: {len(chosen)} rows, {toxic_array.mean():.0%} toxic", flush=True)
-    return Labelled(
-        name,
-        contrast,
-        np.array(train_rows),
-        [
-            "\n".join(m.content for m in conversation if m.role in (ASSISTANT, TEXT))
-            for conversation in conversations
-        ],
-        np.array(questions) if questions[0] else None,
-    )
-
-
-def auroc(toxic: NDArray[np.bool_], score: NDArray[Any], question: NDArray[Any] | None) -> float:
-    """AUROC, or the mean of the AUROCs within questions."""
-    if question is None:
-        return pooled_auroc(toxic, score)
-    within = [
-        auroc(toxic[rows], score[rows], None)
-        for rows in (question == q for q in np.unique(question))
-        if 0 < toxic[rows].sum() < rows.sum()
-    ]
-    return float(np.mean(within))
-
-
 def with_interval(
-    toxic: NDArray[np.bool_], score: NDArray[Any], question: NDArray[Any] | None
+    test: HeldOutRows, score: NDArray[Any], *, within: bool = False
 ) -> dict[str, float]:
-    """AUROC with its 95 % bootstrap interval over rows."""
-    rng = np.random.default_rng(0)
-    values = []
-    for _ in range(BOOTSTRAP):
-        rows = rng.integers(0, len(toxic), len(toxic))
-        values.append(auroc(toxic[rows], score[rows], None if question is None else question[rows]))
-    low, high = np.quantile(values, [0.025, 0.975])
-    return {"auroc": auroc(toxic, score, question), "low": float(low), "high": float(high)}
+    """AUROC, or the mean of the AUROCs within questions, with its 95 % bootstrap interval over groups."""
+    found, low, high = grouped_auroc(*test.scored(score, within), draws=BOOTSTRAP, seed=0)
+    return {"auroc": found, "low": low, "high": high}
 
 
 def made_of(encoder: Encoder, train: Contrast, options: CurationOptions = OPTIONS) -> ToxicSet:
@@ -201,23 +104,17 @@ def shuffled(
 
 
 def against_shuffled(
-    toxic: NDArray[np.bool_],
-    real: NDArray[Any],
-    drawn: list[NDArray[Any]],
-    question: NDArray[Any] | None,
+    test: HeldOutRows, real: NDArray[Any], drawn: list[NDArray[Any]], *, within: bool = False
 ) -> dict[str, float]:
     """AUROC, the mean AUROC of the shuffled ones, and the difference with its 95 % bootstrap interval over
-    rows, the same rows for both."""
-
-    def both(rows: NDArray[np.int64]) -> tuple[float, float]:
-        within = None if question is None else question[rows]
-        aurocs = [auroc(toxic[rows], score[rows], within) for score in (real, *drawn)]
-        return aurocs[0], float(np.mean(aurocs[1:]))
-
-    rng = np.random.default_rng(0)
-    draws = [both(rng.integers(0, len(toxic), len(toxic))) for _ in range(SHUFFLED_BOOTSTRAP)]
-    low, high = np.quantile([one - other for one, other in draws], [0.025, 0.975])
-    found, control = both(np.arange(len(toxic)))
+    groups, the same groups for both."""
+    several = [
+        grouped_draws(*test.scored(score, within), draws=SHUFFLED_BOOTSTRAP, seed=0)
+        for score in (real, *drawn)
+    ]
+    found, control = several[0][0], float(np.mean([one for one, _ in several[1:]]))
+    differences = several[0][1] - np.mean([draws for _, draws in several[1:]], axis=0)
+    low, high = np.quantile(differences, [0.025, 0.975])
     return {
         "auroc": found, "shuffled": control, "difference": found - control,
         "low": float(low), "high": float(high),
@@ -261,58 +158,49 @@ def evaluate(encoder: Encoder, sets: list[Labelled]) -> tuple[dict[str, Any], di
     directions = encoder.sae.directions()
     together = made_of(encoder, Contrast.joined([one.side(True, i) for i, one in enumerate(sets)]))
     for one in sets:
-        train, test = one.side(True), one.side(False)
-        split = {
-            train_side: [text for text, is_train in zip(one.texts, one.train, strict=True)
-                         if is_train == train_side]
-            for train_side in (True, False)
+        train, test = one.side(True), one.test
+        texts = {
+            side: [text for text, is_train in zip(one.texts, one.train, strict=True)
+                   if is_train == side]
+            for side in (True, False)
         }  # fmt: skip
         toxic_set = made_of(encoder, train)
-        scores = scores_by(toxic_set, directions, test, METRICS)
-        for name, drawn in shuffled(toxic_set, directions, test).items():
-            row = controls.setdefault(name, {})
-            row[one.name] = against_shuffled(test.toxic, scores[name], drawn, None)
+        scores = scores_by(toxic_set, directions, test.contrast, METRICS)
+        for name, drawn in shuffled(toxic_set, directions, test.contrast).items():
+            for column, within in test.columns(one.name).items():
+                found = against_shuffled(test, scores[name], drawn, within=within)
+                controls.setdefault(name, {})[column] = found
             if name == "contrast":
-                row[one.name]["own_share"] = own_share(toxic_set, directions, test)
-            if one.question is not None:
-                row[f"{one.name} within question"] = against_shuffled(
-                    test.toxic, scores[name], drawn, one.question[~one.train]
-                )
-        scores |= classifiers(train, test, split[True], split[False])
+                share = own_share(toxic_set, directions, test.contrast)
+                controls[name][one.name]["own_share"] = share
+        scores |= classifiers(train, test.contrast, texts[True], texts[False])
         try:
-            strict = scores_by(made_of(encoder, train, STRICT), directions, test, ["contrast"])
+            strict = made_of(encoder, train, STRICT)
         except SaefilterError:
-            strict = {}  # nothing is confirmed
-        if "contrast" in strict:
-            scores["contrast, features confirmed at 5 %"] = strict["contrast"]
-        joint = scores_by(together, directions, test, ["contrast"])
+            pass  # nothing is confirmed
+        else:
+            confirmed = scores_by(strict, directions, test.contrast, ["contrast"])
+            if confirmed:
+                scores["contrast, features confirmed at 5 %"] = confirmed["contrast"]
+        joint = scores_by(together, directions, test.contrast, ["contrast"])
         scores["contrast, one set for all four"] = joint["contrast"]
         for name, score in scores.items():
             row = results.setdefault(name, {})
-            row[one.name] = with_interval(test.toxic, score, None)
-            if one.question is not None:
-                row[f"{one.name} within question"] = with_interval(
-                    test.toxic, score, one.question[~one.train]
-                )
+            for column, within in test.columns(one.name).items():
+                row[column] = with_interval(test, score, within=within)
             print(f"  {one.name:12} {name:48} {row[one.name]['auroc']:.3f}", flush=True)
     return results, controls
 
 
 def read_before(encoder: Encoder, sets: list[Labelled]) -> dict[str, dict[str, float]]:
     """The table's row for `--read before`: sets that are encoded so, for training and test alike."""
-    return {
-        one.name: with_interval(
-            one.side(False).toxic,
-            scores_by(
-                made_of(encoder, one.side(True)),
-                encoder.sae.directions(),
-                one.side(False),
-                ["contrast"],
-            )["contrast"],
-            None,
-        )
-        for one in sets
-    }
+    directions = encoder.sae.directions()
+    row = {}
+    for one in sets:
+        toxic_set = made_of(encoder, one.side(True))
+        scores = scores_by(toxic_set, directions, one.test.contrast, ["contrast"])
+        row[one.name] = with_interval(one.test, scores["contrast"])
+    return row
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -342,13 +230,6 @@ def controls_markdown(controls: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_between(path: Path, marker: str, table: str) -> None:
-    """Replace what stands between the first two markers."""
-    before, _, rest = path.read_text().partition(marker)
-    _, _, after = rest.partition(marker)
-    path.write_text(f"{before}{marker}\n\n{table}\n\n{marker}{after}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="AUROC of every metric on labelled data")
     parser.add_argument("folder", type=Path)
@@ -368,7 +249,7 @@ def main() -> None:
     for marker, table in tables.items():
         print(table)
         if args.write:
-            write_between(args.write, marker, table)
+            put_between(args.write, marker, table)
 
 
 if __name__ == "__main__":

@@ -78,13 +78,8 @@ def geometry(
     rows split by topic.
     """
     from saefilter.artifacts.publish import publishing, refuse_existing
-    from saefilter.diagnose.dataset import (
-        MAPS,
-        GeometryReport,
-        corrected,
-        diagnose_rows,
-        sampled,
-    )
+    from saefilter.diagnose.dataset import MAPS, diagnose_rows, sampled
+    from saefilter.diagnose.result import GeometryReport, corrected
     from saefilter.rows.inputs import open_input
 
     one_of("--map", map_by, MAPS)

@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 from saefilter import __version__
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import Scores
-from saefilter.report.data import FeatureEvidence, Histogram, QuarantinedView, Report, SampleView
-from saefilter.report.evidence import Evidence
+from saefilter.report.data import (
+    Evidence,
+    FeatureEvidence,
+    Histogram,
+    QuarantinedView,
+    Report,
+    SampleView,
+)
 from saefilter.rows.excerpts import turns_of
 from saefilter.rows.read import Source
 from saefilter.rows.row import OTHER_REASONS, Row, commonest, kind_of_reason

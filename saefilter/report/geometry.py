@@ -10,7 +10,7 @@ from saefilter.report.geometry_charts import cosine_chart, interval_bar, map_cha
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from saefilter.diagnose.dataset import GeometryReport, SpaceDiagnosis
+    from saefilter.diagnose.result import GeometryReport, SpaceDiagnosis
 
 LEVEL = 0.05
 N_ROWS = 15

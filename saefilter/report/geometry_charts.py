@@ -14,7 +14,7 @@ from saefilter.report.charts import ticks
 from saefilter.report.fragments import esc
 
 if TYPE_CHECKING:
-    from saefilter.diagnose.dataset import MapPoint
+    from saefilter.diagnose.result import MapPoint
     from saefilter.geometry.spillover import Spillover
 
 HEIGHT, TOP, BOTTOM = 240, 24, 196

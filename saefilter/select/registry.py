@@ -120,9 +120,9 @@ _LABELS = ("label", "labels")
 _CONTRAST = ("contrast_toxic", "contrast_benign")
 _READS = ("model", "revision", "device", "dtype")
 BUILT_IN: dict[str, BuiltIn] = {
-    "closest": BuiltIn("saefilter.select.baselines:rank_closest", "closest to toxic features"),
+    "closest": BuiltIn("saefilter.select.strategies:rank_closest", "closest to toxic features"),
     "random": BuiltIn(
-        "saefilter.select.baselines:rank_at_random", "drawn at random", seeded=True, control=True
+        "saefilter.select.strategies:rank_at_random", "drawn at random", seeded=True, control=True
     ),
     "text-classifier": BuiltIn(
         "saefilter.select.classifiers:rank_by_words",
@@ -152,14 +152,14 @@ BUILT_IN: dict[str, BuiltIn] = {
         seeded=True,
     ),
     "labels": BuiltIn(
-        "saefilter.select.baselines:rank_by_label",
+        "saefilter.select.strategies:rank_by_label",
         "labelled bad (the oracle)",
         needs=(_LABELS,),
         seeded=True,
         control=True,
     ),
     "matched-random": BuiltIn(
-        "saefilter.select.baselines:rank_matched_random",
+        "saefilter.select.strategies:rank_matched_random",
         "drawn at random, with the labels of the closest",
         needs=(_LABELS,),
         seeded=True,

@@ -34,6 +34,25 @@ def grouped_auroc(
 ) -> tuple[float, float, float]:
     """Mean of the `auroc` within each source, and its 95 % bootstrap interval over groups, all `[n_rows]`.
     NaN where no source has rows of both kinds."""
+    mean, drawn = grouped_draws(bad, value, group, source, draws=draws, seed=seed)
+    if not len(drawn):
+        return math.nan, math.nan, math.nan
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return mean, float(low), float(high)
+
+
+def grouped_draws(
+    bad: NDArray[np.bool_],
+    value: NDArray[Any],
+    group: NDArray[np.int64],
+    source: NDArray[np.int64],
+    *,
+    draws: int,
+    seed: int,
+) -> tuple[float, Floats]:
+    """Mean of the `auroc` within each source, and the same in bootstrap draws of groups, without those
+    where no source has rows of both kinds, `[at most draws]`. One seed draws the same groups for every
+    `value`, so that draws of two values can be subtracted."""
     rng = np.random.default_rng(seed)
     label = np.unique(group, return_inverse=True)[1].ravel()
     n_groups = int(label.max(initial=-1)) + 1
@@ -45,15 +64,13 @@ def grouped_auroc(
         values = [one for one in values if not math.isnan(one)]
         return float(np.mean(values)) if values else math.nan
 
-    drawn = [
-        mean(np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups).astype(float))
-        for _ in range(draws)
-    ]
-    drawn = [one for one in drawn if not math.isnan(one)]
-    if not drawn:
-        return math.nan, math.nan, math.nan
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return mean(np.ones(n_groups)), float(low), float(high)
+    drawn = np.array(
+        [
+            mean(np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups).astype(float))
+            for _ in range(draws)
+        ]
+    )
+    return mean(np.ones(n_groups)), drawn[~np.isnan(drawn)]
 
 
 def auroc_interval(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
+from benchmarks.common import put_between
+from benchmarks.labelled import HeldOutRows
 from benchmarks.quality import (
     CONTROL_MARKER,
     READ_DIRECTIONS,
@@ -16,7 +19,7 @@ from benchmarks.quality import (
     own_share,
     scores_by,
     shuffled,
-    write_between,
+    with_interval,
 )
 from saefilter.curate.contrast import Contrast
 from saefilter.geometry.space import unit_rows
@@ -58,7 +61,7 @@ def test_what_ranks_by_geometry_loses_by_a_shuffle_and_what_does_not_stays() -> 
         drawn = shuffled(toxic_set, directions, test)
         assert set(drawn) == set(READ_DIRECTIONS)
         assert len(drawn["contrast"]) == SHUFFLES
-        found = against_shuffled(test.toxic, real["contrast"], drawn["contrast"], None)
+        found = against_shuffled(HeldOutRows(test, None), real["contrast"], drawn["contrast"])
         assert found["auroc"] > 0.95
         assert (found["shuffled"] < 0.8) is loses
         assert (found["low"] > 0.1) is loses
@@ -70,9 +73,20 @@ def test_the_control_table_goes_between_its_markers(tmp_path: Path) -> None:
     found = {"auroc": 0.8, "shuffled": 0.81, "difference": -0.01, "low": -0.02, "high": 0.001}
     path = tmp_path / "quality.md"
     path.write_text(f"before\n{CONTROL_MARKER}\nold\n{CONTROL_MARKER}\nafter\n")
-    write_between(path, CONTROL_MARKER, controls_markdown({"contrast": {"xstest": found}}))
+    put_between(path, CONTROL_MARKER, controls_markdown({"contrast": {"xstest": found}}))
     text = path.read_text()
     assert "| contrast | xstest | 0.800 | 0.810 | −0.010 (−0.020 to +0.001) |" in text
     assert "old" not in text
     assert text.startswith("before")
     assert text.endswith("after\n")
+
+
+def test_an_interval_over_groups_is_wider_where_their_rows_rank_alike() -> None:
+    _, _, test = made(0)
+    score = test.toxic + np.repeat(np.random.default_rng(0).normal(size=ROWS // 8), 8)
+    rows = HeldOutRows(test, np.repeat(["a", "b"], ROWS // 2))
+    grouped = HeldOutRows(replace(test, group=np.arange(ROWS) // 8), rows.question)
+    alone, together = with_interval(rows, score), with_interval(grouped, score)
+    assert alone["auroc"] == together["auroc"]
+    assert together["high"] - together["low"] > 1.2 * (alone["high"] - alone["low"])
+    assert with_interval(rows, score, within=True)["auroc"] != alone["auroc"]

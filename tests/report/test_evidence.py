@@ -14,7 +14,7 @@ import pytest
 import saefilter.artifacts.scores as module
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import SCHEMA, Scores
-from saefilter.report.evidence import Evidence
+from saefilter.report.data import Evidence
 
 RNG = random.Random(3)
 ENTRIES: list[dict[str, Any]] = [

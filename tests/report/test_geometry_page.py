@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from saefilter.diagnose.dataset import (
+from saefilter.diagnose.result import (
     GeometryReport,
     MapPoint,
     SampleProximity,

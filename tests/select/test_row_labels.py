@@ -140,7 +140,7 @@ def test_strategies_that_draw_with_one_seed_draw_differently(dataset: Dataset) -
 def test_matched_random_drops_the_labels_that_closest_drops_at_every_size(
     rows: list[tuple[float, float]], seed: int
 ) -> None:
-    from saefilter.select.baselines import matched
+    from saefilter.select.strategies import matched
 
     distance = np.array([row[0] for row in rows])
     labels = RowLabels(np.array([row[1] for row in rows]), {})

@@ -1,0 +1,208 @@
+"""`saefilter features add, remove, reweight, label, merge, calibrate`: change toxic sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saefilter.cli import options as opt
+from saefilter.cli.common import (
+    ask_and_say,
+    one_of,
+    progress_bar,
+    refuse_overwrite_alone,
+    warn,
+)
+from saefilter.cli.features import features
+from saefilter.cli.featuresets import SetArgument
+from saefilter.errors import SaefilterError
+from saefilter.settings import CurationOptions, ScoreSettings
+
+if TYPE_CHECKING:
+    from saefilter.toxic.toxicset import ToxicSet
+
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="Why; it is kept in the set's history.")
+]
+EditedOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="The changed set [the file itself is changed]."),
+]
+
+
+@features.command(epilog='Example: saefilter features add set.json 1234 --reason "fires on scams"')
+def add(
+    name_or_file: SetArgument,
+    index: Annotated[int, typer.Argument(help="Which feature of the SAE.")],
+    reason: ReasonOption,
+    side: Annotated[str, typer.Option("--side", help="toxic or benign.")] = "toxic",
+    weight: Annotated[float, typer.Option("--weight", min=0, help="In weighted metrics.")] = 0.0,
+    label: Annotated[str, typer.Option("--label", help="What it fires on.")] = "",
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Add a feature to a set."""
+    from saefilter.toxic.edit import add as add_feature
+    from saefilter.toxic.toxicset import SIDES
+
+    one_of("--side", side, SIDES)
+    _edit(
+        name_or_file,
+        output,
+        overwrite,
+        lambda toxic_set: add_feature(toxic_set, index, side, weight, label, reason),
+    )
+
+
+@features.command(epilog='Example: saefilter features remove set.json 12 40 --reason "a topic"')
+def remove(
+    name_or_file: SetArgument,
+    indices: Annotated[list[int], typer.Argument(help="Which features.")],
+    reason: ReasonOption,
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Remove features from a set."""
+    from saefilter.toxic.edit import remove as remove_features
+
+    _edit(
+        name_or_file,
+        output,
+        overwrite,
+        lambda toxic_set: remove_features(toxic_set, indices, reason),
+    )
+
+
+@features.command(epilog='Example: saefilter features reweight set.json 12 0.5 --reason "too loud"')
+def reweight(
+    name_or_file: SetArgument,
+    index: Annotated[int, typer.Argument(help="Which feature.")],
+    weight: Annotated[float, typer.Argument(min=0, help="Its new weight.")],
+    reason: ReasonOption,
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Change the weight of a feature."""
+    from saefilter.toxic.edit import reweight as reweight_features
+
+    _edit(
+        name_or_file,
+        output,
+        overwrite,
+        lambda toxic_set: reweight_features(toxic_set, {index: weight}, reason),
+    )
+
+
+@features.command(epilog="Example: saefilter features label set.json --from explanations.jsonl.gz")
+def label(
+    name_or_file: SetArgument,
+    explanations: Annotated[
+        str,
+        typer.Option("--from", help="Neuronpedia export or CSV: columns index and description."),
+    ],
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Take labels from a Neuronpedia export or a table."""
+    from saefilter.rows.inputs import open_input
+    from saefilter.toxic.edit import read_labels, relabel
+
+    source = open_input(explanations)
+    labels = read_labels(source)
+
+    def change(toxic_set: ToxicSet) -> ToxicSet:
+        changed, count = relabel(toxic_set, labels, f"labels from {source.path.name}")
+        warn(f"{count:,} of {len(toxic_set.labels()):,} labels changed")
+        return changed
+
+    _edit(name_or_file, output, overwrite, change)
+
+
+@features.command(epilog="Example: saefilter features merge a.json b.json -o both.json")
+def merge(
+    names_or_files: Annotated[list[str], typer.Argument(help="Sets of one SAE.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The merged set.")],
+    reason: ReasonOption = "one set for all",
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Merge sets of the same SAE into one."""
+    from saefilter.toxic.edit import merge as merge_sets
+    from saefilter.toxic.load import load_toxic_set
+
+    if len(names_or_files) < 2:
+        raise SaefilterError("one set is nothing to merge", remedy="Name two or more.")
+    sets = [load_toxic_set(name_or_file) for name_or_file in names_or_files]
+    _write(merge_sets(sets, output.stem, reason), output, overwrite)
+
+
+@features.command(epilog="Example: saefilter features calibrate set.json --benign good.jsonl")
+@opt.with_options(
+    ScoreSettings, "reading",
+    only=(*opt.READING, "neighbours", *opt.TRAINED, "device", "dtype"),
+)  # fmt: skip
+@opt.with_options(CurationOptions, "choosing", only=("group",))
+def calibrate(
+    *,
+    name_or_file: SetArgument,
+    benign: Annotated[str, typer.Option("--benign", help="Harmless rows like those you train on.")],
+    reading: opt.Given,
+    choosing: opt.Given,
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Measure anew what percentiles mean, on harmless rows of your own."""
+    from saefilter.curate.calibrate import calibrated
+    from saefilter.curate.sources import ContrastRows, with_groups
+    from saefilter.encode.encoder import Encoder
+    from saefilter.rows.inputs import open_input
+
+    source, by = open_input(benign), CurationOptions(**choosing).group
+    rows, groups = with_groups(source, by)
+    reference = ContrastRows([], rows, [], group=groups if by else None)
+    asked = ask_and_say(reading, quiet=quiet)
+    encoder = Encoder.of(asked.settings)
+    with progress_bar("Encoding", len(rows), quiet=quiet) as advance:
+        _edit(
+            name_or_file,
+            output,
+            overwrite,
+            lambda toxic_set: calibrated(
+                toxic_set, encoder, reference, source.path.name, asked.settings, by, advance
+            ),
+        )
+
+
+def _edit(
+    name_or_file: str, output: Path | None, overwrite: bool, change: Callable[[ToxicSet], ToxicSet]
+) -> None:
+    """Change a set in its file, or into another one."""
+    from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
+
+    refuse_overwrite_alone(output, overwrite=overwrite)
+    path = find_toxic_set(name_or_file)
+    if output is None and name_or_file in shipped_sets():
+        raise SaefilterError(
+            f"{name_or_file} came with saefilter and is not changed in place",
+            remedy="Name a file for the changed set with -o.",
+        )
+    before = load_toxic_set(name_or_file)
+    after = change(before)
+    _write(after, output or path, overwrite or output is None)
+    if before.calibration is not None and after.calibration is None:
+        warn(
+            "Percentiles no longer hold for what is scored now; measure them anew with: "
+            f"saefilter features calibrate {output or path} --benign good.jsonl"
+        )
+
+
+def _write(toxic_set: ToxicSet, path: Path, overwrite: bool) -> None:
+    from saefilter.artifacts.publish import publishing, refuse_existing
+
+    refuse_existing([path], overwrite=overwrite)
+    with publishing([path]) as (temporary,):
+        temporary.write_text(toxic_set.to_json(), encoding="utf-8")
+    warn(f"Written to {path}")
