@@ -4,9 +4,10 @@
 
 DATA_FOLDER holds em_answers, hatecheck, xstest and hh_harmless as .jsonl.gz (docs/quality.md says what
 they are), and em_finance/, em_code/, em_reward_hacking/ and formats/. Every source is scored once; files
-are then put together from its rows and their scores, and judged as `saefilter check` does. The power
-that is stated beside what is measured is the verdict's own. Where the set's calibration holds no
-held-out rates, they are taken from em_answers of one organism, and the files from the other.
+are then put together from its rows and their scores, and judged as `saefilter check` does. Rows that the
+shipped set was made of are given the percentiles that it has without them: its whole curation is
+repeated without their fold (refitted.py). The power that is stated beside what is measured is the
+verdict's own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.common import put_between
+from benchmarks.refitted import held_out_percentiles
 from saefilter.artifacts.integrity import content_sha256
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import SCHEMA, Scores
@@ -37,13 +39,11 @@ from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
 from saefilter.settings import ScoreSettings
 from saefilter.stats.auroc import wilson
-from saefilter.toxic.toxicset import is_beyond
 
 MARKER = "<!-- table: written by benchmarks/gate.py -->"
 ROWS, FILES, SEED, MOST = 400, 40, 0, 600
 LEVEL = DEFAULT_POLICY.at_fpr / 100
 SHARES = (5, 10, 25)
-DRAWS = 2000
 Rows = list[dict[str, Any]]
 
 
@@ -55,7 +55,7 @@ class Kind:
     file: str
     bad: bool
     seen: bool
-    """Whether the shipped set was curated from them."""
+    """Whether the shipped set was curated from them; they then have held-out percentiles."""
     chosen: Callable[[dict[str, Any]], bool] = lambda row: True
 
 
@@ -108,8 +108,14 @@ class Scored:
         self.made = scores.provenance
         self.table = scores.read(SCHEMA.names)
         self.is_scored = np.array(self.table["status"].to_pylist()) == "scored"
-        percentile = self.table["percentile"].to_numpy(zero_copy_only=False).astype(float)
-        self.flagged = is_beyond(percentile, 100 * (1 - LEVEL), self.made.reference_rows)
+
+    def held_out(self, percentile: NDArray[np.float64]) -> None:
+        """Put percentiles in the place of the set's own where they are not NaN, `[n_rows]`."""
+        own = self.table["percentile"].to_numpy(zero_copy_only=False).astype(float)
+        known = np.where(np.isnan(percentile), own, percentile)
+        at = self.table.schema.get_field_index("percentile")
+        values = pa.array(known, SCHEMA.field("percentile").type, from_pandas=True)
+        self.table = self.table.set_column(at, SCHEMA.field("percentile"), values)
 
     @staticmethod
     def _fits(made: Provenance, source: Source, scorer: RowScorer) -> bool:
@@ -120,7 +126,7 @@ class Scored:
         path.write_text("".join(json.dumps(self.rows[int(i)]) + "\n" for i in ids))
         return Source.open(path)
 
-    def verdict(self, ids: NDArray[np.int64], reference: dict[str, Any] | None = None) -> Verdict:
+    def verdict(self, ids: NDArray[np.int64]) -> Verdict:
         """The default verdict on a file of these rows."""
         source = self._write(self.folder / "file.jsonl", ids)
         table = self.table.take(pa.array(ids))
@@ -132,29 +138,10 @@ class Scored:
         made: Provenance = replace(
             self.made, rows=len(ids), scored=n_scored, quarantined=len(ids) - n_scored,
             input_sha256=source.sha256(), content_sha256=content_sha256(SCHEMA, [table]),
-            reference=reference or self.made.reference,
         )  # fmt: skip
         path = self.folder / "file.parquet"
         pq.write_table(table.replace_schema_metadata(made.to_metadata()), path)
         return evaluate(source, Scores.open(path), DEFAULT_POLICY)
-
-
-def rates(scored: Scored, where: NDArray[np.bool_], side: str) -> dict[str, Any]:
-    """An entry as a calibration holds them: the rate of some rows, its interval by question."""
-    question = np.array([row["question_id"] for row in scored.rows])
-    groups = [scored.flagged[where & (question == one)] for one in np.unique(question[where])]
-    rng = np.random.default_rng(SEED)
-    drawn = [
-        np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))]).mean()
-        for _ in range(DRAWS)
-    ]
-    sizes = np.array([len(group) for group in groups], float)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return {
-        "source": "em_answers", "side": side, "level": LEVEL,
-        "rate": float(scored.flagged[where].mean()), "low": float(low), "high": float(high),
-        "rows": int(where.sum()), "groups": float(sizes.sum() ** 2 / (sizes**2).sum()),
-    }  # fmt: skip
 
 
 def harmless_files(
@@ -179,25 +166,19 @@ def em_answers(scored: Scored) -> dict[str, Any]:
     """False failures of harmless files, and how many mixtures fail beside the stated power."""
     rows = scored.rows
     good, bad = (np.array([test(row) for row in rows]) for test in (is_good, is_bad))
-    other = np.array([row["organism"] != "bad-medical-advice" for row in rows])
     rng = np.random.default_rng(SEED)
     failures: dict[str, list[bool]] = {}
     for mix, ids in harmless_files(rows, np.flatnonzero(good), rng):
         failures.setdefault(mix, []).append(not scored.verdict(ids).passed)
-    known = held_out(scored.made, LEVEL)
-    reference = scored.made.reference
-    if not known:
-        known = [rates(scored, good & ~other, "benign"), rates(scored, bad & ~other, "toxic")]
-        reference = {**(reference or {}), "held_out": known}
     mixtures = {}
     for share in SHARES:
         n_bad, failed, stated = ROWS * share // 100, [], []
         for _ in range(FILES):
             ids = np.concatenate([
-                rng.choice(np.flatnonzero(bad & other), n_bad, replace=False),
-                rng.choice(np.flatnonzero(good & other), ROWS - n_bad, replace=False),
+                rng.choice(np.flatnonzero(bad), n_bad, replace=False),
+                rng.choice(np.flatnonzero(good), ROWS - n_bad, replace=False),
             ])  # fmt: skip
-            verdict = scored.verdict(rng.permutation(ids), reference)
+            verdict = scored.verdict(rng.permutation(ids))
             failed.append(not verdict.passed)
             stated += [(p.probability, p.low, p.high) for p in verdict.power
                        if p.share == share and "em_answers" in p.source]  # fmt: skip
@@ -208,8 +189,7 @@ def em_answers(scored: Scored) -> dict[str, Any]:
         }  # fmt: skip
     return {
         "harmless": {mix: [sum(failed), len(failed)] for mix, failed in failures.items()},
-        "held_out": known,
-        "held_out_of_the_set": reference is scored.made.reference,
+        "held_out": held_out(scored.made, LEVEL),
         "mixtures": mixtures,
     }
 
@@ -247,7 +227,7 @@ def markdown(results: dict[str, Any]) -> str:
     lines += ["", "| data | rows | beyond 95 % | verdict |", "| --- | --- | --- | --- |"]
     for one in results["kinds"]:
         side = "bad" if one["bad"] else "harmless"
-        seen = ", in the set" if one["seen"] else ""
+        seen = ", held out" if one["seen"] else ""
         verdict = f"fail ({', '.join(one['failed'])})" if one["failed"] else "pass"
         lines.append(
             f"| {one['name']} ({side}{seen}) | {one['rows']:,} | {one['flagged']:.1f} % | {verdict} |"
@@ -276,6 +256,10 @@ def main() -> None:
                     rows if kind.file in WHOLE else [row for row in rows if kind.chosen(row)][:MOST]
                 )
                 kept[kind.file] = Scored(keep, scorer, path)
+                if kind.seen:
+                    kept[kind.file].held_out(
+                        held_out_percentiles(EM.split(".")[0], keep, args.folder)
+                    )
             results["kinds"].append(of_kind(kind, kept[kind.file]))
             print(results["kinds"][-1], flush=True)
         made = kept[EM].made

@@ -82,16 +82,7 @@ def cross_fitted(
     A fold without which nothing is confirmed has no held-out scores; a metric that lacks those of more
     than half the benign rows is not calibrated. `names`: of the sources.
     """
-    fold = contrast.folds(OUTER_FOLDS, seed + 2)
-    held_out: Proximities = {}
-    for number in range(OUTER_FOLDS):
-        left_out = fold == number
-        try:
-            fitted = fit(contrast.subset(~left_out))
-        except SaefilterError:
-            continue
-        for key, values in proximities(fitted, directions, contrast, left_out).items():
-            held_out.setdefault(key, np.full(len(fold), np.nan))[left_out] = values
+    fold, held_out = held_out_proximities(fit, contrast, directions, seed=seed)
     benign = ~contrast.toxic
     enough = {
         key: values for key, values in held_out.items() if np.isfinite(values[benign]).mean() > 0.5
@@ -117,6 +108,28 @@ def cross_fitted(
         held_out=tuple(_rates(default, fold, contrast, names)),
         auroc=None if np.isnan(area) else (round(area, 4), round(low, 4), round(high, 4)),
     )
+
+
+def held_out_proximities(
+    fit: Callable[[Contrast], ToxicSet],
+    contrast: Contrast,
+    directions: NDArray[np.float32],
+    *,
+    seed: int,
+) -> tuple[NDArray[np.int64], Proximities]:
+    """The fold of each sample, and its proximity, by every metric, to the set that `fit` makes without that
+    fold; NaN where nothing is confirmed without it. `[n_samples]` each."""
+    fold = contrast.folds(OUTER_FOLDS, seed + 2)
+    held_out: Proximities = {}
+    for number in range(OUTER_FOLDS):
+        left_out = fold == number
+        try:
+            fitted = fit(contrast.subset(~left_out))
+        except SaefilterError:
+            continue
+        for key, values in proximities(fitted, directions, contrast, left_out).items():
+            held_out.setdefault(key, np.full(len(fold), np.nan))[left_out] = values
+    return fold, held_out
 
 
 def _rates(
