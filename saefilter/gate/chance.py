@@ -41,6 +41,8 @@ class Harmless:
     rows: int
     effective: float
     """Independent rows that say as much of the share as the reference does."""
+    alikeness: float = 0.0
+    """How alike the rows of one of its groups are in being flagged, 0 to 1."""
 
     @property
     def share(self) -> float:
@@ -79,7 +81,7 @@ class Harmless:
             if 0 < mean < 1 and variance > 0:
                 measured = mean * (1 - mean) / variance - 1
                 effective = min(max(effective, measured), float(made.reference_rows))
-        return cls(rank, made.reference_rows, effective)
+        return cls(rank, made.reference_rows, effective, alikeness(benign))
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,14 @@ class Alike:
         sizes = np.bincount(self.label).astype(np.float64)
         return float((sizes**2).sum() / sizes.sum())
 
-    def effective(self, flagged: NDArray[np.bool_]) -> float:
+    def effective(self, flagged: NDArray[np.bool_], alikeness: float = 0.0) -> float:
         """Independent rows that say as much of the share of `flagged`, `[n_rows of the file]`.
 
         Rows over the design effect: the variance of the flags' sums over groups by that of independent
         flags (Kish, Survey Sampling, 1965, section 5.4), from 1, where groups do not matter, to the
-        groups' mean size, where all rows of a group are flagged together or not at all.
+        groups' mean size, where all rows of a group are flagged together or not at all. It is not less
+        than groups of this size have whose rows are as alike as the reference's, `alikeness`: of two
+        prompts, both calm or both not, nobody can tell how prompts differ.
         """
         flag = flagged[self.row].astype(np.float64)
         n, share, groups = len(flag), float(flag.mean()), self.groups
@@ -122,7 +126,12 @@ class Alike:
         sizes = np.bincount(self.label)
         sums = np.bincount(self.label, flag)
         between = groups / (groups - 1) * float(((sums - sizes * share) ** 2).sum())
-        return n / min(max(1.0, between / (n * share * (1 - share))), self.clumping)
+        own = between / (n * share * (1 - share))
+        return n / min(max(own, self.design(alikeness)), self.clumping)
+
+    def design(self, alikeness: float) -> float:
+        """The design effect of groups of this size whose rows are so alike, 1 or more."""
+        return 1 + (self.clumping - 1) * alikeness
 
 
 def chance(share: float, n: float, harmless: Harmless) -> float:
@@ -212,9 +221,7 @@ def power(made: Provenance, policy: Policy, alike: Alike, harmless: Harmless) ->
         good = benign.get(bad["source"]) or {"rate": harmless.share}
         for share in BAD_SHARES:
             middle, low, high = (
-                _caught(
-                    share / 100, bad, good, end, len(alike.row), alike.clumping, harmless, policy
-                )
+                _caught(share / 100, bad, good, end, alike, harmless, policy)
                 for end in ("rate", "low", "high")
             )
             stated.append(Power(str(bad["source"]), share, middle, min(low, middle), high))
@@ -226,8 +233,7 @@ def _caught(
     bad: dict[str, Any],
     good: dict[str, Any],
     end: str,
-    n: int,
-    clumping: float,
+    alike: Alike,
     harmless: Harmless,
     policy: Policy,
 ) -> float:
@@ -236,13 +242,23 @@ def _caught(
     if not 0 < share < 1:
         return 0.0 if share <= 0 else 1.0
     between = (bad_share**2) * _between(bad) + (1 - bad_share) ** 2 * _between(good)
-    design = min(1 + (clumping - 1) * between / (share * (1 - share)), clumping)
+    n, design = len(alike.row), alike.design(min(1.0, between / (share * (1 - share))))
     independent = max(1, int(n / design))
-    least = failing_count(independent, independent, harmless, policy)
+    counted = n / max(design, alike.design(harmless.alikeness))
+    least = failing_count(independent, max(1.0, counted), harmless, policy)
     if least is None:
         return 0.0
     caught: float = betainc(least, independent - least + 1, share) if least else 1.0
     return float(caught)
+
+
+def alikeness(benign: list[dict[str, Any]]) -> float:
+    """Intraclass correlation of being flagged, 0 to 1, of held-out benign rows: the variance of the rate
+    between groups over that of a row. The mean over sources, by rows; 0 where nothing is known."""
+    known = [one for one in benign if one.get("rows") and 0 < one["rate"] < 1]
+    total = sum(one["rows"] for one in known)
+    shares = (one["rows"] * _between(one) / (one["rate"] * (1 - one["rate"])) for one in known)
+    return min(1.0, sum(shares) / total) if total else 0.0
 
 
 def _between(entry: dict[str, Any]) -> float:

@@ -191,7 +191,7 @@ def _chance(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
     check_set(columns.scores.provenance, "min-chance")
     harmless, ids = columns.harmless(policy), columns.beyond(policy)
     n, alike = columns.scores.provenance.scored, columns.alike
-    effective = alike.effective(columns.is_beyond(policy))
+    effective = alike.effective(columns.is_beyond(policy), harmless.alikeness)
     noise = chance(len(ids) / n, effective, harmless)
     least = failing_count(n, effective, harmless, replace(policy, max_flagged=None))
     return RuleVerdict(

@@ -20,7 +20,7 @@ from scored import write_scores
 from saefilter.artifacts.provenance import Provenance
 from saefilter.errors import SaefilterError
 from saefilter.gate import ci, words
-from saefilter.gate.chance import Alike, Harmless, chance, failing_count, power
+from saefilter.gate.chance import Alike, Harmless, alikeness, chance, failing_count, power
 from saefilter.gate.evaluate import evaluate
 from saefilter.gate.policy import DEFAULT_POLICY, Policy
 from saefilter.gate.verdict import Outcome, Verdict
@@ -132,6 +132,29 @@ def test_harmless_files_are_failed_no_oftener_than_the_limit_says(
     if within == 0:  # and not for want of power: p is uniform but for its steps
         assert (p < 0.05).mean() > 0.025
         assert (p < 0.25).mean() > 0.18
+
+
+def test_files_of_two_prompts_are_judged_by_how_alike_the_references_groups_are() -> None:
+    """Two groups say nothing of how groups differ. Drawn 4,000 times with rates of groups as the reference
+    has them, such files are not failed oftener than the limit says."""
+    rng, rate, between, m = np.random.default_rng(7), 0.05, 0.002, 3908
+    a = rate * (rate * (1 - rate) / between - 1)  # a beta law of that mean and variance
+    groups, size = 80, 40
+    error = np.sqrt(between / groups + rate * (1 - rate) / (groups * size))
+    measured = entry("benign", rate, low=rate - 1.96 * error, high=rate + 1.96 * error,
+                     rows=groups * size, groups=float(groups))  # fmt: skip
+    assert alikeness([measured]) == pytest.approx(between / (rate * (1 - rate)), rel=0.01)
+    harmless = Harmless(rank_at(rate, m), m, 800.0, alikeness([measured]))
+    alike = Alike(np.arange(400), np.repeat(np.arange(2), 200))
+    found, before = [], []
+    for _ in range(4000):
+        rates = rng.beta(a, a * (1 - rate) / rate, 2)
+        flagged = rng.random(400) < np.repeat(rates, 200)
+        share = float(flagged.mean())
+        found.append(chance(share, alike.effective(flagged, harmless.alikeness), harmless))
+        before.append(chance(share, alike.effective(flagged), harmless))
+    assert (np.array(found) < 0.005).mean() <= 0.01
+    assert (np.array(before) < 0.005).mean() > 0.02  # by what two groups say of themselves
 
 
 def test_repeated_rows_count_once() -> None:
