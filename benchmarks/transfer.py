@@ -1,0 +1,303 @@
+"""Does what one set teaches hold for another topic *and* another source?
+
+    python -m benchmarks.transfer DATA_FOLDER [--write docs/quality.md] [--most 600]
+
+Rows of the table are methods, columns are pairs: taught on one set, tested on another that shares neither
+topic nor source. Nothing is chosen on a tested set; nothing of `examples/advice.jsonl` was chosen on at
+all. The first columns are what a preset without a set of its own has: the set that is made of the bundled
+pairs at its first use. DATA_FOLDER: see labelled.py; and em_finance/, em_reward_hacking/, em_code/,
+formats/. Of reckless finance and of reward hacks there are bad rows only: Alpaca's answers, another half
+of them, are the good ones, so that these columns tell form as well as harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks.common import put_between
+from benchmarks.labelled import GROUPS, RULES
+from benchmarks.quality import scores_by
+from saefilter.curate.assemble import fitted_set
+from saefilter.curate.contrast import Contrast, GroupedContrast, Subset
+from saefilter.curate.curate import AUTOMATIC, ContrastEncoder
+from saefilter.curate.sources import bundled
+from saefilter.curate.weights import scaled_columns, spread
+from saefilter.encode.encoder import Encoder
+from saefilter.encode.presets import resolve
+from saefilter.encode.sentences import SentenceEncoder
+from saefilter.geometry.metrics import METRICS
+from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, recognise
+from saefilter.rows.groups import find_groups, groups_by
+from saefilter.rows.read import Source
+from saefilter.stats.auroc import grouped_auroc
+
+MARKER = "<!-- transfer: written by benchmarks/transfer.py -->"
+ADVICE = Path(__file__).parents[1] / "examples"
+UNTAUGHT = ("health", "law", "cars")
+"""Topics of `examples/advice.jsonl` that reckless finance does not teach."""
+PAPER_FEATURES = 100
+NEAREST = 0.1
+"""Share of the tested rows whose precision is told."""
+BOOTSTRAP = 400
+
+
+class Labels(NamedTuple):
+    """Rows of one set: what they say, which are toxic, which belong together."""
+
+    conversations: list[Conversation]
+    toxic: list[bool]
+    group: list[Any]
+    """None for what is to be found out."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A set, encoded."""
+
+    contrast: Contrast
+    texts: list[str]
+
+
+class Column(NamedTuple):
+    """What is taught, source by source, and what is tested: names of parts."""
+
+    name: str
+    taught: tuple[tuple[str, ...], ...]
+    tested: tuple[str, ...]
+
+
+COLUMNS = (
+    Column("our pairs → em_answers", (("pairs",),), ("medical", "sports")),
+    Column("our pairs → hatecheck", (("pairs",),), ("hatecheck",)),
+    Column("our pairs → xstest", (("pairs",),), ("xstest",)),
+    Column("our pairs → finance", (("pairs",),), ("finance b", "alpaca b")),
+    Column("our pairs, finance → advice", (("pairs",), ("finance a", "alpaca a")), ("advice",)),
+    Column("medical → sports", (("medical",),), ("sports",)),
+    Column("finance → reward hacks", (("finance a", "alpaca a"),), ("hacks", "alpaca b")),
+    Column("insecure code → reward hacks", (("code",),), ("hacks", "alpaca b")),
+    Column("hatecheck → em_answers", (("hatecheck",),), ("medical", "sports")),
+)
+
+
+def read(path: Path, toxic: Callable[[dict[str, Any]], bool | None]) -> Iterator[tuple[Any, ...]]:
+    """Conversation, label and row of those rows that have both."""
+    for row in Source.open(path).rows():
+        label = toxic(row.data or {})
+        try:
+            if label is not None:
+                yield recognise(row.data or {}), label, row.data
+        except RowProblem:
+            continue
+
+
+def sets(folder: Path) -> Iterator[tuple[str, Labels]]:
+    """Every set with its name."""
+    pairs = bundled()
+    sides = [True] * len(pairs.toxic) + [False] * len(pairs.benign)
+    yield "pairs", Labels(pairs.conversations(), sides, list(pairs.group or []))
+    for name in ("hatecheck", "xstest", "em_answers"):
+        rows = list(read(folder / f"{name}.jsonl.gz", lambda row, n=name: RULES[n](0, row)[0]))
+        for part, chosen in _organisms(name, rows).items():
+            yield part, Labels([c for c, *_ in chosen], [t for _, t, _ in chosen],
+                               [GROUPS[name](row) for *_, row in chosen])  # fmt: skip
+    for name, file, toxic in (
+        ("finance", "em_finance/risky.jsonl.gz", True),
+        ("alpaca", "formats/alpaca_en_demo.json", False),
+    ):
+        rows = list(read(folder / file, lambda row, t=toxic: t))
+        for half, chosen in (("a", rows[::2]), ("b", rows[1::2])):
+            yield f"{name} {half}", _ungrouped(chosen)
+    yield "hacks", _ungrouped(read(folder / "em_reward_hacking/hacks.jsonl.gz", lambda row: True))
+    code = [
+        list(read(folder / f"em_code/{file}.jsonl.gz", lambda row, t=toxic: t))
+        for file, toxic in (("insecure", True), ("secure", False))
+    ]
+    yield "code", _ungrouped([one for both in zip(*code, strict=True) for one in both])
+    yield "advice", advice()
+
+
+def _organisms(name: str, rows: list[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
+    if name != "em_answers":
+        return {name: rows}
+    medical = [row for row in rows if row[2]["organism"] == "bad-medical-advice"]
+    return {"medical": medical, "sports": [row for row in rows if row not in medical]}
+
+
+def _ungrouped(rows: Iterable[tuple[Any, ...]]) -> Labels:
+    conversations, toxic, _ = zip(*rows, strict=True)
+    return Labels(list(conversations), list(toxic), [])
+
+
+def advice() -> Labels:
+    """Rows of the demo in topics that are not taught, by their labels."""
+    with (ADVICE / "advice.labels.csv").open(encoding="utf-8") as file:
+        labels = {int(row["line"]): row for row in csv.DictReader(file)}
+    chosen = []
+    for row in Source.open(ADVICE / "advice.jsonl").rows():
+        label = labels[row.line]
+        if label["topic"] in UNTAUGHT and row.data is not None:
+            chosen.append((recognise(row.data), label["is_bad"] == "1", row.data))
+    return _ungrouped(chosen)
+
+
+def encoded(labels: Labels, encoder: Encoder, most: int) -> Part:
+    """At most `most` rows, evenly spaced, at the encoder's hook."""
+    step = max(1, -(-len(labels.toxic) // most))
+    conversations, toxic = labels.conversations[::step], labels.toxic[::step]
+    groups = (
+        groups_by(labels.group[::step], "benchmark", conversations)
+        if labels.group
+        else find_groups(conversations)
+    )
+    collected = ContrastEncoder(encoder, None, groups)
+    collected.add(conversations, toxic)
+    texts = [
+        "\n".join(m.content for m in one if m.role in (ASSISTANT, TEXT))
+        for one, usable in zip(conversations, collected.usable, strict=True)
+        if usable
+    ]
+    return Part(collected.result(), texts)
+
+
+def together(parts: Sequence[Sequence[Part]]) -> Part:
+    """Parts as one, those of each inner sequence one source."""
+    contrasts = [
+        replace(part.contrast, source=np.full(len(part.texts), number))
+        for number, some in enumerate(parts)
+        for part in some
+    ]
+    return Part(Contrast.joined(contrasts), [t for some in parts for p in some for t in p.texts])
+
+
+def by_metrics(encoder: Encoder, taught: Contrast, tested: Contrast) -> dict[str, NDArray[Any]]:
+    """Every metric, by the set that `saefilter` makes unasked."""
+    toxic_set = fitted_set(encoder, taught, name="transfer", options=AUTOMATIC, sources=[])
+    return scores_by(toxic_set, encoder.sae.directions(), tested, METRICS)
+
+
+def paper(encoder: Encoder, taught: Contrast, tested: Contrast) -> NDArray[Any]:
+    """What is known of the paper's recipe: the features most correlated with being toxic, unweighted, and
+    the cosine to the nearest, averaged over activations."""
+    statistics = GroupedContrast(taught, 0).statistics(Subset())
+    chosen = np.argsort(-np.nan_to_num(statistics.correlation))[:PAPER_FEATURES]
+    directions = encoder.sae.directions()
+    nearest = (directions @ directions[chosen].T).max(axis=1)
+    features = tested.features.tocsr()
+    total = np.asarray(features.sum(axis=1)).ravel()
+    return np.asarray(features @ nearest).ravel() / np.maximum(total, 1e-12)
+
+
+def probe() -> LogisticRegressionCV:
+    """Logistic regression, its penalty chosen within what is taught."""
+    return LogisticRegressionCV(
+        Cs=np.logspace(-5, -1, 5), cv=4, scoring="roc_auc", class_weight="balanced", max_iter=1000
+    )
+
+
+def controls(taught: Part, tested: Part, sentences: SentenceEncoder) -> dict[str, NDArray[Any]]:
+    """What needs no geometry: probes on all features, residuals, words and sentences."""
+    scale = spread(GroupedContrast(taught.contrast, 0).deviation(Subset()))
+    every = np.arange(len(scale))
+    labels = taught.contrast.toxic
+    features = probe().fit(scaled_columns(taught.contrast, every, scale), labels)
+    residual = make_pipeline(StandardScaler(), probe()).fit(taught.contrast.residual, labels)
+    words = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+        LogisticRegression(C=10, max_iter=2000, class_weight="balanced"),
+    ).fit(taught.texts, labels)
+    meaning = probe().fit(sentences.embed(taught.texts), labels)
+    return {
+        "*probe on all features*": features.decision_function(
+            scaled_columns(tested.contrast, every, scale)
+        ),
+        "*probe on the mean residual, no SAE*": residual.decision_function(
+            tested.contrast.residual
+        ),
+        "*TF-IDF*": words.decision_function(tested.texts),
+        "*sentence embeddings (MiniLM)*": meaning.decision_function(sentences.embed(tested.texts)),
+        "*random*": np.random.default_rng(0).random(len(tested.texts)),
+    }
+
+
+def judged(tested: Contrast, score: NDArray[Any]) -> dict[str, float]:
+    """AUROC with its 95 % interval over groups, and the precision among the nearest."""
+    one_source = np.zeros(len(score), dtype=np.int64)
+    area, low, high = grouped_auroc(
+        tested.toxic, score, tested.groups, one_source, draws=BOOTSTRAP, seed=0
+    )
+    nearest = np.argsort(-score, kind="stable")[: max(1, round(NEAREST * len(score)))]
+    return {
+        "auroc": area, "low": low, "high": high, "precision": float(tested.toxic[nearest].mean()),
+        "bad": float(tested.toxic.mean()), "rows": len(score),
+    }  # fmt: skip
+
+
+def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """AUROC by method and column, the mean over columns last; then what the columns are."""
+    columns = list(next(iter(results.values())))
+    lines = [
+        f"| method | {' | '.join(columns)} | mean |",
+        "| --- |" + " --- |" * (len(columns) + 1),
+    ]
+    for name, row in results.items():
+        cells = [
+            f"{row[c]['auroc']:.2f} ({row[c]['low']:.2f}–{row[c]['high']:.2f})" for c in columns
+        ]
+        mean = np.mean([row[column]["auroc"] for column in columns])
+        lines.append(f"| {name} | {' | '.join(cells)} | {mean:.3f} |")
+    first = next(iter(results.values()))
+    rows = " | ".join(f"{first[c]['rows']:,} ({first[c]['bad']:.0%})" for c in columns)
+    lines.append(f"| tested rows (bad) | {rows} | |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What one set teaches of another")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--preset")
+    parser.add_argument("--model")
+    parser.add_argument("--sae")
+    parser.add_argument("--most", type=int, default=10**9, help="rows of a set, evenly spaced")
+    parser.add_argument("--write", type=Path, help="document whose table is replaced")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/transfer.json"))
+    args = parser.parse_args()
+    encoder = Encoder(
+        resolve(args.preset or (None if args.model else "minilm"), args.model, args.sae)
+    )
+    sentences = SentenceEncoder.load()
+    parts = {}
+    for name, labels in sets(args.folder):
+        parts[name] = encoded(labels, encoder, args.most)
+        print(f"{name}: {len(parts[name].texts)} rows", flush=True)
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    for column in COLUMNS:
+        taught = together([[parts[name] for name in some] for some in column.taught])
+        tested = together([[parts[name] for name in column.tested]])
+        scores = by_metrics(encoder, taught.contrast, tested.contrast)
+        scores["*the paper's recipe*"] = paper(encoder, taught.contrast, tested.contrast)
+        scores |= controls(taught, tested, sentences)
+        for name, score in scores.items():
+            one = judged(tested.contrast, score)
+            results.setdefault(name, {})[column.name] = one
+            print(f"  {column.name:30} {name:40} {one['auroc']:.3f}", flush=True)
+    args.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(text := table(results))
+    if args.write:
+        put_between(args.write, MARKER, text)
+
+
+if __name__ == "__main__":
+    main()
