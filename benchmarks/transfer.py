@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -200,11 +201,13 @@ def paper(encoder: Encoder, taught: Contrast, tested: Contrast) -> NDArray[Any]:
     return np.asarray(features @ nearest).ravel() / np.maximum(total, 1e-12)
 
 
-def probe() -> LogisticRegressionCV:
-    """Logistic regression, its penalty chosen within what is taught."""
+def probe(taught: Contrast) -> LogisticRegressionCV:
+    """Logistic regression, its penalty chosen within what is taught, groups left out."""
+    folds = GroupKFold(4).split(taught.residual, taught.toxic, taught.groups)
     return LogisticRegressionCV(
-        Cs=np.logspace(-5, -1, 5), cv=4, scoring="roc_auc", class_weight="balanced", max_iter=1000
-    )
+        Cs=np.logspace(-5, -1, 5), cv=list(folds), scoring="roc_auc", class_weight="balanced",
+        max_iter=1000,
+    )  # fmt: skip
 
 
 def controls(taught: Part, tested: Part, sentences: SentenceEncoder) -> dict[str, NDArray[Any]]:
@@ -212,13 +215,15 @@ def controls(taught: Part, tested: Part, sentences: SentenceEncoder) -> dict[str
     scale = spread(GroupedContrast(taught.contrast, 0).deviation(Subset()))
     every = np.arange(len(scale))
     labels = taught.contrast.toxic
-    features = probe().fit(scaled_columns(taught.contrast, every, scale), labels)
-    residual = make_pipeline(StandardScaler(), probe()).fit(taught.contrast.residual, labels)
+    features = probe(taught.contrast).fit(scaled_columns(taught.contrast, every, scale), labels)
+    residual = make_pipeline(StandardScaler(), probe(taught.contrast)).fit(
+        taught.contrast.residual, labels
+    )
     words = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
         LogisticRegression(C=10, max_iter=2000, class_weight="balanced"),
     ).fit(taught.texts, labels)
-    meaning = probe().fit(sentences.embed(taught.texts), labels)
+    meaning = probe(taught.contrast).fit(sentences.embed(taught.texts), labels)
     return {
         "*probe on all features*": features.decision_function(
             scaled_columns(tested.contrast, every, scale)

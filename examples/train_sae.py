@@ -2,7 +2,7 @@
 one for a model of your own.
 
     python examples/train_sae.py corpus/*.jsonl notes.txt -o my_sae
-    python examples/train_sae.py corpus/*.jsonl --model my_model --layers 3 -o my_sae
+    python examples/train_sae.py corpus/*.jsonl --model my_model --layers 3 6 --chat -o my_saes
 
 1. Every row is rendered as saefilter renders it and read at the hook by saefilter's own truncated
    model; all tokens but special ones count. The activations are kept as fp16 in --activations, so
@@ -17,16 +17,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from saefilter.encode.batches import Batch, pad, plan_batches
+from saefilter.encode.batches import Batch, PaddedBatch, pad, plan_batches
 from saefilter.encode.encoder import finite
-from saefilter.encode.model import load_truncated_model
+from saefilter.encode.model import TruncatedModel, load_truncated_model
 from saefilter.encode.presets import load_preset
+from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import Conversation, Message, RowProblem, recognise
 from saefilter.rows.read import Source
 from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
@@ -56,32 +59,80 @@ def conversations(path: Path) -> Iterator[Conversation]:
             continue
 
 
-def read_activations(files: list[Path], path: str, layers: int, max_tokens: int) -> np.ndarray:
-    """Residuals of all tokens at the hook, `[n_tokens, d_model]` fp16, shuffled."""
-    tokenizer = load_tokenizer(path)
-    model = load_truncated_model(path, layers)
-    renderer = PlainRenderer(tokenizer, context=CONTEXT, options=RenderOptions(1 << 30, "all"))
-    parts: list[np.ndarray] = []
+def read_activations(
+    files: list[Path], source: Model, layers: list[int], max_tokens: int, per_file: int
+) -> dict[int, np.ndarray]:
+    """Residuals of all tokens but special ones after each of `layers`, `[n_tokens, d_model]` fp16,
+    shuffled alike; at most `per_file` tokens of a file."""
+    tokenizer, renderer, model = source.load(max(layers))
+    reader = LayerReader(model, layers)
+    parts: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
     done = 0
     started = time.perf_counter()
     for file in files:
         _, windows = renderer.render(list(conversations(file)))
         rng = np.random.default_rng(0)
         windows = [windows[i] for i in rng.permutation(len(windows))]
-        for start in range(0, len(windows), 2048):
-            chunk = windows[start : start + 2048]
+        of_file = 0
+        for start in range(0, len(windows), 512):
+            chunk = windows[start : start + 512]
             for positions in plan_batches([len(window.ids) for window in chunk], 4096):
                 batch = Batch([chunk[position] for position in positions])
-                padded = pad(batch.windows, tokenizer.pad_token_id, batch.prefix)
-                tokens = finite(model.scored_residuals(padded))
-                parts.append(tokens.cpu().numpy().astype(np.float16))
-                done += len(tokens)
-            rate = done / (time.perf_counter() - started)
-            print(f"  {file.name}: {done:,} tokens, {rate:,.0f} tokens/s", flush=True)
-            if done >= max_tokens:
+                padded = pad(batch.windows, tokenizer.pad_token_id or 0, batch.prefix)
+                for layer, tokens in reader.read(padded).items():
+                    parts[layer].append(tokens.cpu().numpy().astype(np.float16))
+                of_file += len(parts[layers[0]][-1])
+            rate = (done + of_file) / (time.perf_counter() - started)
+            print(f"  {file.name}: {of_file:,} tokens, {rate:,.0f} tokens/s", flush=True)
+            if of_file >= per_file or done + of_file >= max_tokens:
                 break
-    activations = np.concatenate(parts)[:max_tokens]
-    return activations[np.random.default_rng(0).permutation(len(activations))]
+        done += of_file
+        if done >= max_tokens:
+            break
+    order = np.random.default_rng(0).permutation(min(done, max_tokens))
+    return {layer: np.concatenate(some)[order] for layer, some in parts.items()}
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model is read, and how."""
+
+    path: str
+    dtype: str
+    chat: bool
+    """Whether conversations are rendered by its own chat template."""
+
+    def load(self, layers: int) -> tuple[Any, PlainRenderer, TruncatedModel]:
+        """Its tokenizer, its renderer, and its first `layers` layers."""
+        tokenizer = load_tokenizer(self.path)
+        kind = ChatRenderer if self.chat else PlainRenderer
+        renderer = kind(tokenizer, context=CONTEXT, options=RenderOptions(1 << 30, "all"))
+        return tokenizer, renderer, load_truncated_model(self.path, layers, dtype=self.dtype)
+
+
+class LayerReader:
+    """Reads the residual stream after several layers in one pass."""
+
+    def __init__(self, model: TruncatedModel, layers: list[int]):
+        self.model, self._read = model, dict[int, torch.Tensor]()
+        stack = next(
+            one for one in model.model.modules()
+            if isinstance(one, torch.nn.ModuleList) and len(one) == max(layers)
+        )  # fmt: skip
+        for layer in layers:
+            stack[layer - 1].register_forward_hook(self._keep(layer))
+
+    def _keep(self, layer: int) -> Callable[..., None]:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            self._read[layer] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    def read(self, padded: PaddedBatch) -> dict[int, torch.Tensor]:
+        """Layer -> residuals of the scored tokens, `[n_scored, d_model]`. Raises for numbers that are not
+        finite."""
+        self.model.scored_residuals(padded)
+        return {layer: finite(all_[padded.scored].float()) for layer, all_ in self._read.items()}
 
 
 def batches(activations: np.ndarray, size: int) -> Iterator[torch.Tensor]:
@@ -94,7 +145,9 @@ def batches(activations: np.ndarray, size: int) -> Iterator[torch.Tensor]:
         offset = (offset + size // 3) % size
 
 
-def train(activations: np.ndarray, args: argparse.Namespace) -> torch.nn.Module:
+def train(
+    activations: np.ndarray, layer: int, folder: Path, args: argparse.Namespace
+) -> torch.nn.Module:
     """Fit with sae-lens's trainer."""
     from sae_lens.config import SAETrainerConfig
     from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
@@ -111,7 +164,7 @@ def train(activations: np.ndarray, args: argparse.Namespace) -> torch.nn.Module:
         d_in=activations.shape[1], d_sae=args.d_sae, k=args.k, decoder_init_norm=0.1
     )
     config.metadata.model_name = args.model or "sentence-transformers/all-MiniLM-L6-v2"
-    config.metadata.hook_name = f"blocks.{args.layers - 1}.hook_resid_post"
+    config.metadata.hook_name = f"blocks.{layer - 1}.hook_resid_post"
     config.metadata.context_size = CONTEXT
     sae = sae_class(config)
     sae.b_dec.data = torch.from_numpy(activations[:HELD_OUT].astype(np.float32).mean(axis=0))
@@ -127,7 +180,7 @@ def train(activations: np.ndarray, args: argparse.Namespace) -> torch.nn.Module:
         dead_feature_window=200,
         feature_sampling_window=400,
         n_checkpoints=args.checkpoints,
-        checkpoint_path=str(args.output.with_name(args.output.name + "-checkpoints")),
+        checkpoint_path=str(folder.with_name(folder.name + "-checkpoints")),
     )
     SAETrainer(trainer_config, sae, batches(activations, args.batch_size)).fit()
     return sae
@@ -169,9 +222,12 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("minilm_sae"))
     parser.add_argument("--model", help="a folder or hub id; the model of preset minilm by default")
-    parser.add_argument("--activations", type=Path, help="keep them here, or reuse them from here")
+    parser.add_argument("--activations", type=Path, help="a folder: keep them here, or reuse them")
+    parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--chat", action="store_true", help="render rows by the model's template")
+    parser.add_argument("--per-file", type=int, default=1 << 60, help="tokens of a file at most")
     parser.add_argument("--max-tokens", type=int, default=4_000_000)
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--layers", type=int, nargs="+", default=[4], help="one SAE after each")
     parser.add_argument("--d-sae", type=int, default=4096)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--architecture", choices=["topk", "batchtopk"], default="topk")
@@ -182,30 +238,43 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    if args.activations and args.activations.exists():
-        activations = np.load(args.activations, mmap_mode="r")
-    else:
-        path = args.model or load_preset("minilm").model_path()
-        activations = read_activations(args.files, path, args.layers, args.max_tokens)
-        if args.activations:
-            np.save(args.activations, activations)
+    path = args.model or load_preset("minilm").model_path()
+    kept = {
+        layer: (args.activations or args.output) / f"layer_{layer}.npy" for layer in args.layers
+    }
+    if not all(file.exists() for file in kept.values()):
+        model = Model(path, args.dtype, args.chat)
+        read = read_activations(args.files, model, args.layers, args.max_tokens, args.per_file)
+        for layer, file in kept.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, read[layer])
+        del read
+    for layer, file in kept.items():
+        folder = args.output if len(kept) == 1 else args.output / f"layer_{layer}"
+        train_one(np.load(file, mmap_mode="r"), layer, folder, args)
+        if args.activations is None:
+            file.unlink()
+
+
+def train_one(activations: np.ndarray, layer: int, folder: Path, args: argparse.Namespace) -> None:
+    """Fit, save and measure one SAE."""
     started = time.perf_counter()
-    sae = train(activations, args)
+    sae = train(activations, layer, folder, args)
     seconds = time.perf_counter() - started
-    save(sae, args.output)
+    save(sae, folder)
     card = {
         "tokens": len(activations) - HELD_OUT,
         "passes": args.passes,
-        "layers": args.layers,
+        "layers": layer,
         "architecture": args.architecture,
         "d_sae": args.d_sae,
         "k": args.k,
         "batch_size": args.batch_size,
         "lr": args.lr,
         "seconds": round(seconds),
-        **measure(args.output, np.asarray(activations[-HELD_OUT:])),
+        **measure(folder, np.asarray(activations[-HELD_OUT:])),
     }
-    (args.output / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     print(json.dumps(card, indent=1))
 
 
