@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from saefilter.encode.batches import Batch, PaddedBatch, pad, plan_batches
+from saefilter.encode.batches import Batch, PaddedBatch, pad, plan_batches, scored_counts
 from saefilter.encode.encoder import finite
 from saefilter.encode.model import TruncatedModel, load_truncated_model
 from saefilter.encode.presets import load_preset
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import Conversation, Message, RowProblem, recognise
 from saefilter.rows.read import Source
-from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
+from saefilter.rows.render import PlainRenderer, RenderOptions, Window, load_tokenizer
 
 HELD_OUT = 20_000
 """Tokens that are never trained on, for the card."""
@@ -71,9 +71,7 @@ def read_activations(
     started = time.perf_counter()
     for file in files:
         _, windows = renderer.render(list(conversations(file)))
-        rng = np.random.default_rng(0)
-        windows = [windows[i] for i in rng.permutation(len(windows))]
-        of_file = 0
+        windows = some_of(windows, min(per_file, max_tokens - done))
         for start in range(0, len(windows), 512):
             chunk = windows[start : start + 512]
             for positions in plan_batches([len(window.ids) for window in chunk], 4096):
@@ -81,16 +79,18 @@ def read_activations(
                 padded = pad(batch.windows, tokenizer.pad_token_id or 0, batch.prefix)
                 for layer, tokens in reader.read(padded).items():
                     parts[layer].append(tokens.cpu().numpy().astype(np.float16))
-                of_file += len(parts[layers[0]][-1])
-            rate = (done + of_file) / (time.perf_counter() - started)
-            print(f"  {file.name}: {of_file:,} tokens, {rate:,.0f} tokens/s", flush=True)
-            if of_file >= per_file or done + of_file >= max_tokens:
-                break
-        done += of_file
-        if done >= max_tokens:
-            break
+                done += len(parts[layers[0]][-1])
+        rate = done / (time.perf_counter() - started)
+        print(f"  {file.name}: {done:,} tokens by now, {rate:,.0f} tokens/s", flush=True)
     order = np.random.default_rng(0).permutation(min(done, max_tokens))
     return {layer: np.concatenate(some)[order] for layer, some in parts.items()}
+
+
+def some_of(windows: list[Window], most: int) -> list[Window]:
+    """Windows drawn at random that have at most `most` scored tokens, or little more."""
+    drawn = [windows[i] for i in np.random.default_rng(0).permutation(len(windows))]
+    scored = np.cumsum(scored_counts(drawn))
+    return drawn[: int(np.searchsorted(scored, most)) + 1] if most > 0 else []
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,11 @@ class ScoreSettings(Checked):
         None, "The model's commit, tag or branch on the hub.",
         scores_depend=True, fingerprint={"model revision": "revision"}, unless_said="newest",
     )  # fmt: skip
+    layer: int | None = option(
+        None, "Read the preset's model after another layer that its SAEs were trained for.", least=0,
+        scores_depend=True, fingerprint={"SAE": "sae_fingerprint", "hook": "hook"},
+        unless_said="the preset's",
+    )  # fmt: skip
     toxic_set: str | None = option(
         None, "Toxic set: a JSON file or a shipped name.",
         scores_depend=True, fingerprint={"toxic set": "toxic_set_sha256"},
@@ -161,7 +166,7 @@ def _either_or(where: str | None = None) -> SaefilterError:
     )  # fmt: skip
 
 
-WHICH_MODEL = ("preset", "model", "sae", "revision")
+WHICH_MODEL = ("preset", "model", "sae", "revision", "layer")
 """Settings that only make sense together: who names a model anew has nothing of what the project's
 file says of another one."""
 
@@ -180,7 +185,8 @@ class Asked:
         settings = self.settings
         if settings.preset is None:
             return f"{settings.model} with {settings.sae}"
-        return f"Preset {settings.preset} ({self.origin.get('preset', 'the default')})"
+        chosen = f"Preset {settings.preset} ({self.origin.get('preset', 'the default')})"
+        return chosen if settings.layer is None else f"{chosen}, layer {settings.layer}"
 
 
 def ask(

@@ -88,10 +88,9 @@ def ask_and_say(given: Given, *, quiet: bool) -> Asked:
 
 def preset_of(asked: Asked) -> Preset:
     """The preset, or the pair of model and SAE. Raises SaefilterError when there is none."""
-    from saefilter.encode.presets import resolve
+    from saefilter.encode import presets
 
-    settings = asked.settings
-    return resolve(settings.preset, settings.model, settings.sae, settings.revision)
+    return presets.preset_of(asked.settings)
 
 
 class ProgressBar:

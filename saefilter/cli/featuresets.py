@@ -126,7 +126,7 @@ def diff(first: SetArgument, second: SetArgument, as_json: JsonOption = False) -
 
 
 @features.command(epilog="Example: saefilter features neighbours 1234 --preset gemma-2-2b")
-@opt.with_options(ScoreSettings, "reading", only=("preset", "model", "sae"))
+@opt.with_options(ScoreSettings, "reading", only=("preset", "model", "sae", "layer"))
 def neighbours(
     *,
     index: Annotated[int, typer.Argument(help="Which feature of the SAE.")],

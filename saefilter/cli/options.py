@@ -37,7 +37,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as J
 
 TRAINED = ("train_on", "trainer", "read", "max_tokens", "truncation_side", "rendering")
 """What is read of a row: percentiles hold for rows that were read so."""
-READING = ("preset", "model", "sae", "revision")
+READING = ("preset", "model", "sae", "revision", "layer")
 """Which model to read with: what every command takes that reads with one."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,8 +173,13 @@ def find_file(model: str, name: str, revision: str | None = None) -> Path | None
 
 
 @contextmanager
-def hub_errors(model: str) -> Iterator[None]:
-    """Turn what can go wrong with a hub repository into one line that says what to do."""
+def hub_errors(
+    name: str, what: str = "model", repository: Callable[[], str] | None = None
+) -> Iterator[None]:
+    """Turn what can go wrong with a hub repository into one line that says what to do.
+
+    `what` is called `name`; `repository` says where on the hub it is, if not there.
+    """
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -184,28 +189,31 @@ def hub_errors(model: str) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
+    def where() -> str:
+        return repository() if repository else name
+
     try:
         yield
     except GatedRepoError as error:
         raise SaefilterError(
-            f"the model {model} is gated and you have no access",
-            remedy=f"Accept its terms at https://huggingface.co/{model}, then run `hf auth login` "
+            f"the {what} {name} is gated and you have no access",
+            remedy=f"Accept its terms at https://huggingface.co/{where()}, then run `hf auth login` "
             "or set HF_TOKEN.",
         ) from error
     except RepositoryNotFoundError as error:
         raise SaefilterError(
-            f"there is no model {model} on the hub, or it is private",
+            f"there is no {what} {name} on the hub, or it is private",
             remedy="Check the name; for a private one run `hf auth login` or set HF_TOKEN.",
         ) from error
     except RevisionNotFoundError as error:
-        raise SaefilterError(f"the model {model} has no such revision") from error
+        raise SaefilterError(f"the {what} {name} has no such revision") from error
     except HFValidationError as error:
         raise SaefilterError(
-            f"{model} is neither a folder nor the name of a model on the hub",
+            f"{name} is neither a folder nor the name of a {what} on the hub",
             remedy="Names look like org/name.",
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise SaefilterError(
-            f"the model {model} is not on this machine and the hub cannot be reached",
-            remedy=f"Download it where there is a network: hf download {model}",
+            f"the {what} {name} is not on this machine and the hub cannot be reached",
+            remedy=f"Download it where there is a network: hf download {where()}",
         ) from error

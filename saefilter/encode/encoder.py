@@ -34,7 +34,7 @@ from saefilter.encode.fast.prefixes import plan
 from saefilter.encode.model import DTYPES
 from saefilter.encode.placement import ResidualModel, cpu_multiplies_bf16, find_model, place
 from saefilter.encode.pool import CPU_CHUNK_TOKENS, PooledBatch, PoolOptions, pool_batch, stack_rows
-from saefilter.encode.presets import Preset, resolve
+from saefilter.encode.presets import Preset, preset_of
 from saefilter.encode.rendering import RendererSpec
 from saefilter.encode.sae import Activations, Sae, load_sae
 from saefilter.encode.sae_source import find_sae
@@ -127,7 +127,7 @@ class Encoder:
     @classmethod
     def of(cls, settings: ScoreSettings) -> Encoder:
         """What the settings say to read with, where and how precisely."""
-        preset = resolve(settings.preset, settings.model, settings.sae, settings.revision)
+        preset = preset_of(settings)
         return cls(
             preset, device=settings.device, dtype=settings.dtype,
             device_map=settings.device_map, quantize=settings.quantize,

@@ -107,10 +107,12 @@ def split_reference(reference: str, releases: dict[str, Any]) -> tuple[str, str]
         ids = releases[first].saes_map
         if rest in ids:
             return first, rest
-        near = [name for name in ids if rest and rest in name] or list(ids)
+        shape = re.sub(r"\d+", "#", rest)
+        alike = [name for name in ids if re.sub(r"\d+", "#", name) == shape]
+        near = [name for name in ids if rest and rest in name] or alike or list(ids)
         raise SaefilterError(
             f"the release {first} has no SAE {rest!r}",
-            remedy=f"It has {len(ids)}, for example {', '.join(near[:3])}.",
+            remedy=f"It has {len(ids)}, for example {', '.join(near[:8])}.",
         )
     names = reference.split("/")
     if len(names) >= 3:
@@ -267,7 +269,14 @@ def _shapes_from_cached_files() -> Iterator[None]:
 def _sae_lens_errors(reference: str) -> Iterator[None]:
     import pickle
 
-    with hub_errors(reference):
+    def repository() -> str:
+        from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+        first, *others = reference.split("/")
+        known = get_pretrained_saes_directory().get(first)
+        return known.repo_id if known else "/".join([first, *others[:1]])
+
+    with hub_errors(reference, "SAE", repository):
         try:
             yield
         except pickle.UnpicklingError as error:

@@ -137,10 +137,10 @@ def _other_value(made: Provenance, asked: Asked, one: Described, strict: bool) -
 
 def _other_model(made: Provenance, asked: Asked, strict: bool) -> Iterator[str]:
     """Preset, model, SAE and revision, which only together say what was read."""
-    from saefilter.encode.presets import resolve
+    from saefilter.encode.presets import preset_of
 
     settings, origin = asked.settings, asked.origin
-    wanted = resolve(settings.preset, settings.model, settings.sae, settings.revision)
+    wanted = preset_of(settings)
     # by name too: a preset brings a toxic set, a rendering and a context with its model and SAE
     if (made.preset, made.model, made.sae) != (wanted.name, wanted.model, wanted.sae):
         says = origin.get("preset") or origin.get("model") or "the default"
@@ -156,14 +156,13 @@ def _other_model(made: Provenance, asked: Asked, strict: bool) -> Iterator[str]:
 
 
 def _other_toxic_set(made: Provenance, asked: Asked) -> Iterator[str]:
-    from saefilter.encode.presets import resolve
+    from saefilter.encode.presets import preset_of
     from saefilter.toxic.load import load_toxic_set
 
     settings, origin = asked.settings, asked.origin.get("toxic_set")
     name_or_file = settings.toxic_set
     if name_or_file is None:
-        preset = resolve(settings.preset, settings.model, settings.sae)
-        name_or_file = preset.toxic_set
+        name_or_file = preset_of(settings).toxic_set
     if name_or_file is None:  # one is made for the model; where none was asked for, it is that
         if (made.settings or {}).get("toxic_set") is not None:
             yield f"they were made with toxic set {made.toxic_set}, the default is a set of its own"

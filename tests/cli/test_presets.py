@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random as rng
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 from saefilter.artifacts.scores import Scores
 from saefilter.cli import app, commands
 from saefilter.config import cache_folder
-from saefilter.encode.presets import load_preset, preset_names
+from saefilter.encode.presets import load_preset, preset_names, resolve
 from saefilter.toxic.load import load_toxic_set
 
 commands()
@@ -163,9 +164,42 @@ def test_every_preset_is_in_the_registry_and_where_it_says() -> None:
         release, _, sae_id = preset.sae.partition("/")
         assert sae_id in releases[release].saes_map, name
         theirs = releases[release].model.rsplit("/", 1)[-1].lower()
-        assert theirs == preset.model.rsplit("/", 1)[-1].lower(), name
+        assert preset.model.rsplit("/", 1)[-1].lower().removesuffix("-v0.1") == theirs, name
         number = "".join(c if c.isdigit() else " " for c in sae_id).split()[0]
-        assert preset.hook == f"blocks.{number}.hook_resid_post", name
+        where = "pre" if sae_id.endswith("pre") else "post"
+        assert preset.hook == f"blocks.{number}.hook_resid_{where}", name
+
+
+def test_every_layer_that_a_presets_release_has_goes_by_its_number() -> None:
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    releases = get_pretrained_saes_directory()
+    layers = {}
+    for name in preset_names()[1:]:
+        preset = load_preset(name)
+        release, _, own = preset.sae.partition("/")
+        shape = re.sub(r"\d+", "#", own, count=1)
+        alike = [
+            one for one in releases[release].saes_map if re.sub(r"\d+", "#", one, count=1) == shape
+        ]
+        layers[name] = sorted(int(re.search(r"\d+", one)[0]) for one in alike)
+        for layer in layers[name]:
+            at = resolve(name, None, None, None, layer)
+            assert at.sae.removeprefix(f"{release}/") in releases[release].saes_map
+            assert f"blocks.{layer}." in (at.hook or "")
+            assert (at == preset) is (own == at.sae.removeprefix(f"{release}/"))
+    assert layers["gpt-oss-20b"] == [3, 7, 11, 15, 19, 23]
+    assert layers["llama-3.1-8b"] == list(range(32))
+    assert layers["mistral-7b"] == [8, 16, 24]
+
+
+def test_a_layer_that_is_not_there_is_refused_with_those_that_are() -> None:
+    missing = CliRunner().invoke(app, ["doctor", "--preset", "gpt-oss-20b", "--layer", "16"])
+    assert "has no SAE 'resid_post_layer_16_trainer_0'" in missing.output
+    assert "resid_post_layer_15_trainer_0" in missing.output
+    for given in (["--preset", "minilm"], ["--model", "a/b", "--sae", "c/d/e"]):
+        refused = CliRunner().invoke(app, ["doctor", *given, "--layer", "3"])
+        assert "--layer has no effect" in str(refused.exception)
 
 
 def test_presets_are_listed_and_shown() -> None:

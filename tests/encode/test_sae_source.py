@@ -184,7 +184,9 @@ def test_an_sae_of_the_cache_that_says_zero_is_converted_anew(tmp_path: Path) ->
 
 
 def test_every_presets_l0_is_known_by_registry_path_or_configuration() -> None:
-    """26 of them stand in sae-lens's registry; dictionary_learning's is in each SAE's own config.json."""
+    """Most stand in sae-lens's registry; dictionary_learning's is in each SAE's own config.json. Of two
+    releases nobody says it."""
+    unsaid = {"llama-3-8b-instruct", "r1-distill-llama-8b"}
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     releases = get_pretrained_saes_directory()
@@ -194,7 +196,7 @@ def test_every_presets_l0_is_known_by_registry_path_or_configuration() -> None:
             releases[release].repo_id, releases[release].saes_map[sae_id]
         )
         own_config = releases[release].conversion_func == "dictionary_learning_1"
-        assert said or own_config, name
+        assert bool(said or own_config) is (name not in unsaid), name
     assert load_sae(find_sae(load_preset("minilm").sae)).expected_l0 == 64
 
 

@@ -14,7 +14,7 @@ from scored import write_scores
 from saefilter import __version__
 from saefilter.artifacts.scores import Scores
 from saefilter.described import Described, described, option
-from saefilter.encode.presets import load_preset
+from saefilter.encode.presets import load_preset, resolve
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.scoring.scores_for import differences, latest_scores_for, scores_for
@@ -57,7 +57,7 @@ def asked_for(name: str, value: Any) -> Asked:
     if name in ("model", "sae"):
         given = {"model": OTHER["model"], "sae": OTHER["sae"]}
     base = {} if name in ("preset", "model", "sae") else {"preset": "minilm"}
-    if name == "revision":  # only a model on the hub has one
+    if name in ("revision", "layer"):  # only a model on the hub has them
         base = {"preset": "gemma-2-2b"}
     return Asked(MoreSettings(**base, **given), {n: FIELDS[n].flag for n in given})
 
@@ -142,6 +142,13 @@ def test_what_they_were_made_with_serves(made: tuple[Source, Scores], name: str)
             used, why = find(source, asked_for(name, revision))
             assert used is not None, why
         return
+    elif name == "layer":
+        gemma = resolve("gemma-2-2b", None, None, None, 3)
+        write_scores(
+            source, scores.path, preset=gemma.name, model=gemma.model, sae=gemma.sae,
+            settings=replace(MoreSettings(), layer=3).shaping(),
+        )  # fmt: skip
+        asked = asked_for(name, 3)
     else:
         asked = asked_for(name, values.get(name, FIELDS[name].default))
     used, why = find(source, asked)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saefilter.errors import SaefilterError
 
@@ -16,6 +17,12 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from saefilter.settings import ScoreSettings
+
+LAYER_IN_ID = re.compile(r"(?<![a-z0-9])(?:layer_?|l|blocks\.)(\d+)")
+"""The layer in an SAE's id: `layer_12/width_16k`, `l15r_8x`, `blocks.16.hook_resid_pre`."""
 
 PROXY_NOTE = (
     "{name} is a proxy: it screens text by meaning. The geometry of the model you are about to train "
@@ -103,19 +110,54 @@ def load_preset(name: str) -> Preset:
     return Preset(name=name, **_table()[name])
 
 
+def preset_of(settings: ScoreSettings) -> Preset:
+    """What the settings name. Raises SaefilterError."""
+    return resolve(settings.preset, settings.model, settings.sae, settings.revision, settings.layer)
+
+
 def resolve(
-    name: str | None, model: str | None, sae: str | None, revision: str | None = None
+    name: str | None,
+    model: str | None,
+    sae: str | None,
+    revision: str | None = None,
+    layer: int | None = None,
 ) -> Preset:
-    """The named preset, or the pair of a model and an SAE. Raises SaefilterError."""
+    """The named preset, at another layer or revision perhaps, or the pair of a model and an SAE. Raises
+    SaefilterError."""
     if model and sae:
         label = f"{model} with {sae}"
-        pair = Preset(name=label, summary=label, model=model, sae=sae)
-        return _at_revision(pair, revision)
-    if model or sae or name is None:
+        preset = Preset(name=label, summary=label, model=model, sae=sae)
+    elif model or sae or name is None:
         raise SaefilterError(
             "--model and --sae go together", remedy="Give both, or a --preset instead."
         )
-    return _at_revision(load_preset(name), revision)
+    else:
+        preset = load_preset(name)
+    return _at_revision(_at_layer(preset, layer), revision)
+
+
+def _at_layer(preset: Preset, layer: int | None) -> Preset:
+    """The preset read after layer `layer` (from 0, as hooks and releases count), by the SAE that its
+    release calls as it calls the preset's but for that number; it then has no toxic set of its own."""
+    if layer is None:
+        return preset
+    release, _, own = preset.sae.partition("/")
+    number = LAYER_IN_ID.search(own)
+    if preset.hook is None or number is None:
+        raise SaefilterError(
+            f"--layer has no effect: {preset.name} has one SAE, at one layer",
+            remedy="Name another --sae instead.",
+        )
+    if int(number[1]) == layer:
+        return preset
+    return replace(
+        preset,
+        name=f"{preset.name}, layer {layer}",
+        sae=f"{release}/{own[: number.start(1)]}{layer}{own[number.end(1) :]}",
+        hook=re.sub(r"(?<=blocks\.)\d+", str(layer), preset.hook),
+        millions_to_hook=None,
+        toxic_set=None,
+    )
 
 
 def _at_revision(preset: Preset, revision: str | None) -> Preset:
