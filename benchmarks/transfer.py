@@ -43,13 +43,14 @@ from saefilter.geometry.metrics import METRICS
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, recognise
 from saefilter.rows.groups import find_groups, groups_by
 from saefilter.rows.read import Source
+from saefilter.settings import CurationOptions
 from saefilter.stats.auroc import grouped_auroc
 
 MARKER = "<!-- transfer: written by benchmarks/transfer.py -->"
 ADVICE = Path(__file__).parents[1] / "examples"
 UNTAUGHT = ("health", "law", "cars")
 """Topics of `examples/advice.jsonl` that reckless finance does not teach."""
-PAPER_FEATURES = 100
+PAPER = CurationOptions(recipe="paper")
 NEAREST = 0.1
 """Share of the tested rows whose precision is told."""
 BOOTSTRAP = 400
@@ -184,21 +185,15 @@ def together(parts: Sequence[Sequence[Part]]) -> Part:
 
 
 def by_metrics(encoder: Encoder, taught: Contrast, tested: Contrast) -> dict[str, NDArray[Any]]:
-    """Every metric, by the set that `saefilter` makes unasked."""
+    """Every metric, by the set that `saefilter` makes unasked; and what is known of the paper's way."""
+    directions, scores = encoder.sae.directions(), {}
     toxic_set = fitted_set(encoder, taught, name="transfer", options=AUTOMATIC, sources=[])
-    return scores_by(toxic_set, encoder.sae.directions(), tested, METRICS)
-
-
-def paper(encoder: Encoder, taught: Contrast, tested: Contrast) -> NDArray[Any]:
-    """What is known of the paper's recipe: the features most correlated with being toxic, unweighted, and
-    the cosine to the nearest, averaged over activations."""
-    statistics = GroupedContrast(taught, 0).statistics(Subset())
-    chosen = np.argsort(-np.nan_to_num(statistics.correlation))[:PAPER_FEATURES]
-    directions = encoder.sae.directions()
-    nearest = (directions @ directions[chosen].T).max(axis=1)
-    features = tested.features.tocsr()
-    total = np.asarray(features.sum(axis=1)).ravel()
-    return np.asarray(features @ nearest).ravel() / np.maximum(total, 1e-12)
+    scores |= scores_by(toxic_set, directions, tested, METRICS)
+    toxic_set = fitted_set(encoder, taught, name="paper", options=PAPER, sources=[])
+    scores["nearest, --recipe paper"] = scores_by(toxic_set, directions, tested, ["nearest"])[
+        "nearest"
+    ]
+    return scores
 
 
 def probe(taught: Contrast) -> LogisticRegressionCV:
@@ -292,7 +287,6 @@ def main() -> None:
         taught = together([[parts[name] for name in some] for some in column.taught])
         tested = together([[parts[name] for name in column.tested]])
         scores = by_metrics(encoder, taught.contrast, tested.contrast)
-        scores["*the paper's recipe*"] = paper(encoder, taught.contrast, tested.contrast)
         scores |= controls(taught, tested, sentences)
         for name, score in scores.items():
             one = judged(tested.contrast, score)

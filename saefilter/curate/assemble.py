@@ -116,6 +116,31 @@ def choose_features(
     return _without_contrary(chosen, data.contrast)
 
 
+def correlated_features(data: GroupedContrast, top: int) -> Chosen:
+    """The `top` features most correlated with the toxicity score, or with being toxic, on all rows,
+    sources averaged: what is known of how arXiv 2605.00842 finds its toxic features. Nothing is held out,
+    confirmed or weighted."""
+    by_source = [data.statistics(Subset(source)) for source in data.sources]
+    correlation = np.mean([np.nan_to_num(one.correlation) for one in by_source], axis=0)
+    indices = np.argsort(-correlation, kind="stable")[:top]
+    indices = indices[correlation[indices] > 0]
+    whole, rows = data.statistics(Subset()), data.rows(Subset())
+    return Chosen(
+        indices=indices,
+        sides=np.ones(len(indices)),
+        weights=np.zeros(len(indices)),
+        effect_size=whole.effect_size[indices],
+        auroc=column_auroc(data.contrast.features.columns(indices, rows), data.contrast.toxic),
+        p_value=whole.p_value[indices],
+        source=np.array(
+            [int(np.argmax([one.correlation[i] for one in by_source])) for i in indices]
+        ),
+        intercept=0.0,
+        scale=spread(data.deviation(Subset())),
+        signs={},
+    )
+
+
 def _without_contrary(chosen: Chosen, contrast: Contrast) -> Chosen:
     """Without the features whose effect on their own source has the other sign than their side.
 
@@ -200,6 +225,11 @@ def fitted_set(
     when no toxic feature is confirmed."""
     directions = encoder.sae.directions()
     data = GroupedContrast(contrast, options.seed)
+    if options.recipe == "paper":
+        chosen = correlated_features(data, options.top)
+        method = {"name": "the features most correlated with toxicity, unweighted", "recipe": "paper",
+                  "top": options.top, "group": options.group}  # fmt: skip
+        return _as_set(encoder, contrast, chosen, name, method, pool, sources)
     penalties = choose_penalties(data, options, directions)
     chosen = choose_features(data, options, penalties, directions)
     if not (chosen.sides > 0).any():

@@ -19,7 +19,14 @@ from saefilter.curate.contrast import Contrast
 from saefilter.curate.sources import ContrastRows
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
-from saefilter.geometry.metrics import DEFAULT_METRIC, METRICS, Metric, Sample, plugin_metric
+from saefilter.geometry.metrics import (
+    DEFAULT_METRIC,
+    FALLBACK_METRIC,
+    METRICS,
+    Metric,
+    Sample,
+    plugin_metric,
+)
 from saefilter.geometry.scorer import Scorer
 from saefilter.geometry.space import FeatureSpace
 from saefilter.geometry.spillover import spillover_rows
@@ -95,7 +102,8 @@ def cross_fitted(
         made_with,
         own_share(toxic_set, directions, contrast),
     )
-    default = enough.get(f"{DEFAULT_METRIC}/{toxic_set.pool}")
+    served = (enough.get(f"{name}/{toxic_set.pool}") for name in (DEFAULT_METRIC, FALLBACK_METRIC))
+    default = next((values for values in served if values is not None), None)
     if default is None:
         return calibration
     known = np.isfinite(default)
