@@ -32,7 +32,6 @@ from saefilter.watch import Watch
 if TYPE_CHECKING:
     from saefilter.gate.verdict import Verdict
     from saefilter.scoring.scorer import RowScorer
-    from saefilter.settings import ScoreSettings
 
 PathLike = str | os.PathLike[str]
 

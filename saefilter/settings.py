@@ -236,8 +236,9 @@ def ask_with(settings: ScoreSettings, given: Mapping[str, Any]) -> Asked:
         project = ask({})
         origins = {n: who for n, who in project.origin.items() if n in WHICH_MODEL}
         of_model = {name: getattr(project.settings, name) for name in WHICH_MODEL}
-        if whole.revision is not None:
-            del of_model["revision"]
+        for name in ("revision", "layer"):
+            if getattr(whole, name) is not None:
+                del of_model[name]
         whole = dataclasses.replace(whole, **of_model)
     return Asked(whole, {**origins, **dict.fromkeys(chosen, "the argument")})
 

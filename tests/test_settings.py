@@ -118,6 +118,19 @@ def test_options_win_over_the_project_which_wins_over_the_environment(
     assert ask_with(ScoreSettings("minilm"), {}).settings.preset == "minilm"
 
 
+def test_a_layer_goes_with_the_model_that_it_was_said_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("saefilter.toml").write_text('preset = "gemma-2-2b"\nlayer = 5\n', encoding="utf-8")
+    assert ask({}).settings.layer == 5
+    assert ask({"layer": 7}).settings.preset == "gemma-2-2b"
+    assert ask({"preset": "gpt-oss-20b"}).settings.layer is None
+    assert ask_with(ScoreSettings(layer=7), {}).settings.layer == 7
+    assert ask_with(ScoreSettings("gpt-oss-20b"), {}).settings.layer is None
+    assert ask({}).why() == "Preset gemma-2-2b (saefilter.toml), layer 5"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -136,14 +136,16 @@ def _other_value(made: Provenance, asked: Asked, one: Described, strict: bool) -
 
 
 def _other_model(made: Provenance, asked: Asked, strict: bool) -> Iterator[str]:
-    """Preset, model, SAE and revision, which only together say what was read."""
+    """Preset, model, SAE, layer and revision, which only together say what was read."""
     from saefilter.encode.presets import preset_of
 
     settings, origin = asked.settings, asked.origin
     wanted = preset_of(settings)
     # by name too: a preset brings a toxic set, a rendering and a context with its model and SAE
     if (made.preset, made.model, made.sae) != (wanted.name, wanted.model, wanted.sae):
-        says = origin.get("preset") or origin.get("model") or "the default"
+        says = next(
+            (origin[one] for one in ("layer", "preset", "model") if one in origin), "the default"
+        )
         yield f"they were made with preset {made.preset}, {says} {_verb(says)} {wanted.name}"
         return
     before = (made.settings or {}).get("revision")
