@@ -70,6 +70,8 @@ def refuse_overwrite_alone(output: Path | None, *, overwrite: bool) -> None:
         raise SaefilterError("--overwrite has no effect without -o", remedy="Leave it out.")
 
 
+SEVERAL = ("preset", "sae", "layer")
+"""Options that commands which compare SAEs let be repeated."""
 ON_COMMAND_LINE: Given = {"prepare_processes": None}
 """Defaults of commands: they are the program's main module, so processes of their own do no harm."""
 
@@ -84,6 +86,23 @@ def ask_and_say(given: Given, *, quiet: bool) -> Asked:
     asked = asked_of(given)
     warn(asked.why(), quiet=quiet)
     return asked
+
+
+def asked_several(given: Given, *, quiet: bool) -> list[Asked]:
+    """The settings of each preset, SAE or layer that was named, where these may be repeated; the one that
+    holds, where none was. Raises SaefilterError where several were repeated."""
+    lists = {name: given[name] for name in SEVERAL if name in given}
+    alike = {name: value for name, value in given.items() if name not in (*SEVERAL, "toxic_set")}
+    if not lists:
+        return [ask_and_say(alike, quiet=quiet)]
+    many = [name for name, values in lists.items() if len(values) > 1] or list(lists)[:1]
+    if len(many) > 1:
+        raise SaefilterError(
+            f"{' and '.join(f'--{name}' for name in many)} are both repeated",
+            remedy="Repeat one of them.",
+        )
+    alike |= {name: values[0] for name, values in lists.items()}
+    return [asked_of({**alike, many[0]: value}) for value in lists[many[0]]]
 
 
 def preset_of(asked: Asked) -> Preset:

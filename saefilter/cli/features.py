@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +11,22 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import ask_and_say, output_console, progress_bar, warn
+from saefilter.cli.common import (
+    SEVERAL,
+    asked_several,
+    output_console,
+    preset_of,
+    progress_bar,
+    warn,
+)
 from saefilter.errors import SaefilterError
 from saefilter.settings import CurationOptions, Penalty, ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.curate.sources import ContrastRows
+    from saefilter.rows.formats import Conversation
+    from saefilter.settings import Asked
+    from saefilter.toxic.toxicset import ToxicSet
 
 features = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +42,12 @@ app.add_typer(features, name="features")
 )
 @opt.with_options(
     ScoreSettings, "reading",
-    only=(*opt.READING, "pool", *opt.TRAINED, "device", "dtype"),
+    only=(*opt.READING, "pool", *opt.TRAINED, "device", "dtype"), several=SEVERAL,
+    helps={
+        "preset": "Model and SAE; repeat to try several and keep the set that tells best.",
+        "sae": "RELEASE/SAE_ID or a folder, with --model; repeat to try several.",
+        "layer": "Another layer of the preset; repeat to try several.",
+    },
 )  # fmt: skip
 @opt.with_options(CurationOptions, "choosing")
 def curate(
@@ -85,7 +100,8 @@ def curate(
 
     Features are chosen on one half of the data and confirmed on the other, groups whole; then the whole
     is repeated in folds to say how it does on rows it has not seen. Without data, the pairs that
-    saefilter brings along are used.
+    saefilter brings along are used. Of several layers or SAEs the set is kept that tells rows not seen
+    apart best.
     """
     from saefilter.artifacts.publish import publishing, refuse_existing
 
@@ -104,33 +120,33 @@ def curate(
     sources = contrast_of(toxic or [], benign or [], data or [], label, threshold, options.group)
     if match:
         sources = [_matched(rows, quiet=quiet) for rows in sources]
-    total = sum(len(rows.conversations()) for rows in sources)
-    asked = ask_and_say(reading, quiet=quiet)
-    settings = asked.settings
+    asked = asked_several(reading, quiet=True)
+    for one in asked:
+        preset_of(one)  # one that is not there shows before another one loads
 
-    from saefilter.curate.curate import curate as curate_set
     from saefilter.curate.sources import usable_rows
-    from saefilter.encode.encoder import Encoder
     from saefilter.rows.inputs import open_input
 
-    encoder = Encoder.of(settings)
-    for line in (*encoder.placement.reasons, *(f"Warning: {text}" for text in encoder.warnings)):
-        warn(line, quiet=quiet)
-    with progress_bar("Encoding", total, quiet=quiet) as advance:
-        toxic_set = curate_set(
-            encoder,
-            sources,
-            name=name or output.stem,
-            options=options,
-            settings=settings,
-            say=lambda text: warn(text, quiet=quiet),
-            describe_with=[
-                conversation
-                for described in describe_with or ()
-                for conversation in usable_rows(open_input(described))
-            ],
-            advance=advance,
-        )
+    describing = [
+        conversation
+        for described in describe_with or ()
+        for conversation in usable_rows(open_input(described))
+    ]
+    sets = []
+    for one in asked:
+        warn(one.why(), quiet=quiet)
+        try:
+            made = _curated(one, sources, name or output.stem, options, describing, quiet=quiet)
+        except SaefilterError as error:
+            if one is asked[-1] and not sets:
+                raise
+            warn(f"No set: {error.problem}", quiet=quiet)
+            continue
+        sets.append(made)
+    toxic_set = max(sets, key=held_out_auroc)
+    if len(asked) > 1:
+        for line in compared(sets, toxic_set):
+            warn(line, quiet=quiet)
     with publishing([output]) as (temporary,):
         temporary.write_text(toxic_set.to_json(), encoding="utf-8")
     if not quiet:
@@ -138,6 +154,46 @@ def curate(
 
         print_toxic_set(output_console(), toxic_set, limit=10)
         output_console().print(f"Written to {output}")
+
+
+def _curated(
+    asked: Asked,
+    sources: Sequence[ContrastRows],
+    name: str,
+    options: CurationOptions,
+    describe_with: Sequence[Conversation],
+    *,
+    quiet: bool,
+) -> ToxicSet:
+    """A set for one SAE."""
+    from saefilter.curate.curate import curate as curate_set
+    from saefilter.encode.encoder import Encoder
+
+    encoder = Encoder.of(asked.settings)
+    for line in (*encoder.placement.reasons, *(f"Warning: {text}" for text in encoder.warnings)):
+        warn(line, quiet=quiet)
+    total = sum(len(rows.conversations()) for rows in sources)
+    with progress_bar("Encoding", total, quiet=quiet) as advance:
+        return curate_set(
+            encoder, sources, name=name, options=options, settings=asked.settings,
+            say=lambda text: warn(text, quiet=quiet), describe_with=describe_with, advance=advance,
+        )  # fmt: skip
+
+
+def held_out_auroc(toxic_set: ToxicSet) -> float:
+    """Of rows not seen; 0 where it is not known."""
+    known = toxic_set.calibration.auroc if toxic_set.calibration else None
+    return known[0] if known else 0.0
+
+
+def compared(sets: Sequence[ToxicSet], best: ToxicSet) -> Iterator[str]:
+    """What was tried and which is kept, a line each."""
+    for one in sets:
+        known = one.calibration.auroc if one.calibration else None
+        told = f"{known[0]:.3f} ({known[1]:.3f} to {known[2]:.3f})" if known else "not known"
+        kept = "  kept" if one is best else ""
+        yield f"{one.sae} at {one.hook}: AUROC on rows not seen {told}{kept}"
+    yield f"The best of {len(sets)} looks better than it is; try it on rows of another kind."
 
 
 def contrast_of(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
-    ask_and_say,
-    asked_of,
+    SEVERAL,
+    asked_several,
     one_of,
     output_console,
     preset_of,
@@ -23,11 +23,6 @@ from saefilter.cli.common import (
 from saefilter.errors import SaefilterError
 from saefilter.settings import CurationOptions, ScoreSettings
 
-if TYPE_CHECKING:
-    from saefilter.settings import Asked
-
-MANY = ("preset", "sae", "toxic_set")
-"""Options that may be repeated."""
 ENDINGS = (".geometry.html", ".geometry.json")
 
 
@@ -35,10 +30,11 @@ ENDINGS = (".geometry.html", ".geometry.json")
 @opt.with_options(
     ScoreSettings, "reading",
     only=(*opt.READING, "toxic_set", "train_on", "trainer", "read", "rendering", "device", "dtype"),
-    several=MANY,
+    several=(*SEVERAL, "toxic_set"),
     helps={
         "preset": "Repeat to compare SAEs; see `saefilter presets`.",
         "sae": "RELEASE/SAE_ID or a folder, with --model; repeat for layers.",
+        "layer": "Another layer of the preset; repeat for several.",
         "toxic_set": "One for each preset or SAE, in their order.",
     },
 )  # fmt: skip
@@ -105,7 +101,7 @@ def geometry(
             "may be the topic. Harmless rows of your own kind (--against) say more."
         )
     silent = quiet or as_json
-    asked = _asked(reading, quiet=silent)
+    asked = asked_several(reading, quiet=silent)
     for one in asked:
         preset_of(one)  # one that is not there shows before another one loads
     settings = asked[0].settings
@@ -172,14 +168,3 @@ def geometry(
     elif not quiet:
         print_geometry(output_console(), report)
         output_console().print(f"\nReport: {page}")
-
-
-def _asked(reading: opt.Given, *, quiet: bool) -> list[Asked]:
-    """What to read with: the settings of each preset or SAE that was named, or the one that holds."""
-    alike = {name: value for name, value in reading.items() if name not in MANY}
-    for name in ("preset", "sae"):
-        if several := reading.get(name):
-            other = {"preset": "sae", "sae": "preset"}[name]
-            given = {**alike, **({other: reading[other][0]} if other in reading else {})}
-            return [asked_of({**given, name: one}) for one in several]
-    return [ask_and_say(alike, quiet=quiet)]
