@@ -38,6 +38,8 @@ HELD_OUT = 20_000
 """Tokens that are never trained on, for the card."""
 PASSAGE_CHARACTERS = 1500
 CONTEXT = 512
+SINK = 8
+"""Times the median length, from which a residual is an attention sink's."""
 
 
 def conversations(path: Path) -> Iterator[Conversation]:
@@ -135,13 +137,23 @@ class LayerReader:
         return {layer: finite(all_[padded.scored].float()) for layer, all_ in self._read.items()}
 
 
-def batches(activations: np.ndarray, size: int) -> Iterator[torch.Tensor]:
-    """Endless batches; each pass starts at another offset, so that batches differ."""
+def usual(activations: np.ndarray) -> np.ndarray:
+    """Without the few tokens whose residual is many times as long as most: a causal model parks attention
+    on the first token of a text, and that one's length would be all that an SAE learns."""
+    lengths = np.concatenate([
+        np.linalg.norm(activations[start : start + 65536].astype(np.float32), axis=1)
+        for start in range(0, len(activations), 65536)
+    ])  # fmt: skip
+    return np.flatnonzero(lengths < SINK * np.median(lengths))
+
+
+def batches(activations: np.ndarray, size: int, scale: float) -> Iterator[torch.Tensor]:
+    """Endless batches, divided by `scale`; each pass starts at another offset, so that batches differ."""
     n = len(activations) - HELD_OUT
     offset = 0
     while True:
         for start in range(offset, n - size, size):
-            yield torch.from_numpy(activations[start : start + size].astype(np.float32))
+            yield torch.from_numpy(activations[start : start + size].astype(np.float32)) / scale
         offset = (offset + size // 3) % size
 
 
@@ -167,7 +179,10 @@ def train(
     config.metadata.hook_name = f"blocks.{layer - 1}.hook_resid_post"
     config.metadata.context_size = CONTEXT
     sae = sae_class(config)
-    sae.b_dec.data = torch.from_numpy(activations[:HELD_OUT].astype(np.float32).mean(axis=0))
+    sample = torch.from_numpy(activations[:HELD_OUT].astype(np.float32))
+    # a mean length of sqrt(d) suits the trainer's rates whatever the model; the SAE is scaled back below
+    scale = float(sample.norm(dim=1).mean()) / sample.shape[1] ** 0.5
+    sae.b_dec.data = sample.mean(dim=0) / scale
     samples = int(args.passes * (len(activations) - HELD_OUT))
     steps = samples // args.batch_size
     trainer_config = SAETrainerConfig(
@@ -182,7 +197,9 @@ def train(
         n_checkpoints=args.checkpoints,
         checkpoint_path=str(folder.with_name(folder.name + "-checkpoints")),
     )
-    SAETrainer(trainer_config, sae, batches(activations, args.batch_size)).fit()
+    SAETrainer(trainer_config, sae, batches(activations, args.batch_size, scale)).fit()
+    with torch.no_grad():
+        sae.W_enc.div_(scale), sae.W_dec.mul_(scale), sae.b_dec.mul_(scale)
     return sae
 
 
@@ -258,12 +275,16 @@ def main() -> None:
 
 def train_one(activations: np.ndarray, layer: int, folder: Path, args: argparse.Namespace) -> None:
     """Fit, save and measure one SAE."""
+    kept = usual(activations)
+    left_out = 1 - len(kept) / len(activations)
+    activations = activations[kept] if left_out else activations
     started = time.perf_counter()
     sae = train(activations, layer, folder, args)
     seconds = time.perf_counter() - started
     save(sae, folder)
     card = {
         "tokens": len(activations) - HELD_OUT,
+        "left_out_as_sinks": left_out,
         "passes": args.passes,
         "layers": layer,
         "architecture": args.architecture,

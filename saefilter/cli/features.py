@@ -132,7 +132,7 @@ def curate(
         for described in describe_with or ()
         for conversation in usable_rows(open_input(described))
     ]
-    sets = []
+    sets: list[ToxicSet] = []
     for one in asked:
         warn(one.why(), quiet=quiet)
         try:
