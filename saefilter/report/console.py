@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from saefilter.report.wording import parts_words
+from saefilter.report.wording import many_weak_signs, parts_words
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import clean, one_line, ordinal, percentile_words, place
 from saefilter.toxic.toxicset import DOES_NOT_TELL, is_beyond, rank_at
@@ -151,7 +151,10 @@ def _closest(entry: dict[str, Any]) -> Group:
         head.append(f"  {percentile_words(entry['percentile'])}", style="dim")
     shown = safe(entry["preview"].replace("\n\n", " → "))
     lines: list[RenderableType] = [head, Padding(shown, (0, 2))]
-    for feature in entry["top_features"][:3]:
+    shown_features = entry["top_features"][:3]
+    if weak := many_weak_signs([feature["share"] for feature in shown_features]):
+        lines.append(Padding(Text(weak, style="dim"), (0, 4)))
+    for feature in shown_features:
         lines.append(Padding(feature_line(feature), (0, 4)))
     return Group(*lines)
 

@@ -24,7 +24,7 @@ from saefilter.report.data import (
     Report,
     SampleView,
 )
-from saefilter.report.wording import score_words
+from saefilter.report.wording import many_weak_signs, score_words
 from saefilter.rows.excerpts import Turn
 from saefilter.text import clean, decimal, percent, percentile_words, place
 
@@ -190,6 +190,8 @@ def _evidence(view: SampleView) -> str:
         for evidence in view.features
     )
     features = f"<ul>\n{items}</ul>\n" if items else '<p class="empty">No single feature.</p>\n'
+    if weak := many_weak_signs([evidence.share for evidence in view.features]):
+        features = f'<p class="empty">{esc(weak)}</p>\n{features}'
     words = ", ".join(bdi(word) for word in view.words)
     weighty = f'<p class="words">Weightiest words: {words}</p>\n' if words else ""
     return f'<div class="evidence">\n{features}{weighty}</div>\n'

@@ -6,6 +6,7 @@ is untrusted until a face has escaped it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -262,3 +263,17 @@ def _value(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+WEAK_SHARE = 0.1
+"""Of what brings a row close; features that each have less are no reason by themselves."""
+
+
+def many_weak_signs(shares: Sequence[float]) -> str:
+    """What is said above a row's features where none of them matters alone; empty where one does."""
+    if not shares or max(shares) >= WEAK_SHARE:
+        return ""
+    return (
+        f"Many weak signs: no feature has more than {percent(max(shares))} of what brings it close. "
+        "The largest:"
+    )

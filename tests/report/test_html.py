@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -196,6 +197,17 @@ def test_rows_without_percentile_features_words_or_turns() -> None:
     assert "No text to show." in text
     assert "No single feature." in text
     assert "harmless" not in text
+
+
+def test_where_no_feature_matters_alone_it_is_said() -> None:
+    (usual, *_) = sample(0).features
+    weak = [replace(usual, share=share) for share in (0.064, 0.05, 0.05)]
+    strong = [replace(usual, share=0.4), *weak]
+    said = "Many weak signs: no feature has more than 6.4% of what brings it close. The largest:"
+    for features, expected in ((weak, True), (strong, False)):
+        report = example_report(dropped=[sample(0, features=features)], borderline=[])
+        text = Page(to_html(report)).texts["article"][0]
+        assert (said in text) is expected
 
 
 def test_random_selection_has_no_threshold() -> None:
