@@ -39,6 +39,7 @@ from saefilter.curate.weights import scaled_columns, spread
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
 from saefilter.encode.sentences import SentenceEncoder
+from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import METRICS
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, recognise
 from saefilter.rows.groups import find_groups, groups_by
@@ -187,8 +188,12 @@ def together(parts: Sequence[Sequence[Part]]) -> Part:
 def by_metrics(encoder: Encoder, taught: Contrast, tested: Contrast) -> dict[str, NDArray[Any]]:
     """Every metric, by the set that `saefilter` makes unasked; and what is known of the paper's way."""
     directions, scores = encoder.sae.directions(), {}
-    toxic_set = fitted_set(encoder, taught, name="transfer", options=AUTOMATIC, sources=[])
-    scores |= scores_by(toxic_set, directions, tested, METRICS)
+    try:
+        toxic_set = fitted_set(encoder, taught, name="transfer", options=AUTOMATIC, sources=[])
+    except SaefilterError as error:
+        print(f"  {error.problem}", flush=True)
+    else:
+        scores |= scores_by(toxic_set, directions, tested, METRICS)
     toxic_set = fitted_set(encoder, taught, name="paper", options=PAPER, sources=[])
     scores["nearest, --recipe paper"] = scores_by(toxic_set, directions, tested, ["nearest"])[
         "nearest"
@@ -246,20 +251,25 @@ def judged(tested: Contrast, score: NDArray[Any]) -> dict[str, float]:
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """AUROC by method and column, the mean over columns last; then what the columns are."""
-    columns = list(next(iter(results.values())))
+    """AUROC by method and column, and the mean over columns, in which a set that could not be made counts
+    as chance; then what the columns are."""
+    columns = [column.name for column in COLUMNS]
     lines = [
         f"| method | {' | '.join(columns)} | mean |",
         "| --- |" + " --- |" * (len(columns) + 1),
     ]
     for name, row in results.items():
         cells = [
-            f"{row[c]['auroc']:.2f} ({row[c]['low']:.2f}–{row[c]['high']:.2f})" for c in columns
+            f"{row[c]['auroc']:.2f} ({row[c]['low']:.2f}–{row[c]['high']:.2f})"
+            if c in row
+            else "no set"
+            for c in columns
         ]
-        mean = np.mean([row[column]["auroc"] for column in columns])
+        mean = np.mean([row[column]["auroc"] if column in row else 0.5 for column in columns])
         lines.append(f"| {name} | {' | '.join(cells)} | {mean:.3f} |")
-    first = next(iter(results.values()))
-    rows = " | ".join(f"{first[c]['rows']:,} ({first[c]['bad']:.0%})" for c in columns)
+    rows = " | ".join(
+        f"{one['rows']:,} ({one['bad']:.0%})" for one in (results["*random*"][c] for c in columns)
+    )
     lines.append(f"| tested rows (bad) | {rows} | |")
     return "\n".join(lines)
 
@@ -291,8 +301,8 @@ def main() -> None:
         for name, score in scores.items():
             one = judged(tested.contrast, score)
             results.setdefault(name, {})[column.name] = one
+            args.json.write_text(json.dumps(results, indent=1) + "\n")
             print(f"  {column.name:30} {name:40} {one['auroc']:.3f}", flush=True)
-    args.json.write_text(json.dumps(results, indent=1) + "\n")
     print(text := table(results))
     if args.write:
         put_between(args.write, MARKER, text)
