@@ -40,8 +40,9 @@ def gemma3(layers: int) -> Any:
 
 
 PRESETS: list[Any] = [
-    ("gemma-2-2b", lambda: decoder(hf.Gemma2Config, 15, 2304), hf.Gemma2ForCausalLM, None,
-     sae_files.gemma_scope, {}),
+    pytest.param(  # its loader wants the full shape
+        "gemma-2-2b", lambda: decoder(hf.Gemma2Config, 15, 2304), hf.Gemma2ForCausalLM, None,
+        sae_files.gemma_scope, {}, marks=pytest.mark.slow),
     ("llama-3.1-8b", lambda: decoder(hf.LlamaConfig, 18), hf.LlamaForCausalLM, None,
      sae_files.llama_scope, {}),
     ("llama-3.1-8b-instruct", lambda: decoder(hf.LlamaConfig, 18), hf.LlamaForCausalLM,
