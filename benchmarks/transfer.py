@@ -157,11 +157,13 @@ def advice() -> Labels:
 
 
 def encoded(labels: Labels, encoder: Encoder, most: int) -> Part:
-    """At most `most` rows, evenly spaced, at the encoder's hook."""
-    step = max(1, -(-len(labels.toxic) // most))
-    conversations, toxic = labels.conversations[::step], labels.toxic[::step]
+    """At most `most` rows of either side, evenly spaced, at the encoder's hook."""
+    sides = [np.flatnonzero(np.array(labels.toxic) == side) for side in (True, False)]
+    chosen = np.sort(np.concatenate([rows[:: max(1, -(-len(rows) // most))] for rows in sides]))
+    conversations = [labels.conversations[i] for i in chosen]
+    toxic = [labels.toxic[i] for i in chosen]
     groups = (
-        groups_by(labels.group[::step], "benchmark", conversations)
+        groups_by([labels.group[i] for i in chosen], "benchmark", conversations)
         if labels.group
         else find_groups(conversations)
     )
@@ -280,7 +282,9 @@ def main() -> None:
     parser.add_argument("--preset")
     parser.add_argument("--model")
     parser.add_argument("--sae")
-    parser.add_argument("--most", type=int, default=10**9, help="rows of a set, evenly spaced")
+    parser.add_argument(
+        "--most", type=int, default=10**9, help="rows of a side of a set at most, evenly spaced"
+    )
     parser.add_argument("--write", type=Path, help="document whose table is replaced")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/transfer.json"))
     args = parser.parse_args()

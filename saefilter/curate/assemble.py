@@ -227,6 +227,11 @@ def fitted_set(
     data = GroupedContrast(contrast, options.seed)
     if options.recipe == "paper":
         chosen = correlated_features(data, options.top)
+        if not len(chosen.indices):
+            raise SaefilterError(
+                "no feature is more active in toxic rows than in benign ones",
+                remedy="Use more rows, or clearer contrast.",
+            )
         method = {"name": "the features most correlated with toxicity, unweighted", "recipe": "paper",
                   "top": options.top, "group": options.group}  # fmt: skip
         return _as_set(encoder, contrast, chosen, name, method, pool, sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,3 +66,11 @@ def test_what_the_papers_recipe_does_not_do_is_refused() -> None:
             CurationOptions(recipe="paper", **given)
     with pytest.raises(SaefilterError, match="--recipe 'best' is not known"):
         CurationOptions(recipe="best")
+
+
+def test_where_nothing_is_more_active_in_toxic_rows_there_is_no_set() -> None:
+    with pytest.raises(SaefilterError, match="no feature is more active in toxic rows"):
+        fitted_set(
+            encoder(), replace(contrast(), toxic=np.ones(ROWS, dtype=bool)), name="t",
+            options=CurationOptions(recipe="paper"), sources=[],
+        )  # fmt: skip
