@@ -175,7 +175,9 @@ def train(
     config = config_class(
         d_in=activations.shape[1], d_sae=args.d_sae, k=args.k, decoder_init_norm=0.1
     )
-    config.metadata.model_name = args.model or "sentence-transformers/all-MiniLM-L6-v2"
+    config.metadata.model_name = (
+        args.model_name or args.model or "sentence-transformers/all-MiniLM-L6-v2"
+    )
     config.metadata.hook_name = f"blocks.{layer - 1}.hook_resid_post"
     config.metadata.context_size = CONTEXT
     sae = sae_class(config)
@@ -239,6 +241,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("minilm_sae"))
     parser.add_argument("--model", help="a folder or hub id; the model of preset minilm by default")
+    parser.add_argument("--model-name", help="what the SAE says it is of [--model]")
     parser.add_argument("--activations", type=Path, help="a folder: keep them here, or reuse them")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--chat", action="store_true", help="render rows by the model's template")

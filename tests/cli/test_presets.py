@@ -176,8 +176,10 @@ def test_every_layer_that_a_presets_release_has_goes_by_its_number() -> None:
 
     releases = get_pretrained_saes_directory()
     layers = {}
-    for name in preset_names()[1:]:
+    for name in preset_names():
         preset = load_preset(name)
+        if preset.sae.startswith("shipped:"):
+            continue
         release, _, own = preset.sae.partition("/")
         shape = re.sub(r"\d+", "#", own, count=1)
         alike = [
