@@ -87,6 +87,7 @@ COLUMNS = (
     Column("our pairs → hatecheck", (("pairs",),), ("hatecheck",)),
     Column("our pairs → xstest", (("pairs",),), ("xstest",)),
     Column("our pairs → finance", (("pairs",),), ("finance b", "alpaca b")),
+    Column("our pairs → advice", (("pairs",),), ("advice",)),
     Column("our pairs, finance → advice", (("pairs",), ("finance a", "alpaca a")), ("advice",)),
     Column("medical → sports", (("medical",),), ("sports",)),
     Column("finance → reward hacks", (("finance a", "alpaca a"),), ("hacks", "alpaca b")),
@@ -283,7 +284,7 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--sae")
     parser.add_argument(
-        "--most", type=int, default=10**9, help="rows of a side of a set at most, evenly spaced"
+        "--most", type=int, default=10**9, help="rows of a side at most, of all but our pairs"
     )
     parser.add_argument("--write", type=Path, help="document whose table is replaced")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/transfer.json"))
@@ -294,7 +295,8 @@ def main() -> None:
     sentences = SentenceEncoder.load()
     parts = {}
     for name, labels in sets(args.folder):
-        parts[name] = encoded(labels, encoder, args.most)
+        # with half of the pairs the set tells far less, so all are taught
+        parts[name] = encoded(labels, encoder, 10**9 if name == "pairs" else args.most)
         print(f"{name}: {len(parts[name].texts)} rows", flush=True)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for column in COLUMNS:
