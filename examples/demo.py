@@ -1,6 +1,8 @@
 """The demo: score and filter examples/advice.jsonl, then say how many of the dropped rows were bad.
 
-It types the same commands that a user would and reads their outputs back.
+    python examples/demo.py [--preset smollm2-135m]
+
+It types the same commands that a user would and reads their outputs back; options go to `score`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     data = HERE / "advice.jsonl"
     scores, kept = OUT / "advice.scores.parquet", OUT / "advice.filtered.parquet"
-    run("score", str(data), "-o", str(scores), "--overwrite")
+    run("score", str(data), "-o", str(scores), "--overwrite", *sys.argv[1:])
     run(
         "filter", str(data), "--scores", str(scores), "--drop-frac", "0.1", "-o", str(kept),
         "--overwrite",
