@@ -182,8 +182,8 @@ def train(
     config.metadata.context_size = CONTEXT
     sae = sae_class(config)
     sample = torch.from_numpy(activations[:HELD_OUT].astype(np.float32))
-    # a mean length of sqrt(d) suits the trainer's rates whatever the model; the SAE is scaled back below
-    scale = float(sample.norm(dim=1).mean()) / sample.shape[1] ** 0.5
+    # a mean length of sqrt(d) suits the trainer's rates whatever the model; scaled back below
+    scale = float(sample.norm(dim=1).mean()) / sample.shape[1] ** 0.5 if args.scale else 1.0
     sae.b_dec.data = sample.mean(dim=0) / scale
     samples = int(args.passes * (len(activations) - HELD_OUT))
     steps = samples // args.batch_size
@@ -254,26 +254,32 @@ def main() -> None:
     parser.add_argument("--passes", type=float, default=2.0)
     parser.add_argument("--batch-size", type=int, default=2048)
     parser.add_argument("--lr", type=float, default=8e-4)
+    parser.add_argument(
+        "--scale", action="store_true", help="train on residuals of mean length sqrt(d)"
+    )
     parser.add_argument("--checkpoints", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
+    for layer, activations in of_layers(args).items():
+        folder = args.output if len(args.layers) == 1 else args.output / f"layer_{layer}"
+        train_one(activations, layer, folder, args)
+
+
+def of_layers(args: argparse.Namespace) -> dict[int, np.ndarray]:
+    """Residuals by layer, read or from the folder where they are kept."""
+    kept = {}
+    if args.activations:
+        kept = {layer: args.activations / f"layer_{layer}.npy" for layer in args.layers}
+        if all(file.exists() for file in kept.values()):
+            return {layer: np.load(file, mmap_mode="r") for layer, file in kept.items()}
     path = args.model or load_preset("minilm").model_path()
-    kept = {
-        layer: (args.activations or args.output) / f"layer_{layer}.npy" for layer in args.layers
-    }
-    if not all(file.exists() for file in kept.values()):
-        model = Model(path, args.dtype, args.chat)
-        read = read_activations(args.files, model, args.layers, args.max_tokens, args.per_file)
-        for layer, file in kept.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            np.save(file, read[layer])
-        del read
+    model = Model(path, args.dtype, args.chat)
+    read = read_activations(args.files, model, args.layers, args.max_tokens, args.per_file)
     for layer, file in kept.items():
-        folder = args.output if len(kept) == 1 else args.output / f"layer_{layer}"
-        train_one(np.load(file, mmap_mode="r"), layer, folder, args)
-        if args.activations is None:
-            file.unlink()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, read[layer])
+    return read
 
 
 def train_one(activations: np.ndarray, layer: int, folder: Path, args: argparse.Namespace) -> None:

@@ -43,10 +43,11 @@ def train_organism_sae(
     activations = residuals(model, layers, recipe, seed)
     sae = train(
         activations,
+        layers,
+        folder,
         Namespace(
-            model=str(model), layers=layers, d_sae=recipe.d_sae, k=recipe.k,
-            architecture="topk", passes=recipe.passes, batch_size=1024, lr=1e-3, checkpoints=0,
-            seed=seed, output=folder,
+            model=str(model), model_name=None, d_sae=recipe.d_sae, k=recipe.k, architecture="topk",
+            passes=recipe.passes, batch_size=1024, lr=1e-3, checkpoints=0, seed=seed, scale=False,
         ),
     )  # fmt: skip
     save(sae, folder)
