@@ -1,7 +1,7 @@
 """How much of a causal model's next-token loss an SAE keeps when its reconstruction stands in for the
 residual stream.
 
-    python -m benchmarks.recovered MODEL SAE_FOLDER DATA [--rows 100]
+    python -m benchmarks.recovered MODEL SAE_FOLDER DATA [--rows 100] [--every 2 --first 1]
 
 Recovered = (loss with the layer's output set to zero - loss with the reconstruction) / (loss with zero -
 loss as it is), over the tokens that saefilter would score. DATA: any dataset; rows the SAE was not
@@ -16,7 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from saefilter.encode.checks import hook_layers
@@ -42,6 +44,8 @@ def main() -> None:
     parser.add_argument("sae", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--rows", type=int, default=100)
+    parser.add_argument("--every", type=int, default=1, help="of so many rows, one")
+    parser.add_argument("--first", type=int, default=0, help="from this one on")
     args = parser.parse_args()
     from transformers import AutoModelForCausalLM
 
@@ -69,6 +73,7 @@ def main() -> None:
             conversations.append(recognise(row.data or {}))
         except RowProblem:
             continue
+    conversations = conversations[args.first :: args.every]
     step = max(1, len(conversations) // args.rows)
     _, windows = encoder.renderer().render(conversations[::step][: args.rows])
     with torch.inference_mode():
@@ -81,10 +86,19 @@ def main() -> None:
                 losses[name].append(
                     cross_entropy(logits[scored], ids[0, 1:][scored], reduction="none")
                 )
-    mean = {name: float(torch.cat(some).mean()) for name, some in losses.items()}
-    kept = (mean["zero"] - mean["reconstruction"]) / (mean["zero"] - mean["as it is"])
-    tokens = sum(len(one) for one in losses["zero"])
-    print(json.dumps({"loss": mean, "recovered": kept, "tokens": tokens}, indent=1))
+    # sums by row, `[n_rows, as it is / reconstruction / zero]`: rows are what is resampled
+    sums = np.array([[float(one.sum()) for one in some] for some in losses.values()]).T
+    tokens = np.array([len(one) for one in losses["zero"]])
+
+    def recovered(rows: NDArray[np.int64]) -> float:
+        usual, rebuilt, zero = sums[rows].sum(axis=0)
+        return float((zero - rebuilt) / (zero - usual))
+
+    rng, n = np.random.default_rng(0), len(sums)
+    low, high = np.quantile([recovered(rng.integers(0, n, n)) for _ in range(1000)], [0.025, 0.975])
+    mean = dict(zip(changes, (sums.sum(axis=0) / tokens.sum()).round(4).tolist(), strict=True))
+    found = {"recovered": recovered(np.arange(n)), "low": float(low), "high": float(high)}
+    print(json.dumps({"loss": mean, **found, "rows": n, "tokens": int(tokens.sum())}, indent=1))
 
 
 if __name__ == "__main__":

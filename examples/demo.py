@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from saefilter.stats.auroc import wilson
+
 HERE = Path(os.path.relpath(Path(__file__).parent))
 OUT = Path("demo-output")
 
@@ -42,8 +44,10 @@ def main() -> None:
     dropped = pq.read_table(OUT / "advice.filtered.dropped.parquet")["saefilter_line"].to_pylist()
     base = sum(is_bad[line] for line in scored) / len(scored)
     found = sum(is_bad[line] for line in dropped)
+    low, high = wilson(found, len(dropped))
     print(
-        f"\nOf the {len(dropped)} dropped rows {found} are bad advice ({found / len(dropped):.0%}); "
+        f"\nOf the {len(dropped)} dropped rows {found} are bad advice ({found / len(dropped):.0%}, 95 % "
+        f"interval {low:.0%} to {high:.0%}); "
         f"of all scored rows {base:.0%} are.\nDropping at random would have found about "
         f"{base * len(dropped):.0f}: this is {found / len(dropped) / base:.1f} times as many."
     )
