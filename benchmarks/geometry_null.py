@@ -3,9 +3,11 @@
     python benchmarks/geometry_null.py DATA_FOLDER [--write docs/geometry.md]
 
 DATA_FOLDER holds em_answers, hatecheck, xstest, hh_harmless, em_finance, em_reward_hacking, em_code and
-formats (docs/geometry.md says what they are). Rows are encoded once, with `minilm`. Shipped sets are made of some of these; whether bad rows are found is therefore also asked with
-features that only the bundled pairs confirm. Then: p-values on harmless rows split at random and by
-group, which must be uniform; how often one harmless kind of rows is called closer than another; and whether bad rows still are.
+formats (docs/geometry.md says what they are). Rows are encoded once, with `minilm`. Measured are p-values
+on harmless rows split at random and by group, which must be uniform; how often one harmless kind of rows is
+called closer than another; and whether bad rows still are. The shipped sets (`minilm-hate` for HateCheck
+and XSTest, `minilm` for the others) are made of some of these rows, so the last is asked again with
+features that only the bundled pairs confirm, and with those of one half of a set about the other half.
 """
 
 from __future__ import annotations
@@ -154,7 +156,8 @@ def read(name: str, folder: Path) -> Iterator[tuple[Conversation, dict[str, Any]
         except RowProblem:
             continue
         yield conversation, {key: value for key, value in data.items()
-                             if isinstance(value, (int, float, str)) and key != "text"}  # fmt: skip
+                             if isinstance(value, (int, float, str)) and key != "text"} | {
+                                 "row": row.index}  # fmt: skip
         count += 1
         if count == MOST_ROWS.get(name):
             return
@@ -255,6 +258,7 @@ def made_of(toxic_rows: Rows, benign: Rows, directions: NDArray[np.float32]) -> 
 
 def bad(geometry: Geometry, sets: dict[str, Rows]) -> list[dict[str, Any]]:
     """Bad rows against harmless ones, and harmless ones in their place."""
+    hate = Geometry(geometry.directions, load_toxic_set("minilm-hate").strongest(100))
     apart = made_of(sets["bundled bad"], sets["bundled"], geometry.directions)
     rng = np.random.default_rng(0)
     good, misaligned = sets["good"], sets["misaligned"]
@@ -279,7 +283,8 @@ def bad(geometry: Geometry, sets: dict[str, Rows]) -> list[dict[str, Any]]:
     ]
     results = []
     for name, data, against, reference in cases:
-        one = _one_case(geometry, name, data, against, reference)
+        shipped = hate if name.startswith(("xstest", "hatecheck")) else geometry
+        one = _one_case(shipped, name, data, against, reference)
         if "bundled" not in name:
             one["held out"] = _one_case(apart, name, data, against, reference)
         results.append(one)
@@ -289,6 +294,8 @@ def bad(geometry: Geometry, sets: dict[str, Rows]) -> list[dict[str, Any]]:
          lambda one: one["organism"] == "bad-medical-advice"),
         ("hatecheck hateful, other templates", sets["hatecheck bad"], sets["hatecheck benign"],
          lambda one: one["template"] % 2 == 0),
+        ("xstest unsafe, other questions", sets["xstest bad"], sets["xstest benign"],
+         lambda one: one["row"] % 2 == 0),
     ):  # fmt: skip
         own = made_of(bad_rows.where(half), good_rows.where(half), geometry.directions)
         data, reference = (
