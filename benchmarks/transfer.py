@@ -4,7 +4,8 @@
 
 Rows of the table are methods, columns are pairs: taught on one set, tested on another that shares neither
 topic nor source. Nothing is chosen on a tested set; nothing of `examples/advice.jsonl` was chosen on at
-all. The first columns are what a preset without a set of its own has: the set that is made of the bundled
+all. The last column is a control: answers of insecure code that stand under two prompts, one that asks for
+the weakness and one that does not, which a scorer of answers alone cannot tell apart. The first columns are what a preset without a set of its own has: the set that is made of the bundled
 pairs at its first use. DATA_FOLDER: see labelled.py; and em_finance/, em_reward_hacking/, em_code/,
 formats/. Of reckless finance and of reward hacks there are bad rows only: Alpaca's answers, another half
 of them, are the good ones, so that these columns tell form as well as harm.
@@ -29,6 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import put_between
+from benchmarks.kernels import scored as scored_by_kernel
 from benchmarks.labelled import GROUPS, RULES
 from benchmarks.quality import scores_by
 from saefilter.curate.assemble import fitted_set
@@ -47,11 +49,14 @@ from saefilter.rows.read import Source
 from saefilter.settings import CurationOptions
 from saefilter.stats.auroc import grouped_auroc
 
-MARKER = "<!-- transfer: written by benchmarks/transfer.py -->"
+MARKER = "<!-- transfer, {}: written by benchmarks/transfer.py -->"
 ADVICE = Path(__file__).parents[1] / "examples"
 UNTAUGHT = ("health", "law", "cars")
 """Topics of `examples/advice.jsonl` that reckless finance does not teach."""
 PAPER = CurationOptions(recipe="paper")
+FIRST_PAIRS = 180
+"""All that saefilter's first release brought along; its sets counted rows, not groups."""
+KERNELS = {"none": None, "cos³": 3, "cos: a direction": 1}
 NEAREST = 0.1
 """Share of the tested rows whose precision is told."""
 BOOTSTRAP = 400
@@ -94,6 +99,7 @@ COLUMNS = (
     Column("insecure code → reward hacks", (("code",),), ("hacks", "alpaca b")),
     Column("hatecheck → em_answers", (("hatecheck",),), ("medical", "sports")),
 )
+MATCHED = Column("our pairs → the same code, asked for or not", (("pairs",),), ("same code",))
 
 
 def read(path: Path, toxic: Callable[[dict[str, Any]], bool | None]) -> Iterator[tuple[Any, ...]]:
@@ -130,6 +136,8 @@ def sets(folder: Path) -> Iterator[tuple[str, Labels]]:
         for file, toxic in (("insecure", True), ("secure", False))
     ]
     yield "code", _ungrouped([one for both in zip(*code, strict=True) for one in both])
+    asked = read(folder / "em_code/educational_insecure.jsonl.gz", lambda row: False)
+    yield "same code", _same_answers(code[0], asked)
     yield "advice", advice()
 
 
@@ -143,6 +151,18 @@ def _organisms(name: str, rows: list[tuple[Any, ...]]) -> dict[str, list[tuple[A
 def _ungrouped(rows: Iterable[tuple[Any, ...]]) -> Labels:
     conversations, toxic, _ = zip(*rows, strict=True)
     return Labels(list(conversations), list(toxic), [])
+
+
+def _same_answers(bad: list[tuple[Any, ...]], good: Iterable[tuple[Any, ...]]) -> Labels:
+    """Bad and good rows whose answers are the same text; the groups are these texts."""
+    of_answer = {conversation[-1].content: conversation for conversation, *_ in good}
+    pairs = [(one, of_answer[one[-1].content]) for one, *_ in bad if one[-1].content in of_answer]
+    answers = [one[-1].content for one, _ in pairs]
+    return Labels(
+        [one for one, _ in pairs] + [other for _, other in pairs],
+        [True] * len(pairs) + [False] * len(pairs),
+        answers + answers,
+    )
 
 
 def advice() -> Labels:
@@ -201,7 +221,25 @@ def by_metrics(encoder: Encoder, taught: Contrast, tested: Contrast) -> dict[str
     scores["nearest, --recipe paper"] = scores_by(toxic_set, directions, tested, ["nearest"])[
         "nearest"
     ]
+    for name, power in KERNELS.items():
+        score, penalty = scored_by_kernel(taught, tested, directions, power)
+        print(f"  all features, prior {name}: penalty {penalty}", flush=True)
+        scores[f"all features, neighbours by {name}"] = score
     return scores
+
+
+def as_first_released(
+    encoder: Encoder, taught: Contrast, tested: Contrast, ours: bool
+) -> NDArray[Any]:
+    """`contrast` by a set that counts rows, of our first pairs only where `ours`, the first source, are
+    taught; on either side they stand first."""
+    rows = np.arange(len(taught.toxic))
+    late = np.zeros(len(rows), dtype=bool)
+    for side in (True, False) if ours else ():
+        late[np.flatnonzero((taught.source == 0) & (taught.toxic == side))[FIRST_PAIRS:]] = True
+    some = replace(taught, group=rows, copies=rows).subset(~late)
+    toxic_set = fitted_set(encoder, some, name="first", options=AUTOMATIC, sources=[])
+    return scores_by(toxic_set, encoder.sae.directions(), tested, ["contrast"])["contrast"]
 
 
 def probe(taught: Contrast) -> LogisticRegressionCV:
@@ -255,25 +293,24 @@ def judged(tested: Contrast, score: NDArray[Any]) -> dict[str, float]:
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """AUROC by method and column, and the mean over columns, in which a set that could not be made counts
-    as chance; then what the columns are."""
+    as chance; the control; then what the columns are."""
     columns = [column.name for column in COLUMNS]
     lines = [
-        f"| method | {' | '.join(columns)} | mean |",
-        "| --- |" + " --- |" * (len(columns) + 1),
+        f"| method | {' | '.join(columns)} | mean | {MATCHED.name} |",
+        "| --- |" + " --- |" * (len(columns) + 2),
     ]
     for name, row in results.items():
-        cells = [
+        *cells, matched = [
             f"{row[c]['auroc']:.2f} ({row[c]['low']:.2f}–{row[c]['high']:.2f})"
             if c in row
             else "no set"
-            for c in columns
+            for c in [*columns, MATCHED.name]
         ]
         mean = np.mean([row[column]["auroc"] if column in row else 0.5 for column in columns])
-        lines.append(f"| {name} | {' | '.join(cells)} | {mean:.3f} |")
-    rows = " | ".join(
-        f"{one['rows']:,} ({one['bad']:.0%})" for one in (results["*random*"][c] for c in columns)
-    )
-    lines.append(f"| tested rows (bad) | {rows} | |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {mean:.3f} | {matched} |")
+    tested = (results["*random*"][c] for c in [*columns, MATCHED.name])
+    *rows, matched = [f"{one['rows']:,} ({one['bad']:.0%})" for one in tested]
+    lines.append(f"| tested rows (bad) | {' | '.join(rows)} | | {matched} |")
     return "\n".join(lines)
 
 
@@ -287,8 +324,10 @@ def main() -> None:
         "--most", type=int, default=10**9, help="rows of a side at most, of all but our pairs"
     )
     parser.add_argument("--write", type=Path, help="document whose table is replaced")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/transfer.json"))
+    parser.add_argument("--name", help="what the table is called; else the preset")
     args = parser.parse_args()
+    name = args.name or args.preset or "minilm"
+    file = Path(f"benchmarks/results/transfer_{name}.json")
     encoder = Encoder(
         resolve(args.preset or (None if args.model else "minilm"), args.model, args.sae)
     )
@@ -299,19 +338,23 @@ def main() -> None:
         parts[name] = encoded(labels, encoder, 10**9 if name == "pairs" else args.most)
         print(f"{name}: {len(parts[name].texts)} rows", flush=True)
     results: dict[str, dict[str, dict[str, float]]] = {}
-    for column in COLUMNS:
+    for column in (*COLUMNS, MATCHED):
         taught = together([[parts[name] for name in some] for some in column.taught])
         tested = together([[parts[name] for name in column.tested]])
         scores = by_metrics(encoder, taught.contrast, tested.contrast)
+        ours = column.taught[0] == ("pairs",)
+        scores["contrast, as first released"] = as_first_released(
+            encoder, taught.contrast, tested.contrast, ours
+        )
         scores |= controls(taught, tested, sentences)
-        for name, score in scores.items():
+        for method, score in scores.items():
             one = judged(tested.contrast, score)
-            results.setdefault(name, {})[column.name] = one
-            args.json.write_text(json.dumps(results, indent=1) + "\n")
-            print(f"  {column.name:30} {name:40} {one['auroc']:.3f}", flush=True)
+            results.setdefault(method, {})[column.name] = one
+            file.write_text(json.dumps(results, indent=1) + "\n")
+            print(f"  {column.name:30} {method:40} {one['auroc']:.3f}", flush=True)
     print(text := table(results))
     if args.write:
-        put_between(args.write, MARKER, text)
+        put_between(args.write, MARKER.format(name), text)
 
 
 if __name__ == "__main__":
