@@ -80,3 +80,33 @@ def percentile_words(percentile: float | None) -> str:
 def place(line: int, file: str | None) -> str:
     """Where a row stands; a file's name is untrusted."""
     return f"line {line}" if file is None else f"line {line} of {clean(file)}"
+
+
+_WORD = re.compile(r"[^\W_]+")
+_FUNCTION_WORDS = frozenset(
+    """
+    about above across after afterwards again against all almost along already also although always am among an
+    and another any anybody anyhow anyone anything anyway anywhere are around as at away back be became because
+    become becomes been before behind being below beneath beside besides between beyond both but by can cannot
+    could did do does doing done down during each either else elsewhere enough etc even ever every everybody
+    everyone everything everywhere except few first for former from further get gets getting give given go goes
+    got had has have having he hence her here hers herself him himself his how however if in indeed instead into
+    is it its itself just keep keeps last later latter least less let lets like made make makes many may maybe me
+    meanwhile might mine more moreover most mostly much must my myself neither never nevertheless next no nobody
+    none nor not nothing now nowhere of off often on once one ones only onto or other others otherwise ought our
+    ours ourselves out over own per perhaps please put quite rather really same say says see seem seemed seems
+    several shall she should since so some somebody somehow someone something sometimes somewhere still such take
+    takes than that the their theirs them themselves then there therefore these they thing things this those
+    though through throughout thus to together too toward towards two under until till unless up upon us very via
+    want wants was we well were what whatever when whenever where wherever whether which while who whoever whole
+    whom whose why will with within without would yes yet you your yours yourself yourselves
+    ain aren couldn didn doesn don hadn hasn haven isn ll mustn needn re shouldn ve wasn weren won wouldn
+    """.split()  # the last line: pieces of contracted words, which a tokenizer splits off
+)
+
+
+def is_function_word(word: str) -> bool:
+    """Whether an English word, or what a tokenizer left of one, carries grammar or next to no meaning:
+    articles, pronouns, auxiliaries, the commonest verbs. Single letters do too."""
+    pieces = _WORD.findall(word.lower())
+    return all(len(piece) == 1 or piece in _FUNCTION_WORDS for piece in pieces)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from saefilter.artifacts.provenance import Identity
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from saefilter.encode.encoder import Encoded, Encoder
+    from saefilter.geometry.reasons import ThemeReader
     from saefilter.geometry.scorer import Scorer
     from saefilter.toxic.toxicset import PushReference, ToxicSet
 
@@ -74,10 +76,14 @@ class RowScorer:
             processes = default_processes(encoder.device.type)
         spec = encoder.renderer_spec(options, settings.rendering)
         self.preparer = Preparer(self.renderer, spec, processes)
+        self.themes = themes_of(scorer.toxic_set)
+        weights = [scorer.token_weights[:, None]]
+        if self.themes is not None:
+            weights.append(self.themes.token_weights())
         self.encoding: dict[str, Any] = {
             "pool": settings.pool,
             "batch_tokens": settings.batch_tokens,
-            "token_weights": scorer.token_weights,
+            "token_weights": np.ascontiguousarray(np.concatenate(weights, axis=1)),
         }
         """How rows are encoded to be measured here."""
 
@@ -192,6 +198,7 @@ class RowScorer:
             encoded.top_tokens,
             result.own_share,
             self.scorer,
+            None if self.themes is None else (self.themes, self.themes.read(encoded.features)),
         )
         return Measured(table, self._push_sums(encoded.features[encoded.n_tokens > 0]))
 
@@ -246,6 +253,13 @@ class RowScorer:
         if self._push is None or (pushes := self.scorer.pushes(features)) is None:
             return None
         return pushes.sum(axis=0).tolist(), (pushes**2).sum(axis=0).tolist()
+
+
+def themes_of(toxic_set: ToxicSet) -> ThemeReader | None:
+    """What reads rows by the themes of the set; None where it has none."""
+    from saefilter.geometry.reasons import ThemeReader
+
+    return ThemeReader.of(toxic_set)
 
 
 def toxic_set_of(

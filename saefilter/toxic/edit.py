@@ -12,6 +12,7 @@ import numpy as np
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
+from saefilter.toxic.themes import fitting, with_name
 from saefilter.toxic.toxicset import SIGNS, ToxicFeature, ToxicSet
 
 INDEX_NAMES = ("index", "feature", "feature_index", "latent")
@@ -28,8 +29,10 @@ def noted(toxic_set: ToxicSet, change: str, reason: str) -> ToxicSet:
 
 
 def rescored(toxic_set: ToxicSet) -> ToxicSet:
-    """Without its calibration: what is scored has changed, so that percentiles would be wrong."""
-    return replace(toxic_set, calibration=None)
+    """Without its calibration: what is scored has changed, so that percentiles would be wrong. Its themes
+    are of the features that it has now."""
+    themes = fitting(toxic_set.themes, toxic_set.features)
+    return replace(toxic_set, calibration=None, themes=themes)
 
 
 def add(
@@ -91,6 +94,19 @@ def relabel(toxic_set: ToxicSet, labels: Mapping[int, str], reason: str) -> tupl
     return noted(relabelled, f"labelled {changed} features", reason), changed
 
 
+def name_theme(toxic_set: ToxicSet, number: int, name: str, reason: str) -> ToxicSet:
+    """With another name for a theme, by its number from 1. Raises SaefilterError when it has none such, or
+    the name is none or another theme's."""
+    if toxic_set.themes is None:
+        raise SaefilterError(
+            f"the set {toxic_set.name!r} has no themes", remedy="Make them: saefilter features themes"
+        )
+    themes = with_name(toxic_set.themes, number, name)
+    before, after = (one.themes[number - 1].name for one in (toxic_set.themes, themes))
+    changed = replace(toxic_set, themes=themes)
+    return noted(changed, f"theme {number} called {after!r}, not {before!r}", reason)
+
+
 def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
     """The features of several sets of one SAE; weights are averaged, signed, a set that lacks a
     feature giving it 0. Raises SaefilterError for sets of different SAEs, models or poolings."""
@@ -149,6 +165,7 @@ def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
         },
         history=[line for one in sets for line in one.history],
         schema=min(one.schema for one in sets),
+        themes=None,  # of other weights, and of texts that the other sets do not know
     )
     return noted(rescored(merged), f"merged {' and '.join(one.name for one in sets)}", reason)
 

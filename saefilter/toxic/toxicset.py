@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from saefilter.described import described
 from saefilter.errors import SaefilterError
 from saefilter.settings import ScoreSettings
+from saefilter.toxic.themes import Themes
 
 TOXIC_SET_VERSION = 3
 """2 was in raw activations, not times the decoder's norms: the same where the decoder is of unit rows.
@@ -212,6 +213,8 @@ class ToxicSet:
     calibration: Calibration | None = None
     neighbour_labels: dict[str, str] = field(default_factory=dict)
     """Labels of features outside the set that lie next to it, for explanations; by index."""
+    themes: Themes | None = None
+    """The toxic features in heaps that a person can follow; None in sets that were made without."""
     history: list[str] = field(default_factory=list)
     revision: str | None = None
     """Commit of the model, where it came from the hub."""
@@ -279,11 +282,13 @@ class ToxicSet:
         """The file's text; long number lists on one line each."""
         lines = []
         for name, value in vars(self).items():
+            if name == "themes" and value is None:
+                continue  # as before there were any, so that the hash of such a set stays what it was
             if name == "features":  # thousands; asdict would copy each in depth
                 entries = ",\n  ".join(json.dumps(vars(f), ensure_ascii=False) for f in value)
                 lines.append(f'"features": [\n  {entries}\n ]')
             else:
-                plain = asdict(value) if isinstance(value, Calibration) else value
+                plain = asdict(value) if isinstance(value, (Calibration, Themes)) else value
                 lines.append(f"{json.dumps(name)}: {json.dumps(plain, ensure_ascii=False)}")
         return "{\n " + ",\n ".join(lines) + "\n}\n"
 

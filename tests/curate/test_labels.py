@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from saefilter.curate.labels import is_function_word, label_of
+from saefilter.curate.labels import label_of
+from saefilter.text import is_function_word
 
 USUAL = {"the": 0.05, "they": 0.01, "them": 0.005, "lazy": 0.0001, "dole": 0.00005, "scam": 0.0002,
          "money": 0.001, "road": 0.0005}  # fmt: skip
