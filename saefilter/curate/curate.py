@@ -125,7 +125,8 @@ def _closest_half(
     encoded = encoder.encode(windows, len(conversations), pool=toxic_set.pool)
     scorer = Scorer(toxic_set, encoder.sae.directions())
     proximity = scorer.score(encoded.features, encoded.residual).proximity
-    return [conversations[row] for row in np.flatnonzero(proximity > np.median(proximity))]
+    closer = np.flatnonzero(proximity > np.median(proximity))
+    return [conversations[row] for row in closer.tolist()]
 
 
 def made_themes(

@@ -109,10 +109,11 @@ def label_of(
 
     Words are chosen by how much more of the activation they have than of the text (`usual`, word -> its
     share): share times the logarithm of that lift. Function words say nothing alone: a feature that fires
-    on little else is named by what stands around them. Worked example: of a feature that fires on "they"
-    where others are blamed, "they" has 70 % of the activation and 1 % of the text, "lazy" 2 % and 0.01 %:
+    on little else is named by what stands around them, and they come last. Worked example: of a feature
+    that fires on "they" where others are blamed, "they" has 70 % of the activation and 1 % of the text,
+    "lazy" 2 % and 0.01 %:
 
-        they, them near lazy, dole, families
+        lazy, dole, families (around they, them)
     """
     total = sum(words.values())
     named = by_lift({word: value / total for word, value in words.items()}, usual)
@@ -131,7 +132,7 @@ def label_of(
     function = [word for word in named if is_function_word(word)][:FUNCTION_LABEL_WORDS]
     if not near:
         return ", ".join(function or list(words)[:LABEL_WORDS])
-    return f"{', '.join(function)} near {', '.join(near)}" if function else ", ".join(near)
+    return f"{', '.join(near)} (around {', '.join(function)})" if function else ", ".join(near)
 
 
 def by_lift(share: Mapping[str, float], usual: Mapping[str, float]) -> list[str]:

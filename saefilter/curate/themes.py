@@ -14,7 +14,7 @@ than cosine (0.7 to 0.3), as it is what a reader of the texts sees.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -49,8 +49,9 @@ LED_BY = 2048
 """Features of most weight that make the heaps; the others join them."""
 ROWS = 1000
 """Rows of a side that are looked at, evenly spaced."""
-EXAMPLES = 6
-VALUES = 64
+EXAMPLES = 24
+"""Of a theme; so many, because what a row is most like is sought among them."""
+VALUES = 48
 """Kept of an example's contributions, which is 0.9 of their squared length in half of the examples."""
 WORDS = 8
 NAME_WORDS = 3
@@ -248,7 +249,8 @@ def _words(texts: _Texts) -> list[list[str]]:
         [
             word
             for word in by_lift(
-                {word: value / max(sum(words.values()), 1e-12) for word, value in words.items()}, usual
+                {word: value / max(sum(words.values()), 1e-12) for word, value in words.items()},
+                usual,
             )
             if len(texts.texts_of[word]) >= least
         ]

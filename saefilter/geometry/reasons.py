@@ -51,7 +51,8 @@ def unit_contributions(toxic_set: ToxicSet, indices: NDArray[np.int64]) -> Array
     mass = masses(toxic_set.features)
     weight = np.array([mass.get(index, 0.0) for index in indices.tolist()])
     scale = np.asarray(toxic_set.scale, dtype=np.float64)[indices]
-    return np.divide(weight, scale, out=np.zeros_like(weight), where=scale > 0)
+    unit: Array = np.divide(weight, scale, out=np.zeros_like(weight), where=scale > 0)
+    return unit
 
 
 def contributions(
@@ -95,7 +96,9 @@ class ThemeReader:
     def __init__(self, toxic_set: ToxicSet, themes: Themes):
         self.themes: tuple[Theme, ...] = themes.themes
         self.examples: list[tuple[int, ThemeExample]] = [
-            (place, example) for place, theme in enumerate(self.themes) for example in theme.examples
+            (place, example)
+            for place, theme in enumerate(self.themes)
+            for example in theme.examples
         ]
         """Each with the place of its theme."""
         self._set = toxic_set
@@ -134,7 +137,7 @@ class ThemeReader:
         rank = telling(shares, self._usual)
         rank[(shares < MATTERS) | (shares < STANDS_OUT * self._usual)] = 0
         cosine = units(evidence - self._middle) @ self._vectors.T
-        has_any = evidence.any(axis=1)
+        has_any = evidence.sum(axis=1) > 0
         rows = []
         for row in range(len(evidence)):
             order = np.argsort(-rank[row], kind="stable")[:MOST_THEMES]

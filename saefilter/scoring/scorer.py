@@ -16,6 +16,7 @@ import pyarrow as pa
 from saefilter.artifacts.provenance import Identity
 from saefilter.encode.checks import sentence
 from saefilter.geometry.metrics import DEFAULT_METRIC
+from saefilter.geometry.reasons import ThemeReader
 from saefilter.rows.render import RenderOptions
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
 from saefilter.scoring.table import scores_table
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from saefilter.encode.encoder import Encoded, Encoder
-    from saefilter.geometry.reasons import ThemeReader
     from saefilter.geometry.scorer import Scorer
     from saefilter.toxic.toxicset import PushReference, ToxicSet
 
@@ -76,7 +76,7 @@ class RowScorer:
             processes = default_processes(encoder.device.type)
         spec = encoder.renderer_spec(options, settings.rendering)
         self.preparer = Preparer(self.renderer, spec, processes)
-        self.themes = themes_of(scorer.toxic_set)
+        self.themes = ThemeReader.of(scorer.toxic_set)
         weights = [scorer.token_weights[:, None]]
         if self.themes is not None:
             weights.append(self.themes.token_weights())
@@ -253,13 +253,6 @@ class RowScorer:
         if self._push is None or (pushes := self.scorer.pushes(features)) is None:
             return None
         return pushes.sum(axis=0).tolist(), (pushes**2).sum(axis=0).tolist()
-
-
-def themes_of(toxic_set: ToxicSet) -> ThemeReader | None:
-    """What reads rows by the themes of the set; None where it has none."""
-    from saefilter.geometry.reasons import ThemeReader
-
-    return ThemeReader.of(toxic_set)
 
 
 def toxic_set_of(

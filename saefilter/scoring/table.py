@@ -13,7 +13,6 @@ from saefilter.rows.excerpts import content_evidence, word_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
     from typing import Any
 
     from saefilter.encode.encoder import TokenScore

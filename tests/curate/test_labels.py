@@ -19,7 +19,7 @@ def test_a_feature_of_content_words_is_called_by_what_it_has_more_of_than_the_te
 def test_function_words_never_name_a_feature_alone_where_anything_stands_around_them() -> None:
     words = {"they": 70.0, "them": 28.0, "lazy": 2.0}
     snippets = ["they live on the dole", "them and the dole", "they never work on the road"]
-    assert label_of(words, snippets, USUAL) == "they, them near lazy, dole"
+    assert label_of(words, snippets, USUAL) == "lazy, dole (around they, them)"
     assert label_of({"they": 1.0}, [], USUAL) == "they"
     assert label_of({"the": 1.0}, ["the one"], {}) == "the"
 
