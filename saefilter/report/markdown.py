@@ -132,9 +132,9 @@ def _sample(view: SampleView, report: Report) -> str:
     )
     answers = [turn for turn in view.turns if turn.role in ("assistant", "text")] or view.turns
     preview = code(answers[-1].text, PREVIEW_CHARACTERS) if answers else "(no text)"
-    why = f"<br>Why: {code(words, PREVIEW_CHARACTERS)}" if (words := reason_words(view)) else ""
+    why = f"\n   Why: {code(words, PREVIEW_CHARACTERS)}" if (words := reason_words(view)) else ""
     if view.closest is not None:
-        why += f"<br>Closest to: {code(closest_words(view.closest), PREVIEW_CHARACTERS)}"
+        why += f"\n   Closest to: {code(closest_words(view.closest), PREVIEW_CHARACTERS)}"
     return f"{about}: {preview}{why}"
 
 

@@ -282,16 +282,23 @@ class ToxicSet:
         """The file's text; long number lists on one line each."""
         lines = []
         for name, value in vars(self).items():
-            if name == "themes" and value is None:
-                continue  # as before there were any, so that the hash of such a set stays what it was
             if name == "features":  # thousands; asdict would copy each in depth
                 entries = ",\n  ".join(json.dumps(vars(f), ensure_ascii=False) for f in value)
                 lines.append(f'"features": [\n  {entries}\n ]')
+            elif name == "themes":  # left out where there are none: such a set keeps its hash
+                lines += [_themes_json(value)] if value else []
             else:
-                plain = asdict(value) if isinstance(value, (Calibration, Themes)) else value
+                plain = asdict(value) if isinstance(value, Calibration) else value
                 lines.append(f"{json.dumps(name)}: {json.dumps(plain, ensure_ascii=False)}")
         return "{\n " + ",\n ".join(lines) + "\n}\n"
 
     def sha256(self) -> str:
         """Hash of the file's text."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def _themes_json(themes: Themes) -> str:
+    """Their entry of the file, a line for each theme."""
+    fields = asdict(themes)
+    entries = ",\n  ".join(json.dumps(one, ensure_ascii=False) for one in fields.pop("themes"))
+    return f'"themes": {{"themes": [\n  {entries}\n ], {json.dumps(fields, ensure_ascii=False)[1:]}'
