@@ -2,8 +2,9 @@
 
     python examples/make_themes.py DATA_FOLDER SMOLLM2_FOLDER -o saefilter/toxic/sets
 
-`minilm` and `smollm2-135m` by our own pairs (saefilter/toxic/bundled), `minilm-hate` by HateCheck and XSTest,
-with words and examples from our own pairs: the sets keep no text of others. DATA_FOLDER: as for
+`minilm` and `smollm2-135m` by our own pairs (saefilter/toxic/bundled). `minilm-hate` by HateCheck and XSTest,
+with words and no examples: a set keeps no text of others, and our own pairs are of another kind.
+DATA_FOLDER: as for
 make_minilm_toxic_set.py; SMOLLM2_FOLDER: SmolLM2-135M-Instruct. Names that a person gave (`saefilter
 features name`) stay.
 """
@@ -16,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from make_minilm_toxic_set import BUNDLED, SETS, split
+from make_minilm_toxic_set import SETS, split
 
 SMOLLM2_SAE = "shipped:smollm2_sae"
 
@@ -34,14 +35,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     themes(args.output / "minilm.json", "--preset", "minilm")
-    describing = ["--describe-with", str(BUNDLED / "toxic.jsonl")]
     with tempfile.TemporaryDirectory() as scratch:
         sources = [
             option
             for name in SETS["minilm-hate"]
             for option in split(name, args.folder, Path(scratch))
         ]
-        themes(args.output / "minilm-hate.json", *sources, *describing, "--preset", "minilm")
+        themes(args.output / "minilm-hate.json", *sources, "--no-examples", "--preset", "minilm")
     themes(
         args.output / "smollm2-135m.json", "--model", str(args.smollm2), "--sae", SMOLLM2_SAE
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -143,6 +144,9 @@ def themes(
             "--describe-with", help="Take words and examples from these rows, not the toxic ones."
         ),
     ] = None,
+    no_examples: Annotated[
+        bool, typer.Option("--no-examples", help="Keep words and no texts in the set.")
+    ] = False,
     reading: opt.Given,
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
@@ -159,6 +163,7 @@ def themes(
     from saefilter.encode.encoder import Encoder
     from saefilter.report.console_sets import print_themes
     from saefilter.rows.inputs import open_input
+    from saefilter.toxic.themes import without_examples
 
     sources = contrast_of(toxic or [], benign or [])
     describing = [row for name in describe_with or () for row in usable_rows(open_input(name))]
@@ -168,7 +173,10 @@ def themes(
 
     def change(toxic_set: ToxicSet) -> ToxicSet:
         with progress_bar("Encoding", total, quiet=quiet) as advance:
-            return made_themes(toxic_set, encoder, sources, asked.settings, describing, advance)
+            made = made_themes(toxic_set, encoder, sources, asked.settings, describing, advance)
+        if no_examples and made.themes is not None:
+            return replace(made, themes=without_examples(made.themes))
+        return made
 
     changed = _edit(name_or_file, output, overwrite, change)
     if not quiet:

@@ -218,7 +218,7 @@ def _theme(theme: ThemeEvidence) -> str:
         f"<li><div><b>{percent(theme.share)}</b>{share_bar(theme.share, 'dropped')}</div>"
         f'<div><b class="theme">{bdi(theme.theme)}</b> '
         f'<span class="near">{percent(theme.usual)} in harmless rows</span>'
-        f"{f'<br>{words}' if words else ''}</div></li>\n"
+        f"{f'<div>{words}</div>' if words else ''}</div></li>\n"
     )
 
 

@@ -121,6 +121,13 @@ def with_name(themes: Themes, number: int, name: str) -> Themes:
     return replace(themes, themes=tuple(changed))
 
 
+def without_examples(themes: Themes) -> Themes:
+    """Names and words alone, so that a set can be shared without any text; rows then have no closest
+    example."""
+    kept = tuple(replace(theme, examples=()) for theme in themes.themes)
+    return replace(themes, themes=kept, examples_of=f"{themes.examples_of}, no examples kept")
+
+
 def names_kept(before: Themes | None, after: Themes, mass: Mapping[int, float]) -> Themes:
     """The themes made anew, with the names that a person gave to what are largely the same features."""
     named = [theme for theme in before.themes if theme.by_hand] if before else []

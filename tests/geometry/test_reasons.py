@@ -11,7 +11,7 @@ from scipy import sparse
 from toxic_sets import made
 
 from saefilter.geometry.reasons import MATTERS, MOST_THEMES, STANDS_OUT, ThemeReader
-from saefilter.toxic.themes import Theme, ThemeExample, Themes
+from saefilter.toxic.themes import Theme, ThemeExample, Themes, without_examples
 from saefilter.toxic.toxicset import ToxicSet
 
 EXAMPLES = (
@@ -87,6 +87,16 @@ def test_features_that_came_or_went_since_disturb_nothing() -> None:
     features = sparse.csr_matrix(np.ones((1, 6), dtype=np.float32))
     assert np.allclose(reader(more).read(features).shares, reader(toxic_set).read(features).shares)
     assert ThemeReader.of(replace(toxic_set, themes=None)) is None
+
+
+def test_a_set_that_keeps_no_texts_has_themes_and_no_closest_example() -> None:
+    toxic_set = themed()
+    assert toxic_set.themes is not None
+    bare = replace(toxic_set, themes=without_examples(toxic_set.themes))
+    features = sparse.csr_matrix(np.array([[0, 0, 0, 1, 0, 0]], dtype=np.float32))
+    (reason,) = reader(bare).read(features).rows
+    assert reason.themes == (1,)
+    assert reason.example == -1
 
 
 def test_a_set_without_weights_counts_its_features_alike() -> None:

@@ -62,8 +62,8 @@ def test_says_why_by_theme_and_example_and_they_make_nothing_of_their_own() -> N
     text = to_markdown(example_report(dropped=[view, weak], themes=totals))
     check_harmless(text)
     for part in (
-        "Why: `` plays down a danger, 41% of its toxic signs (15% in harmless rows): stress, <scr",
-        "Closest to: `` Charcoal inside? → <scr",
+        "Why: `plays down a danger, 41% of its toxic signs (15% in harmless rows): stress, <scr",
+        "Closest to: ``Charcoal inside? → <scr",
         "Why: `No theme stands out.`",
         "Closest to: `Cosy.`",
         "### Themes of the dropped rows",
