@@ -73,6 +73,17 @@ def masses(features: Sequence[ToxicFeature]) -> dict[int, float]:
     return {feature.index: feature.weight if weighted else 1.0 for feature in toxic}
 
 
+def labels_in_themes(labels: Mapping[int, str], themes: Themes | None) -> dict[int, str]:
+    """Labels by feature, those of features that are in a theme with its name behind them."""
+    theme_of = (
+        {index: theme.name for theme in themes.themes for index in theme.features} if themes else {}
+    )
+    return {
+        index: f"{label}: {theme_of[index]}" if index in theme_of else label
+        for index, label in labels.items()
+    }
+
+
 def fitting(themes: Themes | None, features: Sequence[ToxicFeature]) -> Themes | None:
     """The themes after a change by hand of the set's features: those that left are left out, and shares
     are of the weights as they are now. A feature that came is in no theme until themes are made anew."""

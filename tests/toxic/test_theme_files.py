@@ -15,7 +15,7 @@ from saefilter.curate.sources import bundled
 from saefilter.errors import SaefilterError
 from saefilter.toxic.edit import add, merge, name_theme, remove, reweight
 from saefilter.toxic.load import load_toxic_set, shipped_sets
-from saefilter.toxic.themes import Theme, ThemeExample, Themes
+from saefilter.toxic.themes import Theme, ThemeExample, Themes, labels_in_themes
 from saefilter.toxic.toxicset import ToxicSet
 
 
@@ -79,6 +79,12 @@ def test_a_person_names_a_theme() -> None:
             name_theme(themed(), number, name, "x")
     with pytest.raises(SaefilterError, match="no themes"):
         name_theme(replace(themed(), themes=None), 1, "x", "x")
+
+
+def test_labels_say_which_theme_a_feature_is_in() -> None:
+    labels = {1: "pain", 4: "calm"}
+    assert labels_in_themes(labels, themed().themes) == {1: "pain: doctor, pills", 4: "calm"}
+    assert labels_in_themes(labels, None) == labels
 
 
 def test_themes_follow_the_features_of_a_changed_set() -> None:
