@@ -27,7 +27,7 @@ from saefilter.report.data import (
 )
 from saefilter.report.wording import many_weak_signs, no_theme_words, score_words
 from saefilter.rows.excerpts import Turn
-from saefilter.text import clean, decimal, percent, percentile_words, place
+from saefilter.text import clean, decimal, is_function_word, percent, percentile_words, place
 
 LONG_TEXT = 600
 """From this many characters on, a card's text can scroll and so must be reachable by keyboard."""
@@ -145,7 +145,10 @@ def _card(view: SampleView, report: Report, everything_scored: bool) -> str:
     if view.truncated:
         facts.append("cut at the token limit")
     told = "".join(f"<span>{fact}</span>" for fact in facts if fact)
-    carrying = [word for theme in view.themes for word in theme.words] or view.words
+    carrying = [word for theme in view.themes for word in theme.words]
+    if not carrying and view.closest is not None:
+        carrying = [word for word in view.words if not is_function_word(word)]
+    carrying = carrying or view.words
     turns = "".join(_turn(turn, carrying, everything_scored) for turn in view.turns)
     is_long = sum(len(turn.text) for turn in view.turns) >= LONG_TEXT
     empty = '<p class="empty">No text to show.</p>\n'
