@@ -2,13 +2,14 @@
 texts that carry them. What a theme is: toxic/themes.py.
 
 How features are put together was decided by looking, on the bundled pairs by preset `minilm` (393 toxic
-features), with the topics of the pairs to look by. By decoder cosine alone heaps are meaningless: half of the
-cosines are within 0.05 of 0, one in a thousand is above 0.23, and each heap's strongest texts were of
-all topics. By cosine and co-activation over the toxic rows together, heaps are of a kind of badness: harm to the body,
-lies within families, power over people, money. Average linkage on that sum left two heaps with two thirds of the
-weight and others of four features; the 20 largest principal components of both, Ward's linkage on their
-directions and a reassignment to the nearest heap (spherical k-means) gave heaps of like weight. Co-activation counts for more
-than cosine (0.7 to 0.3), as it is what a reader of the texts sees.
+features), with the topics of the pairs to look by. By decoder cosine alone heaps are meaningless: the
+median cosine is 0.01, nine of ten are below 0.10, one in a thousand is above 0.23, and a heap's strongest
+texts were of all topics. By cosine and co-activation over the toxic rows together, a heap is of a kind of
+badness: harm to the body, lies among people close by, power over people, money. Average linkage on that sum left
+two heaps with two thirds of the weight, and one of four features; the 20 largest principal components of
+both, Ward's linkage on their directions and a reassignment to the nearest heap (spherical k-means) gave
+heaps of like weight. Co-activation counts for more than cosine (0.7 to 0.3), as it is what a reader of the
+texts sees.
 """
 
 from __future__ import annotations
@@ -50,9 +51,11 @@ LED_BY = 2048
 ROWS = 1000
 """Rows of a side that are looked at, evenly spaced."""
 EXAMPLES = 24
-"""Of a theme; so many, because what a row is most like is sought among them."""
+"""Of a theme; so many, because what a row is most like is sought among them. With 6 of each the closest one
+to another misaligned answer has a cosine of 0.32 by `minilm`, with 20 of 0.37, with all 749 pairs of 0.42."""
 VALUES = 48
-"""Kept of an example's contributions, which is 0.9 of their squared length in half of the examples."""
+"""Kept of an example's contributions. By `minilm` the misaligned answer closest to a sound one is then the
+same as with all of them for 74 % of the pairs, and on average of a cosine 0.01 smaller."""
 WORDS = 8
 NAME_WORDS = 3
 ROWS_OF_A_WORD = 3
