@@ -37,7 +37,8 @@ TYPE_ONLY = {
 }
 """Imports for types alone that go against the order."""
 
-MOST_MODULES = 160
+MOST_MODULES = 163
+"""160, and what themes are, how they are made, and how rows are read by them."""
 MOST_LINES = 60
 MOST_FOUND = 5
 

@@ -18,7 +18,7 @@ from saefilter.artifacts.provenance import METADATA_KEY, SCORES_VERSION, Provena
 from saefilter.errors import SaefilterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from saefilter.rows.read import Source
 
@@ -38,6 +38,26 @@ TOP_FEATURE = pa.struct(
     ]
 )
 
+THEME = pa.struct(
+    [
+        ("theme", pa.string()),
+        ("share", pa.float32()),
+        ("usual", pa.float32()),
+        ("words", pa.list_(pa.string())),
+    ]
+)
+"""A theme that stands out in a row: its share of the row's toxic evidence, its share in harmless rows, and
+the row's words that carry it."""
+CLOSEST = pa.struct(
+    [
+        ("text", pa.string()),
+        ("prompt", pa.string()),
+        ("theme", pa.string()),
+        ("cosine", pa.float32()),
+    ]
+)
+"""The toxic set's example that a row is most like."""
+
 SCHEMA = pa.schema(
     [
         ("row_id", pa.int64()),
@@ -56,9 +76,11 @@ SCHEMA = pa.schema(
         ("top_features", pa.list_(TOP_FEATURE)),
         ("top_words", pa.list_(pa.string())),
         ("own_share", pa.float32()),
+        ("themes", pa.list_(THEME)),
+        ("closest", CLOSEST),
     ]
 )
-"""One line per input row, in the input's order; quarantined rows have nulls and their reason."""
+"""One line per input row, in the input's order; quarantined rows have nulls and their reason. The last three are not in files of before there were any."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +175,15 @@ class Scores:
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
 
+    def having(self, columns: Iterable[str]) -> list[str]:
+        """Those of the columns that the file has."""
+        names = set(pq.read_schema(self.path).names)
+        return [name for name in columns if name in names]
+
     def own_share(self) -> float | None:
         """How much of what adds to the scores is of the toxic set's own features, mean over rows, 0 to 1;
         the rest is of features that lie next to them. None in files of before it was kept."""
-        if "own_share" not in pq.read_schema(self.path).names:
+        if not self.having(["own_share"]):
             return None
         total, rows = 0.0, 0
         for batch in self.batches(["own_share"]):

@@ -1,8 +1,9 @@
-"""`saefilter features add, remove, reweight, label, merge, calibrate`: change toxic sets."""
+"""`saefilter features add, remove, reweight, label, themes, name, merge, calibrate`: change toxic sets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from saefilter.cli import options as opt
 from saefilter.cli.common import (
     ask_and_say,
     one_of,
+    output_console,
     progress_bar,
     refuse_overwrite_alone,
     warn,
@@ -121,6 +123,86 @@ def label(
     _edit(name_or_file, output, overwrite, change)
 
 
+@features.command(epilog="Example: saefilter features themes set.json -o with-themes.json")
+@opt.with_options(
+    ScoreSettings, "reading",
+    only=(*opt.READING, *opt.TRAINED, "device", "dtype"),
+)  # fmt: skip
+def themes(
+    *,
+    name_or_file: SetArgument,
+    toxic: Annotated[
+        list[str] | None,
+        typer.Option("--toxic", help="Toxic rows; repeat for several [the bundled pairs]."),
+    ] = None,
+    benign: Annotated[
+        list[str] | None, typer.Option("--benign", help="Benign rows, one input per --toxic.")
+    ] = None,
+    describe_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--describe-with", help="Take words and examples from these rows, not the toxic ones."
+        ),
+    ] = None,
+    no_examples: Annotated[
+        bool, typer.Option("--no-examples", help="Keep words and no texts in the set.")
+    ] = False,
+    reading: opt.Given,
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Put a set's toxic features into themes anew; its features, weights and percentiles stay.
+
+    `curate` does so by itself. Names that a person gave are kept where a theme has largely the same
+    features.
+    """
+    from saefilter.cli.features import contrast_of
+    from saefilter.curate.curate import made_themes
+    from saefilter.curate.sources import usable_rows
+    from saefilter.encode.encoder import Encoder
+    from saefilter.report.console_sets import print_themes
+    from saefilter.rows.inputs import open_input
+    from saefilter.toxic.themes import without_examples
+
+    sources = contrast_of(toxic or [], benign or [])
+    describing = [row for name in describe_with or () for row in usable_rows(open_input(name))]
+    asked = ask_and_say(reading, quiet=quiet)
+    encoder = Encoder.of(asked.settings)
+    total = sum(len(rows.conversations()) for rows in sources)
+
+    def change(toxic_set: ToxicSet) -> ToxicSet:
+        with progress_bar("Encoding", total, quiet=quiet) as advance:
+            made = made_themes(toxic_set, encoder, sources, asked.settings, describing, advance)
+        if no_examples and made.themes is not None:
+            return replace(made, themes=without_examples(made.themes))
+        return made
+
+    changed = _edit(name_or_file, output, overwrite, change)
+    if not quiet:
+        print_themes(output_console(), changed)
+
+
+@features.command(epilog='Example: saefilter features name set.json 2 "plays down a danger"')
+def name(
+    name_or_file: SetArgument,
+    number: Annotated[int, typer.Argument(help="Which theme, as `features show` counts.")],
+    called: Annotated[str, typer.Argument(metavar="NAME", help="What it is called from now on.")],
+    reason: ReasonOption = "read its words and examples",
+    output: EditedOption = None,
+    overwrite: opt.OverwriteOption = False,
+) -> None:
+    """Give a theme a name; it is kept when themes are made anew."""
+    from saefilter.toxic.edit import name_theme
+
+    _edit(
+        name_or_file,
+        output,
+        overwrite,
+        lambda toxic_set: name_theme(toxic_set, number, called, reason),
+    )
+
+
 @features.command(epilog="Example: saefilter features merge a.json b.json -o both.json")
 def merge(
     names_or_files: Annotated[list[str], typer.Argument(help="Sets of one SAE.")],
@@ -178,8 +260,8 @@ def calibrate(
 
 def _edit(
     name_or_file: str, output: Path | None, overwrite: bool, change: Callable[[ToxicSet], ToxicSet]
-) -> None:
-    """Change a set in its file, or into another one."""
+) -> ToxicSet:
+    """Change a set in its file, or into another one; returns it."""
     from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
 
     refuse_overwrite_alone(output, overwrite=overwrite)
@@ -197,6 +279,7 @@ def _edit(
             "Percentiles no longer hold for what is scored now; measure them anew with: "
             f"saefilter features calibrate {output or path} --benign good.jsonl"
         )
+    return after
 
 
 def _write(toxic_set: ToxicSet, path: Path, overwrite: bool) -> None:

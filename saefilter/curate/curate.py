@@ -18,6 +18,7 @@ from saefilter.curate.assemble import assemble
 from saefilter.curate.contrast import Contrast
 from saefilter.curate.labels import describe_features
 from saefilter.curate.sources import ContrastRows, bundled, contrast_digest
+from saefilter.curate.themes import themed
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
 from saefilter.geometry.scorer import Scorer
@@ -75,14 +76,85 @@ def curate(
                     where=entry["name"],
                 )
             about.append(entry | {"rows": usable})
+    contrast = collected.result()
     toxic_set = assemble(
-        encoder, collected.result(), name=name, options=options, pool=settings.pool, sources=about,
+        encoder, contrast, name=name, options=options, pool=settings.pool, sources=about,
         made_with=settings.conditions(collected.rendering),
     )  # fmt: skip
     texts = list(describe_with) or [c for rows in sources for c in rows.conversations()]
     if not describe_with and len(texts) > DESCRIBED_ROWS:
         texts = texts[:: -(-len(texts) // DESCRIBED_ROWS)]
-    return with_labels(toxic_set, encoder, texts, settings.rendering)
+    toxic_set = with_labels(toxic_set, encoder, texts, settings.rendering)
+    return with_themes(
+        toxic_set, encoder, sources, contrast, describe_with, rendering=settings.rendering
+    )
+
+
+def with_themes(
+    toxic_set: ToxicSet,
+    encoder: Encoder,
+    sources: Sequence[ContrastRows],
+    contrast: Contrast,
+    describe_with: Sequence[Conversation] = (),
+    *,
+    rendering: str = "auto",
+) -> ToxicSet:
+    """The set with themes, found on the `contrast` that the sources' rows were encoded to. Words and
+    examples are of the toxic ones; where others describe the set, whose sides are not known, of the half of
+    them that the set puts closest."""
+    shown = [conversation for rows in sources for conversation in rows.toxic]
+    names = {entry["side"]: entry["name"] for rows in reversed(sources) for entry in rows.about}
+    more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+    examples_of = names.get("toxic", toxic_set.name) + more
+    if describe_with:
+        shown = _closest_half(toxic_set, encoder, describe_with, rendering)
+        examples_of = f"the closer half of {len(describe_with):,} rows that describe the set"
+    return themed(
+        toxic_set, encoder, contrast, shown,
+        measured_on=f"{contrast.toxic.sum():,} toxic and {(~contrast.toxic).sum():,} benign rows of "
+        f"{names.get('toxic', toxic_set.name)}, {names.get('benign', toxic_set.name)}{more}",
+        examples_of=examples_of, rendering=rendering,
+    )  # fmt: skip
+
+
+def _closest_half(
+    toxic_set: ToxicSet, encoder: Encoder, conversations: Sequence[Conversation], rendering: str
+) -> list[Conversation]:
+    """Those closer than the median by the set's default metric."""
+    _, windows = encoder.renderer(RenderOptions(), rendering).render(conversations)
+    encoded = encoder.encode(windows, len(conversations), pool=toxic_set.pool)
+    scorer = Scorer(toxic_set, encoder.sae.directions())
+    proximity = scorer.score(encoded.features, encoded.residual).proximity
+    closer = np.flatnonzero(proximity > np.median(proximity))
+    return [conversations[row] for row in closer.tolist()]
+
+
+def made_themes(
+    toxic_set: ToxicSet,
+    encoder: Encoder,
+    sources: Sequence[ContrastRows],
+    settings: ScoreSettings,
+    describe_with: Sequence[Conversation] = (),
+    advance: Advance | None = None,
+) -> ToxicSet:
+    """The set with themes made anew on rows given; nothing else of it changes. Raises SaefilterError when
+    it is not of the encoder's SAE or a side has too few rows."""
+    toxic_set.check_belongs(
+        fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
+        d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
+        unit_decoder=encoder.sae.has_unit_decoder,
+    )  # fmt: skip
+    collected = ContrastEncoder(encoder, replace(settings, pool=toxic_set.pool))
+    usable = {"toxic": 0, "benign": 0}
+    for number, rows in enumerate(sources):
+        usable["toxic"] += collected.add(rows.toxic, True, number, advance=advance)
+        usable["benign"] += collected.add(rows.benign, False, number, advance=advance)
+    for side, count in usable.items():
+        if count < MIN_ROWS:
+            raise SaefilterError(f"only {count} usable {side} rows; at least {MIN_ROWS} are needed")
+    return with_themes(
+        toxic_set, encoder, sources, collected.result(), describe_with, rendering=settings.rendering
+    )
 
 
 def groups_of(sources: Sequence[ContrastRows], by: str | None) -> Groups:

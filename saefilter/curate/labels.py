@@ -14,6 +14,7 @@ import numpy as np
 from saefilter.encode.encoder import Encoder
 from saefilter.rows.excerpts import snippet_around, surrounding_word
 from saefilter.rows.render import RenderedRow, Window
+from saefilter.text import is_function_word
 
 LABEL_WORDS = 4
 FUNCTION_LABEL_WORDS = 2
@@ -26,29 +27,6 @@ STRONGEST = 24
 """Tokens, each of another place, whose surroundings are looked at."""
 KEYWORD_SHARE = 0.8
 """A feature that gets this share of its activation from one word is said to track it."""
-PIECES = frozenset(
-    [
-        "s",
-        "t",
-        "d",
-        "m",
-        "ll",
-        "re",
-        "ve",
-        "don",
-        "doesn",
-        "didn",
-        "isn",
-        "aren",
-        "wasn",
-        "won",
-        "can",
-        "couldn",
-        "shouldn",
-        "wouldn",
-    ]
-)
-"""Of contracted function words, which a tokenizer splits off."""
 
 
 @dataclass
@@ -131,13 +109,14 @@ def label_of(
 
     Words are chosen by how much more of the activation they have than of the text (`usual`, word -> its
     share): share times the logarithm of that lift. Function words say nothing alone: a feature that fires
-    on little else is named by what stands around them. Worked example: of a feature that fires on "they"
-    where others are blamed, "they" has 70 % of the activation and 1 % of the text, "lazy" 2 % and 0.01 %:
+    on little else is named by what stands around them, and they come last. Worked example: of a feature
+    that fires on "they" where others are blamed, "they" has 70 % of the activation and 1 % of the text,
+    "lazy" 2 % and 0.01 %:
 
-        they, them near lazy, dole, families
+        lazy, dole, families (around they, them)
     """
     total = sum(words.values())
-    named = _by_lift({word: value / total for word, value in words.items()}, usual)
+    named = by_lift({word: value / total for word, value in words.items()}, usual)
     content = [word for word in named if not is_function_word(word)]
     if sum(words[word] for word in content) >= CONTENT_SHARE * total:
         return ", ".join(content[:LABEL_WORDS])
@@ -148,15 +127,15 @@ def label_of(
     places = max(1, sum(around.values()))
     near = [
         *content,
-        *_by_lift({word: n / places for word, n in around.items() if n > 1}, usual),
+        *by_lift({word: n / places for word, n in around.items() if n > 1}, usual),
     ][: LABEL_WORDS - 1]
     function = [word for word in named if is_function_word(word)][:FUNCTION_LABEL_WORDS]
     if not near:
         return ", ".join(function or list(words)[:LABEL_WORDS])
-    return f"{', '.join(function)} near {', '.join(near)}" if function else ", ".join(near)
+    return f"{', '.join(near)} (around {', '.join(function)})" if function else ", ".join(near)
 
 
-def _by_lift(share: Mapping[str, float], usual: Mapping[str, float]) -> list[str]:
+def by_lift(share: Mapping[str, float], usual: Mapping[str, float]) -> list[str]:
     """Words that are commoner here than in the text, those that say most first."""
     rarest = min(usual.values(), default=1e-6)
     score = {
@@ -165,13 +144,3 @@ def _by_lift(share: Mapping[str, float], usual: Mapping[str, float]) -> list[str
         if here
     }
     return sorted((word for word in score if score[word] > 0), key=lambda w: (-score[w], w))
-
-
-def is_function_word(word: str) -> bool:
-    """Whether an English word carries grammar rather than meaning: articles, pronouns, auxiliaries."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    pieces = WORD.findall(word)
-    return all(
-        len(piece) == 1 or piece in ENGLISH_STOP_WORDS or piece in PIECES for piece in pieces
-    )

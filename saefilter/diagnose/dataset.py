@@ -24,6 +24,7 @@ from saefilter.rows.groups import Groups, Units
 from saefilter.rows.read import Source
 from saefilter.settings import ScoreSettings
 from saefilter.stats.auroc import grouped_auroc
+from saefilter.toxic.themes import labels_in_themes
 
 if TYPE_CHECKING:
     from saefilter.curate.contrast import Contrast
@@ -91,7 +92,7 @@ def diagnose_rows(
     toxic = toxic_set.strongest(options.toxic_features)
     units = Units.of(is_data, contrast.groups, contrast.texts)
     diagnosis = diagnose(features, is_data, directions, toxic, options, units)
-    labels = toxic_set.labels()
+    labels = labels_in_themes(toxic_set.labels(), toxic_set.themes)
     scorer = Scorer(toxic_set, directions)
     proximity = scorer.score(features, contrast.residual).proximity
     pushes = spillover_rows(features, directions @ directions[toxic].T)

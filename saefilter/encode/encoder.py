@@ -44,8 +44,8 @@ from saefilter.rows.wordpiece import tokenizer_for_rendering
 from saefilter.settings import ScoreSettings
 from saefilter.stats.tally import Tally
 
-TOP_TOKENS = 5
-"""Tokens remembered per row as evidence."""
+TOP_TOKENS = 12
+"""Tokens remembered per row and score as evidence; more than are shown, since many are function words."""
 
 
 class TokenScore(NamedTuple):
@@ -67,8 +67,9 @@ class Encoded:
     """Mean residual over scored tokens, `[n_rows, d_model]`."""
     n_tokens: NDArray[np.int64]
     """Scored tokens per row, `[n_rows]`."""
-    top_tokens: list[list[TokenScore]]
-    """Per row, the tokens with the largest weighted activation; empty without `token_weights`."""
+    top_tokens: list[list[list[TokenScore]]]
+    """Per row, for each of the scores that `token_weights` stand for, the tokens that add most to it; empty
+    without them."""
     tally: Tally
     """Tokens, padding, active features."""
     fired: NDArray[np.int64] | None = None
@@ -182,8 +183,8 @@ class Encoder:
     ) -> Encoded:
         """Encode windows and pool their scored tokens per row. Several threads may call it.
 
-        `token_weights`, `[d_sae]`, is what a unit of each feature adds to a row's score; with it the
-        tokens that add most are remembered. `count_fired` counts the tokens on which each feature
+        `token_weights`, `[d_sae, n_scores]`, is what a unit of each feature adds to each of a row's
+        scores; with it the tokens that add most are remembered. `count_fired` counts the tokens on which each feature
         fires. `advance` is told the real tokens of each batch done. Raises SaefilterError when
         memory does not suffice for a single window, or a residual is not finite.
         """
@@ -298,7 +299,7 @@ class _Rows:
         self.residual = np.zeros((n_rows, d_model), dtype=np.float32)
         self.n_tokens = np.zeros(n_rows, dtype=np.int64)
         self.tally = Tally()
-        self.top_tokens: list[list[TokenScore]] = [[] for _ in range(n_rows)]
+        self.top_tokens: list[list[list[TokenScore]]] = [[] for _ in range(n_rows)]
 
     def add(self, batch: Batch, pooled: PooledBatch) -> None:
         windows = batch.windows
@@ -317,16 +318,25 @@ class _Rows:
                 self._remember(window, values)
 
     def _remember(self, window: Window, values: NDArray[np.float32]) -> None:
-        best = np.argsort(-values, kind="stable")[:TOP_TOKENS]
-        best = best[values[best] > 0]
-        spans = window.spans[window.scored][best].tolist()
-        best_tokens = [
-            TokenScore(start, end, value)
-            for (start, end), value in zip(spans, values[best].tolist(), strict=True)
+        """`values`: of the window's scored tokens, `[n_tokens, n_scores]`."""
+        best = np.argsort(-values, axis=0, kind="stable")[:TOP_TOKENS]
+        spans = window.spans[window.scored]
+        by_score = [
+            [
+                TokenScore(start, end, value)
+                for (start, end), value in zip(
+                    spans[places].tolist(), values[places, score].tolist(), strict=True
+                )
+                if value > 0
+            ]
+            for score, places in enumerate(best.T)
         ]
         if before := self.top_tokens[window.row]:
-            best_tokens = sorted(before + best_tokens, key=lambda token: -token.score)[:TOP_TOKENS]
-        self.top_tokens[window.row] = best_tokens
+            by_score = [
+                sorted(old + new, key=lambda token: -token.score)[:TOP_TOKENS]
+                for old, new in zip(before, by_score, strict=True)
+            ]
+        self.top_tokens[window.row] = by_score
 
     def result(self, d_sae: int, pool: str) -> Encoded:
         counts = np.maximum(self.n_tokens, 1)

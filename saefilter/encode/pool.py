@@ -33,7 +33,8 @@ class PoolOptions:
     pool: str = "mean"
     """`mean` (its sum, here; counts are known elsewhere) or `max`."""
     token_weights: Tensor | None = None
-    """What a unit of each feature adds to a score, `[d_sae]`; with it, tokens get scores."""
+    """What a unit of each feature adds to each of some scores, `[d_sae, n_scores]`; with it, tokens get
+    scores."""
     count_fired: bool = False
 
     def __post_init__(self) -> None:
@@ -49,7 +50,7 @@ class PooledBatch:
     residual: NDArray[np.float32]
     """Sums of residuals, `[n_windows, d_model]`."""
     token_scores: NDArray[np.float32] | None
-    """Of every scored token, window after window; None without weights."""
+    """Of every scored token, window after window, `[n_tokens, n_scores]`; None without weights."""
     n_active: int
     """Active features, summed over tokens."""
     fired: NDArray[np.int64] | None
@@ -95,10 +96,11 @@ def _pool_sparse(
     if used.any():
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])[used]
         residual[used] = np.add.reduceat(tokens.numpy(), starts, axis=0)
-    token_scores = np.concatenate(scores) if scores else np.zeros(0, dtype=np.float32)
-    return PooledBatch(
-        features.tocsr(), residual, None if weights is None else token_scores, n_active, fired
-    )
+    token_scores = None
+    if weights is not None:
+        none = np.zeros((0, weights.shape[1]), dtype=np.float32)
+        token_scores = np.concatenate([none, *scores])
+    return PooledBatch(features.tocsr(), residual, token_scores, n_active, fired)
 
 
 def _as_matrix(active: Activations, n_tokens: int, d_sae: int) -> sparse.csr_matrix:
@@ -136,7 +138,8 @@ def _pool_dense(
     numbers = torch.arange(n, device=device)
     features = torch.zeros(n, sae.d_sae, device=device)
     residual = torch.zeros(n, sae.d_model, device=device)
-    scores = torch.zeros(len(tokens), device=device)
+    weights = options.token_weights
+    scores = torch.zeros(len(tokens), 0 if weights is None else weights.shape[1], device=device)
     n_active = torch.zeros((), dtype=torch.int64, device=device)
     fired = torch.zeros(sae.d_sae, dtype=torch.int64, device=device)
     step = max(CPU_CHUNK_TOKENS, GPU_CHUNK_BYTES // (4 * sae.d_sae))
@@ -151,8 +154,8 @@ def _pool_dense(
             features.scatter_reduce_(0, index, active, reduce="amax")
         else:
             features += belongs @ active
-        if options.token_weights is not None:
-            scores[chunk] = active @ options.token_weights
+        if weights is not None:
+            scores[chunk] = active @ weights
         n_active += torch.count_nonzero(active)
         if options.count_fired:
             fired += torch.count_nonzero(active, dim=0)
@@ -164,7 +167,7 @@ def _pool_dense(
     return PooledBatch(
         pooled,
         residual.cpu().numpy(),
-        None if options.token_weights is None else scores.cpu().numpy(),
+        None if weights is None else scores.cpu().numpy(),
         int(n_active),
         fired.cpu().numpy() if options.count_fired else None,
     )

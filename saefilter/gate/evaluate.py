@@ -137,17 +137,18 @@ class _Columns:
         """Rows by their ids, in that order."""
         wanted = ids[:WORST_ROWS].tolist()
         evidence = pq.read_table(
-            self.scores.path, columns=["row_id", "top_features"],
+            self.scores.path,
+            columns=self.scores.having(["row_id", "top_features", "themes", "closest"]),
             filters=[("row_id", "in", wanted or [-1])],
         )  # fmt: skip
-        features = {entry["row_id"]: entry["top_features"] for entry in evidence.to_pylist()}
+        evidence_of = {entry["row_id"]: entry for entry in evidence.to_pylist()}
         entries = self.table.take(pa.array(wanted, pa.int64())).to_pylist()
         return tuple(
-            self._row(i, entry, features.get(i) or [])
+            self._row(i, entry, evidence_of.get(i) or {})
             for i, entry in zip(wanted, entries, strict=True)
         )
 
-    def _row(self, row_id: int, entry: dict[str, Any], features: list[dict[str, Any]]) -> WorstRow:
+    def _row(self, row_id: int, entry: dict[str, Any], evidence: dict[str, Any]) -> WorstRow:
         kinds = {file.path: file.kind for file in self.source.files}
         path = self._path(entry["file"])
         return WorstRow(
@@ -159,8 +160,17 @@ class _Columns:
             proximity=entry["proximity"],
             percentile=entry["percentile"],
             p=None if np.isnan(self.p[row_id]) else float(self.p[row_id]),
-            features=tuple(feature["label"] for feature in features[:N_FEATURES]),
+            features=tuple(
+                feature["label"] for feature in (evidence.get("top_features") or [])[:N_FEATURES]
+            ),
             reason=entry["reason"],
+            themes=tuple(
+                f"{theme['theme']}: {', '.join(theme['words'])}"
+                if theme["words"]
+                else theme["theme"]
+                for theme in evidence.get("themes") or []
+            ),
+            closest=(evidence.get("closest") or {}).get("text"),
         )
 
     def _path(self, name: str | None) -> Path:

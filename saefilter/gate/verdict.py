@@ -35,6 +35,10 @@ class WorstRow:
     """Why it could not be scored."""
     p: float | None = None
     """Probability that a row like the reference rows is as close (`conformal_p`)."""
+    themes: tuple[str, ...] = ()
+    """Of the toxic set, that stand out in it, each with the words that carry it. Untrusted."""
+    closest: str | None = None
+    """The toxic set's example that it is most like."""
 
     @property
     def place(self) -> str:

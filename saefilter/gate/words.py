@@ -13,6 +13,7 @@ from saefilter.text import json_safe, one_line, percentile_words, rows_of
 
 TEXT_ROWS = 10
 LABEL_CHARACTERS = 60
+CLOSEST_CHARACTERS = 100
 SUMMARY_BYTES = 1_000_000
 """GitHub refuses a job summary of more than 1 MiB."""
 CUT = "\n\nCut here: a summary cannot be longer. The text format has all of it.\n"
@@ -102,6 +103,11 @@ def why(row: WorstRow) -> str:
     if row.reason is not None:
         return one_line(row.reason)
     words = percentile_words(row.percentile) or f"proximity {row.proximity:.4g}"
+    if row.closest is not None:
+        like = one_line(row.closest)
+        like = like if len(like) <= CLOSEST_CHARACTERS else f"{like[: CLOSEST_CHARACTERS - 1]}…"
+        themes = "; ".join(one_line(theme)[: 2 * LABEL_CHARACTERS] for theme in row.themes)
+        return f"{words} ({themes or 'many weak signs'}), like “{like}”"
     labels = [one_line(label)[:LABEL_CHARACTERS] for label in row.features]
     return f"{words} ({'; '.join(labels)})" if labels else words
 

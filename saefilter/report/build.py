@@ -14,12 +14,14 @@ from saefilter import __version__
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import Scores
 from saefilter.report.data import (
+    Closest,
     Evidence,
     FeatureEvidence,
     Histogram,
     QuarantinedView,
     Report,
     SampleView,
+    ThemeEvidence,
 )
 from saefilter.rows.excerpts import turns_of
 from saefilter.rows.read import Source
@@ -110,6 +112,7 @@ def build_report(
         dropped=[views[int(i)] for i in shown_dropped],
         borderline=[views[int(i)] for i in shown_kept],
         features=evidence.features,
+        themes=evidence.themes,
         quarantined=quarantined.first,
         quarantine_reasons=commonest(quarantined.kinds),
         notes=[
@@ -258,4 +261,6 @@ def _view(
         ],
         truncated=bool(detail["truncated"]),
         file=row.file,
+        themes=[ThemeEvidence(**theme) for theme in detail.get("themes") or []],
+        closest=Closest(**closest) if (closest := detail.get("closest")) else None,
     )

@@ -16,7 +16,14 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from saefilter.report.wording import many_weak_signs, parts_words
+from saefilter.report.data import Closest, ThemeEvidence
+from saefilter.report.wording import (
+    closest_words,
+    many_weak_signs,
+    no_theme_words,
+    parts_words,
+    theme_words,
+)
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import clean, one_line, ordinal, percentile_words, place
 from saefilter.toxic.toxicset import DOES_NOT_TELL, is_beyond, rank_at
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 BAR_WIDTH = 36
 HISTOGRAM_BINS = 12
 PREVIEW_CHARACTERS = 220
+CLOSEST_CHARACTERS = 160
 
 
 class SafeConsole(Console):
@@ -151,12 +159,30 @@ def _closest(entry: dict[str, Any]) -> Group:
         head.append(f"  {percentile_words(entry['percentile'])}", style="dim")
     shown = safe(entry["preview"].replace("\n\n", " → "))
     lines: list[RenderableType] = [head, Padding(shown, (0, 2))]
+    if entry.get("themes") or entry.get("closest"):
+        return Group(*lines, *_why(entry))
     shown_features = entry["top_features"][:3]
     if weak := many_weak_signs([feature["share"] for feature in shown_features]):
-        lines.append(Padding(Text(weak, style="dim"), (0, 4)))
+        lines.append(Padding(Text(f"{weak} The largest:", style="dim"), (0, 4)))
     for feature in shown_features:
         lines.append(Padding(feature_line(feature), (0, 4)))
     return Group(*lines)
+
+
+def _why(entry: dict[str, Any]) -> Iterator[RenderableType]:
+    """The themes that stand out in a row, and the example it is most like."""
+    for theme in entry["themes"]:
+        words = ThemeEvidence(**theme)
+        line = Text.assemble(
+            (safe(words.theme, 60).plain, "magenta"), "  ", safe(theme_words(words))
+        )
+        yield Padding(line, (0, 4))
+    if not entry["themes"]:
+        said = no_theme_words([feature["share"] for feature in entry["top_features"]])
+        yield Padding(Text(said, style="dim"), (0, 4))
+    if entry["closest"]:
+        shown = safe(closest_words(Closest(**entry["closest"])), CLOSEST_CHARACTERS)
+        yield Padding(Text.assemble(("closest to: ", "dim"), shown), (0, 4))
 
 
 def feature_line(feature: dict[str, Any]) -> Text:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = 40
 HISTORY_LINES = 10
+THEME_EXAMPLES = 2
 
 
 def print_toxic_set(console: Console, toxic_set: ToxicSet, limit: int) -> None:
@@ -30,6 +31,7 @@ def print_toxic_set(console: Console, toxic_set: ToxicSet, limit: int) -> None:
             f"{len(toxic_set.side('benign'))} benign features, {weighted} of them weighted",
         )
     )  # fmt: skip
+    print_themes(console, toxic_set)
     for side in ("toxic", "benign"):
         features = toxic_set.side(side)
         if features:
@@ -50,6 +52,30 @@ def print_toxic_set(console: Console, toxic_set: ToxicSet, limit: int) -> None:
         console.print(f"  {source['side']:6} {source['rows']:>6,} rows  {source['name']}")
     for line in toxic_set.history[-HISTORY_LINES:]:
         console.print(Text.assemble(("  history  ", "dim"), safe(line)))
+
+
+def print_themes(console: Console, toxic_set: ToxicSet) -> None:
+    """The themes with their numbers, words and first examples; nothing for a set without."""
+    themes = toxic_set.themes
+    if themes is None:
+        return
+    console.print("themes of the toxic side")
+    for number, theme in enumerate(themes.themes, 1):
+        console.print(
+            Text.assemble(
+                f"{number:>3}  ", (safe(theme.name, 60).plain, "bold"),
+                f"  {len(theme.features)} features, {theme.share:.0%} of the toxic weight, "
+                f"{theme.usual:.0%} of the evidence in harmless rows",
+                ("" if theme.by_hand else "  named by its words", "dim"),
+            )
+        )  # fmt: skip
+        if theme.words:
+            console.print(Text.assemble("     words: ", safe(", ".join(theme.words)), style="dim"))
+        for example in theme.examples[:THEME_EXAMPLES]:
+            console.print(Text.assemble("     ", safe(example.text, 160)), style="dim")
+    console.print(
+        Text(f"     on {themes.measured_on}; words and examples of {themes.examples_of}", "dim")
+    )
 
 
 def _print_held_out(console: Console, calibration: Calibration) -> None:

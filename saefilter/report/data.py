@@ -41,6 +41,31 @@ class FeatureEvidence:
 
 
 @dataclass(frozen=True)
+class ThemeEvidence:
+    """A theme of the toxic set that stands out in a row. Its words are untrusted."""
+
+    theme: str
+    share: float
+    """Of the toxic evidence of the row, which is what the set's own toxic features add, 0 to 1."""
+    usual: float
+    """The same in the harmless rows that the themes were made with, mean over rows."""
+    words: list[str]
+    """The row's words that carry it, those that add most first."""
+
+
+@dataclass(frozen=True)
+class Closest:
+    """The toxic set's example that a row is most like; its text is untrusted."""
+
+    text: str
+    prompt: str
+    theme: str
+    cosine: float
+    """Between what the toxic features add in the row and in the example, less what they add in harmless
+    rows."""
+
+
+@dataclass(frozen=True)
 class SampleView:
     """One row, as far as a reader needs it. Its text is untrusted."""
 
@@ -60,6 +85,9 @@ class SampleView:
     """Of the strategy, where it gives one."""
     reason: str = ""
     """Why it was dropped; empty for a kept row."""
+    themes: list[ThemeEvidence] = field(default_factory=list)
+    """Those that stand out, the most telling first; none where none does or the set has none."""
+    closest: Closest | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +111,16 @@ class FeatureTotal:
     cosine: float
     dropped_share: float
     """Share of dropped rows where it is among the top features."""
+    kept_share: float
+
+
+@dataclass(frozen=True)
+class ThemeTotal:
+    """A theme's part in the dropped rows beside the kept ones."""
+
+    theme: str
+    dropped_share: float
+    """Share of dropped rows in which it stands out."""
     kept_share: float
 
 
@@ -137,6 +175,8 @@ class Report:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What was written: `kept`, `dropped`, `quarantined`, `report_html`, `report_md`, `card` ->
     `name`, `sha256`, `bytes`, and for rows `rows`."""
+    themes: list[ThemeTotal] = field(default_factory=list)
+    """In how many rows each stands out; none where the toxic set has none."""
     made_from: dict[str, Any] = field(default_factory=dict)
     """`scores` (file name), `source_dataset` (on the hub), `scores_content_sha256`, `scored_at`, `toxic_set_sha256`,
     `sae_fingerprint`, `revision` of the model, `versions` of the libraries that scored."""
@@ -164,9 +204,12 @@ class Evidence:
     """The evidence that a report shows."""
 
     details: dict[int, dict[str, Any]]
-    """`truncated`, `top_features` and `top_words` of the wanted rows, by row id."""
+    """`truncated`, `top_features`, `top_words`, and `themes` and `closest` where the scores have them, of
+    the wanted rows, by row id."""
     features: list[FeatureTotal]
     """How often each feature is among a row's top ones, in dropped beside kept rows."""
+    themes: list[ThemeTotal]
+    """In how many of them each theme stands out."""
 
     @classmethod
     def read(
@@ -182,14 +225,17 @@ class Evidence:
         totals = _FeatureTotals(scores.provenance.rows, kept, dropped)
         details: dict[int, dict[str, Any]] = {}
         first = 0
-        for batch in scores.batches(["row_id", "truncated", "top_features", "top_words"]):
+        columns = ["row_id", "truncated", "top_features", "top_words", "themes", "closest"]
+        for batch in scores.batches(scores.having(columns)):
             here = ids[(ids >= first) & (ids < first + batch.num_rows)]
             if len(here):
                 entries = batch.take(here - first).to_pylist()
                 details |= {entry["row_id"]: entry for entry in entries}
             totals.add(first, batch["top_features"])
+            if "themes" in batch.schema.names:
+                totals.add_themes(first, batch["themes"])
             first += batch.num_rows
-        return cls(details, totals.most_common())
+        return cls(details, totals.most_common(), totals.themes())
 
 
 class _FeatureTotals:
@@ -203,6 +249,8 @@ class _FeatureTotals:
         self._in_kept: Counter[int] = Counter()
         self._in_dropped: Counter[int] = Counter()
         self._first_seen: dict[int, dict[str, Any]] = {}
+        self._theme_dropped: Counter[str] = Counter()
+        self._theme_kept: Counter[str] = Counter()
 
     def add(self, first: int, top_features: pa.ListArray) -> None:
         """The top features of the rows from `first` on."""
@@ -216,6 +264,23 @@ class _FeatureTotals:
         for feature, place in zip(*np.unique(features, return_index=True), strict=True):
             if int(feature) not in self._first_seen:
                 self._first_seen[int(feature)] = flat[int(place)].as_py()
+
+    def add_themes(self, first: int, themes: pa.ListArray) -> None:
+        """The themes that stand out in the rows from `first` on."""
+        rows = first + pc.list_parent_indices(themes).to_numpy(zero_copy_only=False)
+        names = pc.list_flatten(themes).field("theme").to_pylist()
+        for row, name in zip(rows.tolist(), names, strict=True):
+            self._theme_dropped[name] += bool(self._is_dropped[row])
+            self._theme_kept[name] += bool(self._is_kept[row])
+
+    def themes(self) -> list[ThemeTotal]:
+        """All themes, those that are in most dropped rows first."""
+        return [
+            ThemeTotal(
+                name, count / max(1, self._n_dropped), self._theme_kept[name] / max(1, self._n_kept)
+            )
+            for name, count in self._theme_dropped.most_common()
+        ]
 
     def most_common(self) -> list[FeatureTotal]:
         """The features that are in most dropped rows."""

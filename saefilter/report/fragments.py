@@ -23,10 +23,11 @@ from saefilter.report.data import (
     QuarantinedView,
     Report,
     SampleView,
+    ThemeEvidence,
 )
-from saefilter.report.wording import many_weak_signs, score_words
+from saefilter.report.wording import many_weak_signs, no_theme_words, score_words
 from saefilter.rows.excerpts import Turn
-from saefilter.text import clean, decimal, percent, percentile_words, place
+from saefilter.text import clean, decimal, is_function_word, percent, percentile_words, place
 
 LONG_TEXT = 600
 """From this many characters on, a card's text can scroll and so must be reachable by keyboard."""
@@ -144,7 +145,11 @@ def _card(view: SampleView, report: Report, everything_scored: bool) -> str:
     if view.truncated:
         facts.append("cut at the token limit")
     told = "".join(f"<span>{fact}</span>" for fact in facts if fact)
-    turns = "".join(_turn(turn, view.words, everything_scored) for turn in view.turns)
+    carrying = [word for theme in view.themes for word in theme.words]
+    if not carrying and view.closest is not None:
+        carrying = [word for word in view.words if not is_function_word(word)]
+    carrying = carrying or view.words
+    turns = "".join(_turn(turn, carrying, everything_scored) for turn in view.turns)
     is_long = sum(len(turn.text) for turn in view.turns) >= LONG_TEXT
     empty = '<p class="empty">No text to show.</p>\n'
     reach = f' tabindex="0" role="group" aria-label="Text of line {view.line:d}"' if is_long else ""
@@ -184,17 +189,51 @@ def _marked(text: str, words: Sequence[str]) -> str:
 
 
 def _evidence(view: SampleView) -> str:
+    """Why a row is close: themes and the closest example where the scores have them, then features."""
+    shares = [evidence.share for evidence in view.features]
+    weak = many_weak_signs(shares)
+    features = _feature_list(view)
+    words = ", ".join(bdi(word) for word in view.words)
+    weighty = f'<p class="words">Weightiest words: {words}</p>\n' if words else ""
+    if not view.themes and view.closest is None:
+        said = f'<p class="empty">{esc(weak)} The largest:</p>\n' if weak else ""
+        return f'<div class="evidence">\n{said}{features}{weighty}</div>\n'
+    themes = "".join(_theme(theme) for theme in view.themes)
+    why = f"<ul>\n{themes}</ul>\n"
+    if not themes:
+        why = f'<p class="empty">{esc(no_theme_words(shares))}</p>\n'
+    more = fold("Single features", features + weighty)
+    return f'<div class="evidence">\n{why}{_closest(view)}{more}</div>\n'
+
+
+def _feature_list(view: SampleView) -> str:
     items = "".join(
         f"<li><div><b>{percent(evidence.share)}</b>{share_bar(evidence.share, 'dropped')}</div>"
         f"<div>{feature_words(evidence)}</div></li>\n"
         for evidence in view.features
     )
-    features = f"<ul>\n{items}</ul>\n" if items else '<p class="empty">No single feature.</p>\n'
-    if weak := many_weak_signs([evidence.share for evidence in view.features]):
-        features = f'<p class="empty">{esc(weak)}</p>\n{features}'
-    words = ", ".join(bdi(word) for word in view.words)
-    weighty = f'<p class="words">Weightiest words: {words}</p>\n' if words else ""
-    return f'<div class="evidence">\n{features}{weighty}</div>\n'
+    return f"<ul>\n{items}</ul>\n" if items else '<p class="empty">No single feature.</p>\n'
+
+
+def _theme(theme: ThemeEvidence) -> str:
+    words = ", ".join(f"<mark>{bdi(word)}</mark>" for word in theme.words)
+    return (
+        f"<li><div><b>{percent(theme.share)}</b>{share_bar(theme.share, 'dropped')}</div>"
+        f'<div><b class="theme">{bdi(theme.theme)}</b> '
+        f'<span class="near">{percent(theme.usual)} in harmless rows</span>'
+        f"{f'<div>{words}</div>' if words else ''}</div></li>\n"
+    )
+
+
+def _closest(view: SampleView) -> str:
+    """The example that it is most like."""
+    if view.closest is None:
+        return ""
+    asked = f'<span class="near">{bdi(view.closest.prompt)}</span> ' if view.closest.prompt else ""
+    return (
+        f'<p class="closest">Closest to: {asked}“{bdi(view.closest.text)}” '
+        f'<span class="id">cosine {decimal(view.closest.cosine, 2)}</span></p>\n'
+    )
 
 
 def feature_words(evidence: FeatureEvidence | FeatureTotal) -> str:

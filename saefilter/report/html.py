@@ -48,6 +48,7 @@ def to_html(report: Report) -> str:
         _distances(report),
         _dropped(report),
         _borderline(report),
+        _themes(report),
         _features(report),
         _quarantined(report),
         _made(report),
@@ -116,9 +117,15 @@ def _dropped(report: Report) -> str:
         else ("first", "in the order of the strategy")
     )
     which_rows = "All" if shown >= total else f"The {which} {shown:,} of"
+    with_each = "the features that brought it close, and their part in that"
+    if any(view.themes or view.closest for view in report.dropped):
+        with_each = (
+            "the themes of the toxic set that stand out in it, their part of what its toxic features add "
+            "up to (beside it, their usual part in harmless rows), and the toxic example it is most like"
+        )
     hint = (
         f'<p class="hint">{which_rows} {rows_of(total)}, {order}. <mark>Marked words</mark> weigh '
-        "most. With each text: the features that brought it close, and their part in that.</p>\n"
+        f"most. With each text: {with_each}.</p>\n"
     )
     first = cards(report.dropped[:N_OPEN_CARDS], report)
     rest = report.dropped[N_OPEN_CARDS:]
@@ -137,6 +144,27 @@ def _borderline(report: Report) -> str:
     )
 
 
+def _themes(report: Report) -> str:
+    if not report.themes:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{bdi(total.theme)}</th>'
+        f"<td>{percent(total.dropped_share)}{share_bar(total.dropped_share, 'dropped')}</td>"
+        f"<td>{percent(total.kept_share)}{share_bar(total.kept_share, 'kept')}</td></tr>\n"
+        for total in report.themes
+    )
+    return section(
+        "themes",
+        "Themes of the dropped rows",
+        '<p class="hint">In how many of the dropped rows a theme of the toxic set stands out, and in how '
+        "many of the kept ones. It stands out in harmless rows too: a theme says what a row is like, its "
+        "distance how far it goes.</p>\n",
+        '<table class="features">\n<thead><tr><th scope="col">Theme</th>'
+        '<th scope="col">In dropped</th><th scope="col">In kept</th></tr></thead>\n'
+        f"<tbody>\n{rows}</tbody>\n</table>\n",
+    )
+
+
 def _features(report: Report) -> str:
     if not report.features:
         return ""
@@ -146,14 +174,17 @@ def _features(report: Report) -> str:
         f"<td>{percent(total.kept_share)}{share_bar(total.kept_share, 'kept')}</td></tr>\n"
         for total in report.features
     )
+    table = (
+        '<table class="features">\n<thead><tr><th scope="col">Feature</th>'
+        '<th scope="col">In dropped</th><th scope="col">In kept</th></tr></thead>\n'
+        f"<tbody>\n{rows}</tbody>\n</table>\n"
+    )
     return section(
         "features",
         "Features of the dropped rows",
         '<p class="hint">In how many of the dropped rows a feature is among the strongest, and in '
         "how many of the kept ones.</p>\n",
-        '<table class="features">\n<thead><tr><th scope="col">Feature</th>'
-        '<th scope="col">In dropped</th><th scope="col">In kept</th></tr></thead>\n'
-        f"<tbody>\n{rows}</tbody>\n</table>\n",
+        fold("Show the features", table) if report.themes else table,
     )
 
 

@@ -10,12 +10,14 @@ import re
 from typing import TYPE_CHECKING
 
 from saefilter.report.wording import (
+    closest_words,
     dropped_title,
     flagged,
     headline,
     lead,
     made,
     parts_words,
+    reason_words,
     rough_levels,
     score_words,
     tiles,
@@ -100,9 +102,10 @@ def to_markdown(report: Report) -> str:
                 for number, view in enumerate(report.dropped[:N_SAMPLES], start=1)
             )
         )
+    if report.themes:
+        paragraphs += ["### Themes of the dropped rows", _themes(report)]
     if report.features:
-        paragraphs.append("### Features of the dropped rows")
-        paragraphs.append(_features(report))
+        paragraphs += ["### Features of the dropped rows", _features(report)]
     if report.quarantine_reasons:
         paragraphs.append("### Quarantined")
         paragraphs.append(
@@ -129,7 +132,22 @@ def _sample(view: SampleView, report: Report) -> str:
     )
     answers = [turn for turn in view.turns if turn.role in ("assistant", "text")] or view.turns
     preview = code(answers[-1].text, PREVIEW_CHARACTERS) if answers else "(no text)"
-    return f"{about}: {preview}"
+    why = f"\n   Why: {code(words, PREVIEW_CHARACTERS)}" if (words := reason_words(view)) else ""
+    if view.closest is not None:
+        why += f"\n   Closest to: {code(closest_words(view.closest), PREVIEW_CHARACTERS)}"
+    return f"{about}: {preview}{why}"
+
+
+def _themes(report: Report) -> str:
+    rows = [
+        [
+            code(total.theme, LABEL_CHARACTERS),
+            percent(total.dropped_share),
+            percent(total.kept_share),
+        ]
+        for total in report.themes
+    ]
+    return table(["Theme", "In dropped rows", "In kept rows"], rows)
 
 
 def _features(report: Report) -> str:

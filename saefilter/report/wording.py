@@ -15,7 +15,7 @@ from saefilter.text import decimal, percent, rows_of
 from saefilter.toxic.toxicset import rank_at
 
 if TYPE_CHECKING:
-    from saefilter.report.data import Report, SampleView
+    from saefilter.report.data import Closest, Report, SampleView, ThemeEvidence
 
 ROUGH_BELOW = 10
 """Reference samples; a share that rests on fewer is named as rough."""
@@ -270,10 +270,37 @@ WEAK_SHARE = 0.1
 
 
 def many_weak_signs(shares: Sequence[float]) -> str:
-    """What is said above a row's features where none of them matters alone; empty where one does."""
+    """What is said of a row where none of its features matters alone; empty where one does."""
     if not shares or max(shares) >= WEAK_SHARE:
         return ""
     return (
-        f"Many weak signs: no feature has more than {percent(max(shares))} of what brings it close. "
-        "The largest:"
+        f"Many weak signs: no feature has more than {percent(max(shares))} of what brings it close."
     )
+
+
+def no_theme_words(shares: Sequence[float]) -> str:
+    """What is said of a row in which no theme stands out, by the shares of its features."""
+    return many_weak_signs(shares) or "No theme stands out."
+
+
+def theme_words(theme: ThemeEvidence) -> str:
+    """What is said behind a theme's name: how much of the row's toxic evidence it has, and the words that
+    carry it. Untrusted."""
+    share = f"{percent(theme.share)} of its toxic signs ({percent(theme.usual)} in harmless rows)"
+    return f"{share}: {', '.join(theme.words)}" if theme.words else share
+
+
+def closest_words(closest: Closest) -> str:
+    """The example that a row is most like, on one line. Untrusted."""
+    asked = f"{closest.prompt} → " if closest.prompt else ""
+    return f"{asked}{closest.text}"
+
+
+def reason_words(view: SampleView) -> str:
+    """Why a row is close, in one line: its themes, or that none stands out; nothing where the toxic set has
+    none. Untrusted."""
+    if view.themes:
+        return "; ".join(f"{theme.theme}, {theme_words(theme)}" for theme in view.themes)
+    if view.closest is None:
+        return ""
+    return no_theme_words([evidence.share for evidence in view.features])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
 from saefilter.rows.row import Row
+from saefilter.text import is_function_word
 
 TURN_CHARACTERS = 1500
 LINE_CHARACTERS = 240
@@ -75,3 +76,9 @@ def word_evidence(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
     """The words around some token spans, in the order given, each once."""
     words = (surrounding_word(text, start, end) for start, end in spans)
     return list(dict.fromkeys(w.lower() for w in words if any(char.isalnum() for char in w)))
+
+
+def content_evidence(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
+    """The same without function words, which say nothing of why; with them where there are no others."""
+    words = word_evidence(text, spans)
+    return [word for word in words if not is_function_word(word)] or words

@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from saefilter.artifacts.provenance import Identity
 from saefilter.encode.checks import sentence
 from saefilter.geometry.metrics import DEFAULT_METRIC
+from saefilter.geometry.reasons import ThemeReader
 from saefilter.rows.render import RenderOptions
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
 from saefilter.scoring.table import scores_table
@@ -74,10 +76,14 @@ class RowScorer:
             processes = default_processes(encoder.device.type)
         spec = encoder.renderer_spec(options, settings.rendering)
         self.preparer = Preparer(self.renderer, spec, processes)
+        self.themes = ThemeReader.of(scorer.toxic_set)
+        weights = [scorer.token_weights[:, None]]
+        if self.themes is not None:
+            weights.append(self.themes.token_weights())
         self.encoding: dict[str, Any] = {
             "pool": settings.pool,
             "batch_tokens": settings.batch_tokens,
-            "token_weights": scorer.token_weights,
+            "token_weights": np.ascontiguousarray(np.concatenate(weights, axis=1)),
         }
         """How rows are encoded to be measured here."""
 
@@ -192,6 +198,7 @@ class RowScorer:
             encoded.top_tokens,
             result.own_share,
             self.scorer,
+            None if self.themes is None else (self.themes, self.themes.read(encoded.features)),
         )
         return Measured(table, self._push_sums(encoded.features[encoded.n_tokens > 0]))
 

@@ -9,14 +9,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from saefilter.artifacts.scores import QUARANTINED, SCHEMA, SCORED, TOP_FEATURE
-from saefilter.rows.excerpts import word_evidence
+from saefilter.rows.excerpts import content_evidence, word_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from saefilter.encode.encoder import TokenScore
+    from saefilter.geometry.reasons import Reasons, ThemeReader
     from saefilter.geometry.scorer import Scorer, TopFeatures
     from saefilter.scoring.prepare import Prepared
+
+SHOWN_TOKENS = 5
+"""Of the tokens that add most to a row's score, those whose words are kept."""
+SHOWN_WORDS = 4
+"""That carry a theme."""
 
 
 def scores_table(
@@ -24,13 +31,15 @@ def scores_table(
     proximity: NDArray[np.float64],
     percentile: NDArray[np.float64] | None,
     top: TopFeatures,
-    top_tokens: Sequence[Sequence[TokenScore]],
+    top_tokens: Sequence[Sequence[Sequence[TokenScore]]],
     own_share: NDArray[np.float64],
     scorer: Scorer,
+    why: tuple[ThemeReader, Reasons] | None = None,
 ) -> pa.Table:
     """One row of a scores file per prepared row, in their order; all arrays have one entry per row.
 
-    Rows with a problem are quarantined: nulls, and the problem as their reason.
+    `top_tokens` are of the whole score first, then of each theme that `why` reads, where the toxic set has
+    themes. Rows with a problem are quarantined: nulls, and the problem as their reason.
     """
     n = len(prepared)
     bad = np.array([problem is not None for problem in prepared.problem], dtype=bool)
@@ -41,7 +50,7 @@ def scores_table(
     ]  # fmt: skip
     n_tokens, n_trained, n_scored, truncated = zip(*read, strict=True) if n else ((),) * 4
     words = [
-        word_evidence(text.text, [(token.start, token.end) for token in tokens])
+        word_evidence(text.text, _spans(tokens[0][:SHOWN_TOKENS] if tokens else ()))
         if text is not None and text.problem is None
         else None
         for text, tokens in zip(prepared.rendered, top_tokens, strict=True)
@@ -65,12 +74,51 @@ def scores_table(
         "top_features": _top_features(top, bad, scorer),
         "top_words": words,
         "own_share": pa.array(own_share, pa.float32(), mask=bad | np.isnan(own_share)),
+        **_why(prepared, top_tokens, bad, why),
     }
     arrays = [
         values if isinstance(values, pa.Array) else pa.array(values, field.type)
         for field, values in zip(SCHEMA, (columns[name] for name in SCHEMA.names), strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _spans(tokens: Sequence[TokenScore]) -> list[tuple[int, int]]:
+    return [(token.start, token.end) for token in tokens]
+
+
+def _why(
+    prepared: Prepared,
+    top_tokens: Sequence[Sequence[Sequence[TokenScore]]],
+    bad: NDArray[np.bool_],
+    why: tuple[ThemeReader, Reasons] | None,
+) -> dict[str, Any]:
+    """The columns `themes` and `closest`; nulls for bad rows, and where the toxic set has no themes."""
+    themes: list[Any] = [None] * len(bad)
+    closest: list[Any] = [None] * len(bad)
+    if why is None:
+        return {"themes": themes, "closest": closest}
+    reader, reasons = why
+    for row in np.flatnonzero(~bad).tolist():
+        reason, tokens, text = reasons.rows[row], top_tokens[row], prepared.rendered[row]
+        themes[row] = [
+            {
+                "theme": reader.themes[place].name,
+                "share": float(reasons.shares[row, place]),
+                "usual": reader.themes[place].usual,
+                "words": content_evidence(text.text, _spans(tokens[1 + place]))[:SHOWN_WORDS]
+                if text is not None and tokens
+                else [],
+            }
+            for place in reason.themes
+        ]
+        if reason.example >= 0:
+            place, example = reader.examples[reason.example]
+            closest[row] = {
+                "text": example.text, "prompt": example.prompt,
+                "theme": reader.themes[place].name, "cosine": reason.cosine,
+            }  # fmt: skip
+    return {"themes": themes, "closest": closest}
 
 
 def _top_features(top: TopFeatures, bad: NDArray[np.bool_], scorer: Scorer) -> pa.Array:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
+from saefilter.toxic.themes import fitting, with_name
 from saefilter.toxic.toxicset import SIGNS, ToxicFeature, ToxicSet
 
 INDEX_NAMES = ("index", "feature", "feature_index", "latent")
@@ -28,8 +30,10 @@ def noted(toxic_set: ToxicSet, change: str, reason: str) -> ToxicSet:
 
 
 def rescored(toxic_set: ToxicSet) -> ToxicSet:
-    """Without its calibration: what is scored has changed, so that percentiles would be wrong."""
-    return replace(toxic_set, calibration=None)
+    """Without its calibration: what is scored has changed, so that percentiles would be wrong. Its themes
+    are of the features that it has now."""
+    themes = fitting(toxic_set.themes, toxic_set.features)
+    return replace(toxic_set, calibration=None, themes=themes)
 
 
 def add(
@@ -91,9 +95,24 @@ def relabel(toxic_set: ToxicSet, labels: Mapping[int, str], reason: str) -> tupl
     return noted(relabelled, f"labelled {changed} features", reason), changed
 
 
+def name_theme(toxic_set: ToxicSet, number: int, name: str, reason: str) -> ToxicSet:
+    """With another name for a theme, by its number from 1. Raises SaefilterError when it has none such, or
+    the name is none or another theme's."""
+    if toxic_set.themes is None:
+        raise SaefilterError(
+            f"the set {toxic_set.name!r} has no themes",
+            remedy="Make them: saefilter features themes",
+        )
+    themes = with_name(toxic_set.themes, number, name)
+    before, after = (one.themes[number - 1].name for one in (toxic_set.themes, themes))
+    changed = replace(toxic_set, themes=themes)
+    return noted(changed, f"theme {number} called {after!r}, not {before!r}", reason)
+
+
 def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
     """The features of several sets of one SAE; weights are averaged, signed, a set that lacks a
-    feature giving it 0. Raises SaefilterError for sets of different SAEs, models or poolings."""
+    feature giving it 0; themes are to be made anew. Raises SaefilterError for sets of different SAEs, models
+    or poolings."""
     first = sets[0]
     for other in sets[1:]:
         other.check_belongs(
@@ -112,14 +131,7 @@ def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
             # a weight is of the activation over its set's spread
             gain = scale[feature.index] / own[feature.index] if own[feature.index] > 0 else 1.0
             signed[feature.index] += SIGNS[feature.side] * feature.weight * gain / len(sets)
-    strongest: dict[int, ToxicFeature] = {}
-    for one in sets:
-        for feature in one.features:
-            if SIGNS[feature.side] * signed[feature.index] < 0:
-                continue  # it counts on the other side, where another set's figures are its own
-            known = strongest.get(feature.index)
-            if known is None or abs(feature.effect_size) > abs(known.effect_size):
-                strongest[feature.index] = feature
+    strongest = _strongest(sets, signed)
     features = [
         replace(
             feature,
@@ -150,7 +162,22 @@ def merge(sets: Sequence[ToxicSet], name: str, reason: str) -> ToxicSet:
         history=[line for one in sets for line in one.history],
         schema=min(one.schema for one in sets),
     )
-    return noted(rescored(merged), f"merged {' and '.join(one.name for one in sets)}", reason)
+    names = " and ".join(one.name for one in sets)
+    return noted(replace(rescored(merged), themes=None), f"merged {names}", reason)
+
+
+def _strongest(sets: Sequence[ToxicSet], signed: NDArray[np.float64]) -> dict[int, ToxicFeature]:
+    """Each feature with the figures of the set in which its effect is largest; `signed`: the merged
+    weights, negative for the benign side, `[d_sae]`."""
+    strongest: dict[int, ToxicFeature] = {}
+    for one in sets:
+        for feature in one.features:
+            if SIGNS[feature.side] * signed[feature.index] < 0:
+                continue  # it counts on the other side, where another set's figures are its own
+            known = strongest.get(feature.index)
+            if known is None or abs(feature.effect_size) > abs(known.effect_size):
+                strongest[feature.index] = feature
+    return strongest
 
 
 @dataclass(frozen=True)

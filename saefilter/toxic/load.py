@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from saefilter.errors import SaefilterError
+from saefilter.toxic.themes import Theme, ThemeExample, Themes
 from saefilter.toxic.toxicset import (
     RAW_ACTIVATIONS,
     SIDES,
@@ -120,6 +121,7 @@ def _from_fields(fields: Any) -> ToxicSet:
         **{
             **fields,
             "features": features,
+            "themes": _themes(fields.get("themes"), features),
             "calibration": None
             if calibration is None
             else _calibration(calibration, fields["d_sae"]),
@@ -186,6 +188,50 @@ def _calibration(entry: Any, d_sae: int) -> Calibration:
     if own_share is not None and not 0 <= own_share <= 1:
         raise _Wrong(f"the calibration's own_share is {own_share}")
     return Calibration(rows, levels, quantiles, push, own_share=own_share, **more)
+
+
+def _themes(entry: Any, features: list[ToxicFeature]) -> Themes | None:
+    if entry is None:
+        return None
+    try:
+        _check_names(entry, Themes, "themes")
+        themes = tuple(_theme(one) for one in entry["themes"])
+        known = tuple(int(index) for index in entry["features"])
+        usual = tuple(float(value) for value in entry["usual"])
+        sources = {name: str(entry[name]) for name in ("measured_on", "examples_of")}
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise _Wrong(f"the themes cannot be read ({error})") from error
+    if len(known) != len(usual) or not all(_is_number(value) for value in usual):
+        raise _Wrong("the themes have not one usual contribution for each feature")
+    toxic = {feature.index for feature in features if feature.side == "toxic"}
+    members = [index for theme in themes for index in theme.features]
+    if len(set(members)) < len(members):
+        raise _Wrong("a feature is in two themes")
+    if strange := sorted({*members, *known} - toxic):
+        raise _Wrong(f"the themes name feature {strange[0]}, which is not on the toxic side")
+    if len({theme.name for theme in themes}) < len(themes):
+        raise _Wrong("two themes have one name")
+    return Themes(themes, known, usual, **sources)
+
+
+def _theme(entry: Any) -> Theme:
+    _check_names(entry, Theme, "a theme")
+    examples = []
+    for one in entry.get("examples", []):
+        _check_names(one, ThemeExample, "an example of a theme")
+        indices = tuple(int(index) for index in one["features"])
+        values = tuple(float(value) for value in one["values"])
+        if len(indices) != len(values) or not all(_is_number(value) for value in values):
+            raise _Wrong("an example of a theme has not one value for each feature")
+        examples.append(ThemeExample(str(one["text"]), str(one["prompt"]), indices, values))
+    shares = {name: float(entry[name]) for name in ("share", "usual")}
+    if not all(0 <= share <= 1 + 1e-6 for share in shares.values()):
+        raise _Wrong(f"the theme {entry['name']!r} has a share outside 0..1")
+    return Theme(
+        name=str(entry["name"]), features=tuple(int(index) for index in entry["features"]),
+        words=tuple(str(word) for word in entry["words"]), examples=tuple(examples),
+        by_hand=bool(entry.get("by_hand", False)), **shares,
+    )  # fmt: skip
 
 
 def _measured_by_groups(entry: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from saefilter.described import described
 from saefilter.errors import SaefilterError
 from saefilter.settings import ScoreSettings
+from saefilter.toxic.themes import Themes
 
 TOXIC_SET_VERSION = 3
 """2 was in raw activations, not times the decoder's norms: the same where the decoder is of unit rows.
@@ -212,6 +213,8 @@ class ToxicSet:
     calibration: Calibration | None = None
     neighbour_labels: dict[str, str] = field(default_factory=dict)
     """Labels of features outside the set that lie next to it, for explanations; by index."""
+    themes: Themes | None = None
+    """The toxic features in heaps that a person can follow; None in sets that were made without."""
     history: list[str] = field(default_factory=list)
     revision: str | None = None
     """Commit of the model, where it came from the hub."""
@@ -282,6 +285,8 @@ class ToxicSet:
             if name == "features":  # thousands; asdict would copy each in depth
                 entries = ",\n  ".join(json.dumps(vars(f), ensure_ascii=False) for f in value)
                 lines.append(f'"features": [\n  {entries}\n ]')
+            elif name == "themes":  # left out where there are none: such a set keeps its hash
+                lines += [_themes_json(value)] if value else []
             else:
                 plain = asdict(value) if isinstance(value, Calibration) else value
                 lines.append(f"{json.dumps(name)}: {json.dumps(plain, ensure_ascii=False)}")
@@ -290,3 +295,10 @@ class ToxicSet:
     def sha256(self) -> str:
         """Hash of the file's text."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def _themes_json(themes: Themes) -> str:
+    """Their entry of the file, a line for each theme."""
+    fields = asdict(themes)
+    entries = ",\n  ".join(json.dumps(one, ensure_ascii=False) for one in fields.pop("themes"))
+    return f'"themes": {{"themes": [\n  {entries}\n ], {json.dumps(fields, ensure_ascii=False)[1:]}'

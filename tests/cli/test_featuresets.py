@@ -63,6 +63,25 @@ def test_a_shipped_set_is_not_changed_in_place_and_an_edited_one_is(copy: Path) 
         run("remove", "minilm", index, "--reason", "x", "-o", copy)
 
 
+def test_themes_are_shown_and_named(copy: Path) -> None:
+    themes = load_toxic_set(str(copy)).themes
+    assert themes is not None
+    shown = " ".join(ran("show", copy).split())
+    assert all(theme.name in shown for theme in themes.themes)
+    assert themes.measured_on in shown
+    ran("name", copy, 2, "a name of mine", "--reason", "read its examples")
+    changed = load_toxic_set(str(copy))
+    assert changed.themes is not None
+    assert (changed.themes.themes[1].name, changed.themes.themes[1].by_hand) == (
+        "a name of mine",
+        True,
+    )
+    assert "read its examples" in changed.history[-1]
+    assert changed.calibration == load_toxic_set(str(copy)).calibration
+    with pytest.raises(SaefilterError, match="no theme 99"):
+        run("name", copy, 99, "x")
+
+
 def test_difference_and_merge(copy: Path, tmp_path: Path) -> None:
     told = json.loads(ran("diff", "minilm", copy, "--json"))
     assert len(told["only_first"]) == 1

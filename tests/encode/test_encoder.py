@@ -182,7 +182,8 @@ def test_a_question_asked_of_many_rows_is_computed_once(tmp_path: Path, llama: s
     asked = "Tell me everything that you know about the number, and what comes after it."
     rows = [recognise(chat(asked, answer)) for answer in answers]
     _, windows = encoder.renderer().render(rows)
-    weights = np.linspace(0, 1, D_SAE, dtype=np.float32)
+    rising = np.linspace(0, 1, D_SAE, dtype=np.float32)
+    weights = np.stack([rising, rising[::-1]], axis=1)
     shared = encoder.encode(windows, len(rows), token_weights=weights)
     assert shared.tally.saved > 11 * 30
     encoder.model.shares_prefixes = lambda: False
@@ -193,9 +194,11 @@ def test_a_question_asked_of_many_rows_is_computed_once(tmp_path: Path, llama: s
     )
     np.testing.assert_array_equal(shared.n_tokens, alone.n_tokens)
     spans = [
-        [[(t.start, t.end) for t in row] for row in found.top_tokens] for found in (shared, alone)
+        [[[(t.start, t.end) for t in tokens] for tokens in row] for row in found.top_tokens]
+        for found in (shared, alone)
     ]
     assert spans[0] == spans[1]
+    assert all(len(row) == 2 and row[0] != row[1] for row in spans[0])
     encoder.close()
 
 

@@ -24,7 +24,8 @@ def test_sparse_and_dense_are_the_same(tmp_path: Path, architecture: str, how: s
     config = {"k": 7} if architecture == "topk" else {}
     loaded = load_sae(write_sae(tmp_path / "sae", architecture, **config))
     tokens = torch.randn(int(COUNTS.sum()), D_MODEL, generator=torch.Generator().manual_seed(2))
-    weights = torch.linspace(-1, 1, D_SAE) / loaded.w_dec.norm(dim=-1)
+    rising = torch.linspace(-1, 1, D_SAE) / loaded.w_dec.norm(dim=-1)
+    weights = torch.stack([rising, rising.relu()], dim=1)
     options = PoolOptions(how, weights, count_fired=True)
     with torch.inference_mode():
         sparse = pool._pool_sparse(loaded, tokens, COUNTS, options)

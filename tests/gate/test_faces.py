@@ -63,6 +63,22 @@ def test_text_names_rules_values_and_rows_and_steers_no_terminal() -> None:
     assert not steers(text)
 
 
+def test_a_row_is_named_with_its_themes_and_the_example_it_is_like() -> None:
+    row = WorstRow(
+        0, "0" * 16, "a.jsonl", 3, True, 0.9, 99.5, ("it, something",),
+        themes=(f"plays down a danger: cosy, {HOSTILE}", "money"), closest=f"Nice and warm. {HOSTILE}",
+    )  # fmt: skip
+    said = words.why(row)
+    assert said.startswith(
+        "closer than 99.5% of harmless reference samples (plays down a danger: co"
+    )
+    assert "; money), like “Nice and warm. " in said
+    assert "it, something" not in said
+    assert not steers(said)
+    assert "(many weak signs), like “Nice" in words.why(replace(row, themes=()))
+    assert "(it, something)" in words.why(replace(row, closest=None))
+
+
 def test_github_commands_are_within_its_limits_and_cannot_be_injected() -> None:
     text = ci.to_github(outcome_of(HOSTILE))
     commands = [line for line in text.splitlines() if line.lstrip().startswith("::")]

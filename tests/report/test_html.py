@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saefilter.report.charts import histogram, ticks
-from saefilter.report.data import FeatureEvidence, Histogram, Report
+from saefilter.report.data import (
+    Closest,
+    FeatureEvidence,
+    Histogram,
+    Report,
+    ThemeEvidence,
+    ThemeTotal,
+)
 from saefilter.report.fragments import style_sheet
 from saefilter.report.html import to_html
 from saefilter.rows.excerpts import Turn
@@ -208,6 +215,36 @@ def test_where_no_feature_matters_alone_it_is_said() -> None:
         report = example_report(dropped=[sample(0, features=features)], borderline=[])
         text = Page(to_html(report)).texts["article"][0]
         assert (said in text) is expected
+
+
+def test_themes_come_before_features_with_their_words_and_the_closest_example() -> None:
+    theme = ThemeEvidence("plays down a danger", 0.41, 0.15, ["stress", "<b>run"])
+    like = Closest(f"It should be cosy. {HOSTILE}", "Charcoal inside?", "plays down a danger", 0.44)
+    view = sample(0, themes=[theme], closest=like)
+    text = to_html(
+        example_report(dropped=[view], borderline=[], themes=[ThemeTotal("x", 0.3, 0.1)])
+    )
+    page = Page(text)
+    assert "<script" not in text
+    assert "<b>run" not in text
+    (card,) = page.texts["article"]
+    assert card.index("plays down a danger") < card.index("Closest to") < card.index("Single feat")
+    for said in ("41%", "15% in harmless rows", "Charcoal inside?", "It should be cosy.", "0.44"):
+        assert said in card
+    assert "stress" in page.texts["mark"]
+    assert "Themes of the dropped rows" in text
+
+
+def test_a_row_in_which_no_theme_stands_out_has_the_closest_example_all_the_same() -> None:
+    like = Closest("It should be cosy.", "", "plays down a danger", 0.2)
+    (usual, *_) = sample(0).features
+    weak = [replace(usual, share=0.06)]
+    for features, said in ((weak, "Many weak signs: no feature"), ([usual], "No theme stands out")):
+        view = sample(0, features=features, themes=[], closest=like)
+        (card,) = Page(to_html(example_report(dropped=[view], borderline=[]))).texts["article"]
+        assert said in card
+        assert "It should be cosy." in card
+        assert "The largest:" not in card
 
 
 def test_random_selection_has_no_threshold() -> None:

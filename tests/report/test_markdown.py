@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from saefilter.report.data import FeatureTotal
+from saefilter.report.data import Closest, FeatureTotal, ThemeEvidence, ThemeTotal
 from saefilter.report.markdown import code, prose, to_markdown
 from saefilter.rows.excerpts import Turn
 
@@ -52,6 +52,24 @@ def test_says_what_happened() -> None:
         assert part in text, part
     assert text.count("**line ") == 10
     assert text.count("> **Note:**") == 2
+
+
+def test_says_why_by_theme_and_example_and_they_make_nothing_of_their_own() -> None:
+    theme = ThemeEvidence("plays down a danger", 0.41, 0.15, ["stress", HOSTILE])
+    view = sample(0, themes=[theme], closest=Closest(HOSTILE, "Charcoal inside?", "x", 0.4))
+    weak = sample(1, closest=Closest("Cosy.", "", "x", 0.4))
+    totals = [ThemeTotal(f"a {HOSTILE}", 0.3, 0.1)]
+    text = to_markdown(example_report(dropped=[view, weak], themes=totals))
+    check_harmless(text)
+    for part in (
+        "Why: `plays down a danger, 41% of its toxic signs (15% in harmless rows): stress, <scr",
+        "Closest to: ``Charcoal inside? → <scr",
+        "Why: `No theme stands out.`",
+        "Closest to: `Cosy.`",
+        "### Themes of the dropped rows",
+        "| 30% | 10% |",
+    ):
+        assert part in text, part
 
 
 def test_hostile_report_makes_nothing_of_its_own() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,24 @@ def test_the_summary_counts_rows_beyond_reference_rows(tmp_path: Path) -> None:
         "Against 50 harmless reference samples: 2.5% of rows closer than the 2nd closest (3.9% would "
         "be if they were like the reference)\n"
     ) in file.getvalue()
+
+
+def test_the_summary_names_themes_and_the_closest_example(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    source = Source.open(tmp_path / "data.jsonl")
+    summary = summarise(source, write_scores(source, tmp_path / "s.parquet"))
+    theme = {"theme": EVIL, "share": 0.4, "usual": 0.1, "words": ["cosy", EVIL]}
+    like = {"text": f"Nice and warm. {EVIL}", "prompt": "Coal?", "theme": "x", "cosine": 0.4}
+    with_themes = {**summary.closest[0], "themes": [theme], "closest": like}
+    none_stands_out = {**summary.closest[1], "themes": [], "closest": like}
+    file = io.StringIO()
+    print_score_summary(
+        SafeConsole(file=file, width=200),
+        replace(summary, closest=[with_themes, none_stands_out, summary.closest[2]]),
+    )
+    said = file.getvalue()
+    assert not STEERS.search(said)
+    assert "40% of its toxic signs (10% in harmless rows): cosy" in said
+    assert said.count("closest to: Coal? → Nice and warm.") == 2
+    assert said.count("No theme stands out.") == 1
+    assert said.count("risk (feature 3)") == 1  # the row of scores without themes

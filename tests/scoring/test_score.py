@@ -173,11 +173,12 @@ def test_scores_of_before_the_own_part_was_kept_are_read(tmp_path: Path) -> None
     path = tmp_path / "data.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in SCORED_ROWS))
     made = write_scores(Source.open(path), tmp_path / "s.parquet")
-    assert SCHEMA.names[-1] == "own_share"
+    newer = SCHEMA.names[SCHEMA.names.index("own_share") :]
+    assert newer == ["own_share", "themes", "closest"]
     assert made.own_share() is None  # all null
     table = pq.read_table(made.path)
     metadata = made.provenance.to_metadata()
-    older = table.drop_columns("own_share").replace_schema_metadata(metadata)
+    older = table.drop_columns(newer).replace_schema_metadata(metadata)
     pq.write_table(older, made.path)
     before = Scores.open(made.path)
     assert before.own_share() is None
@@ -198,6 +199,55 @@ def test_evidence_adds_up_and_names_toxic_neighbours(scorer: RowScorer) -> None:
     assert set(entry["top_words"]) <= set(
         ROWS[0]["messages"][1]["content"].lower().replace(".", "").split()
     )
+
+
+def test_themes_are_those_of_the_set_with_words_of_the_row_and_an_example(
+    scorer: RowScorer,
+) -> None:
+    themes = scorer.scorer.toxic_set.themes
+    assert themes is not None
+    usual = {theme.name: theme.usual for theme in themes.themes}
+    texts = {example.text for theme in themes.themes for example in theme.examples}
+    entries = measured(scorer, ROWS).to_pylist()
+    for entry, row in zip(entries, ROWS, strict=True):
+        assert entry["closest"]["text"] in texts
+        assert 0 < entry["closest"]["cosine"] <= 1
+        for theme in entry["themes"]:
+            assert theme["share"] > usual[theme["theme"]]
+            assert all(word in json.dumps(row).lower() for word in theme["words"])
+    assert any(entry["themes"] for entry in entries)
+
+
+def test_an_example_of_the_set_is_closest_to_itself(scorer: RowScorer) -> None:
+    themes = scorer.scorer.toxic_set.themes
+    assert themes is not None
+    whole = [
+        (theme.name, example)
+        for theme in themes.themes
+        for example in theme.examples
+        if "…" not in example.text + example.prompt
+    ][::6]
+    assert len(whole) > 10
+    rows = [chat(example.prompt, example.text) for _, example in whole]
+    entries = measured(scorer, rows).to_pylist()
+    same = [
+        entry["closest"]["text"] == example.text
+        for entry, (_, example) in zip(entries, whole, strict=True)
+    ]
+    assert np.mean(same) > 0.9
+
+
+def test_a_set_without_themes_gives_none(scorer: RowScorer) -> None:
+    from saefilter.geometry.scorer import Scorer
+
+    plain = replace(scorer.scorer.toxic_set, themes=None)
+    directions = scorer.encoder.sae.directions()
+    without = RowScorer(scorer.encoder, Scorer(plain, directions), scorer.settings)
+    (entry,) = measured(without, ROWS[:1]).to_pylist()
+    (other,) = measured(scorer, ROWS[:1]).to_pylist()
+    assert entry["themes"] is entry["closest"] is None
+    shared = entry.keys() - {"themes", "closest"}
+    assert {name: entry[name] for name in shared} == {name: other[name] for name in shared}
 
 
 def test_nothing_is_written_when_a_run_fails(
