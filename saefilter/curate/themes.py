@@ -1,14 +1,14 @@
-"""Themes of a toxic set: its toxic features put in a handful of heaps, named by the words and shown by the
+"""Themes of a toxic set: its toxic features put in a handful of clusters, named by the words and shown by the
 texts that carry them. What a theme is: toxic/themes.py.
 
 How features are put together was decided by looking, on the bundled pairs by preset `minilm` (393 toxic
-features), with the topics of the pairs to look by. By decoder cosine alone heaps are meaningless: the
-median cosine is 0.01, nine of ten are below 0.10, one in a thousand is above 0.23, and a heap's strongest
-texts were of all topics. By cosine and co-activation over the toxic rows together, a heap is of a kind of
+features), with the topics of the pairs to look by. By decoder cosine alone clusters are meaningless: the
+median cosine is 0.01, nine of ten are below 0.10, one in a thousand is above 0.23, and a cluster's strongest
+texts were of all topics. By cosine and co-activation over the toxic rows together, a cluster is of a kind of
 badness: harm to the body, lies among people close by, power over people, money. Average linkage on that sum left
-two heaps with two thirds of the weight, and one of four features; the 20 largest principal components of
-both, Ward's linkage on their directions and a reassignment to the nearest heap (spherical k-means) gave
-heaps of like weight. Co-activation counts for more than cosine (0.7 to 0.3), as it is what a reader of the
+two clusters with two thirds of the weight, and one of four features; the 20 largest principal components of
+both, Ward's linkage on their directions and a reassignment to the nearest cluster (spherical k-means) gave
+clusters of like weight. Co-activation counts for more than cosine (0.7 to 0.3), as it is what a reader of the
 texts sees.
 """
 
@@ -40,14 +40,14 @@ MOST_THEMES = 7
 FEATURES_PER_THEME = 3
 """A set of fewer features has fewer themes."""
 LEAST_MASS = 0.04
-"""Of the toxic weight; the features of a smaller heap go to the heap nearest to each."""
+"""Of the toxic weight; the features of a smaller cluster go to the cluster nearest to each."""
 COACTIVATION = 0.7
 """Part of co-activation in the likeness of two features; the rest is of their decoder cosine."""
 COMPONENTS = 20
 ROUNDS = 50
-"""Of reassigning features to the nearest heap, at most; ten were enough."""
+"""Of reassigning features to the nearest cluster, at most; ten were enough."""
 LED_BY = 2048
-"""Features of most weight that make the heaps; the others join them."""
+"""Features of most weight that make the clusters; the others join them."""
 ROWS = 1000
 """Rows of a side that are looked at, evenly spaced."""
 EXAMPLES = 24
@@ -64,8 +64,8 @@ EXCERPT, PROMPT = 200, 100
 """Characters of an example's answer and of what it answers."""
 
 
-def heaps(directions: NDArray[np.float32], activity: Array, mass: Array) -> NDArray[np.int64]:
-    """Which heap each feature is in, `[n]`, numbered by their mass, the largest first.
+def clusters(directions: NDArray[np.float32], activity: Array, mass: Array) -> NDArray[np.int64]:
+    """Which cluster each feature is in, `[n]`, numbered by their mass, the largest first.
 
     `directions`: unit decoder directions `[n, d_model]`; `activity`: of the features in the toxic rows,
     `[n_rows, n]`; `mass`: what each counts, `[n]`, 0 or more.
@@ -101,14 +101,14 @@ def heaps(directions: NDArray[np.float32], activity: Array, mass: Array) -> NDAr
 
 
 def _centres(likeness: Array, mass: Array, label: NDArray[np.int64]) -> Array:
-    """Mean directions of the heaps that have any member, `[n_heaps, n_components]`."""
+    """Mean directions of the clusters that have any member, `[n_heaps, n_components]`."""
     return units(
         np.stack([mass[label == one] @ likeness[label == one] for one in np.unique(label)])
     )
 
 
 def _without_small(likeness: Array, mass: Array, label: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The features of heaps too small to be a theme, put with the nearest of the others."""
+    """The features of clusters too small to be a theme, put with the nearest of the others."""
     _, label = np.unique(label, return_inverse=True)
     large = np.bincount(label, mass) >= LEAST_MASS * mass.sum()
     if large.all() or not large.any():
@@ -158,7 +158,9 @@ def themed(
     unit = unit_contributions(toxic_set, indices)
     evidence, harmless = (contributions(toxic_set, indices, side) for side in (toxic, benign))
     # firing together is a matter of activations, whatever the weights
-    label = heaps(encoder.sae.directions()[indices], evidence / np.where(unit > 0, unit, 1), weight)
+    label = clusters(
+        encoder.sae.directions()[indices], evidence / np.where(unit > 0, unit, 1), weight
+    )
     member = np.eye(label.max() + 1)[label]
     middle, usual = harmless.mean(axis=0), shares_of(harmless, member).mean(axis=0)
     read = list(shown)[:: -(-len(shown) // ROWS) or 1]

@@ -1,4 +1,4 @@
-"""Themes of a toxic set: its toxic features in a handful of heaps, each with a name, words and examples, so
+"""Themes of a toxic set: its toxic features in a handful of clusters, each with a name, words and examples, so
 that a person can follow why a row is close. How they are found: curate/themes.py; how a row is read by
 them: geometry/reasons.py.
 """

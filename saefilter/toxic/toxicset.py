@@ -214,7 +214,7 @@ class ToxicSet:
     neighbour_labels: dict[str, str] = field(default_factory=dict)
     """Labels of features outside the set that lie next to it, for explanations; by index."""
     themes: Themes | None = None
-    """The toxic features in heaps that a person can follow; None in sets that were made without."""
+    """The toxic features in clusters that a person can follow; None in sets that were made without."""
     history: list[str] = field(default_factory=list)
     revision: str | None = None
     """Commit of the model, where it came from the hub."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saefilter.curate.curate import made_themes
 from saefilter.curate.sources import ContrastRows, bundled
-from saefilter.curate.themes import LEAST_MASS, MOST_THEMES, heaps
+from saefilter.curate.themes import LEAST_MASS, MOST_THEMES, clusters
 from saefilter.encode.encoder import Encoder
 from saefilter.geometry.space import unit_rows
 from saefilter.rows.formats import Conversation
@@ -40,7 +40,7 @@ def parts(label: np.ndarray) -> set[frozenset[int]]:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_heaps_are_few_none_is_tiny_and_the_heaviest_comes_first(seed: int, n: int) -> None:
     directions, activity, mass = made(seed, n)
-    label = heaps(directions, activity, mass)
+    label = clusters(directions, activity, mass)
     assert label.shape == (n,)
     weight = np.bincount(label, mass)
     assert len(weight) <= MOST_THEMES
@@ -56,8 +56,8 @@ def test_heaps_do_not_depend_on_the_order_of_features_or_rows(seed: int, n: int)
     directions, activity, mass = made(seed, n)
     rng = np.random.default_rng(seed)
     features, rows = rng.permutation(n), rng.permutation(len(activity))
-    label = heaps(directions, activity, mass)
-    moved = heaps(directions[features], activity[rows][:, features], mass[features])
+    label = clusters(directions, activity, mass)
+    moved = clusters(directions[features], activity[rows][:, features], mass[features])
     back = np.empty_like(moved)
     back[features] = moved
     assert parts(back) == parts(label)
@@ -69,9 +69,9 @@ def test_features_that_fire_together_are_put_together_though_they_point_elsewher
     drives = rng.exponential(size=(300, 3)) * (rng.random((300, 3)) < 0.4)
     activity = drives[:, kind] * rng.uniform(0.5, 1.5, (300, 60)) + 0.1 * rng.random((300, 60))
     directions = unit_rows(rng.normal(size=(60, 32)).astype(np.float32))
-    label = heaps(directions, activity, np.ones(60))
-    for heap in parts(label):
-        assert len({int(kind[one]) for one in heap}) == 1
+    label = clusters(directions, activity, np.ones(60))
+    for cluster in parts(label):
+        assert len({int(kind[one]) for one in cluster}) == 1
 
 
 @pytest.fixture(scope="module")
