@@ -101,7 +101,7 @@ def why(row: WorstRow) -> str:
     """What is the matter with a row, on one line."""
     if row.reason is not None:
         return one_line(row.reason)
-    words = percentile_words(row.percentile) or f"proximity {row.proximity:.4g}"
+    words = percentile_words(row.percentile, row.reference) or f"proximity {row.proximity:.4g}"
     labels = [one_line(label)[:LABEL_CHARACTERS] for label in row.features]
     return f"{words} ({'; '.join(labels)})" if labels else words
 
