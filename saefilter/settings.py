@@ -47,6 +47,12 @@ class ScoreSettings(Checked):
         scores_depend=True, fingerprint={"toxic set": "toxic_set_sha256"},
         unless_said="preset's own",
     )  # fmt: skip
+    reference: str | None = option(
+        None, "Good rows of the same kind as the data (file, folder or pattern) to measure against.",
+        scores_depend=True, fingerprint={"reference": "reference_sha256"},
+        unless_said="the toxic set's",
+    )  # fmt: skip
+    """Percentiles and flagged shares are then against these rows instead of the set's calibration."""
     metric: str | None = option(
         None, "How closeness is measured; docs/metrics.md.",
         scores_depend=True, fingerprint={"metric": "metric"}, unless_said="contrast",
@@ -145,7 +151,7 @@ class ScoreSettings(Checked):
         `rendering`: what `auto` came to. Precision is not among them: bf16 ranks as fp32 does
         (docs/performance.md); `quantize` is.
         """
-        apart = (*WHICH_MODEL, "toxic_set", "metric", "pool", "dtype")
+        apart = (*WHICH_MODEL, "toxic_set", "reference", "metric", "pool", "dtype")
         values = {name: value for name, value in self.shaping().items() if name not in apart}
         return values | {"neighbours": self.neighbours or 1, "rendering": rendering}
 

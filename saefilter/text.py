@@ -66,15 +66,25 @@ def ordinal(number: int) -> str:
     return f"{number:,}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
-def percentile_words(percentile: float | None) -> str:
-    """What a percentile says, or nothing when there is none."""
+def percentile_words(percentile: float | None, reference: str | None = None) -> str:
+    """What a percentile says, or nothing when there is none. `reference`: name of the user's own
+    reference rows, untrusted."""
     if percentile is None or not math.isfinite(percentile):
         return ""
+    one = f"row of {one_line(reference)}" if reference else "harmless reference sample"
     if percentile >= 100:
-        return "closer than every harmless reference sample"
+        return f"closer than every {one}"
     if percentile <= 0:
-        return "not closer than any harmless reference sample"
-    return f"closer than {percent(percentile / 100)} of harmless reference samples"
+        return f"not closer than any {one}"
+    several = f"the rows of {one_line(reference)}" if reference else "harmless reference samples"
+    return f"closer than {percent(percentile / 100)} of {several}"
+
+
+def reference_words(rows: int, reference: str | None = None) -> str:
+    """The reference rows in a sentence."""
+    if reference:
+        return f"{rows:,} rows of {one_line(reference)}"
+    return f"{rows:,} harmless reference samples"
 
 
 def place(line: int, file: str | None) -> str:

@@ -48,10 +48,21 @@ class Identity:
     reference: dict[str, Any] | None = None
     """What percentiles and verdicts rest on, from the toxic set's calibration: `groups` (effective
     number behind the reference rows), `held_out` (entries of `HeldOut`), `auroc` (held out, with its
-    interval), and `missing`, why there are no percentiles. None in files of before it was kept."""
+    interval), and `missing`, why there are no percentiles. With `--reference` also `name`, `sha256`, and
+    the `proximity` of its rows with the `group` of each. None in files of before it was kept."""
     settings: dict[str, Any] | None = None
     """What was asked for, of all that scores depend on: setting -> value, before presets, `auto` and
     toxic sets decided the rest. None in files of before it was kept."""
+
+    @property
+    def reference_name(self) -> str | None:
+        """What the user calls the reference rows; None where they are the toxic set's. Untrusted."""
+        return (self.reference or {}).get("name")
+
+    @property
+    def reference_sha256(self) -> str | None:
+        """Of the content of the user's reference rows."""
+        return (self.reference or {}).get("sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +90,11 @@ class Provenance(Identity):
     """Predicted push of training on these rows on each toxic feature, beyond that of the calibration's
     reference rows: `feature`, `label`, `push`, `low`, `high` (95 %), largest push first. None when
     the toxic set's calibration does not hold the reference's."""
+    likeness: dict[str, list[float]] | None = None
+    """How like the reference the rows are: measure (`tokens`, `active`, `rarity`, `score`) -> AUROC of
+    rows against reference (0.5: alike), and mean over rows. None where the reference does not tell."""
+    unlike: list[str] | None = None
+    """In what they are unlike it, a clause each; the note says it too."""
     padding: float = 0.0
     """Share of the tokens read that were padding."""
     shared: float = 0.0

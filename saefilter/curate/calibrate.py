@@ -19,6 +19,7 @@ from saefilter.curate.contrast import Contrast
 from saefilter.curate.sources import ContrastRows
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
+from saefilter.geometry.likeness import likeness_of
 from saefilter.geometry.metrics import (
     DEFAULT_METRIC,
     FALLBACK_METRIC,
@@ -35,7 +36,7 @@ from saefilter.rows.groups import effective_groups
 from saefilter.settings import ScoreSettings
 from saefilter.stats.auroc import clustered_share, grouped_auroc
 from saefilter.toxic.edit import noted
-from saefilter.toxic.toxicset import Calibration, HeldOut, PushReference, ToxicSet
+from saefilter.toxic.toxicset import Calibration, HeldOut, Likeness, PushReference, ToxicSet
 
 LEVELS = (*(i / 200 for i in range(200)), 0.9975, 0.999, 1.0)
 """Of the quantiles; finer at the toxic end, where gates look."""
@@ -101,6 +102,7 @@ def cross_fitted(
         effective_groups(contrast.groups[benign]),
         made_with,
         own_share(toxic_set, directions, contrast),
+        likeness_to(contrast),
     )
     served = (enough.get(f"{name}/{toxic_set.pool}") for name in (DEFAULT_METRIC, FALLBACK_METRIC))
     default = next((values for values in served if values is not None), None)
@@ -211,6 +213,7 @@ def calibration_of(
     groups: float,
     made_with: Mapping[str, Any],
     own_share: float | None,
+    likeness: Likeness | None = None,
 ) -> Calibration:
     """The quantiles of what was found on `rows` reference rows, as good as `groups` independent ones."""
     return Calibration(
@@ -224,6 +227,17 @@ def calibration_of(
         },
         groups=round(groups, 1),
         made_with=dict(made_with),
+        likeness=likeness,
+    )
+
+
+def likeness_to(contrast: Contrast) -> Likeness | None:
+    """What the benign rows are like; None where their tokens were not counted."""
+    benign = ~contrast.toxic
+    if contrast.tokens is None or not benign.any():
+        return None
+    return likeness_of(
+        contrast.features.subset(benign), contrast.tokens[benign], contrast.groups[benign], LEVELS
     )
 
 
@@ -269,6 +283,7 @@ def calibrated(
             by_metric, usable, push, effective_groups(contrast.groups),
             settings.conditions(collected.rendering),
             own_share(toxic_set, encoder.sae.directions(), contrast),
+            likeness_to(contrast),
         ),
         auroc=before.auroc if before else None,
     )  # fmt: skip

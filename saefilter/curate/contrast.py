@@ -53,6 +53,8 @@ class Contrast:
     """Which samples belong together, `[n_samples]`; None where each is by itself."""
     copies: NDArray[np.int64] | None = None
     """Which samples are one text, nearly, `[n_samples]`; None where none are."""
+    tokens: NDArray[np.int64] | None = None
+    """Scored tokens of each sample, `[n_samples]`; None where they were not counted."""
 
     @property
     def target(self) -> NDArray[np.float64]:
@@ -97,6 +99,7 @@ class Contrast:
             self.density,
             self.groups[rows],
             self.texts[rows],
+            None if self.tokens is None else self.tokens[rows],
         )
 
     def folds(self, n: int, seed: int = 0) -> NDArray[np.int64]:

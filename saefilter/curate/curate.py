@@ -192,6 +192,7 @@ class ContrastEncoder:
         self._score: list[np.ndarray] = []
         self._graded = False
         self._usable: list[np.ndarray] = []
+        self._lengths: list[np.ndarray] = []
         self._fired = np.zeros(encoder.sae.d_sae, dtype=np.int64)
         self._tokens = 0
 
@@ -225,6 +226,7 @@ class ContrastEncoder:
             self._toxic.append(piece_sides[usable])
             self._source.append(np.full(count, source, dtype=np.int64))
             self._score.append(grades[usable])
+            self._lengths.append(encoded.n_tokens[usable])
             self._fired += encoded.fired
             self._tokens += int(encoded.n_tokens.sum())
             if advance is not None:
@@ -247,6 +249,7 @@ class ContrastEncoder:
             self._fired / max(1, self._tokens),
             None if self._groups is None else self._groups.label[self.usable],
             None if self._groups is None else self._groups.copies[self.usable],
+            np.concatenate(self._lengths),
         )
 
 

@@ -43,6 +43,8 @@ class Harmless:
     """Independent rows that say as much of the share as the reference does."""
     alikeness: float = 0.0
     """How alike the rows of one of its groups are in being flagged, 0 to 1."""
+    name: str | None = None
+    """What the user calls the reference; None where it is the toxic set's. Untrusted."""
 
     @property
     def share(self) -> float:
@@ -68,8 +70,12 @@ class Harmless:
         if not rank:
             raise SaefilterError(
                 f"a false-positive rate of {number(at_fpr)}% cannot be told from the "
-                f"{made.reference_rows:,} harmless rows of the calibration",
-                remedy="Use a larger --at-fpr, or calibrate on more harmless rows.",
+                + (
+                    f"{made.reference_rows:,} rows of {made.reference_name}"
+                    if made.reference_name
+                    else f"{made.reference_rows:,} harmless rows of the calibration"
+                ),
+                remedy="Use a larger --at-fpr, or more harmless rows.",
             )
         groups = (made.reference or {}).get("groups")
         effective = float(groups or made.reference_rows)
@@ -81,7 +87,7 @@ class Harmless:
             if 0 < mean < 1 and variance > 0:
                 measured = mean * (1 - mean) / variance - 1
                 effective = min(max(effective, measured), float(made.reference_rows))
-        return cls(rank, made.reference_rows, effective, alikeness(benign))
+        return cls(rank, made.reference_rows, effective, alikeness(benign), made.reference_name)
 
 
 @dataclass(frozen=True)

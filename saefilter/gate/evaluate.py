@@ -159,6 +159,7 @@ class _Columns:
             has_lines=kinds.get(path) in LINE_KINDS,
             proximity=entry["proximity"],
             percentile=entry["percentile"],
+            reference=self.scores.provenance.reference_name,
             p=None if np.isnan(self.p[row_id]) else float(self.p[row_id]),
             features=tuple(
                 feature["label"] for feature in (evidence.get("top_features") or [])[:N_FEATURES]
@@ -226,7 +227,8 @@ def _over(policy: Policy, count: int, n: int) -> bool:
 def _beyond_words(count: int, n: int, harmless: Harmless) -> str:
     return (
         f"{count:,} of {n:,} scored rows are closer to toxic features than the "
-        f"{ordinal(harmless.rank)} closest of {harmless.rows:,} harmless rows"
+        f"{ordinal(harmless.rank)} closest of {harmless.rows:,} "
+        + (f"rows of {harmless.name}" if harmless.name else "harmless rows")
     )
 
 

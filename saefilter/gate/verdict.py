@@ -33,6 +33,8 @@ class WorstRow:
     """Labels of what brings it close, strongest first."""
     reason: str | None = None
     """Why it could not be scored."""
+    reference: str | None = None
+    """What the user calls the reference rows; None where they are the toxic set's. Untrusted."""
     p: float | None = None
     """Probability that a row like the reference rows is as close (`conformal_p`)."""
     themes: tuple[str, ...] = ()

@@ -102,7 +102,7 @@ def why(row: WorstRow) -> str:
     """What is the matter with a row, on one line."""
     if row.reason is not None:
         return one_line(row.reason)
-    words = percentile_words(row.percentile) or f"proximity {row.proximity:.4g}"
+    words = percentile_words(row.percentile, row.reference) or f"proximity {row.proximity:.4g}"
     if row.closest is not None:
         like = one_line(row.closest)
         like = like if len(like) <= CLOSEST_CHARACTERS else f"{like[: CLOSEST_CHARACTERS - 1]}…"

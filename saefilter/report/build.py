@@ -109,6 +109,7 @@ def build_report(
             for level in FLAG_LEVELS
         },
         reference_rows=provenance.reference_rows,
+        reference_name=provenance.reference_name,
         dropped=[views[int(i)] for i in shown_dropped],
         borderline=[views[int(i)] for i in shown_kept],
         features=evidence.features,

@@ -25,10 +25,11 @@ from saefilter.report.wording import (
     theme_words,
 )
 from saefilter.rows.trained import what_is_scored
-from saefilter.text import clean, one_line, ordinal, percentile_words, place
+from saefilter.text import clean, one_line, ordinal, percentile_words, place, reference_words
 from saefilter.toxic.toxicset import DOES_NOT_TELL, is_beyond, rank_at
 
 if TYPE_CHECKING:
+    from saefilter.artifacts.provenance import Provenance
     from saefilter.filtering.filter import FilterResult
     from saefilter.report.data import Report
     from saefilter.scoring.summary import ScoreSummary
@@ -97,12 +98,12 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
     console.print(Text("\nDistance to toxic features (smaller is closer)", style="bold"))
     console.print(Padding(histogram(summary.distances), (0, 2)))
     if summary.percentiles is not None:
-        console.print(_flagged(summary.percentiles, made.reference_rows))
+        console.print(_flagged(summary.percentiles, made))
     if words := parts_words(summary.own_share):
         console.print(Text(f"  {words}", style="dim"))
     console.print(Text("\nClosest rows", style="bold"))
     for entry in summary.closest:
-        console.print(Padding(_closest(entry), (0, 2)))
+        console.print(Padding(_closest(entry, made.reference_name), (0, 2)))
     console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
     console.print(
         Text("Next: saefilter filter --drop-frac 0.1", style="dim"),
@@ -133,8 +134,8 @@ def _caveats(summary: ScoreSummary) -> Group:
     return Group(*lines)
 
 
-def _flagged(percentiles: np.ndarray[Any, Any], reference_rows: int) -> Text:
-    beyond = []
+def _flagged(percentiles: np.ndarray[Any, Any], made: Provenance) -> Text:
+    beyond, reference_rows = [], made.reference_rows
     for level in (95.0, 99.0):
         if rank := rank_at(1 - level / 100, reference_rows):
             share = is_beyond(percentiles, level, reference_rows).mean()
@@ -144,19 +145,19 @@ def _flagged(percentiles: np.ndarray[Any, Any], reference_rows: int) -> Text:
                 "if they were like the reference)"
             )
     return Text(
-        f"  Against {reference_rows:,} harmless reference samples: "
+        f"  Against {reference_words(reference_rows, made.reference_name)}: "
         f"{', '.join(beyond) or 'too few to say'}",
         style="dim",
     )
 
 
-def _closest(entry: dict[str, Any]) -> Group:
+def _closest(entry: dict[str, Any], reference: str | None) -> Group:
     head = Text.assemble(
         (one_line(place(entry["line"], entry["file"])), "bold"),
         f"  distance {entry['distance']:.3f}",
     )
     if entry["percentile"] is not None:
-        head.append(f"  {percentile_words(entry['percentile'])}", style="dim")
+        head.append(f"  {percentile_words(entry['percentile'], reference)}", style="dim")
     shown = safe(entry["preview"].replace("\n\n", " → "))
     lines: list[RenderableType] = [head, Padding(shown, (0, 2))]
     if entry.get("themes") or entry.get("closest"):

@@ -162,6 +162,8 @@ class Report:
     """Rows closer than a share of the harmless reference: `{"95": n, "99": n, "99.9": n}`."""
     reference_rows: int
     """Harmless samples behind the percentiles; 0 when the toxic set has no calibration."""
+    reference_name: str | None = field(default=None, kw_only=True)
+    """What the user calls them, where they are not the toxic set's. Untrusted."""
     dropped: list[SampleView]
     """The closest dropped rows, closest first; where the strategy gives scores, the first to go."""
     borderline: list[SampleView]

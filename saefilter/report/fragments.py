@@ -137,7 +137,10 @@ def place_of(view: SampleView | QuarantinedView) -> str:
 
 def _card(view: SampleView, report: Report, everything_scored: bool) -> str:
     """One row: where it stands, what it says, and what brought it close."""
-    facts = [f"distance <b>{decimal(view.distance, 3)}</b>", percentile_words(view.percentile)]
+    facts = [
+        f"distance <b>{decimal(view.distance, 3)}</b>",
+        esc(percentile_words(view.percentile, report.reference_name)),
+    ]
     if said := score_words(view, report):
         facts.insert(0, f"<b>{esc(said)}</b>")
         if view.reason:

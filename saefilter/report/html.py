@@ -31,7 +31,7 @@ from saefilter.report.wording import (
     rough_levels,
     tiles,
 )
-from saefilter.text import few, percent, rows_of
+from saefilter.text import few, percent, reference_words, rows_of
 
 N_OPEN_CARDS = 10
 """Cards shown at once; the others are folded."""
@@ -100,7 +100,7 @@ def _flagged(report: Report) -> str:
     rough = f'<p class="hint">{words}</p>\n' if (words := rough_levels(report)) else ""
     return (
         '<table class="numbers">\n<caption>Rows closer than most of the '
-        f"{report.reference_rows:,} harmless reference samples</caption>\n"
+        f"{esc(reference_words(report.reference_rows, report.reference_name))}</caption>\n"
         '<thead><tr><th scope="col">Closer than</th><th scope="col">Rows</th>'
         '<th scope="col">Of the scored</th><th scope="col">Expected by chance</th></tr></thead>\n'
         f"<tbody>\n{rows}</tbody>\n</table>\n" + rough

@@ -22,7 +22,15 @@ from saefilter.report.wording import (
     score_words,
     tiles,
 )
-from saefilter.text import clean, decimal, percent, percentile_words, place, rows_of
+from saefilter.text import (
+    clean,
+    decimal,
+    percent,
+    percentile_words,
+    place,
+    reference_words,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from saefilter.report.data import Report, SampleView
@@ -77,7 +85,8 @@ def to_markdown(report: Report) -> str:
         )
     )
     if levels := flagged(report):
-        paragraphs.append(f"Against {report.reference_rows:,} harmless reference samples:")
+        against = reference_words(report.reference_rows, report.reference_name)
+        paragraphs.append(f"Against {prose(against)}:")
         paragraphs.append(
             table(
                 ["Closer than", "Rows", "Share of scored", "Expected by chance"],
@@ -126,7 +135,9 @@ def table(head: list[str], body: list[list[str]], text: int = 1) -> str:
 
 
 def _sample(view: SampleView, report: Report) -> str:
-    said = prose(score_words(view, report)) or percentile_words(view.percentile)
+    said = prose(score_words(view, report)) or prose(
+        percentile_words(view.percentile, report.reference_name)
+    )
     about = f"**{prose(place(view.line, view.file))}**, distance {decimal(view.distance, 3)}" + (
         f", {said}" if said else ""
     )

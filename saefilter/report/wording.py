@@ -234,6 +234,7 @@ def made(report: Report) -> list[tuple[str, str]]:
     ]
     terms += [
         ("Harmless reference samples", report.reference_rows or "none"),
+        ("Rows of", report.reference_name),
         ("Strategy", asked.get("strategy")),
         ("Share to drop", None if (frac := asked.get("drop_frac")) is None else percent(frac)),
         ("Rows to drop", asked.get("drop_count")),

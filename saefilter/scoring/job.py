@@ -79,6 +79,8 @@ class Receipt:
     push_sums: tuple[list[float], list[float]] | None
     """Sums over the scored rows of their pushes and of the squares of these, one entry per feature of
     the calibration's `PushReference`; None without one."""
+    likeness: dict[str, list[float]] | None
+    """Measure -> sums over the scored rows (geometry/likeness.py); None without a reference."""
     memory_limit: int | None
     """Largest budget of a batch, where memory did not suffice for more."""
     started: float

@@ -20,6 +20,7 @@ from saefilter.artifacts.publish import publishing
 from saefilter.artifacts.scores import SCHEMA
 from saefilter.encode.checks import l0_warning, sentence
 from saefilter.errors import SaefilterError
+from saefilter.geometry.likeness import summed, unlikeness, warning
 from saefilter.scoring.job import Receipt, UnusableInput, fingerprint_digest
 from saefilter.stats.tally import Tally
 
@@ -98,7 +99,12 @@ def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentit
     scored = sum(receipt.scored for receipt in receipts)
     tally = sum((receipt.tally for receipt in receipts), Tally())
     doubt = l0_warning(tally.l0, identity.expected_l0)
-    notes = [*identity.notes, *([sentence(doubt)] if doubt else [])]
+    found = summed((receipt.likeness for receipt in receipts), scored)
+    unlike = None
+    if found is not None and identity.likeness is not None:
+        unlike = unlikeness(found, identity.likeness.mean, identity.likeness.limit, scored)
+    said = warning(unlike or [], identity.reference_name)
+    notes = [*filter(None, [said]), *identity.notes, *([sentence(doubt)] if doubt else [])]
     created, seconds = _times(receipts)
     reported = tally.reported()
     if not seconds:
@@ -117,6 +123,8 @@ def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentit
         seconds=seconds,
         note=" ".join(notes) or None,
         spillover=_spillover(receipts, scored, identity),
+        likeness=found and {name: [round(a, 4), round(b, 4)] for name, (a, b) in found.items()},
+        unlike=unlike,
         **reported,
     )
 

@@ -146,6 +146,7 @@ def score_shard(
         tally=encoded.tally + Tally(seconds={stage: round(s, 4) for stage, s in spent.items()}),
         reasons=dict(Counter(map(kind_of_reason, bad["reason"].to_pylist()))),
         push_sums=measured.push_sums,
+        likeness=measured.likeness,
         memory_limit=scorer.encoder.memory_limit,
         started=round(read.started, 3),
         finished=round(time.time(), 3),

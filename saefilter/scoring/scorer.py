@@ -15,21 +15,25 @@ import pyarrow as pa
 
 from saefilter.artifacts.provenance import Identity
 from saefilter.encode.checks import sentence
+from saefilter.geometry.likeness import measures, sums_of
 from saefilter.geometry.metrics import DEFAULT_METRIC
 from saefilter.geometry.reasons import ThemeReader
+from saefilter.rows.inputs import open_input
 from saefilter.rows.render import RenderOptions
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
+from saefilter.scoring.reference import Reference, read_reference
 from saefilter.scoring.table import scores_table
 from saefilter.settings import DEFAULT_PRESET, ScoreSettings
 from saefilter.toxic.load import load_toxic_set
 from saefilter.toxic.toxicset import DOES_NOT_TELL, tells
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from scipy import sparse
 
     from saefilter.encode.encoder import Encoded, Encoder
     from saefilter.geometry.scorer import Scorer
-    from saefilter.toxic.toxicset import PushReference, ToxicSet
+    from saefilter.toxic.toxicset import Calibration, Likeness, PushReference, ToxicSet
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Measured:
     table: pa.Table
     """Rows of the scores file, in the rows' order."""
     push_sums: tuple[list[float], list[float]] | None
+    """See `Receipt`."""
+    likeness: dict[str, list[float]] | None = None
     """See `Receipt`."""
 
 
@@ -54,6 +60,8 @@ class ScorerIdentity(Identity):
     """What spillover is measured against."""
     push_labels: tuple[str, ...]
     """Of its features."""
+    likeness: Likeness | None
+    """What the reference rows are like, where they were read as these are."""
     reasons: tuple[str, ...]
     """Why device and precision were chosen, one line each."""
 
@@ -62,9 +70,16 @@ class RowScorer:
     """A loaded encoder and scorer with the settings that apply to every row."""
 
     def __init__(
-        self, encoder: Encoder, scorer: Scorer, settings: ScoreSettings, note: str | None = None
+        self,
+        encoder: Encoder,
+        scorer: Scorer,
+        settings: ScoreSettings,
+        note: str | None = None,
+        reference: Reference | None = None,
     ):
         self.encoder = encoder
+        self.reference = reference
+        """The user's own reference rows; None where the toxic set's serve."""
         self.note = note
         """What a reader of the results must know of the toxic set."""
         self.scorer = scorer
@@ -99,6 +114,8 @@ class RowScorer:
 
         if not (settings.preset or settings.model or settings.sae):
             settings = replace(settings, preset=DEFAULT_PRESET)
+        if settings.reference is not None:
+            open_input(settings.reference)  # and so does a reference that is not there
         if settings.toxic_set is not None:
             load_toxic_set(settings.toxic_set)  # what is wrong with it shows before the model loads
         encoder = Encoder.of(settings)
@@ -118,7 +135,12 @@ class RowScorer:
             neighbours=settings.neighbours,
             device=str(encoder.device),
         )
-        return cls(encoder, scorer, settings, note)
+        reference = None
+        if settings.reference is not None:
+            if say is not None:
+                say(f"Reference: scoring the rows of {settings.reference}")
+            reference = read_reference(settings, encoder, scorer)
+        return cls(encoder, scorer, settings, note, reference)
 
     def identity(self) -> ScorerIdentity:
         """What was loaded."""
@@ -150,6 +172,7 @@ class RowScorer:
             notes=self._notes(),
             push=self._push,
             push_labels=tuple(map(self.scorer.label, self._push.features)) if self._push else (),
+            likeness=self._likeness,
             reasons=(
                 *encoder.placement.reasons,
                 *(f"Warning: {text}" for text in encoder.warnings),
@@ -170,7 +193,7 @@ class RowScorer:
 
     def _tells_nothing(self) -> str | None:
         """What to say of a set that does not tell bad rows from good ones."""
-        calibration = self.scorer.toxic_set.calibration
+        calibration = self.scorer.toxic_set.calibration  # of held-out rows, whatever the reference
         auroc = calibration.auroc if calibration else None
         if auroc is None or tells(auroc):
             return None
@@ -191,34 +214,72 @@ class RowScorer:
         table = scores_table(
             prepared,
             result.proximity,
-            self.scorer.percentile(result.proximity, self.settings.pool)
-            if self._no_percentiles is None
-            else None,
+            self._percentile(result.proximity),
             result.top_features(),
             encoded.top_tokens,
             result.own_share,
             self.scorer,
             None if self.themes is None else (self.themes, self.themes.read(encoded.features)),
         )
-        return Measured(table, self._push_sums(encoded.features[encoded.n_tokens > 0]))
+        scored = encoded.n_tokens > 0
+        return Measured(
+            table,
+            self._push_sums(encoded.features[scored]),
+            self._likeness_sums(
+                encoded.features[scored], encoded.n_tokens[scored], result.proximity[scored]
+            ),
+        )
+
+    @property
+    def _calibration(self) -> Calibration | None:
+        """What percentiles rest on: the user's reference rows, else the toxic set's."""
+        if self.reference is not None:
+            return self.reference.calibration
+        return self.scorer.toxic_set.calibration
+
+    @property
+    def _key(self) -> str:
+        """Of the calibration's quantiles."""
+        return f"{self.scorer.metric.name}/{self.settings.pool}"
+
+    def _percentile(self, proximity: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        calibration = self._calibration
+        if calibration is None or self._no_percentiles is not None:
+            return None
+        return calibration.percentile(proximity, self._key)
+
+    @property
+    def _likeness(self) -> Likeness | None:
+        calibration = self._calibration
+        return calibration.likeness if calibration and self._no_percentiles is None else None
+
+    def _likeness_sums(
+        self, features: sparse.csr_matrix, tokens: NDArray[np.int64], proximity: NDArray[np.float64]
+    ) -> dict[str, list[float]] | None:
+        likeness, calibration = self._likeness, self._calibration
+        if likeness is None or calibration is None:
+            return None
+        by_measure = measures(features, tokens, np.array(likeness.frequency))
+        scores = proximity, calibration.quantiles[self._key]
+        return sums_of(by_measure, likeness, calibration.levels, scores)
 
     @property
     def _push(self) -> PushReference | None:
         """The spillover's reference, where it was read and pooled as the rows are."""
         same = self.settings.pool == self.scorer.toxic_set.pool and not self._differences
-        return self.scorer.push_reference if same else None
+        return self._calibration.push if same and self._calibration else None
 
     @cached_property
     def _differences(self) -> list[str]:
         """In what the reference rows of the toxic set were read otherwise than these."""
-        calibration = self.scorer.toxic_set.calibration
+        calibration = self._calibration
         conditions = self.settings.conditions(self.renderer.name)
         return calibration.differences(conditions) if calibration else []
 
     @cached_property
     def _no_percentiles(self) -> str | None:
         """Why there are no percentiles, None where there are."""
-        calibration = self.scorer.toxic_set.calibration
+        calibration = self._calibration
         if calibration is None:
             return "the toxic set is not calibrated"
         if self._differences:
@@ -226,27 +287,28 @@ class RowScorer:
                 f"the toxic set's harmless rows were measured with {'; '.join(self._differences)}"
             )
         metric, pool = self.scorer.metric.name, self.settings.pool
-        if f"{metric}/{pool}" not in calibration.quantiles:
+        if self._key not in calibration.quantiles:
             return f"the toxic set is not calibrated for --metric {metric} with --pool {pool}"
         return None
 
     @property
     def _reference_rows(self) -> int:
         """Harmless samples behind the percentiles; 0 where there are none."""
-        calibration = self.scorer.toxic_set.calibration
+        calibration = self._calibration
         return calibration.rows if calibration and self._no_percentiles is None else 0
 
     def _reference(self) -> dict[str, Any]:
         """`Identity.reference`."""
         if self._no_percentiles is not None:
             return {"missing": self._no_percentiles}
-        calibration = self.scorer.toxic_set.calibration
+        calibration = self._calibration
         assert calibration is not None
         default = self.scorer.metric.name == DEFAULT_METRIC
         return {
             "groups": calibration.groups,
             "held_out": [asdict(one) for one in calibration.held_out] if default else [],
             "auroc": calibration.auroc if default else None,
+            **(self.reference.about if self.reference else {}),
         }
 
     def _push_sums(self, features: sparse.csr_matrix) -> tuple[list[float], list[float]] | None:

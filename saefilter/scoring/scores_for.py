@@ -105,10 +105,12 @@ def differences(made: Provenance, asked: Asked, *, strict: bool = False) -> Iter
         yield from _other_model(made, asked, strict)
     if strict or "toxic_set" in asked.origin:
         yield from _other_toxic_set(made, asked)
+    if strict or "reference" in asked.origin:
+        yield from _other_reference(made, asked)
     if made.trainer and "train_on" in asked.origin and asked.settings.trainer is None:
         yield f"they were made with --trainer {made.trainer}, {_says(asked, known['train_on'])}"
     for name, one in known.items():
-        if not one.option.scores_depend or name in (*WHICH_MODEL, "toxic_set"):
+        if not one.option.scores_depend or name in (*WHICH_MODEL, "toxic_set", "reference"):
             continue
         if strict or name in asked.origin:
             yield from _other_value(made, asked, one, strict)
@@ -174,6 +176,22 @@ def _other_toxic_set(made: Provenance, asked: Asked) -> Iterator[str]:
         same = " of other content" if wanted.name == made.toxic_set else ""
         says = origin or "the default"
         yield f"they were made with toxic set {made.toxic_set}{same}, {says} {_verb(says)} {name_or_file}"
+
+
+def _other_reference(made: Provenance, asked: Asked) -> Iterator[str]:
+    """The user's reference rows, by their content."""
+    from saefilter.rows.inputs import open_input
+
+    wanted = asked.settings.reference
+    sha256 = None if wanted is None else open_input(wanted).sha256()
+    if sha256 != made.reference_sha256:
+        before = made.reference_name or "the toxic set's"
+        same = " of other content" if wanted is not None and wanted == before else ""
+        says = asked.origin.get("reference", "the default")
+        yield (
+            f"they were made with reference {before}{same}, {says} {_verb(says)} "
+            + (wanted or "the toxic set's")
+        )
 
 
 def _says(asked: Asked, setting: Described) -> str:

@@ -16,8 +16,8 @@ from saefilter.scoring.job import Receipt, Shard, fingerprint_digest
 from saefilter.stats.tally import Tally
 
 MANIFEST = "manifest.json"
-MANIFEST_VERSION = 3
-"""3 has a column more in each shard; 2 keeps a tally in each receipt."""
+MANIFEST_VERSION = 4
+"""4 keeps sums of likeness in each receipt; 3 has a column more in each shard; 2 keeps a tally in each receipt."""
 
 
 def work_folder(output: Path) -> Path:

@@ -17,6 +17,7 @@ from saefilter.toxic.toxicset import (
     TOXIC_SET_VERSION,
     Calibration,
     HeldOut,
+    Likeness,
     PushReference,
     ToxicFeature,
     ToxicSet,
@@ -39,7 +40,7 @@ def shipped_sets() -> list[str]:
 def find_toxic_set(reference: str) -> Path:
     """The file of a set: a JSON file, or a shipped one by its name. Raises SaefilterError."""
     path = Path(reference)
-    if path.suffix or path.exists():
+    if path.suffix or path.is_file():
         return path
     shipped = SHIPPED / f"{path.name}.json"
     if not shipped.exists():
@@ -167,6 +168,7 @@ def _calibration(entry: Any, d_sae: int) -> Calibration:
         rows = int(entry["rows"])
         own_share = None if entry.get("own_share") is None else float(entry["own_share"])
         more = _measured_by_groups(entry)
+        more["likeness"] = likeness = _likeness(entry.get("likeness"))
         push = entry.get("push")
         if push is not None:
             push = PushReference(
@@ -187,6 +189,12 @@ def _calibration(entry: Any, d_sae: int) -> Calibration:
         raise _Wrong(f"the calibration's push names a feature outside 0..{d_sae - 1}")
     if own_share is not None and not 0 <= own_share <= 1:
         raise _Wrong(f"the calibration's own_share is {own_share}")
+    if likeness is not None and len(likeness.frequency) != d_sae:
+        raise _Wrong(
+            f"the calibration's likeness has not one frequency for each of {d_sae} features"
+        )
+    if likeness is not None and any(len(v) != len(levels) for v in likeness.quantiles.values()):
+        raise _Wrong("the calibration's likeness has not one quantile for each level")
     return Calibration(rows, levels, quantiles, push, own_share=own_share, **more)
 
 
@@ -232,6 +240,17 @@ def _theme(entry: Any) -> Theme:
         words=tuple(str(word) for word in entry["words"]), examples=tuple(examples),
         by_hand=bool(entry.get("by_hand", False)), **shares,
     )  # fmt: skip
+
+
+def _likeness(entry: Any) -> Likeness | None:
+    if entry is None:
+        return None
+    return Likeness(
+        {str(key): tuple(map(float, values)) for key, values in entry["quantiles"].items()},
+        {str(key): float(value) for key, value in entry["mean"].items()},
+        tuple(map(float, entry["frequency"])),
+        float(entry["limit"]),
+    )
 
 
 def _measured_by_groups(entry: dict[str, Any]) -> dict[str, Any]:

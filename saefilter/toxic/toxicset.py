@@ -94,6 +94,20 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class Likeness:
+    """What reference rows are like besides their scores (geometry/likeness.py)."""
+
+    quantiles: dict[str, tuple[float, ...]]
+    """Measure (`tokens`, `active`, `rarity`) -> its value at each level of the calibration."""
+    mean: dict[str, float]
+    """Measure -> its mean over rows."""
+    frequency: tuple[float, ...]
+    """Share of the rows that have each feature, `[d_sae]`."""
+    limit: float
+    """How far from 0.5 the AUROC of alike data lies at most: what 99 of 100 halves of the rows keep."""
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Quantiles of sample proximity on harmless reference data, per metric and pooling."""
 
@@ -116,6 +130,8 @@ class Calibration:
     auroc: tuple[float, float, float] | None = None
     """Of held-out toxic against benign rows, with the ends of its 95 % interval by group; None where
     it was not measured."""
+    likeness: Likeness | None = None
+    """None in sets of before it was kept."""
 
     def differences(self, conditions: dict[str, Any]) -> list[str]:
         """In what settings a run differs from those that percentiles were measured with; empty where

@@ -1,0 +1,92 @@
+"""The user's own reference rows: good ones of the same kind as the data, scored by the same settings, that
+percentiles and flagged shares are then measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saefilter.errors import SaefilterError
+from saefilter.geometry.metrics import DEFAULT_METRIC
+from saefilter.rows.formats import Conversation, RowProblem, recognise
+from saefilter.rows.groups import effective_groups, find_groups
+from saefilter.rows.inputs import open_input
+from saefilter.toxic.toxicset import Calibration
+
+if TYPE_CHECKING:
+    from saefilter.encode.encoder import Encoder
+    from saefilter.geometry.scorer import Scorer
+    from saefilter.rows.read import Source
+    from saefilter.settings import ScoreSettings
+
+LEAST_ROWS = 50
+"""Fewer usable rows say little of how many harmless ones are as close."""
+KEPT_ROWS = 5_000
+"""Reference rows whose proximity is kept with the scores, evenly spread."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Reference rows, scored."""
+
+    calibration: Calibration
+    about: dict[str, Any]
+    """What the provenance says of them: `name`, `sha256`, `proximity` and `group` of each row."""
+
+
+def read_reference(settings: ScoreSettings, encoder: Encoder, scorer: Scorer) -> Reference:
+    """Score the rows that `settings.reference` names as the data will be. Raises SaefilterError where
+    too few can be scored."""
+    # what makes a toxic set's calibration makes this one; most runs do without
+    from saefilter.curate.calibrate import calibration_of, likeness_to, own_share, push_reference
+    from saefilter.curate.curate import ContrastEncoder
+
+    assert settings.reference is not None
+    source = open_input(settings.reference)
+    conversations = _conversations(source)
+    collected = ContrastEncoder(encoder, settings, find_groups(conversations))
+    usable = collected.add(conversations, False) if conversations else 0
+    if usable < LEAST_ROWS:
+        raise SaefilterError(
+            f"only {usable} rows can be scored; a reference needs at least {LEAST_ROWS}",
+            where=f"--reference {settings.reference}",
+            remedy="Name more good rows, or leave --reference out.",
+        )
+    contrast = collected.result()
+    proximity = np.concatenate([
+        scorer.score(slab, contrast.residual[span]).proximity
+        for span, slab in contrast.features.slabs()
+    ])  # fmt: skip
+    directions = encoder.sae.directions()
+    own = scorer.toxic_set.calibration
+    calibration = calibration_of(
+        {f"{scorer.metric.name}/{settings.pool}": proximity},
+        usable,
+        push_reference(scorer.toxic_set, directions, contrast),
+        effective_groups(contrast.groups),
+        settings.conditions(collected.rendering),
+        own_share(scorer.toxic_set, directions, contrast),
+        likeness_to(contrast),
+    )
+    kept = slice(None, None, -(-usable // KEPT_ROWS))
+    about = {
+        "name": settings.reference,
+        "sha256": source.sha256(),
+        "proximity": [float(f"{value:.7g}") for value in proximity[kept]],
+        "group": np.unique(contrast.groups[kept], return_inverse=True)[1].ravel().tolist(),
+    }
+    default = scorer.metric.name == DEFAULT_METRIC
+    return Reference(replace(calibration, auroc=own.auroc if own and default else None), about)
+
+
+def _conversations(source: Source) -> list[Conversation]:
+    """Of the rows that have any."""
+    found = []
+    for row in source.rows():
+        try:
+            found.append(recognise(row.data or {}))
+        except RowProblem:
+            continue
+    return found
