@@ -148,7 +148,6 @@ def test_every_token_has_the_features_of_sae_lens(
         exchanged += int(other.any(dim=1).sum())
         tokens += len(ours)
     assert tokens > 1200
-    print("EXCHANGED", exchanged, tokens)
     assert exchanged < tokens / 200
 
 
