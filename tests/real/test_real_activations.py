@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SAE = ROOT / "saefilter" / "encode" / "smollm2_sae"
 LAYERS, D_MODEL, D_SAE, K = 15, 576, 4096, 48
 CLOSE = 1e-4
-"""Of the largest value there is."""
+"""Of the values' own scale."""
 
 
 def conversations() -> list[list[dict[str, str]]]:
@@ -111,21 +111,24 @@ def test_tokens_are_those_of_the_chat_template_and_what_the_assistant_says_is_sc
 def test_pooled_rows_of_padded_batches_equal_hidden_states_and_sae_lens(
     encoder: Encoder, windows: list[Window], expected: list[Expected]
 ) -> None:
-    """All at once, in batches of many lengths; where the 48th and 49th feature of a token are equal
-    but for rounding, either may be taken: that is what a mean of many tokens lets pass."""
+    """All at once, in batches of many lengths. A few dimensions of the residual stream are a hundred
+    times as long as the others, so the median is its scale."""
     pooled = encoder.encode(windows, len(windows))
     assert pooled.tally.padded > pooled.tally.tokens  # else nothing was padded
     assert encoder.l0_warning() is None
+    exchanged = 0
     for window, one in zip(windows, expected, strict=True):
         residual, features = scored(one, window)
         assert pooled.n_tokens[window.row] == len(residual)
         mean = residual.mean(dim=0).numpy()
         np.testing.assert_allclose(
-            pooled.residual[window.row], mean, atol=CLOSE * np.abs(mean).max(), rtol=0
+            pooled.residual[window.row], mean, atol=CLOSE * np.median(np.abs(mean)), rtol=0
         )
         mean = features.mean(dim=0).numpy()
-        found = pooled.features[window.row].toarray()[0]
-        np.testing.assert_allclose(found, mean, atol=CLOSE * features.max().item(), rtol=0)
+        off = np.abs(pooled.features[window.row].toarray()[0] - mean)
+        exchanged += int((off > CLOSE * features.max().item()).sum())
+    # of all rows; of a token's features that are equal but for rounding, either may be the 48th
+    assert exchanged <= 4
 
 
 def test_every_token_has_the_features_of_sae_lens(
