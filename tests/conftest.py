@@ -40,6 +40,21 @@ def jsonl(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture(scope="session")
+def real_smollm2() -> Path:
+    """The folder of SmolLM2-135M-Instruct; also in the tests' hub cache, where its preset looks."""
+    models = os.environ.get("SAEFILTER_REAL_MODELS")
+    how = "python examples/smollm2.py FOLDER makes the model, then SAEFILTER_REAL_MODELS=FOLDER"
+    if not models:
+        pytest.skip(f"needs the real SmolLM2-135M-Instruct: {how}")
+    folder = Path(models) / "smollm2-135m-instruct"
+    if not (folder / "model.safetensors").is_file():
+        pytest.fail(f"SAEFILTER_REAL_MODELS is set, and there is no model in {folder}: {how}")
+    from checkpoints import into_cache
+
+    return into_cache(folder, "HuggingFaceTB/SmolLM2-135M-Instruct")
+
+
 def chat(question: str, answer: str) -> dict[str, Any]:
     """A row in TRL's `messages` form."""
     return {
