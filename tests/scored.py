@@ -24,6 +24,18 @@ EVIDENCE = {
 }  # fmt: skip
 
 
+def provenance_of(**changes: Any) -> Provenance:
+    """What scores say of how they were made."""
+    made = Provenance(
+        version="0", created="2026-01-01", input_path="data.jsonl", input_sha256="i",
+        preset="minilm", model="m", sae="s", hook="h", sae_fingerprint="f", toxic_set="t",
+        toxic_set_sha256="t", metric="contrast", pool="mean", train_on="assistant",
+        max_tokens=1024, dtype="fp32", device="cpu", rows=1, scored=1, quarantined=0, truncated=0,
+        duplicates=0, tokens=100, seconds=1.0, reference_rows=50, note="a note",
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
 def write_scores(
     source: Source, path: Path, distances: Sequence[float] | None = None, **changes: Any
 ) -> Scores:
@@ -49,15 +61,11 @@ def write_scores(
             }  # fmt: skip
         entries.append(entry)
     scored = sum(entry["status"] == "scored" for entry in entries)
-    made = Provenance(
-        version="0", created="2026-01-01", input_path=str(source.path),
-        input_sha256=source.sha256(), preset="minilm", model="m", sae="s", hook="h",
-        sae_fingerprint="f", toxic_set="t", toxic_set_sha256="t", metric="contrast", pool="mean",
-        train_on="assistant", max_tokens=1024, dtype="fp32", device="cpu", rows=len(entries),
-        scored=scored, quarantined=len(entries) - scored, truncated=0, duplicates=0, tokens=100,
-        seconds=1.0, reference_rows=50, note="a note",
-    )  # fmt: skip
     table = pa.Table.from_pylist(entries, schema=SCHEMA)
+    made = provenance_of(
+        input_path=str(source.path), input_sha256=source.sha256(), rows=len(entries),
+        scored=scored, quarantined=len(entries) - scored,
+    )  # fmt: skip
     made = replace(made, content_sha256=content_sha256(SCHEMA, [table]), **changes)
     with pq.ParquetWriter(path, SCHEMA) as writer:
         writer.write_table(table)

@@ -51,6 +51,11 @@ class Harmless:
         """Expected of a new harmless row, 0 to 1."""
         return self.rank / (self.rows + 1)
 
+    @property
+    def error(self) -> float:
+        """Standard error of the share of harmless rows that are flagged."""
+        return math.sqrt(self.share * (1 - self.share) / self.effective)
+
     @classmethod
     def of(cls, made: Provenance, at_fpr: float, *, complete: bool = True) -> Harmless:
         """At a false-positive rate in percent. What the reference is worth is, in this order: told by the
@@ -83,7 +88,7 @@ class Harmless:
         total = sum(one["rows"] for one in benign)
         if total:
             mean = sum(one["rows"] * one["rate"] for one in benign) / total
-            variance = sum((one["rows"] / total * _error(one)) ** 2 for one in benign)
+            variance = sum((one["rows"] / total * held_out_error(one)) ** 2 for one in benign)
             if 0 < mean < 1 and variance > 0:
                 measured = mean * (1 - mean) / variance - 1
                 effective = min(max(effective, measured), float(made.reference_rows))
@@ -213,6 +218,11 @@ def held_out(made: Provenance, rate: float) -> list[dict[str, Any]]:
     return [one for one in entries if math.isclose(one["level"], rate, rel_tol=1e-6)]
 
 
+def held_out_error(entry: dict[str, Any]) -> float:
+    """Standard error of a held-out rate, from its 95 % interval."""
+    return float(entry["high"] - entry["low"]) / (2 * Z95)
+
+
 def power(made: Provenance, policy: Policy, alike: Alike, harmless: Harmless) -> tuple[Power, ...]:
     """How probably bad rows like the contrast's, among harmless ones of the same source, would fail the
     policy in as many rows, alike in as far as these are. Empty where no held-out rates are known.
@@ -272,12 +282,7 @@ def _between(entry: dict[str, Any]) -> float:
     if "rows" not in entry:
         return 0.0
     within = entry["rate"] * (1 - entry["rate"]) / entry["rows"]
-    return float(max(0.0, _error(entry) ** 2 - within) * entry["groups"])
-
-
-def _error(entry: dict[str, Any]) -> float:
-    """Standard error of a held-out rate, from its 95 % interval."""
-    return float(entry["high"] - entry["low"]) / (2 * Z95)
+    return float(max(0.0, held_out_error(entry) ** 2 - within) * entry["groups"])
 
 
 def _conversations(source: Source, wanted: set[int]) -> Iterator[Conversation]:

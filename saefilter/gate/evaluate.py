@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
-from saefilter.gate.chance import Alike, Harmless, chance, check_set, failing_count, power
+from saefilter.gate.chance import Harmless, chance, check_set, failing_count, power
+from saefilter.gate.columns import Columns
 from saefilter.gate.policy import Policy
-from saefilter.gate.verdict import Power, RuleVerdict, Verdict, WorstRow, number, rounded
+from saefilter.gate.verdict import BadShare, Power, RuleVerdict, Verdict, number, rounded
 from saefilter.rows.read import Source
 from saefilter.text import few, ordinal
-from saefilter.toxic.toxicset import conformal_p, is_beyond
-
-WORST_ROWS = 100
-"""Rows named per rule, at most; each way of saying shows as many as fit."""
-N_FEATURES = 3
-LINE_KINDS = ("jsonl", "csv")
 
 
 def evaluate(source: Source, scores: Scores, policy: Policy) -> Verdict:
@@ -35,7 +23,7 @@ def evaluate(source: Source, scores: Scores, policy: Policy) -> Verdict:
     """
     scores.check_belongs(source)
     scores.verify()
-    columns = _Columns.of(source, scores)
+    columns = Columns.of(source, scores)
     rules = {
         "max_flagged": _flagged,
         "min_chance": _chance,
@@ -43,6 +31,7 @@ def evaluate(source: Source, scores: Scores, policy: Policy) -> Verdict:
         "max_spillover": _spillover,
         "min_scored": _scored,
         "max_quarantined": _quarantined,
+        "max_bad_share": _bad_share,
     }
     made = scores.provenance
     verdicts = tuple(rules[name](columns, policy, limit) for name, limit in policy.limits().items())
@@ -61,10 +50,19 @@ def evaluate(source: Source, scores: Scores, policy: Policy) -> Verdict:
         notes=(made.note,) if made.note else (),
         power=caught,
         power_unknown=unknown,
+        bad_share=_known_share(columns, policy),
     )
 
 
-def _power(columns: _Columns, policy: Policy) -> tuple[tuple[Power, ...], str | None]:
+def _known_share(columns: Columns, policy: Policy) -> BadShare | None:
+    try:
+        check_set(columns.scores.provenance, "max-bad-share")
+        return columns.bad_share(policy)
+    except SaefilterError:  # the rule says so where it is asked for
+        return None
+
+
+def _power(columns: Columns, policy: Policy) -> tuple[tuple[Power, ...], str | None]:
     """What the rules that count rows would catch, or why that is not known."""
     if policy.max_flagged is None and policy.min_chance is None:
         return (), None
@@ -78,110 +76,7 @@ def _power(columns: _Columns, policy: Policy) -> tuple[tuple[Power, ...], str | 
     )
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The scores, one entry per input row."""
-
-    source: Source
-    scores: Scores
-    table: pa.Table
-    scored: NDArray[np.bool_]
-    proximity: NDArray[np.float64]
-    percentile: NDArray[np.float64]
-    """NaN without a calibration."""
-
-    @classmethod
-    def of(cls, source: Source, scores: Scores) -> _Columns:
-        names = ["line", "file", "row_hash", "status", "reason", "proximity", "percentile"]
-        table = scores.read(names)
-        return cls(
-            source,
-            scores,
-            table,
-            pc.equal(table["status"], SCORED).to_numpy(),
-            table["proximity"].to_numpy(zero_copy_only=False),
-            table["percentile"].to_numpy(zero_copy_only=False).astype(np.float64),
-        )
-
-    @cached_property
-    def alike(self) -> Alike:
-        """Which scored rows are alike."""
-        return Alike.find(self.source, self.scored)
-
-    @cached_property
-    def p(self) -> NDArray[np.float64]:
-        """See `conformal_p`; NaN without a percentile."""
-        rows = self.scores.provenance.reference_rows
-        return conformal_p(self.percentile, rows) if rows else np.full(len(self.percentile), np.nan)
-
-    def harmless(self, policy: Policy) -> Harmless:
-        """What harmless data have beyond. Raises SaefilterError where the scores do not tell."""
-        complete = not np.isnan(self.percentile[self.scored]).any()
-        return Harmless.of(self.scores.provenance, policy.at_fpr, complete=complete)
-
-    def is_beyond(self, policy: Policy) -> NDArray[np.bool_]:
-        """Which rows are closer than the reference row that the rate stands for."""
-        rows = self.scores.provenance.reference_rows
-        return is_beyond(self.percentile, 100 - policy.at_fpr, rows)
-
-    def beyond(self, policy: Policy) -> NDArray[np.int64]:
-        """Their ids."""
-        return np.flatnonzero(self.is_beyond(policy))
-
-    def worst(self, ids: NDArray[np.int64]) -> tuple[WorstRow, ...]:
-        """The closest of some rows, closest first."""
-        order = np.argsort(-self.proximity[ids], kind="stable")[:WORST_ROWS]
-        return self.rows(ids[order])
-
-    def rows(self, ids: NDArray[np.int64]) -> tuple[WorstRow, ...]:
-        """Rows by their ids, in that order."""
-        wanted = ids[:WORST_ROWS].tolist()
-        evidence = pq.read_table(
-            self.scores.path,
-            columns=self.scores.having(["row_id", "top_features", "themes", "closest"]),
-            filters=[("row_id", "in", wanted or [-1])],
-        )  # fmt: skip
-        evidence_of = {entry["row_id"]: entry for entry in evidence.to_pylist()}
-        entries = self.table.take(pa.array(wanted, pa.int64())).to_pylist()
-        return tuple(
-            self._row(i, entry, evidence_of.get(i) or {})
-            for i, entry in zip(wanted, entries, strict=True)
-        )
-
-    def _row(self, row_id: int, entry: dict[str, Any], evidence: dict[str, Any]) -> WorstRow:
-        kinds = {file.path: file.kind for file in self.source.files}
-        path = self._path(entry["file"])
-        return WorstRow(
-            row_id=row_id,
-            row_hash=entry["row_hash"],
-            file=str(path),
-            line=entry["line"],
-            has_lines=kinds.get(path) in LINE_KINDS,
-            proximity=entry["proximity"],
-            percentile=entry["percentile"],
-            reference=self.scores.provenance.reference_name,
-            p=None if np.isnan(self.p[row_id]) else float(self.p[row_id]),
-            features=tuple(
-                feature["label"] for feature in (evidence.get("top_features") or [])[:N_FEATURES]
-            ),
-            reason=entry["reason"],
-            themes=tuple(
-                f"{theme['theme']}: {', '.join(theme['words'])}"
-                if theme["words"]
-                else theme["theme"]
-                for theme in evidence.get("themes") or []
-            ),
-            closest=(evidence.get("closest") or {}).get("text"),
-        )
-
-    def _path(self, name: str | None) -> Path:
-        for file in self.source.files:
-            if name is None or self.source.name_of(file) == name:
-                return file.path
-        return self.source.path
-
-
-def _flagged(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
+def _flagged(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     check_set(columns.scores.provenance, "max-flagged")
     harmless, ids = columns.harmless(policy), columns.beyond(policy)
     n = columns.scores.provenance.scored
@@ -198,7 +93,7 @@ def _flagged(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
     )
 
 
-def _chance(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
+def _chance(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     check_set(columns.scores.provenance, "min-chance")
     harmless, ids = columns.harmless(policy), columns.beyond(policy)
     n, alike = columns.scores.provenance.scored, columns.alike
@@ -240,7 +135,25 @@ def _probability(noise: float) -> str:
     return f"with probability {noise:.2g}" if noise > 1e-9 else "practically never"
 
 
-def _proximity(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
+def _bad_share(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
+    check_set(columns.scores.provenance, "max-bad-share")
+    known = columns.bad_share(policy)
+    ids = columns.beyond(replace(policy, at_fpr=known.at_fpr))
+    return RuleVerdict(
+        "max-bad-share",
+        rounded(100 * known.least),
+        limit,
+        "%",
+        False,
+        f"at 95% confidence so many of the scored rows at least are bad, whatever bad ones are like, if the "
+        f"others are such as the reference's; found where {number(known.at_fpr)}% of those are flagged and "
+        f"{len(ids):,} rows of this data",
+        len(ids),
+        columns.worst(ids),
+    )
+
+
+def _proximity(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     check_set(columns.scores.provenance, "max-proximity")
     ids = np.flatnonzero(columns.scored)
     values = np.array([rounded(value) for value in columns.proximity[ids]])
@@ -259,7 +172,7 @@ def _proximity(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
     )
 
 
-def _spillover(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
+def _spillover(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     made = columns.scores.provenance
     if not made.spillover:
         raise SaefilterError(
@@ -282,7 +195,7 @@ def _spillover(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
     )
 
 
-def _scored(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
+def _scored(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     made = columns.scores.provenance
     ids = np.flatnonzero(~columns.scored)
     return RuleVerdict(
@@ -298,7 +211,7 @@ def _scored(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
     )
 
 
-def _quarantined(columns: _Columns, policy: Policy, limit: float) -> RuleVerdict:
+def _quarantined(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     made = columns.scores.provenance
     ids = np.flatnonzero(~columns.scored)
     return RuleVerdict(

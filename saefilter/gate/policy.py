@@ -39,6 +39,10 @@ class Policy:
     """Of all rows."""
     max_quarantined: float | None = option(None, "Largest share that cannot.", share=True)
     """Of all rows."""
+    max_bad_share: float | None = option(
+        None, "Largest share of bad rows that is certain.", share=True
+    )
+    """Of scored rows: the lower end of a 95 % interval."""
     origin: str = "the default policy"
     """Where it is from."""
 

@@ -93,6 +93,31 @@ class Power:
 
 
 @dataclass(frozen=True)
+class Suggested:
+    """The share of bad rows that a file's flagged ones come from, if bad rows are like those of one source."""
+
+    source: str
+    """Of the contrast data. Untrusted."""
+    share: float
+    """0 to 1."""
+    low: float
+    high: float
+    """95 % interval."""
+
+
+@dataclass(frozen=True)
+class BadShare:
+    """What is known of the share of bad rows; both parts take the harmless rows for such as the reference's."""
+
+    least: float
+    """At least so many are bad, 0 to 1, at 95 % confidence, whatever bad rows are like."""
+    at_fpr: float
+    """Where that was found: percent of the reference rows that are flagged."""
+    suggested: tuple[Suggested, ...] = ()
+    """For each source of bad rows whose held-out rates are known."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The verdict on one dataset."""
 
@@ -111,6 +136,8 @@ class Verdict:
     power: tuple[Power, ...] = ()
     power_unknown: str | None = None
     """Why there is none, where a rule rests on it."""
+    bad_share: BadShare | None = None
+    """None without percentiles, or where the toxic set does not tell."""
 
     @property
     def passed(self) -> bool:

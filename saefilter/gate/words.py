@@ -9,7 +9,7 @@ from typing import Any
 from saefilter import __version__
 from saefilter.gate.verdict import Outcome, RuleVerdict, Verdict, WorstRow, number
 from saefilter.report.markdown import code, prose
-from saefilter.text import json_safe, one_line, percentile_words, rows_of
+from saefilter.text import json_safe, one_line, percent, percentile_words, rows_of
 
 TEXT_ROWS = 10
 LABEL_CHARACTERS = 60
@@ -38,7 +38,7 @@ def _text(verdict: Verdict) -> list[str]:
         if not rule.passed and rule.rows:
             lines += [f"        {heading(rule, TEXT_ROWS)}"]
             lines += [f"          {row_words(row)}" for row in rule.rows[:TEXT_ROWS]]
-    lines += [f"  {one_line(words)}" for words in power_words(verdict)]
+    lines += [f"  {one_line(words)}" for words in share_words(verdict) + power_words(verdict)]
     lines += [f"  Note: {one_line(note)}" for note in verdict.notes]
     return [*lines, f"  Limits: {one_line(verdict.policy)}", ""]
 
@@ -78,6 +78,27 @@ def power_words(verdict: Verdict) -> list[str]:
         f"Power: of {rows_of(verdict.scored)}, bad ones like those held out of {source} fail: "
         f"{', '.join(shares)}."
         for source, shares in by_source.items()
+    ]
+
+
+def share_words(verdict: Verdict) -> list[str]:
+    """How many rows are bad, as far as that is known; nothing where it is not."""
+    known = verdict.bad_share
+    if known is None:
+        return []
+    proven = (
+        f"at least {percent(known.least)} of the scored rows (95% confidence)"
+        if known.least
+        else "none for certain (95% confidence)"
+    )
+    likely = "; ".join(
+        f"{percent(one.share)} ({percent(one.low)} to {percent(one.high)}) if they are like those held "
+        f"out of {one.source}"
+        for one in known.suggested
+    )
+    return [
+        f"Bad rows: {proven}{f'; {likely}' if likely else ''}; too few where this data's harmless rows "
+        "are calmer than the reference."
     ]
 
 
@@ -129,7 +150,8 @@ def to_markdown(outcome: Outcome) -> str:
                 lines = [f"{rule.rule}: {prose(heading(rule, len(rule.rows)))}", ""]
                 lines += [f"- {code(row.place)}: {prose(why(row))}" for row in rule.rows]
                 paragraphs.append("\n".join(lines) + "\n")
-        paragraphs += [f"{prose(one_line(words))}\n" for words in power_words(verdict)]
+        said = share_words(verdict) + power_words(verdict)
+        paragraphs += [f"{prose(one_line(words))}\n" for words in said]
         paragraphs += [f"Note: {prose(one_line(note))}\n" for note in verdict.notes]
         paragraphs.append(f"Limits: {prose(one_line(verdict.policy))}\n")
     for unjudged in outcome.unjudged:

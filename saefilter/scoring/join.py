@@ -99,10 +99,10 @@ def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentit
     scored = sum(receipt.scored for receipt in receipts)
     tally = sum((receipt.tally for receipt in receipts), Tally())
     doubt = l0_warning(tally.l0, identity.expected_l0)
-    found = summed((receipt.likeness for receipt in receipts), scored)
+    like = summed((receipt.likeness for receipt in receipts), scored)
     unlike = None
-    if found is not None and identity.likeness is not None:
-        unlike = unlikeness(found, identity.likeness.mean, identity.likeness.limit, scored)
+    if like is not None and identity.likeness is not None:
+        unlike = unlikeness(like, identity.likeness.mean, identity.likeness.limit, scored)
     said = warning(unlike or [], identity.reference_name)
     notes = [*filter(None, [said]), *identity.notes, *([sentence(doubt)] if doubt else [])]
     created, seconds = _times(receipts)
@@ -123,7 +123,7 @@ def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentit
         seconds=seconds,
         note=" ".join(notes) or None,
         spillover=_spillover(receipts, scored, identity),
-        likeness=found and {name: [round(a, 4), round(b, 4)] for name, (a, b) in found.items()},
+        likeness=like and {name: [round(a, 4), round(b, 4)] for name, (a, b) in like.items()},
         unlike=unlike,
         **reported,
     )

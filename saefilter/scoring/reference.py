@@ -83,10 +83,10 @@ def read_reference(settings: ScoreSettings, encoder: Encoder, scorer: Scorer) ->
 
 def _conversations(source: Source) -> list[Conversation]:
     """Of the rows that have any."""
-    found = []
+    conversations = []
     for row in source.rows():
         try:
-            found.append(recognise(row.data or {}))
+            conversations.append(recognise(row.data or {}))
         except RowProblem:
             continue
-    return found
+    return conversations
