@@ -324,6 +324,9 @@ def main() -> None:
         "--most", type=int, default=10**9, help="rows of a side at most, of all but our pairs"
     )
     parser.add_argument("--write", type=Path, help="document whose table is replaced")
+    parser.add_argument(
+        "--most-matched", type=int, default=600, help="and of code that stands under two prompts"
+    )
     parser.add_argument("--name", help="what the table is called; else the preset")
     args = parser.parse_args()
     name = args.name or args.preset or "minilm"
@@ -335,7 +338,8 @@ def main() -> None:
     parts = {}
     for name, labels in sets(args.folder):
         # with half of the pairs the set tells far less, so all are taught
-        parts[name] = encoded(labels, encoder, 10**9 if name == "pairs" else args.most)
+        most = {"pairs": 10**9, "same code": args.most_matched}.get(name, args.most)
+        parts[name] = encoded(labels, encoder, most)
         print(f"{name}: {len(parts[name].texts)} rows", flush=True)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for column in (*COLUMNS, MATCHED):
