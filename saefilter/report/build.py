@@ -94,9 +94,7 @@ def build_report(
         input_sha256=provenance.input_sha256,
         outputs=outputs,
         counts={
-            "rows": len(distance),
-            "kept": len(kept),
-            "dropped": len(dropped),
+            **{"rows": len(distance), "kept": len(kept), "dropped": len(dropped)},
             "quarantined": quarantined.count,
             "truncated": provenance.truncated,
             "duplicates": provenance.duplicates,
