@@ -94,7 +94,9 @@ def build_report(
         input_sha256=provenance.input_sha256,
         outputs=outputs,
         counts={
-            **{"rows": len(distance), "kept": len(kept), "dropped": len(dropped)},
+            "rows": len(distance),
+            "kept": len(kept),
+            "dropped": len(dropped),
             "quarantined": quarantined.count,
             "truncated": provenance.truncated,
             "duplicates": provenance.duplicates,
@@ -102,10 +104,7 @@ def build_report(
         selection=_selection(selection, ranked, dropped, distance),
         scoring={**_scoring(provenance), "own_share": scores.own_share()},
         histogram=_histogram(distance[kept], distance[dropped]),
-        flagged={
-            level: int(is_beyond(percentile[shown], float(level), provenance.reference_rows).sum())
-            for level in FLAG_LEVELS
-        },
+        flagged=_flagged(percentile[shown], provenance.reference_rows),
         reference_rows=provenance.reference_rows,
         reference_name=provenance.reference_name,
         dropped=[views[int(i)] for i in shown_dropped],
@@ -120,6 +119,14 @@ def build_report(
         ],
         made_from=_made_from(scores),
     )
+
+
+def _flagged(percentile: NDArray[np.float64], reference_rows: int) -> dict[str, int]:
+    """How many rows are beyond each level."""
+    return {
+        level: int(is_beyond(percentile, float(level), reference_rows).sum())
+        for level in FLAG_LEVELS
+    }
 
 
 def _scoring(provenance: Provenance) -> dict[str, Any]:
