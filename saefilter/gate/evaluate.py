@@ -70,6 +70,11 @@ def _power(columns: Columns, policy: Policy) -> tuple[tuple[Power, ...], str | N
     caught = power(made, policy, columns.alike, harmless)
     if caught:
         return caught, None
+    if made.reference_name:
+        return (
+            (),
+            f"how many bad rows are closer than the rows of {made.reference_name} was not measured",
+        )
     return (), (
         f"the calibration of the toxic set {made.toxic_set!r} has no rates of held-out bad rows at "
         f"--at-fpr {number(policy.at_fpr)}%"

@@ -123,21 +123,21 @@ def summed(parts: Iterable[Sums | None], rows: int) -> dict[str, tuple[float, fl
 
 
 def unlikeness(
-    data: Mapping[str, tuple[float, float]], mean: Mapping[str, float], limit: float, rows: int
+    of_data: Mapping[str, tuple[float, float]], mean: Mapping[str, float], limit: float, rows: int
 ) -> list[str]:
     """What tells data from their reference, a clause each; empty where they are alike. Scores above
     the reference's are none of it: they are what is looked for."""
     # the mean of n places has a variance of 1 / 12 n
     farthest = limit + 1.96 / math.sqrt(12 * rows)
-    far = {name: place - 0.5 for name, (place, _) in data.items() if abs(place - 0.5) > farthest}
+    far = {name: place - 0.5 for name, (place, _) in of_data.items() if abs(place - 0.5) > farthest}
     said = []
     if "tokens" in far:
-        own, other = data["tokens"][1], mean["tokens"]
+        own, other = of_data["tokens"][1], mean["tokens"]
         said.append(
             f"the rows are {_times(own, other)} as long ({own:,.0f} tokens, not {other:,.0f})"
         )
     elif "active" in far:
-        own, other = data["active"][1], mean["active"]
+        own, other = of_data["active"][1], mean["active"]
         said.append(f"{_times(own, other)} as many features are active in a row")
     if far.get("rarity", 0) > 0:
         said.append("the rows activate features that are rare there")
@@ -145,7 +145,7 @@ def unlikeness(
         said.append("the rows activate hardly any feature that is not common there")
     if far.get(SCORE, 0) < 0:
         said.append(
-            f"the scores lie lower ({data[SCORE][0]:.0%} of the reference is below a row, on average), "
+            f"the scores lie lower ({of_data[SCORE][0]:.0%} of the reference is below a row, on average), "
             "so that few bad rows would stand out"
         )
     return said

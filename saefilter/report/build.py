@@ -122,6 +122,7 @@ def build_report(
 
 
 def _flagged(percentile: NDArray[np.float64], reference_rows: int) -> dict[str, int]:
+    """How many rows are beyond each level."""
     return {
         level: int(is_beyond(percentile, float(level), reference_rows).sum())
         for level in FLAG_LEVELS

@@ -10,7 +10,6 @@ import numpy as np
 
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import DEFAULT_METRIC
-from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.groups import effective_groups, find_groups
 from saefilter.rows.inputs import open_input
 from saefilter.toxic.toxicset import Calibration
@@ -18,7 +17,6 @@ from saefilter.toxic.toxicset import Calibration
 if TYPE_CHECKING:
     from saefilter.encode.encoder import Encoder
     from saefilter.geometry.scorer import Scorer
-    from saefilter.rows.read import Source
     from saefilter.settings import ScoreSettings
 
 LEAST_ROWS = 50
@@ -42,10 +40,11 @@ def read_reference(settings: ScoreSettings, encoder: Encoder, scorer: Scorer) ->
     # what makes a toxic set's calibration makes this one; most runs do without
     from saefilter.curate.calibrate import calibration_of, likeness_to, own_share, push_reference
     from saefilter.curate.curate import ContrastEncoder
+    from saefilter.curate.sources import usable_rows
 
     assert settings.reference is not None
     source = open_input(settings.reference)
-    conversations = _conversations(source)
+    conversations = usable_rows(source)
     collected = ContrastEncoder(encoder, settings, find_groups(conversations))
     usable = collected.add(conversations, False) if conversations else 0
     if usable < LEAST_ROWS:
@@ -79,14 +78,3 @@ def read_reference(settings: ScoreSettings, encoder: Encoder, scorer: Scorer) ->
     }
     default = scorer.metric.name == DEFAULT_METRIC
     return Reference(replace(calibration, auroc=own.auroc if own and default else None), about)
-
-
-def _conversations(source: Source) -> list[Conversation]:
-    """Of the rows that have any."""
-    conversations = []
-    for row in source.rows():
-        try:
-            conversations.append(recognise(row.data or {}))
-        except RowProblem:
-            continue
-    return conversations

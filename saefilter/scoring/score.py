@@ -24,6 +24,7 @@ from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import exclusive, publishing, refuse_existing
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError, is_out_of_memory
+from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.rows.row import kind_of_reason
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
@@ -249,8 +250,10 @@ def _refuse_bad_rows(bad: pa.Table, source: Source) -> None:
 
 
 def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Path) -> None:
-    """Raises SaefilterError where the scores would replace data or toxic set."""
+    """Raises SaefilterError where the scores would replace data, reference or toxic set."""
     source.refuse_to_join([output])
+    if settings.reference is not None:
+        open_input(settings.reference).refuse_to_join([output])
     own_set = Path(settings.toxic_set or "")
     if own_set.is_file() and output.exists() and output.samefile(own_set):
         raise SaefilterError(

@@ -37,7 +37,8 @@ OTHER: dict[str, Any] = {
     "preset": "gemma-2-2b", "model": "m", "sae": "s", "revision": "abc", "metric": "nearest",
     "device": "cpu", "device_map": "auto",
 }  # fmt: skip
-"""Another value where neither choices nor numbers give one; `toxic_set` is a file that a test makes."""
+"""Another value where neither choices nor numbers give one; `toxic_set` and `reference` are files that
+a test makes."""
 
 
 def another(one: Described) -> Any:
@@ -94,7 +95,7 @@ def find(source: Source, asked: Asked, **how: Any) -> tuple[Scores | None, str |
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("name", FIELDS)
 def test_another_value_is_seen_exactly_where_scores_depend_on_it(
-    made: tuple[Source, Scores], tmp_path: Path, name: str, strict: bool
+    made: tuple[Source, Scores], jsonl: Callable[..., Path], tmp_path: Path, name: str, strict: bool
 ) -> None:
     source, scores = made
     one, value = FIELDS[name], None
@@ -102,6 +103,8 @@ def test_another_value_is_seen_exactly_where_scores_depend_on_it(
         value = str(tmp_path / "own.json")
         own = replace(load_toxic_set("minilm"), name="own")
         Path(value).write_text(own.to_json(), encoding="utf-8")
+    elif name == "reference":
+        value = str(jsonl([chat("q", "a")], "good.jsonl"))
     asked = asked_for(name, another(one) if value is None else value)
     used, why = find(source, asked, strict=strict)
     if not one.option.scores_depend:
@@ -120,7 +123,9 @@ def test_another_value_is_seen_exactly_where_scores_depend_on_it(
 
 
 @pytest.mark.parametrize("name", [n for n, one in FIELDS.items() if one.option.scores_depend])
-def test_what_they_were_made_with_serves(made: tuple[Source, Scores], name: str) -> None:
+def test_what_they_were_made_with_serves(
+    made: tuple[Source, Scores], jsonl: Callable[..., Path], name: str
+) -> None:
     source, scores = made
     values = {"preset": "minilm", "toxic_set": "minilm", "metric": "contrast", "neighbours": 1,
               "dtype": "fp32", "rendering": "plain"}  # fmt: skip
@@ -149,6 +154,18 @@ def test_what_they_were_made_with_serves(made: tuple[Source, Scores], name: str)
             settings=replace(MoreSettings(), layer=3).shaping(),
         )  # fmt: skip
         asked = asked_for(name, 3)
+    elif name == "reference":
+        good = jsonl([chat("q", "a")], "good.jsonl")
+        write_scores(
+            source, scores.path, model=MADE.model, sae=MADE.sae,
+            reference={"name": "good.jsonl", "sha256": Source.open(good).sha256()},
+            settings=replace(MoreSettings("minilm"), reference="good.jsonl").shaping(),
+        )  # fmt: skip
+        asked = asked_for(name, str(good))
+        # what counts is the content, not the name
+        good.write_text(good.read_text(encoding="utf-8") * 2, encoding="utf-8")
+        assert "--reference is" in (find(source, asked)[1] or "")
+        good = jsonl([chat("q", "a")], "good.jsonl")
     else:
         asked = asked_for(name, values.get(name, FIELDS[name].default))
     used, why = find(source, asked)
