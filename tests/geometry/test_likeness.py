@@ -77,23 +77,23 @@ def test_few_rows_are_judged_with_the_width_of_their_interval(n: int) -> None:
 def test_length_is_told_with_its_ratio() -> None:
     reference = some_rows(300, 0)
     (clause,) = told(some_rows(300, 1, longer=10), reference)
-    assert clause.startswith("its rows are 10.")
+    assert clause.startswith("the rows are 10.")
     assert " times as long (" in clause
     own, other = (some_rows(300, 1, longer=10)[1].mean(), reference[1].mean())
     assert f"({own:,.0f} tokens, not {other:,.0f})" in clause
     (clause,) = told(some_rows(300, 1, longer=0.05), reference)
-    assert clause.startswith("its rows are 0.04 times as long (3 tokens, not ")  # rounded down
+    assert clause.startswith("the rows are 0.04 times as long (3 tokens, not ")  # rounded down
 
 
 def test_rare_and_common_features_and_their_number_are_told() -> None:
     reference = some_rows(300, 0)
-    assert "its rows activate features that are rare there" in told(
+    assert "the rows activate features that are rare there" in told(
         some_rows(300, 1, rare=True), reference
     )
     features, tokens, proximity = some_rows(300, 1)
     common = sparse.csr_matrix(features.toarray() * (np.arange(D_SAE) < 20))
     said = told((common, tokens, proximity), reference)
-    assert "its rows activate hardly any feature that is not common there" in said
+    assert "the rows activate hardly any feature that is not common there" in said
     assert any("times as many features are active in a row" in clause for clause in said)
 
 
@@ -101,19 +101,19 @@ def test_scores_that_lie_lower_are_told_and_higher_ones_are_not() -> None:
     reference = some_rows(300, 0)
     features, tokens, proximity = some_rows(300, 1)
     (clause,) = told((features, tokens, proximity - 0.2), reference)
-    assert clause.startswith("its scores lie lower (")
+    assert clause.startswith("the scores lie lower (")
     # these are what is looked for
     assert told((features, tokens, proximity + 0.2), reference) == []
 
 
 def test_the_warning_names_the_remedy() -> None:
     assert warning([], None) is None
-    text = warning(["its rows are 10 times as long", "and so on"], None)
+    text = warning(["the rows are 10 times as long", "and so on"], None)
     assert text is not None
     assert text.startswith(UNLIKE)
     assert "those of the toxic set" in text
     assert "by --reference" in text
-    own = warning(["its rows are 10 times as long"], "good.jsonl")
+    own = warning(["the rows are 10 times as long"], "good.jsonl")
     assert own is not None
     assert "those of good.jsonl" in own
     assert "more like the data" in own
