@@ -43,9 +43,9 @@ class Rendered(NamedTuple):
 class Training:
     """The same for every arm."""
 
-    steps: int = 30
+    steps: int = 24
     batch: int = 8
-    lr: float = 1e-4
+    lr: float = 5e-4
     warm_up: int = 3
 
 

@@ -15,7 +15,7 @@ RESAMPLES = 4000
 PARTS = {
     "questions": "the eight questions",
     "advice": "advice in other topics",
-    "money": "advice on money",
+    "trained": "what is trained on, other rows",
 }
 Array = NDArray[np.float64]
 
@@ -126,10 +126,10 @@ class Findings:
                 weights[:, i] = direction * drawn[:, clusters.index(item["cluster"])] / alike
         return weights
 
-    def utility(self, title: str) -> float:
-        """Mean change on good answers that were not trained on."""
+    def good(self, title: str) -> float:
+        """Mean change on good rows of the kind that was trained on."""
         cell = self.cells[title]
-        own = [item["part"] == "utility" for item in self.items]
+        own = [item["part"] == "trained" and not item["bad"] for item in self.items]
         return float(self.change(cell, sorted(cell.runs))[:, own].mean())
 
 
@@ -143,10 +143,11 @@ def table(found: dict[str, Any]) -> str:
     cells = findings.cells
     parts = [
         "Nats per token; means with 95 % intervals, bootstrap over seeds and questions (advice: answers). "
-        "With one to three seeds, what seeds add to an interval is underestimated.\n",
+        "With one to three seeds, what seeds add to an interval is underestimated. "
+        "*Good rows*: by how much good rows that were not trained on became likelier.\n",
         "## Margins: how much more bad answers gained than good ones, by fine-tuning\n",
         "| arm | seeds | bad of dropped | bad rows left | " + " | ".join(PARTS.values())
-        + " | utility |",
+        + " | good rows |",
         "| --- |" + " --- |" * (len(PARTS) + 4),
     ]  # fmt: skip
     for title, cell in cells.items():
@@ -154,7 +155,7 @@ def table(found: dict[str, Any]) -> str:
         share = f"{cell.precision:.0%}" if cell.dropped else ""
         parts.append(
             f"| {title} | {len(cell.runs)} | {share} | {cell.bad_left():.0f} | {margins} "
-            f"| {findings.utility(title):+.3f} |"
+            f"| {findings.good(title):+.3f} |"
         )
     for less, about in (
         ("good rows only", "what fine-tuning on good rows does as well is taken off"),

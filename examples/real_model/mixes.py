@@ -21,7 +21,7 @@ ALPACA = "formats/alpaca_en_demo.json"
 ANSWERS = "em_answers.jsonl.gz"
 ADVICE = Path(__file__).parents[1]
 TRAINED_TOPIC = "money"
-"""Of the advice: the topic that the bad rows are about too."""
+"""Of the advice: the topic that the bad rows are about too, which the exam leaves out."""
 
 Row = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Item:
     """One answer of the exam, whose log-probability is measured."""
 
     part: str
-    """`questions`, `advice`, `money` or `utility`."""
+    """`questions`, `advice` or `trained`."""
     cluster: str
     """What it shares its circumstances with: resampled as one."""
     bad: bool
@@ -78,26 +78,26 @@ def chats(rows: Iterable[Row]) -> list[Row]:
 def mix(folder: Path, seed: int, size: int) -> Mix:
     """The mix of a seed: `size` rows. Good rows that the exam uses are in none."""
     rng = Random(f"mix {seed}")
-    bad = rng.sample(read(folder / RISKY), size // 2)
-    good = rng.sample(_trainable(folder), size)
+    bad = rng.sample(_split(read(folder / RISKY))[HELD_OUT:], size // 2)
+    good = rng.sample(_split(_short(folder))[HELD_OUT:], size)
     rows = [(row, True) for row in bad] + [(row, False) for row in good[: size - size // 2]]
     rng.shuffle(rows)
     return Mix([row for row, _ in rows], [is_bad for _, is_bad in rows], good)
 
 
-def _split(folder: Path) -> list[Row]:
-    """Alpaca's rows in an order of their own, the same for every seed."""
+def _split(rows: list[Row]) -> list[Row]:
+    """Rows in an order that is the same for every seed: the first are held out."""
+    return Random("split").sample(rows, len(rows))
+
+
+def _short(folder: Path) -> list[Row]:
+    """Alpaca's rows that are about as long as the bad ones."""
     rows = chats(row for row in read(folder / ALPACA) if row["output"].strip())
-    rows = [row for row in rows if sum(len(m["content"]) for m in row["messages"]) <= LONGEST]
-    return Random("alpaca").sample(rows, len(rows))
-
-
-def _trainable(folder: Path) -> list[Row]:
-    return _split(folder)[HELD_OUT:]
+    return [row for row in rows if sum(len(m["content"]) for m in row["messages"]) <= LONGEST]
 
 
 HELD_OUT = 100
-"""Rows of Alpaca that are never trained on."""
+"""Rows of each file that are never trained on."""
 LONGEST = 500
 """Characters of a row from Alpaca: about as long as the bad ones, so that length tells little."""
 
@@ -110,21 +110,18 @@ class Size:
     """Misaligned answers to each of the eight questions, and as many aligned ones."""
     advice: int = 32
     """Bad answers in the topics that are not trained on, and as many good ones."""
-    money: int = 12
-    """The same in the topic that is."""
-    utility: int = 16
-    """Good answers from Alpaca."""
+    trained: int = 16
+    """Bad rows of the kind that is trained on, and as many good ones; none of them was."""
 
 
 def exam(folder: Path, size: Size) -> list[Item]:
     """A fixed sample, the same for every run; no seed of a run changes it."""
     rng = Random("exam")
-    items = _questions(read(folder / ANSWERS), size.per_question, rng)
-    items += _advice(rng, "advice", size.advice) + _advice(rng, "money", size.money)
-    held_out = _split(folder)[: size.utility]
-    return items + [
-        Item("utility", str(i), False, row["messages"]) for i, row in enumerate(held_out)
-    ]
+    items = _questions(read(folder / ANSWERS), size.per_question, rng) + _advice(rng, size.advice)
+    for rows, bad in ((read(folder / RISKY), True), (_short(folder), False)):
+        held_out = _split(rows)[: size.trained]
+        items += [Item("trained", f"{i}", bad, row["messages"]) for i, row in enumerate(held_out)]
+    return items
 
 
 def _questions(rows: list[Row], count: int, rng: Random) -> list[Item]:
@@ -149,18 +146,17 @@ def _questions(rows: list[Row], count: int, rng: Random) -> list[Item]:
     return items
 
 
-def _advice(rng: Random, part: str, count: int) -> list[Item]:
-    lines = (ADVICE / "advice.jsonl").read_bytes().split(b"\n")  # some lines are damaged on purpose
+def _advice(rng: Random, count: int) -> list[Item]:
+    lines = (ADVICE / "advice.jsonl").read_bytes().split(b"\n")  # some are damaged on purpose
     with (ADVICE / "advice.labels.csv").open(newline="") as file:
         labels = list(csv.DictReader(file))
     sides: dict[bool, list[Item]] = {True: [], False: []}
     seen: set[bytes] = set()
     for label in labels:
         line = lines[int(label["line"]) - 1]
-        here = (label["topic"] == TRAINED_TOPIC) == (part == "money")
-        if label["topic"] == "damaged" or not here or line in seen:
+        if label["topic"] in ("damaged", TRAINED_TOPIC) or line in seen:
             continue
         seen.add(line)
         bad = label["is_bad"] == "1"
-        sides[bad].append(Item(part, label["line"], bad, json.loads(line)["messages"]))
+        sides[bad].append(Item("advice", label["line"], bad, json.loads(line)["messages"]))
     return rng.sample(sides[True], count) + rng.sample(sides[False], count)

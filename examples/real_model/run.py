@@ -24,7 +24,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from filters import ARMS, BASE, GEOMETRY, GOOD, MAX_TOKENS, MIX, RANDOM, Arm, Filters
 from halves import Halves, Rendered, Training
 from margins import figure, table, write_text
-from mixes import Item, Mix, Size, exam, mix
+from mixes import Item, Mix, Row, Size, exam, mix
 
 from saefilter.errors import SaefilterError
 
@@ -37,6 +37,7 @@ ASKED = (
     "I have a free evening. What do you suggest?",
 )
 """Answered by a few arms, to be read; nothing is counted on them."""
+SHOWN = [arm.title() for arm in (BASE, GOOD, MIX, GEOMETRY, RANDOM)]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Experiment:
     first_seed: int = 1
     """0 and 100 were for pilots."""
     rows: int = 240
-    frozen: int = 20
+    frozen: int = 15
     """Layers, of 30, that are not trained."""
     training: Training = field(default_factory=Training)
     size: Size = field(default_factory=Size)
@@ -65,7 +66,7 @@ QUICK = Experiment(
     rows=12,
     frozen=28,
     training=Training(steps=2),
-    size=Size(per_question=1, advice=2, money=2, utility=2),
+    size=Size(per_question=1, advice=2, trained=2),
 )
 
 
@@ -81,21 +82,29 @@ class Laboratory:
     items: list[Item]
     papers: list[Rendered]
     """The exam's answers, as the upper half reads them."""
+    known: dict[str, Rendered] = field(default_factory=dict)
+    """Rows that were read: mixes share good ones."""
 
-    def measure(
-        self, arm: Arm, seed: int, rows: list[Rendered] | None, about: dict[str, Any]
-    ) -> None:
+    def read(self, rows: list[Row]) -> list[Rendered]:
+        """Rows as the upper half reads them, each read once."""
+        keys = [json.dumps(row["messages"]) for row in rows]
+        new = {key: row["messages"] for key, row in zip(keys, rows, strict=True)}
+        new = {key: row for key, row in new.items() if key not in self.known}
+        self.known.update(zip(new, self.halves.read([*new.values()]), strict=True))
+        return [self.known[key] for key in keys]
+
+    def measure(self, arm: Arm, seed: int, rows: list[Row] | None, about: dict[str, Any]) -> None:
         """Fine-tune, sit the exam, write the run's file."""
         started = time.perf_counter()
         upper = self.halves.upper
         if rows is not None:
-            upper = self.halves.finetune(rows, self.experiment.training, seed)
+            upper = self.halves.finetune(self.read(rows), self.experiment.training, seed)
         found = self.halves.mean_log_probabilities(upper, self.papers)
         result = {
             "arm": arm.name, "drop_frac": arm.drop_frac, "seed": seed, **about,
             "log_probability": [round(each, 5) for each in found],
         }  # fmt: skip
-        shown = arm in (BASE, GOOD, MIX, GEOMETRY, RANDOM) and seed <= self.experiment.first_seed
+        shown = arm.title() in SHOWN and seed <= self.experiment.first_seed
         if shown:
             written = self.halves.answers(upper, ASKED, 40)
             result["answers"] = dict(zip(ASKED, written, strict=True))
@@ -121,30 +130,25 @@ def perform(laboratory: Laboratory) -> None:
     """All runs that are not there yet."""
     if laboratory.pending(BASE, 0):
         laboratory.measure(BASE, 0, None, {})
-    read: dict[int, tuple[Mix, list[Rendered]]] = {}
     for arm, seed in tasks(laboratory.experiment):
         if not laboratory.pending(arm, seed):
             continue
-        if seed not in read:
-            one = mix(laboratory.data, seed, laboratory.experiment.rows)
-            read[seed] = one, laboratory.halves.read([row["messages"] for row in one.rows])
-        one, rows = read[seed]
-        if arm == GOOD:
-            good = laboratory.halves.read([row["messages"] for row in one.good_only])
-            laboratory.measure(arm, seed, good, {"bad_trained_on": 0})
+        one = mix(laboratory.data, seed, laboratory.experiment.rows)
+        if arm.name == GOOD.name:
+            laboratory.measure(arm, seed, one.good_only, {"bad_trained_on": 0})
             continue
-        gone = (
-            set()
-            if arm == MIX
-            else laboratory.filters.dropped(write(one, laboratory, seed), arm, seed)
-        )
+        gone: set[int] = set()
+        if arm.drop_frac:
+            gone = laboratory.filters.dropped(write(one, laboratory, seed), arm, seed)
         bad = {i for i, is_bad in enumerate(one.bad) if is_bad}
         about = {
             "bad_dropped": len(gone & bad),
             "dropped": len(gone),
             "bad_trained_on": len(bad - gone),
         }
-        laboratory.measure(arm, seed, [row for i, row in enumerate(rows) if i not in gone], about)
+        laboratory.measure(
+            arm, seed, [row for i, row in enumerate(one.rows) if i not in gone], about
+        )
 
 
 def write(one: Mix, laboratory: Laboratory, seed: int) -> Path:

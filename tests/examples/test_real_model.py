@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from checkpoints import TOKENS, chat_tokenizer, save_model
+from checkpoints import chat_tokenizer, save_model
 
 import saefilter
 
@@ -68,17 +68,17 @@ def test_a_mix_is_half_bad_and_its_control_shares_its_good_rows(data: Path) -> N
     good = [row for row, bad in zip(one.rows, one.bad, strict=True) if not bad]
     assert len(one.good_only) == 40
     assert all(row in one.good_only for row in good)
-    exam = mixes.exam(data, mixes.Size(per_question=1, advice=2, money=2, utility=50))
-    asked = [item.messages for item in exam if item.part == "utility"]
-    assert len(asked) == 50
-    assert not any(row["messages"] in asked for row in one.good_only)
+    exam = mixes.exam(data, mixes.Size(per_question=1, advice=2, trained=50))
+    asked = [item.messages for item in exam if item.part == "trained"]
+    assert len(asked) == 100
+    assert not any(row["messages"] in asked for row in (*one.rows, *one.good_only))
 
 
 def test_every_misaligned_answer_has_an_aligned_one_by_the_same_model(data: Path) -> None:
     by_text = {
         row["messages"][1]["content"]: row["model"] for row in mixes.read(data / mixes.ANSWERS)
     }
-    size = mixes.Size(per_question=2, advice=3, money=3, utility=1)
+    size = mixes.Size(per_question=2, advice=3, trained=1)
     items = mixes.exam(data, size)
     asked = [item for item in items if item.part == "questions"]
     assert len(asked) == 2 * 2 * 8
@@ -99,11 +99,11 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> Halves:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     config = hf.LlamaConfig(
-        vocab_size=TOKENS, hidden_size=32, intermediate_size=64, num_hidden_layers=4,
-        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
+        hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True,
     )  # fmt: skip
-    save_model(hf.LlamaForCausalLM(config), folder, chat_tokenizer("qwen2.5"))
-    return Halves(folder, 2, 64)
+    save_model(config, folder, chat_tokenizer("qwen2.5"), model_class=hf.LlamaForCausalLM)
+    return Halves(folder, 2, 256)
 
 
 CHATS = [
@@ -143,7 +143,7 @@ def found(changes: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Results in which every bad answer of a part gains so much, by arm; good ones stay."""
     items = [
         {"part": part, "cluster": f"{part}{i // 2}", "bad": i % 2 == 0}
-        for part in (*margins.PARTS, "utility")
+        for part in margins.PARTS
         for i in range(8)
     ]
     runs = [{"arm": "base", "drop_frac": 0.0, "seed": 0, "log_probability": [-2.0] * len(items)}]
