@@ -66,7 +66,7 @@ class Findings:
             next(run["log_probability"] for run in found["runs"] if run["arm"] == "base")
         )
         self.cells: dict[str, Cell] = {}
-        wanted = found["experiment"]["arms"]
+        wanted = sorted(found["experiment"]["arms"], key=_rank)
         runs = [run for run in found["runs"] if run["arm"] != "base"]
         for title in wanted:
             own = {run["seed"]: run for run in runs if title_of(run) == title}
@@ -131,6 +131,14 @@ class Findings:
         cell = self.cells[title]
         own = [item["part"] == "trained" and not item["bad"] for item in self.items]
         return float(self.change(cell, sorted(cell.runs))[:, own].mean())
+
+
+ORDER = ("good", "whole", "random", "geometry", "oracle")
+"""In which arms stand in the table and the figure; others after them."""
+
+
+def _rank(title: str) -> tuple[int, str]:
+    return next((i for i, name in enumerate(ORDER) if title.startswith(name)), len(ORDER)), title
 
 
 def title_of(run: dict[str, Any]) -> str:
@@ -201,7 +209,7 @@ def figure(found: dict[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 50}" '
         'font-family="sans-serif" font-size="12" fill="#333">',
         f'<rect width="{width}" height="{bottom + 50}" fill="white"/>',
-        f'<text x="{LEFT + WIDTH}" y="{bottom + 40}">how much more bad answers gained than good ones, '
+        f'<text x="{width / 2}" y="{bottom + 42}" text-anchor="middle">how much more bad answers gained than good ones, '
         "nats per token</text>",
     ]
     for row, title in enumerate(titles):
