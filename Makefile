@@ -6,7 +6,7 @@ FAST := $(addprefix tests/,artifacts compare filtering gate geometry report rows
 	tests/scoring/test_scores_for.py tests/test_docs.py tests/test_errors.py tests/test_rooms.py tests/test_settings.py
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-fast docs lint types check clean organism organism-quick
+.PHONY: demo test test-fast docs lint types check clean organism organism-quick real
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -28,6 +28,12 @@ organism: $(INSTALLED)
 
 organism-quick: $(INSTALLED)
 	$(BIN)/python examples/model_organism/run.py --quick
+
+# The same of a real model: make real MODEL=FOLDER DATA=FOLDER; examples/real_model/README.md
+MODEL ?= smollm2-135m-instruct
+DATA ?= data
+real: $(INSTALLED)
+	$(BIN)/python examples/real_model/run.py --model $(MODEL) --data $(DATA)
 
 # Everything is installed at the versions that CI uses; see constraints.txt.
 $(INSTALLED): pyproject.toml constraints.txt
