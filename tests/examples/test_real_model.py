@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +24,6 @@ import mixes  # noqa: E402
 from halves import Halves, Training  # noqa: E402
 
 BUNDLED = Path(saefilter.__file__).parent / "toxic" / "bundled"
-REAL = Path(os.environ.get("SAEFILTER_REAL_MODELS", "models")) / "smollm2-135m-instruct"
 
 
 def bundled(side: str) -> list[dict[str, Any]]:
@@ -174,17 +172,14 @@ def test_a_margin_is_what_bad_answers_gained_more_less_that_of_another_arm() -> 
     assert margins.figure(results).count("<circle") == 2 * len(margins.PARTS)
 
 
-@pytest.mark.slow
-def test_it_runs_from_end_to_end_on_the_real_model(data: Path, tmp_path: Path) -> None:
+@pytest.mark.real
+def test_it_runs_from_end_to_end_on_the_real_model(
+    real_smollm2: Path, data: Path, tmp_path: Path
+) -> None:
     """Two steps: what is drawn, scored, dropped, trained and published, not what comes of it."""
-    if not REAL.exists():
-        pytest.skip(
-            "no SmolLM2-135M-Instruct in the folder that SAEFILTER_REAL_MODELS names: "
-            "examples/real_model/README.md says how to get it"
-        )
     work, output = tmp_path / "work", tmp_path / "results"
     command = [
-        sys.executable, str(FOLDER / "run.py"), "--quick", "--model", str(REAL), "--data", str(data),
+        sys.executable, str(FOLDER / "run.py"), "--quick", "--model", str(real_smollm2), "--data", str(data),
         "--work", str(work), "--output", str(output),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
