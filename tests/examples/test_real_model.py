@@ -197,5 +197,6 @@ def test_it_runs_from_end_to_end_on_the_real_model(
 
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr[-3000:]
-    assert "seed" not in again.stdout.split("# ")[0]  # every run was there already
+    assert ", seed 1: " in done.stdout
+    assert ", seed 1: " not in again.stdout  # every run was there already
     assert json.loads((output / "results.json").read_text()) == results
