@@ -137,6 +137,11 @@ class ScoreSettings(Checked):
             raise _either_or()
         if self.device_map is not None and (self.workers or 1) > 1:
             raise SaefilterError("--workers and --device-map exclude each other")
+        if self.reference == "-":  # workers and comparisons with earlier scores open it too
+            raise SaefilterError(
+                "--reference is read more than once, standard input only once",
+                remedy="Save the rows to a file, and name that.",
+            )
 
     def shaping(self) -> dict[str, Any]:
         """What scores depend on, as it was asked for; kept in their provenance."""

@@ -66,6 +66,8 @@ def test_what_excludes_each_other_and_what_is_too_small() -> None:
         ScoreSettings("minilm", model="x", sae="y")
     with pytest.raises(SaefilterError, match="--workers and --device-map"):
         ScoreSettings(workers=2, device_map="auto")
+    with pytest.raises(SaefilterError, match=r"standard input only once.* Save the rows"):
+        ScoreSettings(reference="-")
     with pytest.raises(SaefilterError, match="--dtype 'fp8' is not known"):
         StrategyOptions(dtype="fp8")
 

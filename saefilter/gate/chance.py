@@ -92,7 +92,8 @@ class Harmless:
             if 0 < mean < 1 and variance > 0:
                 measured = mean * (1 - mean) / variance - 1
                 effective = min(max(effective, measured), float(made.reference_rows))
-        return cls(rank, made.reference_rows, effective, alikeness(benign), made.reference_name)
+        alike = alikeness(benign) if benign else _own_alikeness(made, rank)
+        return cls(rank, made.reference_rows, effective, alike, made.reference_name)
 
 
 @dataclass(frozen=True)
@@ -275,6 +276,24 @@ def alikeness(benign: list[dict[str, Any]]) -> float:
     total = sum(one["rows"] for one in known)
     shares = (one["rows"] * _between(one) / (one["rate"] * (1 - one["rate"])) for one in known)
     return min(1.0, sum(shares) / total) if total else 0.0
+
+
+def _own_alikeness(made: Provenance, rank: int) -> float:
+    """As `alikeness`, of the user's own reference rows: the mean product of what two rows of a group
+    have over the share beyond, over its variance. 0 where no two are of one group."""
+    about = made.reference or {}
+    proximity, group = np.array(about.get("proximity") or []), about.get("group") or []
+    if not len(proximity) or len(proximity) != len(group):
+        return 0.0
+    kept = max(1, round(rank * len(proximity) / made.reference_rows))  # some are kept of many
+    off = (proximity >= np.sort(proximity)[-kept]).astype(np.float64)
+    off -= off.mean()
+    label = np.unique(group, return_inverse=True)[1].ravel()
+    sizes = np.bincount(label)
+    pairs = float((sizes * (sizes - 1)).sum())
+    products = float((np.bincount(label, off) ** 2).sum() - (off**2).sum())
+    variance = float((off**2).mean())
+    return min(1.0, max(0.0, products / pairs / variance)) if pairs and variance else 0.0
 
 
 def _between(entry: dict[str, Any]) -> float:

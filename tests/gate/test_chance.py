@@ -285,3 +285,39 @@ def test_the_faces_say_chance_and_power(jsonl: Callable[..., Path]) -> None:
     results = json.loads(ci.to_sarif(Outcome([known])))["runs"][0]["results"]
     assert {result["ruleId"] for result in results} == {"min-chance"}
     assert len(results) == 1 + 33
+
+
+def test_how_alike_own_reference_rows_are_counts_too(jsonl: Callable[..., Path]) -> None:
+    """Groups of five of which all or none are close, or rows by themselves."""
+    close, rng = np.repeat([0.9] * 4 + [0.1] * 36, 5), np.random.default_rng(0)
+    about = {"name": "good.jsonl", "sha256": "0", "groups": 40.0}
+
+    def alike_as(proximity: np.ndarray, group: np.ndarray) -> dict[str, Any]:
+        return {**about, "proximity": proximity.tolist(), "group": group.tolist()}
+
+    def harmless(reference: dict[str, Any]) -> Harmless:
+        source = Source.open(jsonl([unlike(0)], "one.jsonl"))
+        path = source.path.with_suffix(".parquet")
+        scores = write_scores(source, path, reference=reference, reference_rows=200)
+        return Harmless.of(scores.provenance, 10.0)
+
+    group = np.repeat(np.arange(40), 5)
+    by_group, mixed = alike_as(close, group), alike_as(rng.permutation(close), group)
+    assert harmless(by_group).alikeness == pytest.approx(1, abs=0.05)
+    assert harmless(mixed).alikeness < 0.15
+    assert harmless(alike_as(close, np.arange(200))).alikeness == 0
+    assert harmless(about).alikeness == 0  # not kept
+    # two prompts of twenty rows, one of them flagged: proof only where rows of a prompt are not alike
+    rows = [
+        chat(f"{'north' if i < 20 else 'south'} of the river?", f"answer {i} {i * 7}")
+        for i in range(40)
+    ]
+    chances = [
+        next(
+            rule.measured
+            for rule in judged(jsonl, rows, 10, reference=one, reference_rows=200).rules
+            if rule.rule == "min-chance"
+        )
+        for one in (by_group, mixed)
+    ]
+    assert chances[0] > chances[1]
