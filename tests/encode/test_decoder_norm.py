@@ -55,7 +55,7 @@ def scores(sae: Sae, pool: str) -> dict[str, np.ndarray]:
     tokens = torch.randn(int(COUNTS.sum()), D_MODEL, generator=torch.Generator().manual_seed(4))
     weights = torch.linspace(-1, 1, D_SAE)
     with torch.inference_mode():
-        pooled = pool_batch(sae, tokens, COUNTS, PoolOptions(pool, weights))
+        pooled = pool_batch(sae, tokens, COUNTS, PoolOptions(pool, weights[:, None]))
     scorer = Scorer(a_set(), sae.directions(), metric="contrast")
     found = {
         name: METRICS[name].proximity(scorer.space, Sample(pooled.features, pooled.residual))
