@@ -230,16 +230,21 @@ def by_metrics(encoder: Encoder, taught: Contrast, tested: Contrast) -> dict[str
 
 def as_first_released(
     encoder: Encoder, taught: Contrast, tested: Contrast, ours: bool
-) -> NDArray[Any]:
+) -> dict[str, NDArray[Any]]:
     """`contrast` by a set that counts rows, of our first pairs only where `ours`, the first source, are
-    taught; on either side they stand first."""
+    taught; on either side they stand first. Nothing where no such set has weights on both sides."""
     rows = np.arange(len(taught.toxic))
     late = np.zeros(len(rows), dtype=bool)
     for side in (True, False) if ours else ():
         late[np.flatnonzero((taught.source == 0) & (taught.toxic == side))[FIRST_PAIRS:]] = True
     some = replace(taught, group=rows, copies=rows).subset(~late)
-    toxic_set = fitted_set(encoder, some, name="first", options=AUTOMATIC, sources=[])
-    return scores_by(toxic_set, encoder.sae.directions(), tested, ["contrast"])["contrast"]
+    try:
+        toxic_set = fitted_set(encoder, some, name="first", options=AUTOMATIC, sources=[])
+    except SaefilterError as error:
+        print(f"  {error.problem}", flush=True)
+        return {}
+    scores = scores_by(toxic_set, encoder.sae.directions(), tested, ["contrast"])
+    return {f"{name}, as first released": score for name, score in scores.items()}
 
 
 def probe(taught: Contrast) -> LogisticRegressionCV:
@@ -347,9 +352,7 @@ def main() -> None:
         tested = together([[parts[name] for name in column.tested]])
         scores = by_metrics(encoder, taught.contrast, tested.contrast)
         ours = column.taught[0] == ("pairs",)
-        scores["contrast, as first released"] = as_first_released(
-            encoder, taught.contrast, tested.contrast, ours
-        )
+        scores |= as_first_released(encoder, taught.contrast, tested.contrast, ours)
         scores |= controls(taught, tested, sentences)
         for method, score in scores.items():
             one = judged(tested.contrast, score)
