@@ -95,6 +95,7 @@ def test_a_reader_a_metric_and_a_strategy_of_another_package(folder: Path) -> No
     }
 
 
+@pytest.mark.slow
 def test_mistakes_of_plugins_are_errors_with_their_names(folder: Path) -> None:
     shown = saefilter(folder, "score", "d.words", "--metric", "broken", code=2)
     assert "the plugin others:missing cannot be loaded (AttributeError" in shown

@@ -44,6 +44,7 @@ def script(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.mark.slow
 def test_scoring_goes_on_after_a_full_disk(
     script: Callable[[str], subprocess.CompletedProcess[str]],
     jsonl: Callable[..., Path],

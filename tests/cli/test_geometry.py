@@ -64,6 +64,7 @@ def test_bad_answers_are_nearer_than_chance_and_good_ones_are_not(
     assert (space["closer"], space["decided"]) == (False, False)
 
 
+@pytest.mark.slow
 def test_several_saes_stand_side_by_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jsonl: Callable[..., Path]
 ) -> None:

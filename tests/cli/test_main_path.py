@@ -227,6 +227,7 @@ def test_timings_name_every_stage(tmp_path: Path) -> None:
     assert float(done.stderr.splitlines()[-1].split()[2]) > 0
 
 
+@pytest.mark.slow
 def test_every_face_says_which_tokens_were_scored(folder: Path, tmp_path: Path) -> None:
     """The default, with whose reading it is; and a trainer's, which the rows are then read by."""
     again = ("score", str(folder / "data.jsonl"), "-o", "again.scores.parquet", "--overwrite")
