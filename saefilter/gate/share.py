@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from saefilter.artifacts.provenance import Provenance
 from saefilter.errors import SaefilterError
-from saefilter.gate.chance import Alike, Harmless, chance, held_out, held_out_error
 from saefilter.gate.verdict import BadShare, Suggested
+from saefilter.scoring.harmless import Alike, Harmless, held_out, held_out_error, least_share
 from saefilter.stats.auroc import Z95
 
 LEVELS = (1.0, 5.0, 10.0, 25.0, 50.0)
 """Percent of the reference that is closer; a bound is sought at each, and the largest holds."""
 CONFIDENCE = 0.95
-STEPS = 30
 
 
 def bad_share(
@@ -63,28 +62,6 @@ def bad_share(
             harmless,
         ),
     )
-
-
-def least_share(share: float, n: float, harmless: Harmless, level: float) -> float:
-    """The smallest share of bad rows, 0 to 1, with which a flagged share of `share` or more in `n`
-    independent rows has a probability of at least `level`, even if every bad row is flagged.
-
-    The bad rows taken out, the test of the rest is that of `chance`. 60 of 400 flagged where 5 % of
-    harmless rows are, of many: with 7 % bad, 32 of the other 372 would be flagged, which is rare; so
-    at least 7 % are bad.
-    """
-
-    def rare(bad: float) -> bool:
-        rest = max(0.0, (share - bad) / (1 - bad))
-        return chance(rest, max(1.0, n * (1 - bad)), harmless) < level
-
-    if not rare(0.0):
-        return 0.0
-    low, high = 0.0, share  # with all flagged rows bad, none is left to be rare
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if rare(middle) else (low, middle)
-    return low
 
 
 def suggested(
