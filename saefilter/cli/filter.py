@@ -24,6 +24,7 @@ from saefilter.cli.common import (
 from saefilter.errors import SaefilterError
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.registry import StrategyOptions, is_seeded, takes
+from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
     defaults=ON_COMMAND_LINE,
     helps={"model": "Model of a strategy that reads with one; with --sae, of scores."},
 )
+@opt.with_options(Selection, "cutting")
 @opt.with_options(StrategyOptions, "telling", without=SHARED)
 @opt.with_options(JudgeSettings, "judging")
 def filter_command(
@@ -69,6 +71,7 @@ def filter_command(
     min_distance: Annotated[
         float | None, typer.Option("--min-distance", help="Drop every row closer than this.")
     ] = None,
+    cutting: opt.Given,
     strategy: Annotated[
         str,
         typer.Option("--strategy", help=f"Which rows go first: {STRATEGY_NAMES}."),
@@ -98,13 +101,15 @@ def filter_command(
     from saefilter.rows.inputs import hub_name
     from saefilter.rows.write import check_output_name
     from saefilter.scoring.scores_for import scores_for, usual_scores
-    from saefilter.select.strategies import Selection
     from saefilter.watch import Watch
 
     judge = judge_settings(judging)
     scoring, shared = _whose(strategy, scoring)
     options = strategy_options({**telling, **shared}, judge)
-    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed or 0, options)
+    cutting = {name: tuple(v) if isinstance(v, list) else v for name, v in cutting.items()}
+    selection = Selection(
+        strategy, drop_frac, drop_count, min_distance, seed or 0, options, **cutting
+    )
     selection.check()
     if seed is not None and not is_seeded(strategy):
         raise SaefilterError(

@@ -38,6 +38,7 @@ from saefilter.rows.pieces import Piece
 from saefilter.rows.read import Source
 from saefilter.rows.tables import TypedRows, typed_rows
 from saefilter.rows.write import Annotations, added_columns, check_output_name
+from saefilter.select.balance import Loss, losses, read_values
 from saefilter.select.ranking import Candidates, Ranked
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.watch import Watch
@@ -168,14 +169,24 @@ def _filter(
             quarantined=quarantine,
             distance=columns.distance,
             percentile=columns.percentile,
+            cut=choice.cut,
+            per=_per(candidates_of(source, scores), selection, choice),
         )
-        report = replace(
-            report, files=files, made_from={**report.made_from, "source_dataset": source_dataset}
-        )
+        origin = {**report.made_from, "source_dataset": source_dataset}
+        report = replace(report, files=files, made_from=origin)
         _write_faces(report, paths, at, card=card)
     if QUARANTINED not in roles:  # one of an earlier run would now be a lie
         paths.quarantined.unlink(missing_ok=True)
     return FilterResult(paths, report)
+
+
+def _per(
+    candidates: Candidates, selection: Selection, choice: Choice
+) -> list[tuple[str, list[Loss]]]:
+    """What the values of the columns that were named lose."""
+    balanced = (selection.keep_balance,) if selection.keep_balance else ()
+    columns = dict.fromkeys([*(selection.per or ()), *balanced])
+    return [(c, losses(read_values(candidates, c), choice.dropped)) for c in columns]
 
 
 def _write_faces(report: Report, paths: OutputPaths, at: dict[Path, Path], *, card: bool) -> None:

@@ -16,13 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.artifacts.provenance import Provenance
-from saefilter.errors import SaefilterError
 from saefilter.gate.verdict import BadShare, Suggested
-from saefilter.scoring.harmless import Alike, Harmless, held_out, held_out_error, least_share
+from saefilter.scoring.harmless import Alike, Harmless, held_out, held_out_error, proven_share
 from saefilter.stats.auroc import Z95
 
-LEVELS = (1.0, 5.0, 10.0, 25.0, 50.0)
-"""Percent of the reference that is closer; a bound is sought at each, and the largest holds."""
 CONFIDENCE = 0.95
 
 
@@ -36,25 +33,12 @@ def bad_share(
     """What is known of the share of bad rows. `beyond`: for a false-positive rate in percent, which rows
     of the file are flagged; `complete`: whether all scored rows have a percentile. Raises SaefilterError
     where the scores have no percentiles."""
-    least, found_at = 0.0, at_fpr
-    for level in LEVELS:
-        try:
-            harmless = Harmless.of(made, level, complete=complete)
-        except SaefilterError:
-            if level == LEVELS[-1]:
-                raise
-            continue  # too fine for so small a reference
-        flagged = beyond(level)
-        share = float(flagged[alike.row].mean())
-        n = alike.effective(flagged, harmless.alikeness)
-        proven = least_share(share, n, harmless, (1 - CONFIDENCE) / len(LEVELS))
-        if proven > least:
-            least, found_at = proven, level
+    least, found_at = proven_share(made, alike, beyond, complete, CONFIDENCE)
     flagged = beyond(at_fpr)
     harmless = Harmless.of(made, at_fpr, complete=complete)
     return BadShare(
         least,
-        found_at,
+        at_fpr if math.isnan(found_at) else found_at,
         suggested(
             held_out(made, at_fpr / 100),
             float(flagged[alike.row].mean()),

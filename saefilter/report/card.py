@@ -167,7 +167,7 @@ def filter_command(report: Report) -> str:
     """The command that filters as it was done."""
     asked = report.selection
     words: list[Any] = ["saefilter", "filter", report.input]
-    for name in ("drop_frac", "drop_count", "min_distance"):
+    for name in ("drop", "drop_fdr", "drop_frac", "drop_count", "min_distance", "keep_balance"):
         if asked.get(name) is not None:
             words += ["--" + name.replace("_", "-"), asked[name]]
     if asked.get("strategy") != "closest":

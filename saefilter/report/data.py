@@ -182,6 +182,11 @@ class Report:
     made_from: dict[str, Any] = field(default_factory=dict)
     """`scores` (file name), `source_dataset` (on the hub), `scores_content_sha256`, `scored_at`, `toxic_set_sha256`,
     `sae_fingerprint`, `revision` of the model, `versions` of the libraries that scored."""
+    cut: dict[str, Any] | None = None
+    """How many rows go and why, where `--drop auto` found it: fields of `select.auto.Cut`."""
+    per: list[dict[str, Any]] = field(default_factory=list)
+    """What the cut does to the values of columns: `column`, and `values` with the fields of
+    `select.balance.Loss`. Untrusted."""
     report_version: int = REPORT_VERSION
 
     def to_json(self) -> str:

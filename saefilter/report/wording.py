@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from saefilter.report.cut import request_words
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import decimal, percent, rows_of
 from saefilter.toxic.toxicset import rank_at
@@ -109,8 +110,12 @@ def selection_words(report: Report) -> str:
         request = f"the {percent(asked['drop_frac'])} of scored rows closest to toxic features"
     elif asked.get("drop_count") is not None:
         request = f"the {asked['drop_count']:,} scored rows closest to toxic features"
+    elif report.cut is not None:
+        request = request_words(report)
     else:
         request = f"those closer than {decimal(asked.get('min_distance'), 3)} to toxic features"
+    if asked.get("keep_balance"):
+        request += f", the same share of each value of {asked['keep_balance']!r}"
     return f"The dropped rows are {request}: distances up to {decimal(threshold, 3)}."
 
 
@@ -239,6 +244,9 @@ def made(report: Report) -> list[tuple[str, str]]:
         ("Share to drop", None if (frac := asked.get("drop_frac")) is None else percent(frac)),
         ("Rows to drop", asked.get("drop_count")),
         ("Smallest distance to keep", asked.get("min_distance")),
+        ("Share to drop", asked.get("drop")),
+        ("False-discovery rate", None if (fdr := asked.get("drop_fdr")) is None else percent(fdr)),
+        ("Same share of each", asked.get("keep_balance")),
         ("Seed", None if (seed := asked.get("seed")) is None else str(seed)),
         *(
             (f"Strategy: {name.replace('_', ' ')}", _listed(value))

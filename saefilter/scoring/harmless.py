@@ -8,7 +8,7 @@ flagged together, and that of the reference.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ GROUPED_ROWS = 20_000
 """Rows among which like ones are looked for; of more, so many evenly spread ones. The reference's
 uncertainty is far larger than that of so many rows."""
 STEPS = 30
+LEVELS = (1.0, 5.0, 10.0, 25.0, 50.0)
+"""Percent of the reference that is closer; a bound is sought at each, and the largest holds."""
 GATE = "max-flagged and min-chance need"
 
 
@@ -194,6 +196,37 @@ def least_share(share: float, n: float, harmless: Harmless, level: float) -> flo
         middle = (low + high) / 2
         low, high = (middle, high) if rare(middle) else (low, middle)
     return low
+
+
+def proven_share(
+    made: Provenance,
+    alike: Alike,
+    beyond: Callable[[float], NDArray[np.bool_]],
+    complete: bool,
+    confidence: float,
+    needed_by: str = GATE,
+) -> tuple[float, float]:
+    """The least share of bad rows, 0 to 1, without which so many rows would not be flagged, and the
+    false-positive rate in percent at which that shows; the rate is NaN where nothing is proven.
+
+    `beyond`: for such a rate, which rows of the file are flagged; `complete`: whether all scored rows have
+    a percentile. Raises SaefilterError where the scores have no percentiles.
+    """
+    least, found_at = 0.0, math.nan
+    for level in LEVELS:
+        try:
+            harmless = Harmless.of(made, level, complete=complete, needed_by=needed_by)
+        except SaefilterError:
+            if level == LEVELS[-1]:
+                raise
+            continue  # too fine for so small a reference
+        flagged = beyond(level)
+        n = alike.effective(flagged, harmless.alikeness)
+        share = float(flagged[alike.row].mean())
+        proven = least_share(share, n, harmless, (1 - confidence) / len(LEVELS))
+        if proven > least:
+            least, found_at = proven, level
+    return least, found_at
 
 
 def check_set(made: Provenance, rule: str) -> None:
