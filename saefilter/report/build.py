@@ -101,14 +101,7 @@ def build_report(
         input=source.path.name,
         input_sha256=provenance.input_sha256,
         outputs=outputs,
-        counts={
-            "rows": len(distance),
-            "kept": len(kept),
-            "dropped": len(dropped),
-            "quarantined": quarantined.count,
-            "truncated": provenance.truncated,
-            "duplicates": provenance.duplicates,
-        },  # fmt: skip
+        counts=_counts(len(distance), kept, dropped, quarantined, provenance),
         selection=_selection(selection, ranked, dropped, distance),
         scoring={**_scoring(provenance), "own_share": scores.own_share()},
         histogram=_histogram(distance[kept], distance[dropped]),
@@ -130,6 +123,23 @@ def build_report(
         per=[{"column": column, "values": [asdict(loss) for loss in lost]} for column, lost in per],
         made_from=_made_from(scores),
     )
+
+
+def _counts(
+    rows: int,
+    kept: NDArray[np.int64],
+    dropped: NDArray[np.int64],
+    quarantined: Quarantine,
+    provenance: Provenance,
+) -> dict[str, int]:
+    return {
+        "rows": rows,
+        "kept": len(kept),
+        "dropped": len(dropped),
+        "quarantined": quarantined.count,
+        "truncated": provenance.truncated,
+        "duplicates": provenance.duplicates,
+    }
 
 
 def _flagged(percentile: NDArray[np.float64], reference_rows: int) -> dict[str, int]:
