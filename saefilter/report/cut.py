@@ -39,6 +39,11 @@ def cut_words(cut: dict[str, Any]) -> list[str]:
         f"{cut['effective_reference']:,.0f}). It holds as far as the harmless rows of the data are like "
         "the reference; if they lie closer, it drops too much, if farther, too little."
     )
+    if cut["unlike"]:
+        said.append(
+            "But the data are told to be unlike the reference (see the note), so the cut is not founded: "
+            "name good rows like them by --reference."
+        )
     return said
 
 

@@ -86,6 +86,8 @@ class Cut:
     reference_name: str | None
     """None where they are the toxic set's. Untrusted."""
     fdr: float | None = None
+    unlike: bool = False
+    """Whether the data are told to be unlike the reference, so that nothing here is founded."""
     certainty: float = CERTAINTY
 
 
@@ -139,7 +141,7 @@ def _cut(
     return Cut(
         "share" if fdr is None else "fdr", rows, len(ids), bad, low, high, proven,
         _provable(made, alike), (costs[0], costs[1], costs[2]), _curve(ordered, bad), effective,
-        half.effective, made.reference_rows, made.reference_name, fdr,
+        half.effective, made.reference_rows, made.reference_name, fdr, bool(made.unlike),
     )  # fmt: skip
 
 
