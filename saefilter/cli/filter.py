@@ -22,6 +22,7 @@ from saefilter.cli.common import (
     warn,
 )
 from saefilter.errors import SaefilterError
+from saefilter.filtering.soft import SoftOptions
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.registry import StrategyOptions, is_seeded, takes
 from saefilter.select.strategies import Selection
@@ -47,6 +48,7 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
 )
 @opt.with_options(Selection, "cutting")
 @opt.with_options(StrategyOptions, "telling", without=SHARED)
+@opt.with_options(SoftOptions, "writing")
 @opt.with_options(JudgeSettings, "judging")
 def filter_command(
     *,
@@ -79,6 +81,7 @@ def filter_command(
     seed: Annotated[int | None, typer.Option("--seed", help="Of strategies that draw [0].")] = None,
     telling: opt.Given,
     scoring: opt.Given,
+    writing: opt.Given,
     card: Annotated[
         bool,
         typer.Option("--card", help="Write a dataset card too: README.md beside the kept rows."),
@@ -111,6 +114,8 @@ def filter_command(
         strategy, drop_frac, drop_count, min_distance, seed or 0, options, **cutting
     )
     selection.check()
+    written = SoftOptions(**writing)
+    written.check_with(selection)
     if seed is not None and not is_seeded(strategy):
         raise SaefilterError(
             f"--seed has no effect with --strategy {strategy}, which draws nothing",
@@ -138,6 +143,8 @@ def filter_command(
             card=card,
             source_dataset=hub_name(input),
             watch=Watch(lambda text: warn(text, quiet=silent), bar.plan, bar),
+            options=written,
+            settings=asked.settings,
         )
     if as_json:
         print_json(result.report.to_json())

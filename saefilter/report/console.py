@@ -20,10 +20,13 @@ from saefilter.report.cut import HARMLESS, LOSS_HEAD, STAY, curve_rows, cut_word
 from saefilter.report.data import Closest, ThemeEvidence
 from saefilter.report.wording import (
     closest_words,
+    gone,
+    gone_words,
     many_weak_signs,
     no_theme_words,
     parts_words,
     theme_words,
+    written_words,
 )
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import (
@@ -221,18 +224,22 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
     console.print()
     console.print(
         Text.assemble(
-            ("Dropped ", "bold"),
-            (f"{counts['dropped']:,}", "bold red"),
+            (f"{gone_words(report)} ", "bold"),
+            (f"{gone(report):,}", "bold red"),
             " of ",
             (f"{counts['rows']:,}", "bold"),
             f" rows of {one_line(report.input)} ({_selection(report)})",
         )
     )
+    places = f"{counts['kept']:,} kept + {counts['dropped']:,} dropped"
+    if report.written is not None:
+        places = f"{counts['kept']:,} written"
     console.print(
-        f"  {counts['kept']:,} kept + {counts['dropped']:,} dropped + "
-        f"{counts['quarantined']:,} quarantined = {counts['rows']:,} rows in",
+        f"  {places} + {counts['quarantined']:,} quarantined = {counts['rows']:,} rows in",
         highlight=False,
     )
+    if words := written_words(report):
+        console.print(Text(f"  {words}"))
     if words := parts_words(report.scoring.get("own_share")):
         console.print(Text(f"  {words}", style="dim"))
     for note in report.notes:
@@ -242,8 +249,11 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
     for entry in report.per:
         console.print(_losses(entry))
     table = Table.grid(padding=(0, 2))
-    table.add_row("  kept", str(result.paths.kept))
-    table.add_row("  dropped", str(result.paths.dropped))
+    if report.written is not None:
+        table.add_row("  all rows", str(result.paths.kept))
+    else:
+        table.add_row("  kept", str(result.paths.kept))
+        table.add_row("  dropped", str(result.paths.dropped))
     if counts["quarantined"]:
         table.add_row("  quarantined", str(result.paths.quarantined))
     table.add_row("  report", f"{result.paths.report_html} (.json, .md)")

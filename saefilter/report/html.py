@@ -22,6 +22,7 @@ from saefilter.report.fragments import (
 from saefilter.report.wording import (
     dropped_title,
     flagged,
+    gone,
     headline,
     kept_hint,
     kept_title,
@@ -142,7 +143,7 @@ def _per(report: Report) -> str:
 def _dropped(report: Report) -> str:
     if not report.dropped:
         return section("dropped", "Dropped rows", '<p class="empty">No row was dropped.</p>\n')
-    shown, total = len(report.dropped), report.counts["dropped"]
+    shown, total = len(report.dropped), gone(report)
     which, order = (
         ("closest", "closest first")
         if orders_by_distance(report)
