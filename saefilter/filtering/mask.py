@@ -8,7 +8,7 @@ none, its closest part. A row whose parts cannot be told apart is left out as a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from saefilter.artifacts.provenance import Provenance
 from saefilter.errors import SaefilterError
 from saefilter.filtering.soft import MASK, Notes, Soft, SoftOptions, TurnMarks
-from saefilter.rows.formats import ASSISTANT, COMPLETION_TEXT, TEXT, Conversation, recognise
+from saefilter.rows.formats import (
+    ASSISTANT,
+    COMPLETION_TEXT,
+    TEXT,
+    Conversation,
+    Message,
+    recognise,
+)
 from saefilter.rows.pieces import Piece
 from saefilter.rows.trained import trained_messages
 from saefilter.scoring.spans import (
@@ -143,9 +150,7 @@ def _turn_marks(
             continue
         gone = [] if left_out is None else left_out.places
         own = None if gone is None else [place for place in gone if place.message == number]
-        whole = own is None or bool(
-            own and sum(place.end - place.start for place in own) == len(message.content)
-        )
+        whole = own is None or _is_whole(own, message)
         if mask_for == "openai":
             is_answer = message.role == ASSISTANT
             marks.append({"weight": int(on and not whole)} if is_answer else {})
@@ -156,6 +161,12 @@ def _turn_marks(
             mark["train_detail"] = _detail(len(message.content), own or []) if cut else None
         marks.append(mark)
     return marks
+
+
+def _is_whole(places: Sequence[Place], message: Message) -> bool:
+    """Whether places in a message are all of it."""
+    own = sum(place.end - place.start for place in places)
+    return bool(places) and own == len(message.content)
 
 
 def _detail(length: int, gone: Sequence[Place]) -> list[dict[str, Any]]:
@@ -216,7 +227,8 @@ class _Tokens:
         gone = np.zeros(len(spans), dtype=np.bool_)
         for place in wanted:
             start, end = known[place]
-            if apart and (place.start, place.end) == (0, len(conversation[place.message].content)):
+            own = [one for one in wanted if one.message == place.message]
+            if apart and _is_whole(own, conversation[place.message]):
                 start, end = next(
                     (at, at + len(text))
                     for at, text in regions
@@ -228,11 +240,15 @@ class _Tokens:
 
 def _token_labels(options: SoftOptions, made: Provenance, left_out: dict[int, LeftOut]) -> Notes:
     """`input_ids` and `labels` of every row."""
+    from saefilter.encode.presets import preset_of
     from saefilter.rows.chat import ChatRenderer
     from saefilter.rows.render import RenderOptions, load_tokenizer
 
-    name = options.tokenizer or made.model
-    tokenizer = load_tokenizer(name, None if options.tokenizer else made.revision)
+    name, path, revision = options.tokenizer, options.tokenizer, None
+    if name is None or path is None:
+        preset = preset_of(replace(ScoreSettings(), **(made.settings or {})))
+        name, path, revision = preset.model, preset.model_path(), preset.revision
+    tokenizer = load_tokenizer(path, revision)
     if not tokenizer.chat_template:
         raise SaefilterError(
             f"the tokenizer of {name} has no chat template, so it is not that of a model to be trained on "

@@ -29,7 +29,7 @@ TURNS, SENTENCES = "turns", "sentences"
 ROWS_AT_ONCE = 64
 SHORTEST = 12
 """Characters of a sentence; a shorter one, such as the number of a list's item, goes with the next."""
-SENTENCE = re.compile(r".+?(?:[.!?。！？]+[\"'”’)\]]*(?=\s|$)|\n+|$)\s*", re.DOTALL)
+SENTENCE = re.compile(r".+?(?:[。！？]+|[.!?]+[\"'”’)\]]*(?=\s+(?![a-z])|$)|\n+|$)\s*", re.DOTALL)
 
 
 class Place(NamedTuple):
