@@ -191,7 +191,7 @@ def _cost(ordered: NDArray[np.float64], rows: int, bad: float) -> Bound:
         return Bound(bad, 0.0, bad * n)
     harmless = min(float(rows), (1 - bad) * n * float(ordered[rows - 1]))
     harmless = max(harmless, rows - bad * n)  # there are no more bad ones than that
-    return Bound(bad, harmless, bad * n - (rows - harmless))
+    return Bound(bad, harmless, max(0.0, bad * n - (rows - harmless)))
 
 
 def _curve(ordered: NDArray[np.float64], bad: float) -> list[list[float]]:
