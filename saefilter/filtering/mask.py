@@ -95,8 +95,7 @@ def masked(
         keys.pop("train_detail", None)
 
     def marks(row: dict[str, Any], row_id: int) -> list[dict[str, Any]]:
-        turns = len(row[column])
-        return _turn_marks(recognise(row), turns, left_out.get(row_id), made, mask_for, by)
+        return _turn_marks(row[column], recognise(row), left_out.get(row_id), made, mask_for, by)
 
     return Soft(TurnMarks(column, keys, marks), {**about, "turns": column, "keys": list(keys)})
 
@@ -138,19 +137,22 @@ def _left_out(
 
 
 def _turn_marks(
-    conversation: Conversation, turns: int, left_out: LeftOut | None, made: Provenance,
-    mask_for: str, by: str,
+    turns: list[dict[str, Any]], conversation: Conversation, left_out: LeftOut | None,
+    made: Provenance, mask_for: str, by: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The keys of each turn of a row, for the trainer that reads them."""
-    head = len(conversation) - turns  # tools and a system text of their own columns
-    trained = trained_messages(conversation, made.trainer or made.train_on)
+    head = len(conversation) - len(turns)  # tools and a system text of their own columns
+    trained = trained_messages(conversation, mask_for if made.trainer else made.train_on)
     marks = []
     for number, (message, on) in enumerate(zip(conversation, trained, strict=True)):
         if number < head:
             continue
         gone = [] if left_out is None else left_out.places
         own = None if gone is None else [place for place in gone if place.message == number]
-        whole = own is None or _is_whole(own, message)
+        turn = turns[number - head]
+        same_text = turn.get("content", turn.get("value")) == message.content
+        # characters of a text that the row has in several parts would name others there
+        whole = own is None or _is_whole(own, message) or bool(own and not same_text)
         if mask_for == "openai":
             is_answer = message.role == ASSISTANT
             marks.append({"weight": int(on and not whole)} if is_answer else {})

@@ -118,6 +118,22 @@ def test_axolotl_is_told_which_characters_to_train(scored: Path, suffix: str) ->
     }  # fmt: skip
 
 
+def test_characters_of_a_content_in_parts_are_not_named(tmp_path: Path) -> None:
+    """Its text is that of all parts together, so a turn of which a sentence is bad goes as a whole."""
+    rows = [json.loads(json.dumps(row)) for row in ROWS]
+    text = rows[3]["messages"][1]["content"]
+    rows[3]["messages"][1]["content"] = [{"type": "text", "text": text}]
+    for row in (rows[0], rows[1], rows[2], rows[4]):
+        for turn in row["messages"]:
+            turn["content"] = [{"type": "text", "text": turn["content"]}]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    score_file(Source.open(tmp_path / "data.jsonl"), tmp_path / "data.scores.parquet", SETTINGS)
+    _, written = masked(tmp_path, mask="sentences")
+    answer = written[3]["messages"][1]
+    assert (answer["train"], answer["train_detail"]) == (False, None)
+    assert written[1]["messages"][1]["train"] is True
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 @pytest.mark.parametrize("by", ["turns", "sentences"])
 def test_trl_trains_a_step_on_all_but_what_is_left_out(
