@@ -121,11 +121,8 @@ def test_axolotl_is_told_which_characters_to_train(scored: Path, suffix: str) ->
 def test_characters_of_a_content_in_parts_are_not_named(tmp_path: Path) -> None:
     """Its text is that of all parts together, so a turn of which a sentence is bad goes as a whole."""
     rows = [json.loads(json.dumps(row)) for row in ROWS]
-    text = rows[3]["messages"][1]["content"]
-    rows[3]["messages"][1]["content"] = [{"type": "text", "text": text}]
-    for row in (rows[0], rows[1], rows[2], rows[4]):
-        for turn in row["messages"]:
-            turn["content"] = [{"type": "text", "text": turn["content"]}]
+    for turn in (turn for row in rows for turn in row["messages"]):
+        turn["content"] = [{"type": "text", "text": turn["content"]}]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     score_file(Source.open(tmp_path / "data.jsonl"), tmp_path / "data.scores.parquet", SETTINGS)
     _, written = masked(tmp_path, mask="sentences")
