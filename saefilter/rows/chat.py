@@ -39,6 +39,8 @@ BEGIN, END = "\ufdd0", "\ufdd1"
 SENTINEL = f"{BEGIN}{{}}{END}"
 """Stands for a message's content: its number between two of the code points that Unicode gives no
 character and leaves to programs' own use. A row that holds the first is refused."""
+REASON = 300
+"""Characters of what a template says: it may quote the row."""
 HIDDEN = "\ufdd2"
 """Another of them, for each letter of a special token that a row spells out; refused as well."""
 
@@ -135,7 +137,7 @@ class ChatRenderer(PlainRenderer):
             )
         except Exception as error:  # a template is a program, and the row may be anything
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise RowProblem(f"the chat template refuses it: {reason}") from None
+            raise RowProblem(f"the chat template refuses it: {reason[:REASON]}") from None
         return text
 
     def _skeleton(self, messages: Sequence[Message]) -> list[str] | None:

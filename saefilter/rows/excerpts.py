@@ -31,9 +31,9 @@ def turns_of(row: Row) -> list[Turn]:
     return [
         Turn(
             message.role,
-            message.content
-            if len(message.content) <= TURN_CHARACTERS
-            else message.content[:TURN_CHARACTERS] + " […]",
+            message.spoken
+            if len(message.spoken) <= TURN_CHARACTERS
+            else message.spoken[:TURN_CHARACTERS] + " […]",
         )
         for message in conversation
     ]

@@ -7,7 +7,6 @@ trainer is named, since then the trained text is all that this trainer learns fr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from saefilter.described import described
 from saefilter.errors import SaefilterError
-from saefilter.rows.formats import Conversation, Message, RowProblem
+from saefilter.rows.formats import Conversation, RowProblem
 from saefilter.rows.trained import TRAINERS, is_plain_text, trained_messages
 from saefilter.settings import ScoreSettings
 
@@ -142,7 +141,7 @@ class PlainRenderer:
         for message, trained in zip(conversation, marks, strict=True):
             if segments and not plain:
                 segments.append(Segment("\n\n", everything and trained))
-            segments.append(Segment(_plain_content(message), trained))
+            segments.append(Segment(message.spoken, trained))
         eos = getattr(self.tokenizer, "eos_token", None)
         if plain and eos and self.rule is not None and self.rule.eos:
             segments[-1] = segments[-1]._replace(text=segments[-1].text.removesuffix(eos))
@@ -273,18 +272,6 @@ def _before(
     if first:
         read[:1] = False
     return read, np.concatenate([spans[1:], spans[-1:]])
-
-
-def _plain_content(message: Message) -> str:
-    """What is said, and the tool calls as the JSON that the model would write."""
-    calls = message.fields.get("tool_calls")
-    if not calls:
-        return message.content
-    return "\n".join(filter(None, [message.content, _json(calls)]))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _surroundings(tokenizer: Any) -> tuple[list[int], list[int]]:
