@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import betainc, betaln, gammaln
 
 from saefilter.artifacts.provenance import Provenance
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
 from saefilter.gate.policy import Policy
 from saefilter.gate.verdict import Power, number, rounded
@@ -106,11 +107,13 @@ class Alike:
     """Which group each is of, `0..groups-1`."""
 
     @classmethod
-    def find(cls, source: Source, scored: NDArray[np.bool_]) -> Alike:
+    def find(
+        cls, source: Source, scored: NDArray[np.bool_], columns: Columns | None = None
+    ) -> Alike:
         """Groups among the scored rows of `source`, by prompt, text and template."""
         ids = np.flatnonzero(scored)
         ids = ids[:: max(1, math.ceil(len(ids) / GROUPED_ROWS))]
-        return cls(ids, find_groups(list(_conversations(source, set(ids.tolist())))).label)
+        return cls(ids, find_groups(list(_conversations(source, set(ids.tolist()), columns))).label)
 
     @property
     def groups(self) -> int:
@@ -304,9 +307,11 @@ def _between(entry: dict[str, Any]) -> float:
     return float(max(0.0, held_out_error(entry) ** 2 - within) * entry["groups"])
 
 
-def _conversations(source: Source, wanted: set[int]) -> Iterator[Conversation]:
+def _conversations(
+    source: Source, wanted: set[int], columns: Columns | None
+) -> Iterator[Conversation]:
     for row in source.rows(wanted):
         try:
-            yield recognise(row.data or {})
+            yield recognise(row.data or {}, columns)
         except RowProblem:  # scores that were made elsewhere; an empty one is like no other
             yield ()

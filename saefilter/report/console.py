@@ -25,7 +25,15 @@ from saefilter.report.wording import (
     theme_words,
 )
 from saefilter.rows.trained import what_is_scored
-from saefilter.text import clean, one_line, ordinal, percentile_words, place, reference_words
+from saefilter.text import (
+    clean,
+    one_line,
+    ordinal,
+    percentile_words,
+    place,
+    reference_words,
+    rows_of,
+)
 from saefilter.toxic.toxicset import DOES_NOT_TELL, is_beyond, rank_at
 
 if TYPE_CHECKING:
@@ -94,6 +102,7 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
     )
     by = what_is_scored(made.trainer or made.train_on, made.read)
     console.print(Text(f"Scored tokens: {by}", style="dim"))
+    console.print(Text(f"Read as: {formats_words(made)}", style="dim"))
     console.print(_caveats(summary))
     console.print(Text("\nDistance to toxic features (smaller is closer)", style="bold"))
     console.print(Padding(histogram(summary.distances), (0, 2)))
@@ -120,7 +129,10 @@ def _caveats(summary: ScoreSummary) -> Group:
     if made.quarantined:
         lines.append(Text(f"Quarantined, not scored: {made.quarantined:,}", style="yellow"))
         for reason, count in list(summary.reasons.items())[:6]:
-            lines.append(Padding(Text.assemble(f"{count:>6,}  ", safe(reason)), (0, 2)))
+            whole = summary.first_reasons.get(reason, reason)
+            lines.append(Padding(Text.assemble(f"{count:>6,}  ", safe(whole, len(whole))), (0, 2)))
+    for note, count in list((made.told or {}).items())[:6]:
+        lines.append(Text.assemble(f"{rows_of(count)} with ", safe(note)))
     if made.truncated:
         lines.append(
             Text(
@@ -132,6 +144,14 @@ def _caveats(summary: ScoreSummary) -> Group:
     if made.duplicates:
         lines.append(Text(f"Exact duplicates of an earlier row: {made.duplicates:,} (scored too)"))
     return Group(*lines)
+
+
+def formats_words(made: Provenance) -> str:
+    """As what the rows were read: `messages (120 rows), text (3)`."""
+    formats = [f"{name} ({count:,})" for name, count in (made.formats or {}).items()]
+    formats[:1] = [one.replace(")", " rows)") for one in formats[:1]]
+    by = f" by --columns {one_line(made.columns)}" if made.columns else ""
+    return (", ".join(formats) or "not kept") + by
 
 
 def _flagged(percentiles: np.ndarray[Any, Any], made: Provenance) -> Text:

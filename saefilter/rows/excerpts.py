@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from saefilter.columns import Columns
 from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
 from saefilter.rows.row import Row
 from saefilter.text import is_function_word
@@ -22,10 +23,10 @@ class Turn:
     text: str
 
 
-def turns_of(row: Row) -> list[Turn]:
+def turns_of(row: Row, columns: Columns | None = None) -> list[Turn]:
     """A row's turns, each cut to a readable length."""
     try:
-        conversation = recognise(row.data or {})
+        conversation = recognise(row.data or {}, columns)
     except RowProblem as problem:
         return [Turn("unreadable", str(problem))]
     return [
@@ -39,9 +40,9 @@ def turns_of(row: Row) -> list[Turn]:
     ]
 
 
-def last_exchange(row: Row) -> tuple[str, str]:
+def last_exchange(row: Row, columns: Columns | None = None) -> tuple[str, str]:
     """The last prompt and the last answer, a line each; empty where there is none."""
-    turns = turns_of(row)
+    turns = turns_of(row, columns)
     answers = [turn.text for turn in turns if turn.role in (ASSISTANT, TEXT)]
     prompts = [turn.text for turn in turns if turn.role == "user"]
     return _cut(prompts[-1] if prompts else ""), _cut(answers[-1] if answers else "")

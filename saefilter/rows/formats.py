@@ -74,6 +74,21 @@ class Understood:
         """Whether the row says which answer is better, and not only what to learn."""
         return self.preference is not None or self.desirable is not None
 
+    def refuse_preference(self) -> None:
+        """Raises RowProblem for a row that trains by preference, where what is said is to be scored as
+        if it were learnt."""
+        if self.preference is not None:
+            raise RowProblem(
+                "a preference row (a chosen and a rejected answer), which is not scored: training "
+                "pushes from one to the other; --columns messages=chosen or "
+                "prompt=prompt,completion=chosen scores one side"
+            )
+        if self.desirable is not None:
+            raise RowProblem(
+                f"a KTO row (`label` is {str(self.desirable).lower()}), which is not scored: rows "
+                "labelled false are unlearnt; --columns that leaves `label` out scores all as if learnt"
+            )
+
 
 Read = Conversation | Preference
 
@@ -92,17 +107,7 @@ def recognise(row: Mapping[str, Any], columns: Columns | None = None) -> Convers
     """The row's conversation. Raises RowProblem when there is none, or nothing to train on; so also
     for preference rows, which are not learnt from as they stand."""
     understood = understand(row, columns)
-    if understood.preference is not None:
-        raise RowProblem(
-            "a preference row (a chosen and a rejected answer), which is not scored: training pushes "
-            "from one to the other; --columns messages=chosen or prompt=prompt,completion=chosen "
-            "scores one side"
-        )
-    if understood.desirable is not None:
-        raise RowProblem(
-            f"a KTO row (`label` is {str(understood.desirable).lower()}), which is not scored: rows "
-            "labelled false are unlearnt; --columns that leaves `label` out scores all as if learnt"
-        )
+    understood.refuse_preference()
     return understood.conversation
 
 

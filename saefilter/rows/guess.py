@@ -34,7 +34,7 @@ def no_format(
     shown += f" and {len(row) - SHOWN} more" if len(row) > SHOWN else ""
     for ours, theirs in columns.named.items():
         if theirs and row.get(theirs) is None:
-            near = "" if theirs in row else f"; {did_you_mean(theirs, row)}"
+            near = "" if theirs in row else f". {did_you_mean(theirs, row)}"
             empty = "is empty" if theirs in row else "is not there"
             return RowProblem(
                 f"column {theirs!r} {empty}, which --columns reads as {ours!r}: the columns are "

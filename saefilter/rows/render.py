@@ -80,6 +80,8 @@ class RenderOptions:
     """Whose tokens are scored instead; one of TRAINERS."""
     read: str = "at"
     """`at` each trained token, or `before` it, where it is predicted and the loss acts."""
+    columns: str | None = None
+    """Which of a row's columns hold what, where they do not have the names of a known format."""
 
     @property
     def by(self) -> str:
@@ -93,7 +95,14 @@ class RenderOptions:
 
     @classmethod
     def of(cls, source: Any, **otherwise: Any) -> RenderOptions:
-        """Those of settings, or of the provenance of scores; but for what is said `otherwise`."""
+        """Those of settings, or of the provenance of scores; but for what is said `otherwise`. Raises
+        SaefilterError for settings that wait for the data to know its columns."""
+        for name in ("dataset_info", "axolotl_config"):
+            if getattr(source, name, None) is not None and "columns" not in otherwise:
+                raise SaefilterError(
+                    f"{name} says what the columns are only where the data is known",
+                    remedy="Give `columns`, or ask settings.of_data(path).",
+                )
         return cls(**{one.name: getattr(source, one.name) for one in fields(cls)} | otherwise)
 
 

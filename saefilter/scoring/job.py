@@ -76,6 +76,10 @@ class Receipt:
     tally: Tally
     reasons: dict[str, int]
     """Quarantine reasons, without what is particular to a row."""
+    formats: dict[str, int]
+    """As what the scored rows were read."""
+    told: dict[str, int]
+    """What of scored rows is not scored, or is odd."""
     push_sums: tuple[list[float], list[float]] | None
     """Sums over the scored rows of their pushes and of the squares of these, one entry per feature of
     the calibration's `PushReference`; None without one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -21,6 +22,7 @@ from saefilter.artifacts.scores import SCHEMA
 from saefilter.encode.checks import l0_warning, sentence
 from saefilter.errors import SaefilterError
 from saefilter.geometry.likeness import summed, unlikeness, warning
+from saefilter.rows.row import kind_of_reason
 from saefilter.scoring.job import Receipt, UnusableInput, fingerprint_digest
 from saefilter.stats.tally import Tally
 
@@ -45,8 +47,9 @@ def join_shards(
     """
     ordered = [receipts[shard.number] for shard in folder.shards]
     if not any(receipt.scored for receipt in ordered):
+        first = pq.read_table(folder.path / folder.shards[0].name, columns=["reason"])
         folder.remove()
-        raise UnusableInput(_nothing_scored(ordered), where=str(source.path))
+        raise UnusableInput(_nothing_scored(ordered, first), where=str(source.path))
     hashes: list[NDArray[np.uint64]] = []  # eight bytes a row
     content = ContentHash(SCHEMA)
     with (
@@ -84,14 +87,18 @@ def join_shards(
         writer.add_key_value_metadata(made.to_metadata())
 
 
-def _nothing_scored(receipts: list[Receipt]) -> str:
-    reasons: dict[str, int] = {}
-    for receipt in receipts:
-        for reason, count in receipt.reasons.items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    reason, count = max(reasons.items(), key=lambda item: item[1])
+def _nothing_scored(receipts: list[Receipt], first: pa.Table) -> str:
+    """The commonest kind of reason, in the words of the first row that has it."""
+    reasons = _counted(receipt.reasons for receipt in receipts)
+    reason, count = next(iter(reasons.items()))
     rows = sum(receipt.rows for receipt in receipts)
-    return f"none of its {rows} rows can be scored; {count} of them: {reason}"
+    said = next((why for why in first["reason"].to_pylist() if kind_of_reason(why) == reason), "")
+    return f"none of its {rows} rows can be scored; {count} of them: {said or reason}"
+
+
+def _counted(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Counts of several shards added up, commonest first."""
+    return dict(sum(map(Counter, counts), Counter()).most_common())
 
 
 def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentity) -> Provenance:
@@ -125,6 +132,8 @@ def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentit
         spillover=_spillover(receipts, scored, identity),
         likeness=like and {name: [round(a, 4), round(b, 4)] for name, (a, b) in like.items()},
         unlike=unlike,
+        formats=_counted(receipt.formats for receipt in receipts),
+        told=_counted(receipt.told for receipt in receipts),
         **reported,
     )
 

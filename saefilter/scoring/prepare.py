@@ -15,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from saefilter.rows.formats import Conversation, RowProblem, recognise
+from saefilter.columns import Columns
+from saefilter.rows.formats import Conversation, RowProblem, Understood, understand
 from saefilter.rows.render import PlainRenderer, RenderedRow, Window
 from saefilter.rows.row import Row
 from saefilter.scoring.processes import be_a_worker, died_is_an_error, end_pool
@@ -38,6 +39,10 @@ class Prepared:
     """Why a row cannot be scored; None when it can."""
     rendered: list[RenderedRow | None]
     """None where there is no conversation to render."""
+    format: list[str | None]
+    """As what each row was read; None where it cannot be scored."""
+    notes: list[tuple[str, ...]]
+    """What of it is not scored, or is odd."""
     windows: list[Window]
     """Of all rows; `Window.row` is the position in these lists."""
     seconds: float
@@ -47,23 +52,32 @@ class Prepared:
         return len(self.row_id)
 
 
-def conversation_of(row: Row) -> Conversation | str:
+def conversation_of(row: Row, columns: Columns | None = None) -> Conversation | str:
     """The row's conversation, or why there is none."""
+    found = understood_of(row, columns)
+    return found if isinstance(found, str) else found.conversation
+
+
+def understood_of(row: Row, columns: Columns | None = None) -> Understood | str:
+    """What the row is read as to be scored, or why it cannot be."""
     if row.data is None:
         return row.error or "unreadable"
     try:
-        return recognise(row.data)
+        understood = understand(row.data, columns)
+        understood.refuse_preference()
     except RowProblem as problem:
         return str(problem)
+    return understood
 
 
 def prepare(renderer: PlainRenderer, rows: Sequence[Row]) -> Prepared:
     """Render some rows; one that cannot be rendered keeps its problem."""
     started = time.perf_counter()
-    outcomes = [conversation_of(row) for row in rows]
+    columns = Columns.parse(renderer.options.columns)
+    outcomes = [understood_of(row, columns) for row in rows]
     places = [place for place, outcome in enumerate(outcomes) if not isinstance(outcome, str)]
     texts, windows = renderer.render(
-        [outcome for outcome in outcomes if not isinstance(outcome, str)]
+        [outcome.conversation for outcome in outcomes if not isinstance(outcome, str)]
     )
     problem = [outcome if isinstance(outcome, str) else None for outcome in outcomes]
     rendered: list[RenderedRow | None] = [None] * len(rows)
@@ -77,6 +91,14 @@ def prepare(renderer: PlainRenderer, rows: Sequence[Row]) -> Prepared:
         row_hash=[row.digest() for row in rows],
         problem=problem,
         rendered=rendered,
+        format=[
+            None if isinstance(outcome, str) or why else outcome.format
+            for outcome, why in zip(outcomes, problem, strict=True)
+        ],
+        notes=[
+            () if isinstance(outcome, str) or why else outcome.notes
+            for outcome, why in zip(outcomes, problem, strict=True)
+        ],
         windows=[window._replace(row=places[window.row]) for window in windows],
         seconds=time.perf_counter() - started,
     )

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,12 @@ import pyarrow.parquet as pq
 from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import exclusive, publishing, refuse_existing
 from saefilter.artifacts.scores import Scores
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError, is_out_of_memory
+from saefilter.rows.formats import Ambiguous, RowProblem, understand
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
-from saefilter.rows.row import kind_of_reason
+from saefilter.rows.row import commonest, kind_of_reason
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
@@ -52,6 +55,10 @@ if TYPE_CHECKING:
     from saefilter.settings import ScoreSettings
 
 
+LOOKED_AT = 1000
+"""Rows looked at before anything is loaded."""
+
+
 def score_file(
     source: Source,
     output: Path,
@@ -72,7 +79,9 @@ def score_file(
     Raises SaefilterError, and Interrupted after Ctrl-C or SIGTERM; then `output` is as it was.
     """
     watch = watch or Watch()
+    settings = settings.of_data(source.path)
     _refuse_what_is_read(source, settings, output)
+    _refuse_two_readings(source, settings)
     if not resume:
         refuse_existing([output], overwrite=overwrite)
     with exclusive(output):
@@ -146,6 +155,8 @@ def score_shard(
         truncated=pc.sum(measured.table["truncated"]).as_py() or 0,
         tally=encoded.tally + Tally(seconds={stage: round(s, 4) for stage, s in spent.items()}),
         reasons=dict(Counter(map(kind_of_reason, bad["reason"].to_pylist()))),
+        formats=dict(Counter(filter(None, prepared.format))),
+        told=dict(commonest(Counter(note for notes in prepared.notes for note in notes))),
         push_sums=measured.push_sums,
         likeness=measured.likeness,
         memory_limit=scorer.encoder.memory_limit,
@@ -260,6 +271,21 @@ def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Path) 
             f"{output} is the toxic set and would be overwritten",
             remedy="Choose another name with -o.",
         )
+
+
+def _refuse_two_readings(source: Source, settings: ScoreSettings) -> None:
+    """Raises SaefilterError where one of the first rows fits two readings that train on different text:
+    mostly all do, and nobody would want to learn it from the last shard. Later ones are set aside."""
+    columns = Columns.parse(settings.columns)
+    for row in islice(source.rows(), LOOKED_AT):
+        try:
+            understand(row.data or {}, columns)
+        except Ambiguous as problem:
+            raise UnusableInput(
+                str(problem), where=f"{row.file or source.path}:{row.line}"
+            ) from problem
+        except RowProblem:
+            continue
 
 
 def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import SCORED, Scores
 from saefilter.rows.excerpts import turns_of
-from saefilter.rows.row import count_reasons
+from saefilter.rows.row import count_reasons, kind_of_reason
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
@@ -35,6 +35,8 @@ class ScoreSummary:
     percentiles: NDArray[np.float64] | None
     reasons: dict[str, int]
     """Quarantine reasons, without what is particular to a row, commonest first."""
+    first_reasons: dict[str, str]
+    """Of each of these, the whole reason of the first row that has it."""
     own_share: float | None
     """See `Scores.own_share`."""
     closest: list[dict[str, Any]]
@@ -46,6 +48,11 @@ class ScoreSummary:
             "scores": str(self.output),
             **asdict(self.provenance),
             "quarantine_reasons": self.reasons,
+            "first_quarantine_reasons": {
+                kind: self.first_reasons[kind]
+                for kind in self.reasons
+                if kind in self.first_reasons
+            },
             "own_share": self.own_share,
             "distance_quantiles": {
                 str(q): float(np.quantile(self.distances, q)) for q in QUANTILES
@@ -69,6 +76,7 @@ def summarise(source: Source, scores: Scores) -> ScoreSummary:
         distances,
         None if percentiles.null_count else percentiles.to_numpy(),
         count_reasons(reasons),
+        {kind_of_reason(reason): reason for reason in reversed(reasons)},
         scores.own_share(),
         _closest(source, scores, ids.tolist()),
     )
@@ -77,5 +85,9 @@ def summarise(source: Source, scores: Scores) -> ScoreSummary:
 def _closest(source: Source, scores: Scores, ids: list[int]) -> list[dict[str, Any]]:
     table = pq.read_table(scores.path, filters=[("row_id", "in", ids)])
     entries = {entry["row_id"]: entry for entry in table.to_pylist()}
-    texts = {row.index: "\n\n".join(t.text for t in turns_of(row)) for row in source.rows(set(ids))}
+    columns = scores.provenance.own_columns
+    texts = {
+        row.index: "\n\n".join(turn.text for turn in turns_of(row, columns))
+        for row in source.rows(set(ids))
+    }
     return [{**entries[i], "preview": texts[i]} for i in ids]
