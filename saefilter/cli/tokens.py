@@ -12,11 +12,12 @@ from saefilter.cli import options as opt
 from saefilter.cli.common import ask_and_say, output_console, preset_of, print_json
 from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
+from saefilter.rows.sides import SIDES, sides_of
 from saefilter.settings import COLUMN_SETTINGS, ScoreSettings
 from saefilter.text import clean
 
 if TYPE_CHECKING:
-    from saefilter.rows.formats import Understood
+    from saefilter.rows.formats import Conversation, Understood
     from saefilter.rows.render import RenderedRow, Window
 
 SHOWN_TURNS = 12
@@ -68,41 +69,55 @@ def tokens(
         options=options,
         rendering=settings.rendering,
     )
-    (rendered,), windows = renderer.render([understood.conversation])
-    if rendered.problem:
-        raise SaefilterError(rendered.problem, where=f"{input}:{wanted.line}")
-    scored = what_is_scored(options.by, options.read)
-    trained = trained_messages(understood.conversation, options.by)
+    sides, scored = sides_of(understood), what_is_scored(options.by, options.read)
+    shown: dict[str, object] = {"scored": scored}
+    for name, conversation in zip(SIDES, sides, strict=False):
+        (rendered,), windows = renderer.render([conversation])
+        if rendered.problem:
+            raise SaefilterError(rendered.problem, where=f"{input}:{wanted.line}")
+        trained = trained_messages(conversation, options.by)
+        if as_json:
+            said: dict[str, object] = {"understood": _told(understood, conversation, trained)}
+            said |= _as_json(rendered, windows, tokenizer)
+            shown |= {name: said} if len(sides) > 1 else said
+            continue
+        _print_understood(understood, conversation, trained, name if len(sides) > 1 else "")
+        _print(rendered, windows, tokenizer)
     if as_json:
-        shown: dict[str, object] = {"scored": scored, "understood": _told(understood, trained)}
-        shown |= _as_json(rendered, windows, tokenizer)
         print_json(json.dumps(shown, ensure_ascii=False, indent=1))
     else:
-        _print_understood(understood, trained)
-        _print(rendered, windows, tokenizer)
         typer.echo(f"Scored tokens: {scored}")
 
 
-def _told(understood: Understood, trained: list[bool]) -> dict[str, object]:
+def _told(
+    understood: Understood, conversation: Conversation, trained: list[bool]
+) -> dict[str, object]:
     """How the row was read, for machines."""
     return {
         "format": understood.format,
+        **({} if understood.desirable is None else {"desirable": understood.desirable}),
         "turns": [
             {"role": message.role, "trained": here, "said": message.spoken}
-            for message, here in zip(understood.conversation, trained, strict=True)
+            for message, here in zip(conversation, trained, strict=True)
         ],
         "notes": list(understood.notes),
     }
 
 
-def _print_understood(understood: Understood, trained: list[bool]) -> None:
+def _print_understood(
+    understood: Understood, conversation: Conversation, trained: list[bool], side: str
+) -> None:
     """How the row was read: its format, and its turns with those that are trained on marked."""
     turns = [
         f"{'*' if here else ''}{message.role}" + (f" ({message.part})" if message.part else "")
-        for message, here in zip(understood.conversation, trained, strict=True)
+        for message, here in zip(conversation, trained, strict=True)
     ]
     shown = ", ".join(turns[:SHOWN_TURNS]) + (", ..." if len(turns) > SHOWN_TURNS else "")
-    typer.echo(f"Read as {understood.format}: {shown} (* trained on)")
+    label = {None: "", True: ", desirable", False: ", undesirable"}[understood.desirable]
+    which = f", {side} answer" if side else label
+    typer.echo(f"Read as {understood.format}{which}: {shown} (* trained on)")
+    if side == SIDES[1]:
+        return
     for note in understood.notes:
         typer.echo(f"It holds {clean(note)}")
 

@@ -211,9 +211,11 @@ def _refuse_half_a_pair(cells: Cells, fitting: list[Format]) -> None:
     named = cells.columns.named
     if len(here) != 1 or (named and not named.get(here[0])):
         return
+    (lacking,) = set(PAIR) - set(here)
+    if cells.get(lacking) is not None:
+        raise RowProblem(f"'{cells.called(lacking)}' is empty, so there is no pair")
     if fitting:
         raise two_readings(here, fitting[0].columns)
-    (lacking,) = set(PAIR) - set(here)
     raise RowProblem(f"'{cells.called(here[0])}' without '{lacking}', so there is no pair")
 
 

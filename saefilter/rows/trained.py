@@ -87,6 +87,10 @@ TURNS = {
     "completion": "the completion of `prompt` and `completion`; all turns of other rows",
 }
 
+PROMPTED = "prompt of a preference"
+"""The `train_key` of turns that no trainer learns from, whatever is asked for: DPO and KTO learn from
+answers alone (sides.py)."""
+
 PROMPTS_TRAINED = (
     ("<|start|>assistant", "<|start|>assistant"),  # gpt-oss
     ("<｜Assistant｜>", "<｜Assistant｜>"),
@@ -105,6 +109,11 @@ def what_is_scored(by: str, read: str = "at") -> str:
 def trained_messages(conversation: Conversation, by: str) -> list[bool]:
     """Which messages carry loss, `by` a trainer or a value of --train-on. A message's own mark
     counts, where it is read and not all are trained on."""
+    chosen = _chosen_messages(conversation, by)
+    return [c and m.train_key != PROMPTED for c, m in zip(chosen, conversation, strict=True)]
+
+
+def _chosen_messages(conversation: Conversation, by: str) -> list[bool]:
     if by in TRAINERS:
         return [_by_trainer(message, conversation, TRAINERS[by]) for message in conversation]
     train_on = by

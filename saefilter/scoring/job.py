@@ -19,6 +19,7 @@ from saefilter import __version__
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
+from saefilter.rows.sides import ANSWERS
 from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Job:
     """Digest of what the scores depend on."""
     memory_limit: int | None = None
     """Largest budget of a batch, where an earlier part of the run lacked memory for more."""
+    kind: str = ANSWERS
+    """What the data train on, of rows.sides.KINDS."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from saefilter.rows.formats import Ambiguous, RowProblem, understand
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.rows.row import commonest, kind_of_reason
+from saefilter.rows.sides import ANSWERS, KINDS, kind_of
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
@@ -81,7 +81,7 @@ def score_file(
     watch = watch or Watch()
     settings = settings.of_data(source.path)
     _refuse_what_is_read(source, settings, output)
-    _refuse_two_readings(source, settings)
+    kind = _kind_of(source, settings)
     if not resume:
         refuse_existing([output], overwrite=overwrite)
     with exclusive(output):
@@ -104,7 +104,7 @@ def score_file(
                 receipts = folder.receipts(verify=True)
                 with _going_on_later(folder, receipts, watch, again) as stop:
                     job = Job(source, settings, folder.path, fingerprint_digest(made_of),
-                              memory_limit(receipts.values()))  # fmt: skip
+                              memory_limit(receipts.values()), kind)  # fmt: skip
                     missing = [shard for shard in shards if shard.number not in receipts]
                     for receipt in engine.run(
                         score_shard, job, read_shards(job, missing), stop,
@@ -115,7 +115,7 @@ def score_file(
                 if source.sha256() != input_sha256:
                     folder.remove()
                     raise changed_input(source)
-                join_shards(folder, receipts, source, output, engine.identity)
+                join_shards(folder, receipts, source, output, engine.identity, kind)
         folder.remove()
     return summarise(source, Scores.open(output))
 
@@ -130,11 +130,11 @@ def score_shard(
     """
     shard, spent = read.shard, {"read": read.seconds}
     with _no_memory_is_an_error():
-        prepared = scorer.preparer.prepare(read.rows)
+        prepared = scorer.preparer.prepare(read.rows, job.kind)
         spent["render"] = prepared.seconds
         with _timed(spent, "encode"):
             encoded = scorer.encoder.encode(
-                prepared.windows, len(prepared), **scorer.encoding, advance=advance
+                prepared.windows, prepared.texts, **scorer.encoding, advance=advance
             )
         with _timed(spent, "geometry"):
             measured = scorer.measure(prepared, encoded)
@@ -273,19 +273,32 @@ def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Path) 
         )
 
 
-def _refuse_two_readings(source: Source, settings: ScoreSettings) -> None:
-    """Raises SaefilterError where one of the first rows fits two readings that train on different text:
-    mostly all do, and nobody would want to learn it from the last shard. Later ones are set aside."""
+def _kind_of(source: Source, settings: ScoreSettings) -> str:
+    """What the rows train on, by the first of them. Raises SaefilterError where one of these fits two
+    readings that train on different text, or they are of several kinds: mostly all are so, and nobody
+    would want to learn it from the last shard. Later ones are set aside."""
     columns = Columns.parse(settings.columns)
-    for row in islice(source.rows(), LOOKED_AT):
+    kinds: Counter[str] = Counter()
+    for number, row in enumerate(source.rows()):
+        if number >= LOOKED_AT and kinds:
+            break
         try:
-            understand(row.data or {}, columns)
+            kinds[kind_of(understand(row.data or {}, columns))] += 1
         except Ambiguous as problem:
             raise UnusableInput(
                 str(problem), where=f"{row.file or source.path}:{row.line}"
             ) from problem
         except RowProblem:
             continue
+    if len(kinds) > 1:
+        found = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in kinds.most_common())
+        raise UnusableInput(
+            f"the first {sum(kinds.values()):,} rows are of several kinds: {found}. What they push "
+            "towards is not on one scale, so they cannot be ranked together",
+            where=str(source.path),
+            remedy="Put each kind in a file of its own; for KTO rows give every one a label.",
+        )
+    return next(iter(kinds), ANSWERS)
 
 
 def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:
