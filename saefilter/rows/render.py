@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from saefilter.described import described
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, RowProblem
-from saefilter.rows.trained import TRAINERS, is_plain_text, trained_messages
+from saefilter.rows.trained import TRAINERS, is_plain_text, refuse_untrained, trained_messages
 from saefilter.settings import ScoreSettings
 
 
@@ -147,6 +147,7 @@ class PlainRenderer:
         everything = self.rule is not None and self.rule.everything
         segments: list[Segment] = []
         marks = trained_messages(conversation, self.options.by)
+        refuse_untrained(conversation, marks)
         for message, trained in zip(conversation, marks, strict=True):
             if segments and not plain:
                 segments.append(Segment("\n\n", everything and trained))
