@@ -22,6 +22,7 @@ from saefilter.rows.formats import (
     Message,
     RowProblem,
 )
+from saefilter.rows.messages import MARKS
 
 Span = tuple[int, int]
 """Of characters: from, and up to without."""
@@ -131,6 +132,15 @@ def _chosen_messages(conversation: Conversation, by: str) -> list[bool]:
             chosen = message.train and (train_on == "assistant" or i == last)
         trained.append(chosen and message.role != TOOLS)
     return trained
+
+
+def refuse_untrained(conversation: Sequence[Message], marks: Sequence[bool]) -> None:
+    """Raises RowProblem where no message is trained on, with the mark that says so."""
+    if any(marks):
+        return
+    off = next((m for m in conversation if m.role == ASSISTANT and m.train is False), None)
+    number = "0" if off is not None and MARKS.get(off.train_key) is float else "false"
+    raise RowProblem("no turn is trained on" + (f" ({off.train_key} {number})" if off else ""))
 
 
 def _by_trainer(message: Message, conversation: Conversation, trainer: Trainer) -> bool:
