@@ -30,11 +30,11 @@ from benchmarks.refitted import held_out_percentiles
 from saefilter.artifacts.integrity import content_sha256
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import SCHEMA, Scores
-from saefilter.gate.chance import held_out
 from saefilter.gate.evaluate import evaluate
 from saefilter.gate.policy import DEFAULT_POLICY
 from saefilter.gate.verdict import Verdict
 from saefilter.rows.read import Source
+from saefilter.scoring.harmless import held_out
 from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
 from saefilter.settings import ScoreSettings

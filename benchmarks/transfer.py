@@ -44,7 +44,7 @@ from saefilter.encode.sentences import SentenceEncoder
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import METRICS
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, recognise
-from saefilter.rows.groups import find_groups, groups_by
+from saefilter.rows.groups import Groups, find_groups, groups_by
 from saefilter.rows.read import Source
 from saefilter.settings import CurationOptions
 from saefilter.stats.auroc import grouped_auroc
@@ -177,17 +177,22 @@ def advice() -> Labels:
     return _ungrouped(chosen)
 
 
-def encoded(labels: Labels, encoder: Encoder, most: int) -> Part:
-    """At most `most` rows of either side, evenly spaced, at the encoder's hook."""
+def chosen(labels: Labels, most: int) -> tuple[list[Conversation], list[bool], Groups]:
+    """At most `most` rows of either side, evenly spaced: rows, sides, groups."""
     sides = [np.flatnonzero(np.array(labels.toxic) == side) for side in (True, False)]
-    chosen = np.sort(np.concatenate([rows[:: max(1, -(-len(rows) // most))] for rows in sides]))
-    conversations = [labels.conversations[i] for i in chosen]
-    toxic = [labels.toxic[i] for i in chosen]
+    taken = np.sort(np.concatenate([rows[:: max(1, -(-len(rows) // most))] for rows in sides]))
+    conversations = [labels.conversations[i] for i in taken]
     groups = (
-        groups_by([labels.group[i] for i in chosen], "benchmark", conversations)
+        groups_by([labels.group[i] for i in taken], "benchmark", conversations)
         if labels.group
         else find_groups(conversations)
     )
+    return conversations, [labels.toxic[i] for i in taken], groups
+
+
+def encoded(labels: Labels, encoder: Encoder, most: int) -> Part:
+    """Rows as `chosen`, at the encoder's hook."""
+    conversations, toxic, groups = chosen(labels, most)
     collected = ContrastEncoder(encoder, None, groups)
     collected.add(conversations, toxic)
     texts = [

@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,10 @@ def filter(
     drop_frac: float | None = None,
     drop_count: int | None = None,
     min_distance: float | None = None,
+    drop: str | None = None,
+    drop_fdr: float | None = None,
+    keep_balance: str | None = None,
+    per: Sequence[str] = (),
     strategy: str = "closest",
     seed: int = 0,
     options: StrategyOptions | None = None,
@@ -119,7 +124,8 @@ def filter(
 
     scores: of `score`, or its file; without them the data are scored first, with `preset` and the
         other arguments that it takes.
-    drop_frac, drop_count, min_distance: how much to drop; exactly one of them.
+    drop_frac, drop_count, min_distance, drop ("auto"): how much to drop; exactly one of them.
+    drop_fdr, keep_balance, per: as the command's options.
     strategy: `closest`, `random` as a control, another of docs/strategies.md, or one of another package.
     options: what the strategy is told, as `saefilter.StrategyOptions`.
     output: write kept, dropped and quarantined rows and the report there too, as the command does.
@@ -129,7 +135,10 @@ def filter(
     Raises SaefilterError when the scores are of other data, or the request makes no sense.
     """
     asked = options or StrategyOptions()
-    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed, asked)
+    selection = Selection(
+        strategy, drop_frac, drop_count, min_distance, seed, asked,
+        drop, drop_fdr, tuple(per) or None, keep_balance,
+    )  # fmt: skip
     selection.check()
     with tempfile.TemporaryDirectory() as folder:
         held = hold(data, Path(folder))

@@ -27,7 +27,7 @@ class ScoreSettings(Checked):
         scores_depend=True, fingerprint={"model": "model"}, unless_said="minilm",
     )  # fmt: skip
     model: str | None = option(
-        None, "Any Hugging Face model (id or folder), with --sae.",
+        None, "Any Hugging Face model (id or folder), with --sae; or the folder of the --preset's.",
         scores_depend=True, fingerprint={"model": "model"},
     )  # fmt: skip
     sae: str | None = option(
@@ -141,9 +141,9 @@ class ScoreSettings(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.preset is not None and (self.model or self.sae):
+        if self.preset is not None and self.sae:
             raise SaefilterError(
-                "--preset and --model or --sae exclude each other",
+                "--preset and --sae exclude each other",
                 remedy="Give a preset, or a model with its SAE.",
             )
         if self.trainer is not None and self.train_on != "assistant":
@@ -236,6 +236,8 @@ class Asked:
         if settings.preset is None:
             return f"{settings.model} with {settings.sae}"
         chosen = f"Preset {settings.preset} ({self.origin.get('preset', 'the default')})"
+        if settings.model is not None:
+            chosen += f", its model from {settings.model}"
         return chosen if settings.layer is None else f"{chosen}, layer {settings.layer}"
 
 

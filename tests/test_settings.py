@@ -63,7 +63,7 @@ def test_what_excludes_each_other_and_what_is_too_small() -> None:
     with pytest.raises(SaefilterError, match=r"--max-tokens 0 is out of range. The smallest is 1"):
         ScoreSettings(max_tokens=0)
     with pytest.raises(SaefilterError, match="exclude each other"):
-        ScoreSettings("minilm", model="x", sae="y")
+        ScoreSettings("minilm", sae="y")
     with pytest.raises(SaefilterError, match="--workers and --device-map"):
         ScoreSettings(workers=2, device_map="auto")
     with pytest.raises(SaefilterError, match=r"standard input only once.* Save the rows"):
@@ -141,7 +141,7 @@ def test_a_layer_goes_with_the_model_that_it_was_said_of(
         ('pool = "median"', "--pool 'median' is not known"),
         ("max-tokens = 3\nmax_tokens = 4", "'max_tokens' is there twice"),
         ("preset = 3", "--preset 3 is not a text"),
-        ('preset = "a"\nmodel = "b"', "exclude each other"),
+        ('preset = "a"\nsae = "b"', "exclude each other"),
         ("preset = ", "not readable TOML"),
         ('toxic-set = ""', "--toxic-set is empty"),
     ],

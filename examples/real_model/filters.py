@@ -62,8 +62,7 @@ class Filters:
         path = data.with_name(f"{data.stem}.{metric}.scores.parquet")
         if not path.exists():
             self.run(
-                "score", data, "-o", path, "--model", self.model,
-                "--sae", "shipped:smollm2_sae", "--toxic-set", "smollm2-135m",
+                "score", data, "-o", path, "--preset", "smollm2-135m", "--model", self.model,
                 "--metric", metric, "--max-tokens", MAX_TOKENS, "-q",
             )  # fmt: skip
         return path

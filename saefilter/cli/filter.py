@@ -22,8 +22,10 @@ from saefilter.cli.common import (
     warn,
 )
 from saefilter.errors import SaefilterError
+from saefilter.filtering.soft import SoftOptions
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.registry import StrategyOptions, is_seeded, takes
+from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -44,7 +46,9 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
     defaults=ON_COMMAND_LINE,
     helps={"model": "Model of a strategy that reads with one; with --sae, of scores."},
 )
+@opt.with_options(Selection, "cutting")
 @opt.with_options(StrategyOptions, "telling", without=SHARED)
+@opt.with_options(SoftOptions, "writing")
 @opt.with_options(JudgeSettings, "judging")
 def filter_command(
     *,
@@ -69,6 +73,7 @@ def filter_command(
     min_distance: Annotated[
         float | None, typer.Option("--min-distance", help="Drop every row closer than this.")
     ] = None,
+    cutting: opt.Given,
     strategy: Annotated[
         str,
         typer.Option("--strategy", help=f"Which rows go first: {STRATEGY_NAMES}."),
@@ -76,6 +81,7 @@ def filter_command(
     seed: Annotated[int | None, typer.Option("--seed", help="Of strategies that draw [0].")] = None,
     telling: opt.Given,
     scoring: opt.Given,
+    writing: opt.Given,
     card: Annotated[
         bool,
         typer.Option("--card", help="Write a dataset card too: README.md beside the kept rows."),
@@ -98,14 +104,18 @@ def filter_command(
     from saefilter.rows.inputs import hub_name
     from saefilter.rows.write import check_output_name
     from saefilter.scoring.scores_for import scores_for, usual_scores
-    from saefilter.select.strategies import Selection
     from saefilter.watch import Watch
 
     judge = judge_settings(judging)
     scoring, shared = _whose(strategy, scoring)
     options = strategy_options({**telling, **shared}, judge)
-    selection = Selection(strategy, drop_frac, drop_count, min_distance, seed or 0, options)
+    cutting = {name: tuple(v) if isinstance(v, list) else v for name, v in cutting.items()}
+    selection = Selection(
+        strategy, drop_frac, drop_count, min_distance, seed or 0, options, **cutting
+    )
     selection.check()
+    written = SoftOptions(**writing)
+    written.check_with(selection)
     if seed is not None and not is_seeded(strategy):
         raise SaefilterError(
             f"--seed has no effect with --strategy {strategy}, which draws nothing",
@@ -133,6 +143,8 @@ def filter_command(
             card=card,
             source_dataset=hub_name(input),
             watch=Watch(lambda text: warn(text, quiet=silent), bar.plan, bar),
+            options=written,
+            settings=asked.settings,
         )
     if as_json:
         print_json(result.report.to_json())

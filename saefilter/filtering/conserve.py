@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from saefilter.rows.read import Source
 from saefilter.rows.write import PREFIX, Annotations
 
 N_COMPARED = 1000
+AddedTo = Callable[[Sequence[dict[str, Any]], Piece, Sequence[int]], list[dict[str, Any]]]
+"""Rows at positions of a piece, with what is added to them."""
 BUG = "Nothing was written under its final name. Please report this as a bug."
 
 
@@ -133,22 +135,20 @@ def check_jsonl(
     what: str,
     source: Source,
     chosen: NDArray[np.bool_],
-    own: Sequence[str],
-    *,
-    annotated: bool,
+    added_to: AddedTo | None = None,
 ) -> None:
     """Link 3 for JSONL that was made of values: the input is read again, and its `chosen` rows,
-    `[n_rows]`, are compared with the lines. `own` are the input's columns. Raises SaefilterError."""
+    `[n_rows]`, with what was `added_to` them, are compared with the lines. Raises SaefilterError."""
     n_rows, number = int(chosen.sum()), 0
     with open(path, "rb") as file:
         for piece in pieces(source):
             here = np.flatnonzero(chosen[piece.first : piece.first + len(piece)]).tolist()
-            for row in piece.values(here):
+            expected = [row or {} for row in piece.values(here)]
+            for row in added_to(expected, piece, here) if added_to else expected:
                 if not (line := file.readline()):
                     raise lost(f"{number:,} {what} rows were written of {n_rows:,}")
                 number += 1
-                data = json.loads(line)
-                if not same_row(unannotated(data, own) if annotated else data, row or {}):
+                if not same_row(json.loads(line), row):
                     raise lost(f"line {number} of the {what} rows is not the row that was chosen")
         if file.readline():
             raise lost(f"more than {n_rows:,} {what} rows were written")

@@ -22,12 +22,21 @@ from saefilter.filtering.parts import (
     ROLES,
     Chosen,
     JsonlPart,
-    Notes,
     ParquetPart,
     Part,
     QuarantinePart,
     Reasons,
     partition,
+)
+from saefilter.filtering.soft import (
+    LABELS,
+    MASK,
+    WEIGHTS,
+    Notes,
+    Soft,
+    SoftOptions,
+    refuse_columns,
+    weighted,
 )
 from saefilter.report.build import Quarantine, build_report
 from saefilter.report.card import to_card
@@ -38,8 +47,10 @@ from saefilter.rows.pieces import Piece
 from saefilter.rows.read import Source
 from saefilter.rows.tables import TypedRows, typed_rows
 from saefilter.rows.write import Annotations, added_columns, check_output_name
+from saefilter.select.balance import Loss, losses, read_values
 from saefilter.select.ranking import Candidates, Ranked
 from saefilter.select.strategies import Choice, Selection, choose
+from saefilter.settings import ScoreSettings
 from saefilter.watch import Watch
 
 
@@ -86,16 +97,22 @@ def filter_file(
     source_dataset: str | None = None,
     watch: Watch | None = None,
     choice: Choice | None = None,
+    options: SoftOptions | None = None,
+    settings: ScoreSettings | None = None,
 ) -> FilterResult:
     """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
 
     The checks are on what was written, read back before it gets its final name (`conserve.py`).
     `card` adds a dataset card, which names `source_dataset`, the input's name on the hub. `watch` is
     told how far a slow strategy has come; with `choice`, what the selection gave before is taken.
+    `options`: write all scored rows instead, with weights, marks or labels (soft.py); marks are found by
+    reading rows again, as the scores were made, on the device that `settings` say.
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
     selection.check()
+    options = options or SoftOptions()
+    options.check_with(selection)
     check_output_name(output)
     paths = OutputPaths.beside(output)
     paths.refuse_existing(card=card, overwrite=overwrite)
@@ -105,9 +122,35 @@ def filter_file(
     scores.verify()
     with exclusive(output, paths.all()):
         paths.refuse_existing(card=card, overwrite=overwrite)
+        candidates = candidates_of(source, scores, watch)
         if choice is None:
-            choice = choose(candidates_of(source, scores, watch), selection)
-        return _filter(source, scores, paths, selection, choice, card, source_dataset)
+            choice = choose(candidates, selection)
+        columns = _Columns.of(scores)
+        ranked = Ranked(choice.ranking, candidates.row_ids)
+        soft = _soft(options, candidates, choice, columns, ranked, settings or ScoreSettings())
+        job = _Job(source, scores, paths, selection, choice, candidates, columns, ranked, soft)
+        return _filter(job, card, source_dataset)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is filtered by what."""
+
+    source: Source
+    scores: Scores
+    paths: OutputPaths
+    selection: Selection
+    choice: Choice
+    candidates: Candidates
+    columns: _Columns
+    ranked: Ranked
+    soft: Soft | None
+    """What is written instead of kept and dropped rows."""
+
+    @property
+    def dropped(self) -> NDArray[np.int64]:
+        """Ids of the rows that are dropped, or are marked instead."""
+        return self.candidates.row_ids[self.choice.dropped]
 
 
 def candidates_of(source: Source, scores: Scores, watch: Watch | None = None) -> Candidates:
@@ -117,65 +160,109 @@ def candidates_of(source: Source, scores: Scores, watch: Watch | None = None) ->
     return Candidates(columns.distance[row_ids], row_ids, scores, source, watch or Watch())
 
 
-def _filter(
-    source: Source,
-    scores: Scores,
-    paths: OutputPaths,
-    selection: Selection,
-    choice: Choice,
-    card: bool,
-    source_dataset: str | None,
-) -> FilterResult:
-    columns = _Columns.of(scores)
-    scored_ids = np.flatnonzero(columns.scored)
-    ranked = Ranked(choice.ranking, scored_ids)
+def _filter(job: _Job, card: bool, source_dataset: str | None) -> FilterResult:
+    source, columns, paths, soft = job.source, job.columns, job.paths, job.soft
     rows = typed_rows(source, columns.scored)
     refuse_own_columns(rows, source)
-    places = _places(columns, scored_ids[choice.dropped], rows)
-    ids = {place: np.flatnonzero(places == place) for place in (KEPT, DROPPED, QUARANTINED)}
+    if soft is not None:
+        refuse_columns(soft.about, rows.schema.names, str(source.path))
+    places = _places(columns, job.dropped if soft is None else job.dropped[:0], rows)
     roles = {KEPT: paths.kept, DROPPED: paths.dropped, QUARANTINED: paths.quarantined}
-    if not len(ids[QUARANTINED]):
-        del roles[QUARANTINED]
-    to_write = [p for p in paths.wanted(card) if p != paths.quarantined or QUARANTINED in roles]
+    absent = [DROPPED] if soft else []
+    absent += [] if (places == QUARANTINED).any() else [QUARANTINED]
+    unwritten = [roles.pop(place) for place in absent]
+    to_write = [path for path in paths.wanted(card) if path not in unwritten]
+    made = made_by(job.scores, job.selection, job.choice, soft.about if soft else None)
     with publishing(to_write) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
         chosen = {
-            place: Chosen(ROLES[place], at[path], rows, places == place, columns.row_hash,
-                          made_by(scores, selection, choice.ranking))
+            place: Chosen(ROLES[place], at[path], rows, places == place, columns.row_hash, made)
             for place, path in roles.items()
-        }  # fmt: skip
-        notes = _notes(source, ids[DROPPED], columns, ranked)
-        parts = _parts(chosen, paths.kept.suffix, notes)
+        }
+        parts = _parts(job, chosen, places)
         quarantine = Quarantine()
         if QUARANTINED in roles:
             aside = QuarantinePart(
-                chosen[QUARANTINED], paths.kept.suffix, _reason_of(rows, scores), _has_files(source)
-            )
+                chosen[QUARANTINED], paths.kept.suffix, _reason_of(rows, job.scores),
+                _has_files(source),
+            )  # fmt: skip
             parts[QUARANTINED], quarantine = aside, aside.quarantine
         partition(source, places, columns.row_hash, parts)
         files = {
-            ROLES[place]: file_record(at[path], path.name, len(ids[place]))
+            ROLES[place]: file_record(at[path], path.name, int((places == place).sum()))
             for place, path in roles.items()
         }
-        report = build_report(
-            source,
-            scores,
-            selection,
-            ranked,
-            paths_to_names(paths, QUARANTINED in roles),
-            kept=ids[KEPT],
-            dropped=ids[DROPPED],
-            quarantined=quarantine,
-            distance=columns.distance,
-            percentile=columns.percentile,
-        )
-        report = replace(
-            report, files=files, made_from={**report.made_from, "source_dataset": source_dataset}
-        )
+        names = {ROLES[place]: path.name for place, path in roles.items()}
+        report = _report(job, places, names, quarantine)
+        origin = {**report.made_from, "source_dataset": source_dataset}
+        report = replace(report, files=files, made_from=origin)
         _write_faces(report, paths, at, card=card)
-    if QUARANTINED not in roles:  # one of an earlier run would now be a lie
-        paths.quarantined.unlink(missing_ok=True)
+    for path in unwritten:  # one of an earlier run would now be a lie
+        path.unlink(missing_ok=True)
     return FilterResult(paths, report)
+
+
+def _report(
+    job: _Job, places: NDArray[np.int8], names: dict[str, str], quarantine: Quarantine
+) -> Report:
+    """The report of a run; of a soft output, its rows that are marked stand where dropped ones do."""
+    gone = np.zeros(len(places), dtype=np.bool_)
+    gone[job.dropped] = True
+    gone &= places != QUARANTINED
+    report = build_report(
+        job.source,
+        job.scores,
+        job.selection,
+        job.ranked,
+        names,
+        kept=np.flatnonzero((places != QUARANTINED) & ~gone),
+        dropped=np.flatnonzero(gone),
+        quarantined=quarantine,
+        distance=job.columns.distance,
+        percentile=job.columns.percentile,
+        cut=job.choice.cut,
+        per=_per(job.candidates, job.selection, job.choice),
+    )
+    if job.soft is None:
+        return report
+    marked = report.counts["dropped"]
+    counts = {**report.counts, "dropped": 0, "marked": marked}
+    counts["kept"] += marked
+    return replace(report, counts=counts, written=job.soft.about)
+
+
+def _soft(
+    options: SoftOptions,
+    candidates: Candidates,
+    choice: Choice,
+    columns: _Columns,
+    ranked: Ranked,
+    settings: ScoreSettings,
+) -> Soft | None:
+    """What is written instead of kept and dropped rows, where that is asked for."""
+    if options.written_as == WEIGHTS:
+        return weighted(options, candidates, choice, len(columns.scored))
+    if options.written_as == MASK:
+        from saefilter.filtering.mask import masked  # reads with a model
+
+        return masked(options, candidates, choice, settings)
+    if options.written_as != LABELS:
+        return None
+    assert candidates.source is not None
+    dropped = np.zeros(len(columns.scored), dtype=np.bool_)
+    dropped[candidates.row_ids[choice.dropped]] = True
+    notes = _notes(candidates.source, candidates.row_ids, columns, ranked, dropped)
+    names = list(notes.types.names) if notes else []
+    return Soft(notes, {"as": LABELS, "how": "drop or keep", "columns": names}) if notes else None
+
+
+def _per(
+    candidates: Candidates, selection: Selection, choice: Choice
+) -> list[tuple[str, list[Loss]]]:
+    """What the values of the columns that were named lose."""
+    balanced = (selection.keep_balance,) if selection.keep_balance else ()
+    columns = dict.fromkeys([*(selection.per or ()), *balanced])
+    return [(c, losses(read_values(candidates, c), choice.dropped)) for c in columns]
 
 
 def _write_faces(report: Report, paths: OutputPaths, at: dict[Path, Path], *, card: bool) -> None:
@@ -190,14 +277,6 @@ def _write_faces(report: Report, paths: OutputPaths, at: dict[Path, Path], *, ca
         at[path].write_text(face(report), encoding="utf-8")
         report.files[name] = file_record(at[path], path.name)
     at[paths.report_json].write_text(report.to_json(), encoding="utf-8")
-
-
-def paths_to_names(paths: OutputPaths, has_quarantined: bool) -> dict[str, str]:
-    """File names for the report, which is read beside them."""
-    names = {"kept": paths.kept.name, "dropped": paths.dropped.name}
-    if has_quarantined:
-        names["quarantined"] = paths.quarantined.name
-    return names
 
 
 def _refuse_to_overwrite_inputs(paths: OutputPaths, source: Source, scores: Scores) -> None:
@@ -224,11 +303,13 @@ def _reason_of(rows: TypedRows, scores: Scores) -> Callable[[int], str]:
     return lambda row_id: rows.why(row_id) or reasons.of(row_id)
 
 
-def _parts(chosen: dict[int, Chosen], suffix: str, notes: Notes | None) -> dict[int, Part]:
+def _parts(job: _Job, chosen: dict[int, Chosen], places: NDArray[np.int8]) -> dict[int, Part]:
     """The files of kept and dropped rows."""
-    if suffix == ".parquet":
-        return {KEPT: ParquetPart(chosen[KEPT]), DROPPED: ParquetPart(chosen[DROPPED], notes)}
-    return {KEPT: JsonlPart(chosen[KEPT]), DROPPED: JsonlPart(chosen[DROPPED], notes)}
+    part = ParquetPart if job.paths.kept.suffix == ".parquet" else JsonlPart
+    if job.soft is not None:
+        return {KEPT: part(chosen[KEPT], job.soft.additions)}
+    notes = _notes(job.source, np.flatnonzero(places == DROPPED), job.columns, job.ranked)
+    return {KEPT: part(chosen[KEPT]), DROPPED: part(chosen[DROPPED], notes)}
 
 
 def _has_files(source: Source) -> bool:
@@ -236,31 +317,51 @@ def _has_files(source: Source) -> bool:
 
 
 def _notes(
-    source: Source, dropped: NDArray[np.int64], columns: _Columns, ranked: Ranked
+    source: Source,
+    ids: NDArray[np.int64],
+    columns: _Columns,
+    ranked: Ranked,
+    labels: NDArray[np.bool_] | None = None,
 ) -> Notes | None:
-    """What is added to the dropped rows; nothing where there are none."""
-    if not len(dropped):
+    """What is added to the rows of these ids; nothing where there are none. `labels`: which of all rows
+    would be dropped, where that is told and not done."""
+    if not len(ids):
         return None
-    has_percentile = not np.isnan(columns.percentile[dropped]).all()
+    has_percentile = not np.isnan(columns.percentile[ids]).all()
     types = added_columns(
         has_percentile=has_percentile,
         has_file=_has_files(source),
         has_score=ranked.ranking.score is not None,
+        has_label=labels is not None,
     )
-    return Notes(types, lambda piece, positions: _annotations(piece, positions, columns, ranked))
+    return Notes(
+        types,
+        lambda piece, positions: _annotations(piece, positions, columns, ranked, labels).columns(),
+    )
 
 
 def _annotations(
-    piece: Piece, positions: Sequence[int], columns: _Columns, ranked: Ranked
+    piece: Piece,
+    positions: Sequence[int],
+    columns: _Columns,
+    ranked: Ranked,
+    labels: NDArray[np.bool_] | None,
 ) -> Annotations:
     ids = np.asarray(positions, dtype=np.int64) + piece.first
     percentile = [None if np.isnan(p) else float(p) for p in columns.percentile[ids]]
+    reasons: list[str | None] = [*ranked.reasons(ids)]
+    label = None
+    if labels is not None:
+        gone = labels[ids].tolist()
+        reasons = [why if goes else None for why, goes in zip(reasons, gone, strict=True)]
+        label = ["drop" if goes else "keep" for goes in gone]
     return Annotations(
         distance=columns.distance[ids].tolist(),
         percentile=percentile,
-        reason=ranked.reasons(ids),
+        reason=reasons,
         row_id=ids.tolist(),
         line=[piece.line(i) for i in positions],
         file=None if piece.file is None else [piece.file] * len(ids),
         score=ranked.scores(ids),
+        label=label,
     )

@@ -19,8 +19,7 @@ from saefilter.report.card import MARK
 from saefilter.rows.read import Source
 from saefilter.rows.tables import TypedRows
 from saefilter.rows.write import PREFIX, Annotations
-from saefilter.select.ranking import Ranking
-from saefilter.select.strategies import Selection
+from saefilter.select.strategies import Choice, Selection
 
 ARTIFACT_VERSION = 1
 """Of the provenance in kept, dropped and quarantined Parquet files."""
@@ -75,17 +74,23 @@ class OutputPaths:
         refuse_existing(self.wanted(card), overwrite=overwrite)
 
 
-def made_by(scores: Scores, selection: Selection, ranking: Ranking) -> dict[str, Any]:
+def made_by(
+    scores: Scores, selection: Selection, choice: Choice, written: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What made the files, without times and places, so that equal input and settings give equal
     bytes."""
     made = asdict(scores.provenance)
     for name in ("created", "seconds", "input_path", "spillover", "settings"):
         made.pop(name)
+    asked = {**selection.to_fields(), "details": dict(choice.ranking.details)}
+    if choice.cut is not None:
+        asked["rows"] = choice.cut.rows
     return {
         "artifact_version": ARTIFACT_VERSION,
         "filtered_by": __version__,
         "scores": made,
-        "selection": {**selection.to_fields(), "details": dict(ranking.details)},
+        "selection": asked,
+        **({"written": written} if written else {}),
     }
 
 

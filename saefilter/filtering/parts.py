@@ -30,16 +30,15 @@ from saefilter.filtering.conserve import (
     lost,
     row_hashes_sha256,
 )
+from saefilter.filtering.soft import Additions
 from saefilter.report.build import Quarantine
 from saefilter.rows.pieces import LinePiece, Piece, pieces, rare_garbage_collection
 from saefilter.rows.read import Source
 from saefilter.rows.tables import TypedRows
 from saefilter.rows.write import (
-    Annotations,
     JsonlRows,
     ParquetRows,
     QuarantinedRow,
-    annotated,
     json_line,
     quarantine_schema,
 )
@@ -157,25 +156,15 @@ class Chosen:
         return {METADATA_KEY: json.dumps(made).encode()}
 
 
-@dataclass(frozen=True)
-class Notes:
-    """What is added to the rows of a file."""
-
-    types: pa.Schema
-    """Of the added columns."""
-    of: Callable[[Piece, Sequence[int]], Annotations]
-    """Those of some rows."""
-
-
 class ParquetPart:
     """Kept or dropped rows as Parquet."""
 
-    def __init__(self, chosen: Chosen, notes: Notes | None = None):
+    def __init__(self, chosen: Chosen, notes: Additions | None = None):
         self.n_written = 0
         self._chosen = chosen
         self._notes = notes
         own = chosen.rows.schema
-        schema = pa.schema([*own, *(notes.types if notes else ())], metadata=own.metadata)
+        schema = notes.schema(own) if notes else own
         self._sample = SampledRows(chosen.n_rows, chosen.rows.source)
         self._content = ContentHash(schema)
         self._file = ParquetRows(chosen.path, schema)
@@ -185,7 +174,7 @@ class ParquetPart:
         table = self._chosen.rows.table(piece, positions)
         self._sample.check(table, piece, positions)
         if self._notes:
-            table = annotated(table, self._notes.of(piece, positions), self._notes.types)
+            table = self._notes.table(table, piece, positions)
         self._content.update(table)
         self._file.write(table)
 
@@ -202,7 +191,7 @@ class JsonlPart:
     """Kept or dropped rows as JSONL: lines of a JSONL input as they stand, unless something is added
     to them."""
 
-    def __init__(self, chosen: Chosen, notes: Notes | None = None):
+    def __init__(self, chosen: Chosen, notes: Additions | None = None):
         self.n_written = 0
         self._chosen = chosen
         self._notes = notes
@@ -217,9 +206,7 @@ class JsonlPart:
             return
         rows = self._values(piece, positions)
         if self._notes:
-            added = self._notes.of(piece, positions).columns()
-            for number, row in enumerate(rows):
-                row.update((name, values[number]) for name, values in added.items())
+            rows = self._notes.rows(rows, piece, positions)
         ids = [piece.first + i for i in positions]
         self._file.write(json_line(row, i) for row, i in zip(rows, ids, strict=True))
 
@@ -238,8 +225,8 @@ class JsonlPart:
             check_copied(chosen.path, chosen.role, chosen.hashes[chosen.mask])
             return
         check_jsonl(
-            chosen.path, chosen.role, rows.source, chosen.mask, rows.schema.names,
-            annotated=self._notes is not None,
+            chosen.path, chosen.role, rows.source, chosen.mask,
+            self._notes.rows if self._notes else None,
         )  # fmt: skip
 
     def abandon(self) -> None:

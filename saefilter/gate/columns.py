@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from saefilter.artifacts.scores import SCORED, Scores
-from saefilter.gate.chance import Alike, Harmless
 from saefilter.gate.policy import Policy
 from saefilter.gate.share import bad_share
 from saefilter.gate.verdict import BadShare, WorstRow
 from saefilter.rows.read import Source
+from saefilter.scoring.harmless import Alike, Harmless
 from saefilter.toxic.toxicset import conformal_p, is_beyond
 
 WORST_ROWS = 100

@@ -8,11 +8,12 @@ import numpy as np
 
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
-from saefilter.gate.chance import Harmless, chance, check_set, failing_count, power
+from saefilter.gate.chance import failing_count, power
 from saefilter.gate.columns import Columns
 from saefilter.gate.policy import Policy
 from saefilter.gate.verdict import BadShare, Power, RuleVerdict, Verdict, number, rounded
 from saefilter.rows.read import Source
+from saefilter.scoring.harmless import Harmless, chance, check_set
 from saefilter.text import few, ordinal
 
 

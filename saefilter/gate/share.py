@@ -16,15 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.artifacts.provenance import Provenance
-from saefilter.errors import SaefilterError
-from saefilter.gate.chance import Alike, Harmless, chance, held_out, held_out_error
 from saefilter.gate.verdict import BadShare, Suggested
+from saefilter.scoring.harmless import Alike, Harmless, held_out, held_out_error, proven_share
 from saefilter.stats.auroc import Z95
 
-LEVELS = (1.0, 5.0, 10.0, 25.0, 50.0)
-"""Percent of the reference that is closer; a bound is sought at each, and the largest holds."""
 CONFIDENCE = 0.95
-STEPS = 30
 
 
 def bad_share(
@@ -37,25 +33,12 @@ def bad_share(
     """What is known of the share of bad rows. `beyond`: for a false-positive rate in percent, which rows
     of the file are flagged; `complete`: whether all scored rows have a percentile. Raises SaefilterError
     where the scores have no percentiles."""
-    least, found_at = 0.0, at_fpr
-    for level in LEVELS:
-        try:
-            harmless = Harmless.of(made, level, complete=complete)
-        except SaefilterError:
-            if level == LEVELS[-1]:
-                raise
-            continue  # too fine for so small a reference
-        flagged = beyond(level)
-        share = float(flagged[alike.row].mean())
-        n = alike.effective(flagged, harmless.alikeness)
-        proven = least_share(share, n, harmless, (1 - CONFIDENCE) / len(LEVELS))
-        if proven > least:
-            least, found_at = proven, level
+    least, found_at = proven_share(made, alike, beyond, complete, CONFIDENCE)
     flagged = beyond(at_fpr)
     harmless = Harmless.of(made, at_fpr, complete=complete)
     return BadShare(
         least,
-        found_at,
+        at_fpr if math.isnan(found_at) else found_at,
         suggested(
             held_out(made, at_fpr / 100),
             float(flagged[alike.row].mean()),
@@ -63,28 +46,6 @@ def bad_share(
             harmless,
         ),
     )
-
-
-def least_share(share: float, n: float, harmless: Harmless, level: float) -> float:
-    """The smallest share of bad rows, 0 to 1, with which a flagged share of `share` or more in `n`
-    independent rows has a probability of at least `level`, even if every bad row is flagged.
-
-    The bad rows taken out, the test of the rest is that of `chance`. 60 of 400 flagged where 5 % of
-    harmless rows are, of many: with 7 % bad, 32 of the other 372 would be flagged, which is rare; so
-    at least 7 % are bad.
-    """
-
-    def rare(bad: float) -> bool:
-        rest = max(0.0, (share - bad) / (1 - bad))
-        return chance(rest, max(1.0, n * (1 - bad)), harmless) < level
-
-    if not rare(0.0):
-        return 0.0
-    low, high = 0.0, share  # with all flagged rows bad, none is left to be rare
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if rare(middle) else (low, middle)
-    return low
 
 
 def suggested(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,14 @@ from saefilter.report.data import (
 from saefilter.rows.excerpts import turns_of
 from saefilter.rows.read import Source
 from saefilter.rows.row import OTHER_REASONS, Row, commonest, kind_of_reason
+from saefilter.select.balance import Loss, warnings_of
 from saefilter.select.ranking import Ranked
 from saefilter.select.registry import is_seeded
 from saefilter.select.strategies import Selection
 from saefilter.toxic.toxicset import is_beyond
+
+if TYPE_CHECKING:
+    from saefilter.select.auto import Cut
 
 N_DROPPED = 50
 N_BORDERLINE = 10
@@ -74,8 +79,11 @@ def build_report(
     quarantined: Quarantine,
     distance: NDArray[np.float64],
     percentile: NDArray[np.float64],
+    cut: Cut | None = None,
+    per: Sequence[tuple[str, list[Loss]]] = (),
 ) -> Report:
-    """The report of a run. `kept` and `dropped` are row ids; `distance` and `percentile` are `[n_rows]`."""
+    """The report of a run. `kept` and `dropped` are row ids; `distance` and `percentile` are `[n_rows]`;
+    `per`: what the values of columns lose."""
     provenance = scores.provenance
     if ranked.ranking.score is None:
         shown_dropped = dropped[np.argsort(distance[dropped], kind="stable")][:N_DROPPED]
@@ -85,8 +93,8 @@ def build_report(
         shown_kept = ranked.first(kept, N_BORDERLINE)
     evidence = Evidence.read(scores, [*shown_dropped, *shown_kept], kept=kept, dropped=dropped)
     views = _views(source, scores.provenance.own_columns, evidence, distance, percentile)
-    views |= _with_strategy(views, shown_dropped, ranked, dropped=True)
-    views |= _with_strategy(views, shown_kept, ranked, dropped=False)
+    for rows, gone in ((shown_dropped, True), (shown_kept, False)):
+        views |= _with_strategy(views, rows, ranked, dropped=gone)
     shown = np.concatenate([kept, dropped])
     return Report(
         version=__version__,
@@ -94,14 +102,7 @@ def build_report(
         input=source.path.name,
         input_sha256=provenance.input_sha256,
         outputs=outputs,
-        counts={
-            "rows": len(distance),
-            "kept": len(kept),
-            "dropped": len(dropped),
-            "quarantined": quarantined.count,
-            "truncated": provenance.truncated,
-            "duplicates": provenance.duplicates,
-        },
+        counts=_counts(len(distance), kept, dropped, quarantined, provenance),
         selection=_selection(selection, ranked, dropped, distance),
         scoring={**_scoring(provenance), "own_share": scores.own_share()},
         histogram=_histogram(distance[kept], distance[dropped]),
@@ -117,9 +118,29 @@ def build_report(
         notes=[
             *_notes(scores, quarantined.count, len(distance)),
             *_ties(selection, distance[kept], distance[dropped]),
+            *(note for column, lost in per for note in warnings_of(column, lost)),
         ],
+        cut=asdict(cut) if cut else None,
+        per=[{"column": column, "values": [asdict(loss) for loss in lost]} for column, lost in per],
         made_from=_made_from(scores),
     )
+
+
+def _counts(
+    rows: int,
+    kept: NDArray[np.int64],
+    dropped: NDArray[np.int64],
+    quarantined: Quarantine,
+    provenance: Provenance,
+) -> dict[str, int]:
+    return {
+        "rows": rows,
+        "kept": len(kept),
+        "dropped": len(dropped),
+        "quarantined": quarantined.count,
+        "truncated": provenance.truncated,
+        "duplicates": provenance.duplicates,
+    }
 
 
 def _flagged(percentile: NDArray[np.float64], reference_rows: int) -> dict[str, int]:

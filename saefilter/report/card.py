@@ -12,7 +12,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from saefilter.report.markdown import code, prose
-from saefilter.report.wording import selection_words
+from saefilter.report.wording import selection_words, written_words
 from saefilter.text import clean, decimal, percent, rows_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def to_card(report: Report) -> str:
     if report.notes:
         paragraphs.append("\n".join(f"> **Note:** {prose(note)}" for note in report.notes))
     share = counts["dropped"] / max(1, counts["kept"] + counts["dropped"])
+    if words := written_words(report):
+        paragraphs.append(prose(words))
     paragraphs += [
         "## Make it again",
         f"{percent(share)} of the scored rows were dropped. With saefilter "
@@ -167,9 +169,11 @@ def filter_command(report: Report) -> str:
     """The command that filters as it was done."""
     asked = report.selection
     words: list[Any] = ["saefilter", "filter", report.input]
-    for name in ("drop_frac", "drop_count", "min_distance"):
+    for name in ("drop", "drop_fdr", "drop_frac", "drop_count", "min_distance", "keep_balance"):
         if asked.get(name) is not None:
             words += ["--" + name.replace("_", "-"), asked[name]]
+    if report.written is not None:
+        words += _written_options(report.written)
     if asked.get("strategy") != "closest":
         words += ["--strategy", asked.get("strategy")]
         if asked.get("seed") is not None:
@@ -178,6 +182,12 @@ def filter_command(report: Report) -> str:
             for item in value if isinstance(value, (list, tuple)) else [value]:
                 words += ["--" + name.replace("_", "-"), item]
     return _command([*words, "-o", report.outputs["kept"]])
+
+
+def _written_options(written: dict[str, Any]) -> list[Any]:
+    how = {"weights": ["--weights", written["how"]], "mask": ["--mask", written["how"]]}
+    mask_for = ["--mask-for", written["for"]] if "for" in written else []
+    return ["--as", written["as"], *how.get(written["as"], []), *mask_for]
 
 
 def _command(words: list[Any]) -> str:

@@ -16,19 +16,24 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from saefilter.report.cut import HARMLESS, LOSS_HEAD, STAY, curve_rows, cut_words, loss_rows
 from saefilter.report.data import Closest, ThemeEvidence
 from saefilter.report.wording import (
     closest_words,
+    gone,
+    gone_words,
     many_weak_signs,
     no_theme_words,
     parts_words,
     theme_words,
+    written_words,
 )
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import (
     clean,
     one_line,
     ordinal,
+    percent,
     percentile_words,
     place,
     reference_words,
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from saefilter.scoring.summary import ScoreSummary
 
 BAR_WIDTH = 36
+CURVE_WIDTH = 20
 HISTOGRAM_BINS = 12
 PREVIEW_CHARACTERS = 220
 CLOSEST_CHARACTERS = 160
@@ -237,31 +243,71 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
     console.print()
     console.print(
         Text.assemble(
-            ("Dropped ", "bold"),
-            (f"{counts['dropped']:,}", "bold red"),
+            (f"{gone_words(report)} ", "bold"),
+            (f"{gone(report):,}", "bold red"),
             " of ",
             (f"{counts['rows']:,}", "bold"),
             f" rows of {one_line(report.input)} ({_selection(report)})",
         )
     )
+    places = f"{counts['kept']:,} kept + {counts['dropped']:,} dropped"
+    if report.written is not None:
+        places = f"{counts['kept']:,} written"
     console.print(
-        f"  {counts['kept']:,} kept + {counts['dropped']:,} dropped + "
-        f"{counts['quarantined']:,} quarantined = {counts['rows']:,} rows in",
+        f"  {places} + {counts['quarantined']:,} quarantined = {counts['rows']:,} rows in",
         highlight=False,
     )
+    if words := written_words(report):
+        console.print(Text(f"  {words}"))
     if words := parts_words(report.scoring.get("own_share")):
         console.print(Text(f"  {words}", style="dim"))
     for note in report.notes:
         console.print(Text(f"Note: {note}", style="yellow"))
+    if report.cut is not None:
+        console.print(_cut(report.cut))
+    for entry in report.per:
+        console.print(_losses(entry))
     table = Table.grid(padding=(0, 2))
-    table.add_row("  kept", str(result.paths.kept))
-    table.add_row("  dropped", str(result.paths.dropped))
+    if report.written is not None:
+        table.add_row("  all rows", str(result.paths.kept))
+    else:
+        table.add_row("  kept", str(result.paths.kept))
+        table.add_row("  dropped", str(result.paths.dropped))
     if counts["quarantined"]:
         table.add_row("  quarantined", str(result.paths.quarantined))
     table.add_row("  report", f"{result.paths.report_html} (.json, .md)")
     if "card" in report.files:
         table.add_row("  card", f"{result.paths.card} (fill in the licence)")
     console.print(table)
+
+
+def _cut(cut: dict[str, Any]) -> Group:
+    """Why so many rows go, and the curve of what more or less would cost."""
+    words = [Padding(Text(text), (0, 2)) for text in cut_words(cut)]
+    table = Table.grid(padding=(0, 2))
+    for share, harmless, stay, nearest in curve_rows(cut):
+        table.add_row(
+            Text(f"  drop {percent(share):>6}", style="bold" if nearest else "dim"),
+            Text("█" * round(CURVE_WIDTH * harmless) + f" {percent(harmless)}", style="cyan"),
+            Text("█" * round(CURVE_WIDTH * stay) + f" {percent(stay)}", style="red"),
+            "<- the cut" if nearest else "",
+        )
+    if not table.row_count:
+        return Group(*words)
+    head = Text(f"  By the estimate: {HARMLESS} (left), {STAY} (right)", style="bold")
+    return Group(*words, head, table)
+
+
+def _losses(entry: dict[str, Any]) -> Group:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("", *(Text(name, style="dim") for name in LOSS_HEAD))
+    for name, *cells in loss_rows(entry):
+        style = "yellow" if cells[-1].endswith("!") else ""
+        table.add_row("", safe(name, 40), *(Text(cell, style=style) for cell in cells))
+    head = Text.assemble(
+        "  What each value of ", (safe(entry["column"], 40).plain, "bold"), " loses"
+    )
+    return Group(head, table)
 
 
 def _selection(report: Report) -> str:

@@ -147,7 +147,8 @@ class Report:
     outputs: dict[str, str]
     """`kept`, `dropped`, `quarantined` (when there are any) -> file name."""
     counts: dict[str, int]
-    """`rows`, `kept`, `dropped`, `quarantined`, `truncated`, `duplicates`."""
+    """`rows`, `kept`, `dropped`, `quarantined`, `truncated`, `duplicates`; of a soft output also
+    `marked`."""
     selection: dict[str, Any]
     """`strategy`, what was asked (`drop_frac`, `drop_count`, `min_distance`, `seed`, `options`), the
     `threshold` distance: the largest distance that was dropped; where the strategy gives scores,
@@ -182,6 +183,14 @@ class Report:
     made_from: dict[str, Any] = field(default_factory=dict)
     """`scores` (file name), `source_dataset` (on the hub), `scores_content_sha256`, `scored_at`, `toxic_set_sha256`,
     `sae_fingerprint`, `revision` of the model, `versions` of the libraries that scored."""
+    cut: dict[str, Any] | None = None
+    """How many rows go and why, where `--drop auto` found it: fields of `select.auto.Cut`."""
+    per: list[dict[str, Any]] = field(default_factory=list)
+    """What the cut does to the values of columns: `column`, and `values` with the fields of
+    `select.balance.Loss`. Untrusted."""
+    written: dict[str, Any] | None = None
+    """What a soft output added to all rows (`filtering.soft.Soft.about`); then the rows that stand as
+    dropped are marked and not gone, `counts` has them as `marked`, and all are among the kept."""
     report_version: int = REPORT_VERSION
 
     def to_json(self) -> str:

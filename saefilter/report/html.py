@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from saefilter.report.charts import histogram
+from saefilter.report.charts import Line, histogram, line_chart
+from saefilter.report.cut import LOSS_HEAD, curves, cut_words, loss_rows
 from saefilter.report.data import Report
 from saefilter.report.fragments import (
     bdi,
@@ -21,6 +22,7 @@ from saefilter.report.fragments import (
 from saefilter.report.wording import (
     dropped_title,
     flagged,
+    gone,
     headline,
     kept_hint,
     kept_title,
@@ -46,6 +48,8 @@ def to_html(report: Report) -> str:
         notes(report.notes),
         _tiles(report),
         _distances(report),
+        _cut(report),
+        _per(report),
         _dropped(report),
         _borderline(report),
         _themes(report),
@@ -107,10 +111,39 @@ def _flagged(report: Report) -> str:
     )
 
 
+def _cut(report: Report) -> str:
+    if report.cut is None:
+        return ""
+    words = "".join(f"<p>{esc(text)}</p>\n" for text in cut_words(report.cut))
+    lines = [
+        Line(name, f"s{number}", points)
+        for number, (name, points) in enumerate(curves(report.cut).items())
+    ]
+    drawn = line_chart(
+        "cut", "What dropping more or less would cost, by the estimate", "share", lines
+    )
+    return section("cut", "Why so many", words, drawn if lines else "")
+
+
+def _per(report: Report) -> str:
+    tables = []
+    for entry in report.per:
+        head = "".join(f'<th scope="col">{esc(name)}</th>' for name in LOSS_HEAD)
+        body = "".join(
+            f'<tr><th scope="row">{bdi(name)}</th>{"".join(f"<td>{esc(cell)}</td>" for cell in cells)}</tr>\n'
+            for name, *cells in loss_rows(entry)
+        )
+        tables.append(
+            f'<table class="numbers">\n<caption>What each value of {bdi(entry["column"])} loses</caption>\n'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
+        )
+    return section("per", "What goes of each", *tables) if tables else ""
+
+
 def _dropped(report: Report) -> str:
     if not report.dropped:
         return section("dropped", "Dropped rows", '<p class="empty">No row was dropped.</p>\n')
-    shown, total = len(report.dropped), report.counts["dropped"]
+    shown, total = len(report.dropped), gone(report)
     which, order = (
         ("closest", "closest first")
         if orders_by_distance(report)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from saefilter.report.cut import LOSS_HEAD, cut_words, loss_rows
 from saefilter.report.wording import (
     closest_words,
     dropped_title,
@@ -103,6 +104,12 @@ def to_markdown(report: Report) -> str:
         )
         paragraphs += [words] if (words := rough_levels(report)) else []
     paragraphs += [words] if (words := parts_words(report.scoring.get("own_share"))) else []
+    if report.cut is not None:
+        paragraphs += ["### Why so many", *map(prose, cut_words(report.cut))]
+    for entry in report.per:
+        paragraphs.append(f"### What each value of {code(entry['column'])} loses")
+        body = [[code(name, LABEL_CHARACTERS), *cells] for name, *cells in loss_rows(entry)]
+        paragraphs.append(table(LOSS_HEAD, body))
     if report.dropped:
         paragraphs.append(f"### {dropped_title(report)}")
         paragraphs.append(

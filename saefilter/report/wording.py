@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from saefilter.report.cut import request_words
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import decimal, percent, rows_of
 from saefilter.toxic.toxicset import rank_at
@@ -73,11 +74,42 @@ class Flagged:
 
 def headline(report: Report) -> str:
     """The first sentence, up to the name of the input file."""
-    dropped, rows = report.counts["dropped"], report.counts["rows"]
+    count, rows = gone(report), report.counts["rows"]
     if not rows:
         return "No rows in"
-    count = f"{dropped:,}" if dropped else "none"
-    return f"Dropped {count} of the {rows_of(rows)} in"
+    return f"{gone_words(report)} {f'{count:,}' if count else 'none'} of the {rows_of(rows)} in"
+
+
+def gone(report: Report) -> int:
+    """Rows that were dropped, or that a soft output marks instead."""
+    return report.counts["dropped"] + report.counts.get("marked", 0)
+
+
+def gone_words(report: Report) -> str:
+    """What was done with them."""
+    done = {"weights": "Weighted down", "mask": "Masked in", "labels": "Labelled"}
+    return done.get((report.written or {}).get("as", ""), "Dropped")
+
+
+def written_words(report: Report) -> str:
+    """What a soft output holds; nothing where rows were dropped."""
+    told = report.written
+    if told is None:
+        return ""
+    if told["as"] == "weights":
+        return (
+            f"All scored rows are written, each with a {told['how']} weight in the column 'weight'; together "
+            f"they lose as much as {told['removed']:,.0f} rows."
+        )
+    if told["as"] == "labels":
+        return "All scored rows are written, each labelled drop or keep in the column 'saefilter_label'."
+    whole = f" ({rows_of(told['whole'])} as a whole, their parts not told apart)" * bool(
+        told["whole"]
+    )
+    return (
+        f"All scored rows are written, with marks for {told['for']}: in {rows_of(told['rows'])} {told['parts']:,} "
+        f"{told['how']} are left out of training{whole}. Of {rows_of(told['emptied'])} nothing is left to train on."
+    )
 
 
 def lead(report: Report) -> str:
@@ -89,38 +121,51 @@ def lead(report: Report) -> str:
     if quarantined:
         cause = "it" if quarantined == 1 else "they"
         places += f", {quarantined:,} quarantined because {cause} could not be scored"
-    return f"{places}. {selection_words(report)}"
+    said = (places, written_words(report), selection_words(report))
+    return ". ".join(text.removesuffix(".") for text in said if text) + "."
 
 
 def selection_words(report: Report) -> str:
     """What was asked for and what it came to."""
     asked, threshold = report.selection, report.selection.get("threshold")
-    if not report.counts["dropped"] or threshold is None:
+    if not gone(report) or threshold is None:
         return "No scored row met what was asked for."
     strategy = asked.get("strategy")
     if strategy == "random":
         return (
-            f"The dropped rows were drawn at random (seed {asked.get('seed')}), whatever their "
+            f"The {_gone_rows(report)} were drawn at random (seed {asked.get('seed')}), whatever their "
             "distance: a baseline to compare with."
         )
     if strategy != "closest":
-        return _other_selection_words(asked, report.counts["dropped"])
+        return _other_selection_words(report, asked, gone(report))
     if asked.get("drop_frac") is not None:
         request = f"the {percent(asked['drop_frac'])} of scored rows closest to toxic features"
     elif asked.get("drop_count") is not None:
         request = f"the {asked['drop_count']:,} scored rows closest to toxic features"
+    elif report.cut is not None:
+        request = request_words(report)
     else:
         request = f"those closer than {decimal(asked.get('min_distance'), 3)} to toxic features"
-    return f"The dropped rows are {request}: distances up to {decimal(threshold, 3)}."
+    if asked.get("keep_balance"):
+        request += f", the same share of each value of {asked['keep_balance']!r}"
+    return f"The {_gone_rows(report)} are {request}: distances up to {decimal(threshold, 3)}."
 
 
-def _other_selection_words(asked: dict[str, Any], dropped: int) -> str:
+def _gone_rows(report: Report) -> str:
+    return (
+        "dropped rows" if report.written is None else f"rows that are {gone_words(report).lower()}"
+    )
+
+
+def _other_selection_words(report: Report, asked: dict[str, Any], dropped: int) -> str:
     """Of a strategy that does not go by the distance."""
     if asked.get("drop_frac") is not None:
         request = f"the {percent(asked['drop_frac'])} of scored rows"
     else:
         request = f"the {rows_of(dropped)}"
-    words = f"The dropped rows are {request} that the strategy {asked['strategy']} puts first"
+    words = (
+        f"The {_gone_rows(report)} are {request} that the strategy {asked['strategy']} puts first"
+    )
     if asked.get("score_threshold") is not None:
         words += f": {asked['score_name']} of {decimal(asked['score_threshold'], 3)} and higher"
     return f"{words}. Their distance to toxic features played no part in it."
@@ -133,6 +178,9 @@ def orders_by_distance(report: Report) -> bool:
 
 def dropped_title(report: Report) -> str:
     """Over the dropped rows that are shown."""
+    if report.written is not None:
+        first = "Closest" if orders_by_distance(report) else "First"
+        return f"{first} rows, {gone_words(report).lower()}"
     return "Closest dropped rows" if orders_by_distance(report) else "First rows to be dropped"
 
 
@@ -169,13 +217,16 @@ def tiles(report: Report) -> list[Tile]:
     all_tiles = [
         Tile("rows", "Rows read", counts["rows"], "kept + dropped + quarantined"),
         Tile("dropped", "Dropped", counts["dropped"], share("dropped")),
-        Tile("kept", "Kept", counts["kept"], share("kept")),
+        Tile("marked", gone_words(report), counts["marked"], share("marked"))
+        if report.written is not None
+        else None,
+        Tile("kept", "Written" if report.written else "Kept", counts["kept"], share("kept")),
         Tile("quarantined", "Quarantined", counts["quarantined"], "could not be scored"),
         Tile("truncated", "Cut", counts["truncated"], "longer than the token limit"),
         Tile("duplicates", "Duplicates", counts["duplicates"], "copies of an earlier row"),
     ]
-    always = ("rows", "dropped", "kept", "quarantined")
-    return [tile for tile in all_tiles if tile.count or tile.key in always]
+    always = ("rows", "marked" if report.written else "dropped", "kept", "quarantined")
+    return [tile for tile in all_tiles if tile and (tile.count or tile.key in always)]
 
 
 def flagged(report: Report) -> list[Flagged]:
@@ -239,6 +290,9 @@ def made(report: Report) -> list[tuple[str, str]]:
         ("Share to drop", None if (frac := asked.get("drop_frac")) is None else percent(frac)),
         ("Rows to drop", asked.get("drop_count")),
         ("Smallest distance to keep", asked.get("min_distance")),
+        ("Share to drop", asked.get("drop")),
+        ("False-discovery rate", None if (fdr := asked.get("drop_fdr")) is None else percent(fdr)),
+        ("Same share of each", asked.get("keep_balance")),
         ("Seed", None if (seed := asked.get("seed")) is None else str(seed)),
         *(
             (f"Strategy: {name.replace('_', ' ')}", _listed(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,13 +29,15 @@ class Annotations(NamedTuple):
 
     distance: Sequence[float]
     percentile: Sequence[float | None]
-    reason: Sequence[str]
+    reason: Sequence[str | None]
     row_id: Sequence[int]
     line: Sequence[int]
     file: Sequence[str] | None = None
     """Where the input is several files."""
     score: Sequence[float | None] | None = None
     """Of the strategy, where it gives one."""
+    label: Sequence[str] | None = None
+    """`drop` or `keep`, where rows are labelled and not dropped."""
 
     def columns(self) -> dict[str, Sequence[Any]]:
         return {PREFIX + name: values for name, values in self._asdict().items() if values}
@@ -143,9 +145,9 @@ def json_line(data: dict[str, Any], row_id: int) -> bytes:
         ) from error
 
 
-def annotated(table: pa.Table, notes: Annotations, types: pa.Schema) -> pa.Table:
-    """Rows with the added columns; `types` are those of `added_columns`."""
-    for name, values in notes.columns().items():
+def annotated(table: pa.Table, columns: Mapping[str, Sequence[Any]], types: pa.Schema) -> pa.Table:
+    """Rows with added columns of these `types`."""
+    for name, values in columns.items():
         field = types.field(name)  # one without a type is an error, not left out
         table = table.append_column(field, pa.array(values, field.type))
     return table
@@ -159,15 +161,19 @@ ADDED = {
     "line": pa.int64(),
     "file": pa.string(),
     "score": pa.float64(),
+    "label": pa.string(),
 }  # fmt: skip
 """The fields of Annotations as columns."""
 
 
-def added_columns(*, has_percentile: bool, has_file: bool, has_score: bool) -> pa.Schema:
-    """The columns that dropped rows get, each after the input's own."""
+def added_columns(
+    *, has_percentile: bool, has_file: bool, has_score: bool, has_label: bool = False
+) -> pa.Schema:
+    """The columns that dropped or labelled rows get, each after the input's own."""
     kinds = {**ADDED, **({} if has_percentile else {"percentile": pa.null()})}
     absent = {"file"} if not has_file else set()
     absent |= {"score"} if not has_score else set()
+    absent |= {"label"} if not has_label else set()
     return pa.schema([(PREFIX + name, kind) for name, kind in kinds.items() if name not in absent])
 
 

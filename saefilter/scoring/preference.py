@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from saefilter.encode.encoder import Encoded
+    from saefilter.encode.encoded import Encoded
     from saefilter.geometry.reasons import ThemeReader
     from saefilter.geometry.scorer import Scorer
     from saefilter.rows.render import RenderedRow

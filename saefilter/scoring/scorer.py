@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy import sparse
 
-    from saefilter.encode.encoder import Encoded, Encoder
+    from saefilter.encode.encoded import Encoded
+    from saefilter.encode.encoder import Encoder
     from saefilter.geometry.scorer import Scorer
     from saefilter.toxic.toxicset import Calibration, Likeness, PushReference, ToxicSet
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from saefilter.encode.encoder import TokenScore
+    from saefilter.encode.encoded import TokenScore
     from saefilter.geometry.reasons import Reasons, ThemeReader
     from saefilter.geometry.scorer import Scorer, TopFeatures
     from saefilter.scoring.prepare import Prepared

@@ -9,24 +9,31 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.described import described, option
 from saefilter.errors import SaefilterError
+from saefilter.select.balance import balanced, read_values
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.registry import StrategyOptions, check_strategy, load_strategy
 from saefilter.select.row_labels import RowLabels, read_labels
 
+if TYPE_CHECKING:
+    from saefilter.select.auto import Cut
+
 CLOSEST = "close to toxic features"
+AUTO = "auto"
+"""Of `--drop`."""
 Strategy = Callable[[Candidates, "Selection"], "Ranking | NDArray[np.int64]"]
 """A Ranking, or only its order: positions among the candidates, first to drop first, each once."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was asked: exactly one of `drop_frac`, `drop_count` and `min_distance`."""
+    """What was asked: exactly one of `drop_frac`, `drop_count`, `min_distance` and `drop`."""
 
     strategy: str = "closest"
     drop_frac: float | None = None
@@ -38,15 +45,31 @@ class Selection:
     """For strategies that draw."""
     options: StrategyOptions = field(default_factory=StrategyOptions)
     """What the strategy is told."""
+    drop: str | None = option(
+        None, "auto: as many rows as are estimated to be bad, if it is certain that any are.",
+        choices=(AUTO,),
+    )  # fmt: skip
+    drop_fdr: float | None = option(
+        None, "With --drop auto, instead: the most rows of which at most this share is harmless, 0 to 1.",
+        least=0, most=1,
+    )  # fmt: skip
+    per: tuple[str, ...] | None = option(
+        None, "Show what the cut does to each value of this column, or of length; repeatable."
+    )
+    keep_balance: str | None = option(
+        None, "Drop the same share of every value of this column, or of length."
+    )
 
     def check(self) -> None:
         """Raises SaefilterError when the request makes no sense."""
-        asked = [self.drop_frac, self.drop_count, self.min_distance]
+        asked = [self.drop_frac, self.drop_count, self.min_distance, self.drop]
         if sum(value is not None for value in asked) != 1:
             raise SaefilterError(
                 "say how much to drop, in exactly one way",
-                remedy="Use --drop-frac 0.1, --drop-count 200 or --min-distance 0.4.",
+                remedy="Use --drop-frac 0.1, --drop-count 200, --min-distance 0.4 or --drop auto.",
             )
+        for name, one in described(type(self)).items():
+            one.check(getattr(self, name))
         check_strategy(self.strategy, self.options)
         for name in ("drop_frac", "drop_count", "min_distance", "seed"):
             value = getattr(self, name)
@@ -64,10 +87,18 @@ class Selection:
             raise SaefilterError(f"--seed {self.seed} is negative")
         if self.min_distance is not None and not math.isfinite(self.min_distance):
             raise SaefilterError(f"--min-distance {self.min_distance} is not a finite number")
-        if self.strategy != "closest" and self.min_distance is not None:
+        for name in ("min_distance", "drop"):
+            if self.strategy != "closest" and getattr(self, name) is not None:
+                raise SaefilterError(
+                    f"--{name.replace('_', '-')} does not go with --strategy {self.strategy}",
+                    remedy="Use it with --drop-frac or --drop-count.",
+                )
+        if self.drop_fdr is not None and self.drop is None:
+            raise SaefilterError("--drop-fdr has no effect without --drop auto")
+        if self.keep_balance is not None and self.min_distance is not None:
             raise SaefilterError(
-                f"--min-distance does not go with --strategy {self.strategy}",
-                remedy="Use it with --drop-frac or --drop-count.",
+                "--keep-balance does not go with --min-distance, which takes rows one by one",
+                remedy="Use --drop-frac, --drop-count or --drop auto.",
             )
 
     def draws(self) -> np.random.Generator:
@@ -88,6 +119,8 @@ class Choice(NamedTuple):
     """`[n_rows]`"""
     ranking: Ranking
     """What it rests on."""
+    cut: Cut | None = None
+    """How many rows go, where that was not asked for but found."""
 
 
 def choose(candidates: Candidates, selection: Selection) -> Choice:
@@ -97,13 +130,21 @@ def choose(candidates: Candidates, selection: Selection) -> Choice:
     """
     selection.check()
     n_rows = len(candidates)
-    count = count_of(selection, n_rows)
+    cut = None
+    if selection.drop == AUTO:
+        from saefilter.select.auto import auto_cut  # needs scipy, which other cuts do without
+
+        cut = auto_cut(candidates, selection.drop_fdr)
+    count = cut.rows if cut is not None else count_of(selection, n_rows)
     ranking = rank(candidates, selection)
     if count is None:
         return Choice(candidates.distance < float(selection.min_distance or 0.0), ranking)
+    if selection.keep_balance is not None:
+        values = read_values(candidates, selection.keep_balance)
+        return Choice(balanced(ranking.order, count, values), ranking, cut)
     dropped = np.zeros(n_rows, dtype=bool)
     dropped[ranking.order[:count]] = True
-    return Choice(dropped, ranking)
+    return Choice(dropped, ranking, cut)
 
 
 def count_of(selection: Selection, n_rows: int) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from saefilter.filtering.conserve import (
     same_row,
     unannotated,
 )
+from saefilter.filtering.soft import taken_off
 from saefilter.rows.read import Source
 from saefilter.rows.write import PREFIX
 
@@ -34,8 +35,11 @@ class Parts:
     """The files that hold the rows of one run."""
 
     kept: Path
-    dropped: Path
+    dropped: Path | None
+    """None for soft outputs."""
     quarantined: Path | None
+    written: dict[str, Any] = field(default_factory=dict)
+    """What a soft output added to all rows; see `filtering/soft.py`."""
 
     @classmethod
     def beside(cls, path: Path, report: dict[str, Any]) -> Parts | None:
@@ -46,14 +50,19 @@ class Parts:
             for role, name in outputs.items()
             if role in ("kept", "dropped", "quarantined")
         }
-        if not {"kept", "dropped"} <= set(files) or not all(f.is_file() for f in files.values()):
+        written = report.get("written") or {}
+        needed = {"kept"} if written else {"kept", "dropped"}
+        if not needed <= set(files) or not all(f.is_file() for f in files.values()):
             return None
-        return cls(files["kept"], files["dropped"], files.get("quarantined"))
+        return cls(files["kept"], files.get("dropped"), files.get("quarantined"), written)
+
+    def named(self) -> dict[str, Path | None]:
+        return {"kept": self.kept, "dropped": self.dropped, "quarantined": self.quarantined}
 
     def counts(self) -> dict[str, int | None]:
         """Rows of each file; None for one that cannot be read."""
-        counts: dict[str, int | None] = {"quarantined": 0}
-        for role, path in vars(self).items():
+        counts: dict[str, int | None] = {"dropped": 0, "quarantined": 0}
+        for role, path in self.named().items():
             if path is not None:
                 try:
                     counts[role] = _count(path)
@@ -91,7 +100,9 @@ def check_conservation(parts: Parts, scores: Scores) -> str:
             )
         _check_statuses(ids, scores)
         for path, own in ((parts.kept, ids.kept), (parts.dropped, ids.dropped)):
-            recorded = _recorded_hashes(path)
+            recorded = _recorded_hashes(path) if path else None
+            if path is None:
+                continue
             if recorded is not None and recorded != row_hashes_sha256(hashes[own]):
                 raise _wrong(f"{path.name} was not written from these rows of {scores.path.name}")
         if parts.quarantined is not None:
@@ -120,7 +131,7 @@ def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
     is_dropped[ids.dropped], is_quarantined[ids.quarantined] = True, True
     own: list[str] = []
     kept_rows = _written(parts.kept)
-    dropped_rows = _written(parts.dropped)
+    dropped_rows = _written(parts.dropped) if parts.dropped else iter(())
     number = -1
     for number, row in enumerate(source.rows()):
         if number >= len(hashes) or int(row.digest(), 16) != hashes[number]:
@@ -130,24 +141,26 @@ def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
         goes = bool(is_dropped[number])
         path, rows = (parts.dropped, dropped_rows) if goes else (parts.kept, kept_rows)
         line, data = next(rows)
-        if goes:
-            data = unannotated(data, own)
-        whole = not goes and line is not None and bool(row.raw)
-        same = (
-            line_hash(line or b"") == int(hashes[number])
-            if whole
-            else same_row(data, row.data or {})
-        )
+        whole = not goes and not parts.written and line is not None and bool(row.raw)
+        if whole:
+            same = line_hash(line or b"") == int(hashes[number])
+        elif goes:
+            same = same_row(unannotated(data, own), row.data or {})
+        else:
+            bare = taken_off(row.data or {}, parts.written) if parts.written else row.data or {}
+            same = same_row(taken_off(data, parts.written), bare)
         if not same:
-            raise _wrong(f"row {number + 1} of {source.path} is not what {path.name} has for it")
+            name = path.name if path else ""
+            raise _wrong(f"row {number + 1} of {source.path} is not what {name} has for it")
     if number + 1 != len(hashes):
         raise _wrong(f"{source.path} has {number + 1:,} rows, the scores {len(hashes):,}")
     return f"all {len(hashes) - len(ids.quarantined):,} kept and dropped rows are those of {source.path}"
 
 
 def _row_ids(parts: Parts, n_rows: int) -> _Ids:
-    dropped = _ids_in(parts.dropped)
-    quarantined = _ids_in(parts.quarantined) if parts.quarantined else dropped[:0]
+    none = np.empty(0, np.int64)
+    dropped = _ids_in(parts.dropped) if parts.dropped else none
+    quarantined = _ids_in(parts.quarantined) if parts.quarantined else none
     placed = np.concatenate([dropped, quarantined])
     if len(np.unique(placed)) != len(placed):
         raise _wrong("a row is in two places, or twice in one")

@@ -237,3 +237,24 @@ def test_tokens_shows_what_is_scored(jsonl: Callable[..., Path]) -> None:
         "tokens", data, "--json").partition("{")[2])  # fmt: skip
     assert [t["kind"] for t in shown["windows"][0]].count("special") == 2
     assert shown["n_scored"] == sum(t["kind"] == "scored" for t in shown["windows"][0])
+
+
+def test_a_presets_model_may_lie_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "here"
+    folder.mkdir()
+    at = resolve("smollm2-135m", str(folder), None)
+    preset = load_preset("smollm2-135m")
+    assert (at.model, at.sae, at.toxic_set, at.name) == (
+        str(folder), preset.sae, preset.toxic_set, preset.name
+    )  # fmt: skip
+    (tmp_path / "d.jsonl").write_text('{"text": "a"}\n')
+    command = ["score", "d.jsonl", "--preset", "smollm2-135m", "--model"]
+    refused = str(CliRunner().invoke(app, [*command, "no/such"]).exception)
+    assert "no/such: --model beside --preset names the folder in which the preset's own" in refused
+    refused = str(CliRunner().invoke(app, ["score", "d.jsonl", "--model", str(folder)]).exception)
+    assert "Give both; or a --preset, by itself or with --model and the folder" in refused
+    said = " ".join(CliRunner().invoke(app, [*command, str(folder)]).stderr.split())
+    assert "Preset smollm2-135m (--preset), its model from" in said

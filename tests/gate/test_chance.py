@@ -20,11 +20,12 @@ from scored import write_scores
 from saefilter.artifacts.provenance import Provenance
 from saefilter.errors import SaefilterError
 from saefilter.gate import ci, words
-from saefilter.gate.chance import Alike, Harmless, alikeness, chance, failing_count, power
+from saefilter.gate.chance import failing_count, power
 from saefilter.gate.evaluate import evaluate
 from saefilter.gate.policy import DEFAULT_POLICY, Policy
 from saefilter.gate.verdict import Outcome, Verdict
 from saefilter.rows.read import Source
+from saefilter.scoring.harmless import Alike, Harmless, alikeness, chance
 from saefilter.toxic.toxicset import Calibration, conformal_p, rank_at
 
 WORDS = [

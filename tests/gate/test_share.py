@@ -16,12 +16,12 @@ from test_chance import entry, independent, judged, unlike
 
 from saefilter.errors import SaefilterError
 from saefilter.gate import words
-from saefilter.gate.chance import Harmless
 from saefilter.gate.evaluate import evaluate
 from saefilter.gate.policy import Policy, choose_policy
-from saefilter.gate.share import bad_share, least_share
+from saefilter.gate.share import bad_share
 from saefilter.gate.verdict import BadShare, Outcome
 from saefilter.rows.read import Source
+from saefilter.scoring.harmless import Harmless, least_share
 
 DRAWS = 300
 

@@ -88,9 +88,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(folder: Path) -> None:
 
 
 def test_a_folder_scores_as_the_hubs_cache_does(folder: Path, real_smollm2: Path) -> None:
-    pair = ("--model", str(real_smollm2), "--sae", "shipped:smollm2_sae")
     saefilter(
-        folder, "score", "data.jsonl", *pair, "--toxic-set", "smollm2-135m", "-o", "f.parquet",
+        folder, "score", "data.jsonl", *PRESET, "--model", str(real_smollm2), "-o", "f.parquet",
         "--shard-rows", str(SHARD_ROWS),
     )  # fmt: skip
     names = ["row_id", "distance", "percentile", "n_tokens", "top_features"]

@@ -122,14 +122,22 @@ def resolve(
     revision: str | None = None,
     layer: int | None = None,
 ) -> Preset:
-    """The named preset, at another layer or revision perhaps, or the pair of a model and an SAE. Raises
-    SaefilterError."""
-    if model and sae:
+    """The named preset, at another layer or revision or with its model in a folder perhaps, or the pair of
+    a model and an SAE. Raises SaefilterError."""
+    if name is not None and model:
+        if not Path(model).is_dir():
+            raise SaefilterError(
+                "--model beside --preset names the folder in which the preset's own model lies",
+                where=model, remedy="Name a folder; another model goes with its --sae.",
+            )  # fmt: skip
+        preset = replace(load_preset(name), model=model)
+    elif model and sae:
         label = f"{model} with {sae}"
         preset = Preset(name=label, summary=label, model=model, sae=sae)
     elif model or sae or name is None:
         raise SaefilterError(
-            "--model and --sae go together", remedy="Give both, or a --preset instead."
+            "--model and --sae go together",
+            remedy="Give both; or a --preset, by itself or with --model and the folder of its model.",
         )
     else:
         preset = load_preset(name)

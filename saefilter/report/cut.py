@@ -1,0 +1,117 @@
+"""What the report says of a cut that was found (`--drop auto`) and of what a cut does to the values of a
+column: sentences and lines for its faces, plain text. Names of values and of the reference are untrusted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from saefilter.text import percent, rows_of
+
+if TYPE_CHECKING:
+    from saefilter.report.data import Report
+
+Curve = list[tuple[float, float]]
+HARMLESS, STAY = "harmless among the dropped", "bad rows that stay"
+"""What the curve shows."""
+
+
+def cut_words(cut: dict[str, Any]) -> list[str]:
+    """How the cut came about, what it would cost if wrong, and what it rests on."""
+    said = [
+        f"{percent(cut['bad'])} of the scored rows ({percent(cut['low'])} to {percent(cut['high'])}, 95%) "
+        "are estimated to be bad, from how many are missing in the calmer half of the harmless reference "
+        "rows.",
+        _decision(cut),
+    ]
+    if cut["rows"]:
+        middle, low, high = cut["costs"]
+        said.append(
+            f"If wrong: with {percent(middle['bad'])} bad, about {middle['harmless']:,.0f} of the dropped "
+            f"rows are harmless and {middle['missed']:,.0f} bad ones stay; with {percent(low['bad'])}, "
+            f"{low['harmless']:,.0f} and {low['missed']:,.0f}; with {percent(high['bad'])}, "
+            f"{high['harmless']:,.0f} and {high['missed']:,.0f}; with none, all {cut['rows']:,} are "
+            "harmless."
+        )
+    said.append(
+        f"Measured on {rows_of(cut['of'])}, which say as much as {cut['effective_rows']:,.0f} independent "
+        f"ones, against {cut['reference_rows']:,} reference rows (as much as "
+        f"{cut['effective_reference']:,.0f}). It holds as far as the harmless rows of the data are like "
+        "the reference; if they lie closer, it drops too much, if farther, too little."
+    )
+    if cut["unlike"]:
+        said.append(
+            "But the data are told to be unlike the reference (see the note), so the cut is not founded: "
+            "name good rows like them by --reference."
+        )
+    return said
+
+
+def _decision(cut: dict[str, Any]) -> str:
+    certain = percent(cut["certainty"])
+    if cut["rule"] == "fdr":
+        return (
+            f"The rule was the most rows of which {percent(cut['fdr'])} are expected to be harmless at "
+            f"most: {cut['rows']:,} of {cut['of']:,} are dropped."
+        )
+    if not cut["proven"]:
+        return (
+            f"That any are bad is not certain ({certain}), so nothing is dropped. In so many rows, fewer "
+            f"than {percent(cut['provable'])} bad ones could not be proven, however close they lie."
+        )
+    which = (
+        "are estimated" if cut["low"] else "are certain, since the estimate reaches down to none,"
+    )
+    return (
+        f"At least {percent(cut['proven'])} are bad for certain ({certain}), so as many as {which} are "
+        f"dropped: {cut['rows']:,} of {cut['of']:,}."
+    )
+
+
+def curves(cut: dict[str, Any]) -> dict[str, Curve]:
+    """Over the dropped share: the part of the dropped that is harmless, and of the bad rows that stay, by
+    the estimate. Nothing without bad rows."""
+    if not cut["curve"] or not cut["bad"]:
+        return {}
+    return {
+        HARMLESS: [(share, harmless) for share, harmless, _ in cut["curve"] if share],
+        STAY: [(share, stay) for share, _, stay in cut["curve"]],
+    }
+
+
+def curve_rows(cut: dict[str, Any], wanted: int = 8) -> list[tuple[float, float, float, bool]]:
+    """A few points of the curve, up to twice the cut or the estimate: dropped share, harmless part, part
+    that stays, and whether it is nearest to the cut."""
+    if not curves(cut):
+        return []
+    chosen = cut["rows"] / max(1, cut["of"])
+    end = min(1.0, 2 * max(chosen, cut["bad"]))
+    points = [point for point in cut["curve"] if 0 < point[0] <= end] or cut["curve"][1:2]
+    step = max(1, len(points) // wanted)
+    shown = points[step - 1 :: step]
+    nearest = min(shown, key=lambda point: abs(point[0] - chosen))
+    return [(x, harmless, stay, chosen > 0 and [x, harmless, stay] == nearest)
+            for x, harmless, stay in shown]  # fmt: skip
+
+
+def loss_rows(entry: dict[str, Any]) -> list[list[str]]:
+    """Of one column's values: name, rows, dropped, share dropped, times its share. The first is untrusted."""
+    return [
+        [
+            loss["value"],
+            f"{loss['rows']:,}",
+            f"{loss['dropped']:,}",
+            percent(loss["dropped"] / loss["rows"]),
+            f"{loss['times']:.2g}" + (" !" if loss["warned"] else ""),
+        ]
+        for loss in entry["values"]
+    ]
+
+
+LOSS_HEAD = ["Value", "Rows", "Dropped", "Of its rows", "Times its share"]
+
+
+def request_words(report: Report) -> str:
+    """What `--drop auto` came to, in the place of what was asked for."""
+    share = percent(report.cut["rows"] / max(1, report.cut["of"])) if report.cut else ""
+    return f"the {share} of scored rows closest to toxic features, as --drop auto found"
