@@ -211,5 +211,5 @@ def test_every_row_is_kept_dropped_or_set_aside(
             continue  # scored; its types and those of the other rows are no one column's
         assert kind in usual
         with pytest.raises(RowProblem) as why:
-            understand(original).refuse_preference()
+            understand({**original, "id": 0}).refuse_preference()
         assert row["saefilter_reason"] == str(why.value)
