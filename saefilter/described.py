@@ -92,10 +92,12 @@ class Described(NamedTuple):
 
     def plain(self, value: Any) -> Any:
         """The value as its own type, where a program has it as one that stands for the same: a path,
-        a number of NumPy's, a list for a tuple."""
+        a number of NumPy's, a list for a tuple, a table or a dict of texts for `one=other,...`."""
         kinds = get_args(self.type) or (self.type,)
         if isinstance(value, os.PathLike) and str in kinds:
             return os.fspath(value)
+        if isinstance(value, Mapping) and str in kinds:
+            return ",".join(f"{key}={entry}" for key, entry in value.items())
         if type(value) not in (bool, int, float) and isinstance(value, Real):
             return int(value) if isinstance(value, Integral) else float(value)
         is_tuple = any(getattr(kind, "__origin__", None) is tuple for kind in kinds)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from saefilter.columns import Columns, columns_of_axolotl, columns_of_dataset_info
 from saefilter.config import read_setting, setting_names
 from saefilter.described import Checked, Described, described, option
 from saefilter.errors import SaefilterError, did_you_mean
@@ -81,6 +82,18 @@ class ScoreSettings(Checked):
         choices=("at", "before"),
         scores_depend=True, fingerprint={"read": "read"},
     )  # fmt: skip
+    columns: str | None = option(
+        None, "Which of your columns hold what: prompt=question,completion=answer (docs/input.md).",
+        scores_depend=True, fingerprint={"columns": "columns"}, unless_said="as they are named",
+    )  # fmt: skip
+    dataset_info: str | None = option(
+        None, "LLaMA-Factory's dataset_info.json (or FILE:NAME) says which columns hold what.",
+        scores_depend=True, fingerprint={"columns": "columns"},
+    )  # fmt: skip
+    axolotl_config: str | None = option(
+        None, "An axolotl YAML (or FILE:PATH) says which columns hold what.",
+        scores_depend=True, fingerprint={"columns": "columns"},
+    )  # fmt: skip
     max_tokens: int = option(
         1024, "Cut rows here, as your trainer does.", least=1,
         scores_depend=True, fingerprint={"token limit": "max_tokens"},
@@ -135,6 +148,11 @@ class ScoreSettings(Checked):
             )
         if self.trainer is not None and self.train_on != "assistant":
             raise _either_or()
+        Columns.parse(self.columns)
+        given = [name for name in COLUMN_SETTINGS if getattr(self, name) is not None]
+        if len(given) > 1:
+            flags = [described(type(self))[name].flag for name in given]
+            raise SaefilterError(f"{flags[0]} and {flags[1]} exclude each other")
         if self.device_map is not None and (self.workers or 1) > 1:
             raise SaefilterError("--workers and --device-map exclude each other")
         if self.reference == "-":  # workers and comparisons with earlier scores open it too
@@ -142,6 +160,17 @@ class ScoreSettings(Checked):
                 "--reference is read more than once, standard input only once",
                 remedy="Save the rows to a file, and name that.",
             )
+
+    def of_data(self, data: Path) -> ScoreSettings:
+        """With what --dataset-info or --axolotl-config says of that data as `columns`, which is what
+        scores keep. Raises SaefilterError where it says nothing that can be followed."""
+        if self.dataset_info is not None:
+            columns = columns_of_dataset_info(self.dataset_info, data)
+            return dataclasses.replace(self, dataset_info=None, columns=str(columns))
+        if self.axolotl_config is not None:
+            columns = columns_of_axolotl(self.axolotl_config, data)
+            return dataclasses.replace(self, axolotl_config=None, columns=str(columns))
+        return self
 
     def shaping(self) -> dict[str, Any]:
         """What scores depend on, as it was asked for; kept in their provenance."""
@@ -156,7 +185,8 @@ class ScoreSettings(Checked):
         `rendering`: what `auto` came to. Precision is not among them: bf16 ranks as fp32 does
         (docs/performance.md); `quantize` is.
         """
-        apart = (*WHICH_MODEL, "toxic_set", "reference", "metric", "pool", "dtype")
+        apart = (*WHICH_MODEL, "toxic_set", "reference", "metric", "pool", "dtype",
+                 *COLUMN_SETTINGS)  # fmt: skip
         values = {name: value for name, value in self.shaping().items() if name not in apart}
         return values | {"neighbours": self.neighbours or 1, "rendering": rendering}
 
@@ -177,6 +207,8 @@ def _either_or(where: str | None = None) -> SaefilterError:
     )  # fmt: skip
 
 
+COLUMN_SETTINGS = ("columns", "dataset_info", "axolotl_config")
+"""Three ways to say the same."""
 WHICH_MODEL = ("preset", "model", "sae", "revision", "layer")
 """Settings that only make sense together: who names a model anew has nothing of what the project's
 file says of another one."""
@@ -190,6 +222,13 @@ class Asked:
     origin: Mapping[str, str]
     """Setting -> who asked for it: `--pool`, `saefilter.toml`, `SAEFILTER_PRESET`. What is not here is
     a default."""
+
+    def of_data(self, data: Path) -> Asked:
+        """What is asked for of that data, where a trainer's file says which of its columns are what."""
+        settings = self.settings.of_data(data)
+        by = next((self.origin[name] for name in COLUMN_SETTINGS if name in self.origin), None)
+        origin = {name: who for name, who in self.origin.items() if name not in COLUMN_SETTINGS}
+        return Asked(settings, origin | ({"columns": by} if by else {}))
 
     def why(self) -> str:
         """The model that will be read with and who chose it, for the console."""
@@ -228,6 +267,9 @@ def ask(
         raise _either_or(origins["trainer"])
     if either & set(given):
         for name in either:
+            values.pop(name, None), origins.pop(name, None)
+    if set(COLUMN_SETTINGS) & set(given):
+        for name in COLUMN_SETTINGS:
             values.pop(name, None), origins.pop(name, None)
     for name, value in given.items():
         values[name], origins[name] = value, origin or known[name].flag
@@ -282,8 +324,9 @@ def _of_project(
             raise SaefilterError(f"{key!r} is there twice", where=file, remedy="Remove one.")
         setting = read_setting(key, folder)
         assert setting is not None
-        known[name].check(setting.value, where=file)
-        values[name], origins[name] = setting.value, file
+        value = known[name].plain(setting.value)
+        known[name].check(value, where=file)
+        values[name], origins[name] = value, file
     return values, origins
 
 

@@ -42,7 +42,7 @@ WORDS = [
     "42",
     "müller",
     "東京",
-    "🙂",
+    "a 🙂",
     "don't",
     "e-mail",
     "C++",
@@ -124,7 +124,7 @@ def hostile_texts(canary: str) -> dict[str, str]:
         "private use": "\ue000x\ue001 \ue002\U0010fffd",
         "not characters": "\ufdd0\ufdd1\ufdd2 \ufffe\uffff\U0001ffff a",
         "accents": "z" + "\u0301" * 400,
-        "one long word": "a" * 3000,
+        "one long word": "a" * 3000 + " b",  # alone it is the unknown token
         "path": "../../../../etc/passwd\x00.jsonl C:\\..\\con",
         "markdown": "![x](http://x.test/a.png) [y](javascript:alert(1)) @everyone #1 <!--",
         "rich": "[red]x[/red][link=http://x]y[/link] :smile:",

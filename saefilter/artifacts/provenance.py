@@ -10,6 +10,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from saefilter.columns import Columns
+
 SCORES_VERSION = 1
 METADATA_KEY = b"saefilter"
 """Of the key-value metadata of every Parquet file that saefilter writes."""
@@ -55,6 +57,16 @@ class Identity:
     toxic sets decided the rest. None in files of before it was kept."""
 
     @property
+    def columns(self) -> str | None:
+        """Which of the data's columns hold what, as a user or a trainer's file said it."""
+        return (self.settings or {}).get("columns")
+
+    @property
+    def own_columns(self) -> Columns:
+        """The same, read."""
+        return Columns.parse(self.columns)
+
+    @property
     def reference_name(self) -> str | None:
         """What the user calls the reference rows; None where they are the toxic set's. Untrusted."""
         return (self.reference or {}).get("name")
@@ -95,6 +107,14 @@ class Provenance(Identity):
     rows against reference (0.5: alike), and mean over rows. None where the reference does not tell."""
     unlike: list[str] | None = None
     """In what they are unlike it, a clause each; the note says it too."""
+    formats: dict[str, int] | None = None
+    """As what the scored rows were read: format -> rows, commonest first. None in files of before it
+    was kept."""
+    preference: dict[str, Any] | None = None
+    """Of preference data: `kind` (`pairs` or `labelled`), `by` (what the difference is of), `towards` and `same`
+    (scored rows whose push is above 0, and 0). None where rows train on an answer as it stands."""
+    told: dict[str, int] | None = None
+    """What of scored rows is not scored, or is odd: phrase -> rows."""
     padding: float = 0.0
     """Share of the tokens read that were padding."""
     shared: float = 0.0

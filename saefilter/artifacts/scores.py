@@ -82,6 +82,22 @@ SCHEMA = pa.schema(
 )
 """One line per input row, in the input's order; quarantined rows have nulls and their reason. The last three are not in files of before there were any."""
 
+OF_SIDE = {
+    "proximity": pa.float64(), "percentile": pa.float64(), "n_scored": pa.int32(),
+    "truncated": pa.bool_(),
+}  # fmt: skip
+PREFERENCE_SCHEMA = pa.schema(
+    [*SCHEMA]
+    + [
+        (f"{side}_{name}", kind)
+        for side in ("chosen", "rejected")
+        for name, kind in OF_SIDE.items()
+    ]
+)
+"""Of preference data: `proximity` is what training pushes towards and `distance` its opposite (0 is neutral), the
+`percentile` is of that, and each answer has its own. A KTO row has its answer among the chosen ones where
+it is learnt, and among the rejected ones where it is unlearnt."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -179,6 +195,11 @@ class Scores:
         """Those of the columns that the file has."""
         names = set(pq.read_schema(self.path).names)
         return [name for name in columns if name in names]
+
+    @property
+    def of_preferences(self) -> bool:
+        """Whether it is of preference data, and has the columns of the two sides."""
+        return self.provenance.preference is not None
 
     def own_share(self) -> float | None:
         """How much of what adds to the scores is of the toxic set's own features, mean over rows, 0 to 1;

@@ -12,6 +12,7 @@ from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     SEVERAL,
+    asked_of,
     asked_several,
     one_of,
     output_console,
@@ -20,8 +21,9 @@ from saefilter.cli.common import (
     progress_bar,
     warn,
 )
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
-from saefilter.settings import CurationOptions, ScoreSettings
+from saefilter.settings import COLUMN_SETTINGS, CurationOptions, ScoreSettings
 
 ENDINGS = (".geometry.html", ".geometry.json")
 
@@ -29,7 +31,8 @@ ENDINGS = (".geometry.html", ".geometry.json")
 @app.command(epilog="Example: saefilter geometry data.jsonl --against harmless.jsonl")
 @opt.with_options(
     ScoreSettings, "reading",
-    only=(*opt.READING, "toxic_set", "train_on", "trainer", "read", "rendering", "device", "dtype"),
+    only=(*opt.READING, "toxic_set", "train_on", "trainer", "read", *COLUMN_SETTINGS, "rendering",
+          "device", "dtype"),
     several=(*SEVERAL, "toxic_set"),
     helps={
         "preset": "Repeat to compare SAEs; see `saefilter presets`.",
@@ -74,6 +77,7 @@ def geometry(
     rows split by topic.
     """
     from saefilter.artifacts.publish import publishing, refuse_existing
+    from saefilter.curate.sources import columns_held
     from saefilter.diagnose.dataset import MAPS, diagnose_rows, sampled
     from saefilter.diagnose.result import GeometryReport, corrected
     from saefilter.rows.inputs import open_input
@@ -85,11 +89,13 @@ def geometry(
     refuse_existing(paths, overwrite=overwrite)
     source.refuse_to_join(paths)
     by = CurationOptions(**grouping).group
-    data, values, left_out = sampled(source, max_rows, by)
+    of_columns = {name: value for name, value in reading.items() if name in COLUMN_SETTINGS}
+    columns = Columns.parse(asked_of(of_columns).settings.of_data(source.path).columns)
+    data, values, left_out = sampled(source, max_rows, by, columns)
     notes = []
     if against is not None:
         other = open_input(against)
-        reference, more_values, _ = sampled(other, max_rows, by)
+        reference, more_values, _ = sampled(other, max_rows, by, columns_held(other, columns))
         against_name = other.path.name
     else:
         from saefilter.curate.sources import bundled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,8 +12,9 @@ import typer
 from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import asked_of, preset_of
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
-from saefilter.settings import ScoreSettings
+from saefilter.settings import COLUMN_SETTINGS, ScoreSettings
 from saefilter.text import clean
 
 if TYPE_CHECKING:
@@ -84,7 +86,9 @@ def show(
 
 
 @app.command(epilog="Example: saefilter doctor --preset gemma-2-2b data.jsonl")
-@opt.with_options(ScoreSettings, "reading", only=(*opt.READING, "max_tokens", "device", "dtype"))
+@opt.with_options(
+    ScoreSettings, "reading", only=(*opt.READING, *COLUMN_SETTINGS, "max_tokens", "device", "dtype")
+)
 def doctor(
     *,
     input: Annotated[str | None, typer.Argument(help="Dataset to estimate the time for.")] = None,
@@ -100,7 +104,13 @@ def doctor(
     checked = preflight(preset_of(asked), device=settings.device, dtype=settings.dtype)
     cost = None
     if input is not None and not checked.failed:
-        cost = _estimate(checked, input, RenderOptions(max_tokens=settings.max_tokens))
+        cost = _estimate(
+            checked,
+            input,
+            RenderOptions(
+                max_tokens=settings.max_tokens, columns=settings.of_data(Path(input)).columns
+            ),
+        )
     if as_json:
         summary = {
             "preset": checked.preset.name,
@@ -122,7 +132,8 @@ def _estimate(checked: Preflight, name: str, options: RenderOptions) -> DataEsti
     source = open_input(name)
     total = source.count_rows()
     every = max(1, total // SAMPLE_ROWS)
-    items = [conversation_of(row) for row in source.rows(set(range(0, total, every)))]
+    columns = Columns.parse(options.columns)
+    items = [conversation_of(row, columns) for row in source.rows(set(range(0, total, every)))]
     sample = [item for item in items if not isinstance(item, str)]
     if not sample:
         raise SaefilterError(f"no row can be scored; the first: {items[0]}", where=name)

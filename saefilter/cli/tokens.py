@@ -10,19 +10,25 @@ import typer
 from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import ask_and_say, output_console, preset_of, print_json
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
-from saefilter.settings import ScoreSettings
+from saefilter.rows.sides import SIDES, sides_of
+from saefilter.settings import COLUMN_SETTINGS, ScoreSettings
+from saefilter.text import clean
 
 if TYPE_CHECKING:
+    from saefilter.rows.formats import Conversation, Understood
     from saefilter.rows.render import RenderedRow, Window
 
+SHOWN_TURNS = 12
 STYLES = {"scored": "bold black on green", "context": "dim", "special": "magenta"}
 
 
 @app.command(epilog="Example: saefilter tokens data.jsonl --row 3 --preset gemma-2-2b")
 @opt.with_options(
     ScoreSettings, "reading",
-    only=(*opt.READING, "train_on", "trainer", "read", "max_tokens", "truncation_side", "rendering"),
+    only=(*opt.READING, "train_on", "trainer", "read", "max_tokens", "truncation_side", "rendering",
+          *COLUMN_SETTINGS),
 )  # fmt: skip
 def tokens(
     *,
@@ -39,21 +45,21 @@ def tokens(
     from saefilter.encode.sae_source import peek_sae
     from saefilter.rows.inputs import open_input
     from saefilter.rows.render import RenderOptions, load_tokenizer
-    from saefilter.rows.trained import what_is_scored
-    from saefilter.scoring.prepare import conversation_of
+    from saefilter.rows.trained import trained_messages, what_is_scored
+    from saefilter.scoring.prepare import understood_of
 
     source = open_input(input)
     asked = ask_and_say(reading, quiet=as_json)
-    settings, chosen = asked.settings, preset_of(asked)
+    settings, chosen = asked.settings.of_data(source.path), preset_of(asked)
     options = RenderOptions.of(settings)
     wanted = next(source.rows({row}), None)
     if wanted is None:
         raise SaefilterError(
             f"there is no row {row}", where=input, remedy=f"It has {source.count_rows()}."
         )
-    conversation = conversation_of(wanted)
-    if isinstance(conversation, str):
-        raise SaefilterError(conversation, where=f"{input}:{wanted.line}")
+    understood = understood_of(wanted, Columns.parse(settings.columns))
+    if isinstance(understood, str):
+        raise SaefilterError(understood, where=f"{input}:{wanted.line}")
     tokenizer = load_tokenizer(chosen.model_path(), chosen.revision)
     renderer = build_renderer(
         tokenizer,
@@ -63,16 +69,57 @@ def tokens(
         options=options,
         rendering=settings.rendering,
     )
-    (rendered,), windows = renderer.render([conversation])
-    if rendered.problem:
-        raise SaefilterError(rendered.problem, where=f"{input}:{wanted.line}")
-    scored = what_is_scored(options.by, options.read)
+    sides, scored = sides_of(understood), what_is_scored(options.by, options.read)
+    shown: dict[str, object] = {"scored": scored}
+    for name, conversation in zip(SIDES, sides, strict=False):
+        (rendered,), windows = renderer.render([conversation])
+        if rendered.problem:
+            raise SaefilterError(rendered.problem, where=f"{input}:{wanted.line}")
+        trained = trained_messages(conversation, options.by)
+        if as_json:
+            said: dict[str, object] = {"understood": _told(understood, conversation, trained)}
+            said |= _as_json(rendered, windows, tokenizer)
+            shown |= {name: said} if len(sides) > 1 else said
+            continue
+        _print_understood(understood, conversation, trained, name if len(sides) > 1 else "")
+        _print(rendered, windows, tokenizer)
     if as_json:
-        shown = {"scored": scored} | _as_json(rendered, windows, tokenizer)
         print_json(json.dumps(shown, ensure_ascii=False, indent=1))
     else:
-        _print(rendered, windows, tokenizer)
         typer.echo(f"Scored tokens: {scored}")
+
+
+def _told(
+    understood: Understood, conversation: Conversation, trained: list[bool]
+) -> dict[str, object]:
+    """How the row was read, for machines."""
+    return {
+        "format": understood.format,
+        **({} if understood.desirable is None else {"desirable": understood.desirable}),
+        "turns": [
+            {"role": message.role, "trained": here, "said": message.spoken}
+            for message, here in zip(conversation, trained, strict=True)
+        ],
+        "notes": list(understood.notes),
+    }
+
+
+def _print_understood(
+    understood: Understood, conversation: Conversation, trained: list[bool], side: str
+) -> None:
+    """How the row was read: its format, and its turns with those that are trained on marked."""
+    turns = [
+        f"{'*' if here else ''}{message.role}" + (f" ({message.part})" if message.part else "")
+        for message, here in zip(conversation, trained, strict=True)
+    ]
+    shown = ", ".join(turns[:SHOWN_TURNS]) + (", ..." if len(turns) > SHOWN_TURNS else "")
+    label = {None: "", True: ", desirable", False: ", undesirable"}[understood.desirable]
+    which = f", {side} answer" if side else label
+    typer.echo(f"Read as {understood.format}{which}: {shown} (* trained on)")
+    if side == SIDES[1]:
+        return
+    for note in understood.notes:
+        typer.echo(f"It holds {clean(note)}")
 
 
 def _kind(window: Window, position: int, special: set[int]) -> str:

@@ -213,10 +213,11 @@ def _excerpts(
 ) -> dict[int, Excerpt]:
     """Some rows by their ids, with their labels."""
     texts = {}
+    columns = None if candidates.scores is None else candidates.scores.provenance.own_columns
     for row in source.rows(set(wanted)):
         bad = None
         if labels is not None:
             position = int(np.searchsorted(candidates.row_ids, row.index))
             bad = bool(labels.bad[position]) if labels.known[position] else None
-        texts[row.index] = Excerpt(row.index, row.line, row.file, bad, *last_exchange(row))
+        texts[row.index] = Excerpt(row.index, row.line, row.file, bad, *last_exchange(row, columns))
     return texts

@@ -182,7 +182,9 @@ class ContrastEncoder:
         """`groups`: of all the rows that will be added, in their order; without, each is by itself."""
         settings = settings or ScoreSettings()
         self._encoder, self._pool, self._groups = encoder, settings.pool, groups
-        self._renderer = encoder.renderer(RenderOptions.of(settings), settings.rendering)
+        self._renderer = encoder.renderer(
+            RenderOptions.of(settings, columns=None), settings.rendering
+        )
         self.rendering = self._renderer.name
         """What rows are rendered by, where `auto` was asked for."""
         self._features = SparseRows(encoder.sae.d_sae)

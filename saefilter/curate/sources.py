@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, recognise
 from saefilter.rows.groups import NONE
@@ -127,12 +128,22 @@ def contrast_digest(sources: Sequence[ContrastRows]) -> str:
     return hashlib.sha256(json.dumps([one.about for one in sources]).encode()).hexdigest()
 
 
-def usable_rows(source: Source) -> list[Conversation]:
+def usable_rows(source: Source, columns: Columns | None = None) -> list[Conversation]:
     """The conversations of an input; rows without one are left out."""
-    return with_groups(source, None)[0]
+    return with_groups(source, None, columns)[0]
 
 
-def with_groups(source: Source, column: str | None) -> tuple[list[Conversation], list[Any]]:
+def columns_held(source: Source, columns: Columns) -> Columns:
+    """The columns that a user named for the data, where another file has them too; a reference may be
+    written as any known format."""
+    first = next(source.rows(), None)
+    held = first is not None and set(first.data or {}) & set(filter(None, columns.named.values()))
+    return columns if held else Columns()
+
+
+def with_groups(
+    source: Source, column: str | None, columns: Columns | None = None
+) -> tuple[list[Conversation], list[Any]]:
     """The conversations of an input, and what `column` says of each; rows without one are left out.
 
     Raises SaefilterError for a row that lacks the column.
@@ -140,7 +151,7 @@ def with_groups(source: Source, column: str | None) -> tuple[list[Conversation],
     conversations, values = [], []
     for row in source.rows():
         try:
-            conversations.append(recognise(row.data or {}))
+            conversations.append(recognise(row.data or {}, columns))
         except RowProblem:
             continue
         values.append(group_value(row, column, source))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.columns import Columns
 from saefilter.diagnose.features import Diagnosis, Options, diagnose
 from saefilter.diagnose.result import (
     DataFeature,
@@ -39,7 +40,7 @@ Advance = Callable[[int, int], None]
 
 
 def sampled(
-    source: Source, limit: int, column: str | None = None
+    source: Source, limit: int, column: str | None = None, columns: Columns | None = None
 ) -> tuple[list[Conversation], list[Any], int]:
     """At most `limit` conversations, evenly spaced; what `column` says of each; and how many of the rows
     looked at have no conversation. Raises SaefilterError for a row that lacks the column."""
@@ -50,7 +51,7 @@ def sampled(
     conversations, values, left_out = [], [], 0
     for row in source.rows(range(0, total, step)):
         try:
-            conversations.append(recognise(row.data or {}))
+            conversations.append(recognise(row.data or {}, columns))
         except RowProblem:
             left_out += 1
             continue

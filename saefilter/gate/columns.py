@@ -55,7 +55,7 @@ class Columns:
     @cached_property
     def alike(self) -> Alike:
         """Which scored rows are alike."""
-        return Alike.find(self.source, self.scored)
+        return Alike.find(self.source, self.scored, self.scores.provenance.own_columns)
 
     @cached_property
     def p(self) -> NDArray[np.float64]:

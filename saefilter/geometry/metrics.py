@@ -55,6 +55,17 @@ class Metric:
     """Whether the set must have fitted weights."""
     looks_for_neighbours: bool = True
     """Whether --neighbours changes it."""
+    linear: Callable[[FeatureSpace, Sample], NDArray[np.floating[Any]]] | None = None
+    """The same order on a scale that is linear in the pooled activations or the residual, `[n]`: its
+    differences are those in feature space. None where there is no such scale."""
+
+    def difference_words(self) -> str:
+        """What a difference of two answers is of, for people."""
+        if self.linear is None:
+            return f"proximities (metric {self.name} is not linear in the features)"
+        return (
+            "log-odds, in feature space" if self.needs_weights else "proximities, in feature space"
+        )
 
 
 def weighted_mean(features: sparse.csr_matrix, values: Array) -> Array:
@@ -75,10 +86,14 @@ def bounded(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     return proximity
 
 
-def _weighted(space: FeatureSpace, sample: Sample, push: Array) -> NDArray[np.float64]:
+def _log_odds(space: FeatureSpace, sample: Sample, push: Array) -> NDArray[np.float64]:
     counted = space.within_range(sample.features)
     log_odds = np.asarray(counted @ push, dtype=np.float64).ravel()
-    return bounded(log_odds + space.toxic_set.intercept)
+    return np.asarray(log_odds + space.toxic_set.intercept, dtype=np.float64)
+
+
+def _weighted(space: FeatureSpace, sample: Sample, push: Array) -> NDArray[np.float64]:
+    return bounded(_log_odds(space, sample, push))
 
 
 def contrast_push(space: FeatureSpace) -> Array:
@@ -143,6 +158,10 @@ def _direction(space: FeatureSpace, sample: Sample) -> Array:
     return (sample.residual - mean) @ np.asarray(space.toxic_set.direction, dtype=np.float32)
 
 
+def _activation(space: FeatureSpace, sample: Sample) -> Array:
+    return np.asarray(sample.features @ activation_push(space)).ravel()
+
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -154,6 +173,7 @@ METRICS = {
             lambda space, sample: _weighted(space, sample, contrast_push(space)),
             contrast_push,
             needs_weights=True,
+            linear=lambda space, sample: _log_odds(space, sample, contrast_push(space)),
         ),
         Metric(
             "probe",
@@ -162,6 +182,7 @@ METRICS = {
             probe_push,
             needs_weights=True,
             looks_for_neighbours=False,
+            linear=lambda space, sample: _log_odds(space, sample, probe_push(space)),
         ),
         Metric("nearest", "sum_i a_i max_T cos(d_i, d_j) / sum_i a_i", _nearest, nearest_push),
         Metric(
@@ -187,9 +208,10 @@ METRICS = {
         Metric(
             "activation",
             "sum_T a_j: a control without geometry",
-            lambda space, sample: np.asarray(sample.features @ activation_push(space)).ravel(),
+            _activation,
             activation_push,
             looks_for_neighbours=False,
+            linear=_activation,
         ),
         Metric(
             "direction",
@@ -198,6 +220,7 @@ METRICS = {
             _direction,
             lambda space: space.directions @ np.asarray(space.toxic_set.direction, np.float32),
             looks_for_neighbours=False,
+            linear=_direction,
         ),
     )
 }

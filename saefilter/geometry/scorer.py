@@ -130,10 +130,11 @@ class Scorer:
         contributions = sparse.csr_matrix(
             (values, features.indices, features.indptr), features.shape
         )
-        share = self._own_share(contributions)
+        share = self.own_share(contributions)
         return Scored(proximity.astype(np.float64), contributions, features, share)
 
-    def _own_share(self, contributions: sparse.csr_matrix) -> NDArray[np.float64]:
+    def own_share(self, contributions: sparse.csr_matrix) -> NDArray[np.float64]:
+        """See `Scored.own_share`."""
         size = abs(contributions.astype(np.float64))
         total, own = size @ np.ones(len(self._own)), size @ self._own
         share: NDArray[np.float64] = np.full(len(total), np.nan)

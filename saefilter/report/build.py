@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from saefilter import __version__
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import Scores
+from saefilter.columns import Columns
 from saefilter.report.data import (
     Closest,
     Evidence,
@@ -91,7 +92,7 @@ def build_report(
         shown_dropped = ranked.first(dropped, N_DROPPED)
         shown_kept = ranked.first(kept, N_BORDERLINE)
     evidence = Evidence.read(scores, [*shown_dropped, *shown_kept], kept=kept, dropped=dropped)
-    views = _views(source, evidence, distance, percentile)
+    views = _views(source, scores.provenance.own_columns, evidence, distance, percentile)
     for rows, gone in ((shown_dropped, True), (shown_kept, False)):
         views |= _with_strategy(views, rows, ranked, dropped=gone)
     shown = np.concatenate([kept, dropped])
@@ -251,18 +252,20 @@ def _histogram(kept: NDArray[np.float64], dropped: NDArray[np.float64]) -> Histo
 
 def _views(
     source: Source,
+    columns: Columns,
     evidence: Evidence,
     distance: NDArray[np.float64],
     percentile: NDArray[np.float64],
 ) -> dict[int, SampleView]:
     return {
-        row.index: _view(row, evidence.details[row.index], distance, percentile)
+        row.index: _view(row, columns, evidence.details[row.index], distance, percentile)
         for row in source.rows(evidence.details)
     }
 
 
 def _view(
     row: Row,
+    columns: Columns,
     detail: dict[str, Any],
     distance: NDArray[np.float64],
     percentile: NDArray[np.float64],
@@ -273,7 +276,7 @@ def _view(
         line=row.line,
         distance=float(distance[row.index]),
         percentile=None if np.isnan(share) else share,
-        turns=turns_of(row),
+        turns=turns_of(row, columns),
         words=detail["top_words"] or [],
         features=[
             FeatureEvidence(

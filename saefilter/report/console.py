@@ -37,6 +37,7 @@ from saefilter.text import (
     percentile_words,
     place,
     reference_words,
+    rows_of,
 )
 from saefilter.toxic.toxicset import DOES_NOT_TELL, is_beyond, rank_at
 
@@ -107,14 +108,21 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
     )
     by = what_is_scored(made.trainer or made.train_on, made.read)
     console.print(Text(f"Scored tokens: {by}", style="dim"))
+    console.print(Text(f"Read as: {formats_words(made)}", style="dim"))
     console.print(_caveats(summary))
-    console.print(Text("\nDistance to toxic features (smaller is closer)", style="bold"))
+    title = "Distance to toxic features (smaller is closer)"
+    if made.preference is not None:
+        title = "Opposite of what training pushes towards (below 0: towards toxic features)"
+    console.print(Text(f"\n{title}", style="bold"))
     console.print(Padding(histogram(summary.distances), (0, 2)))
     if summary.percentiles is not None:
         console.print(_flagged(summary.percentiles, made))
+    for side, percentiles in summary.of_sides.items():
+        console.print(_flagged(percentiles, made, f"{side} answers"))
     if words := parts_words(summary.own_share):
         console.print(Text(f"  {words}", style="dim"))
-    console.print(Text("\nClosest rows", style="bold"))
+    worst = "Closest rows" if made.preference is None else "Rows that push most towards toxic"
+    console.print(Text(f"\n{worst}", style="bold"))
     for entry in summary.closest:
         console.print(Padding(_closest(entry, made.reference_name), (0, 2)))
     console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
@@ -133,7 +141,10 @@ def _caveats(summary: ScoreSummary) -> Group:
     if made.quarantined:
         lines.append(Text(f"Quarantined, not scored: {made.quarantined:,}", style="yellow"))
         for reason, count in list(summary.reasons.items())[:6]:
-            lines.append(Padding(Text.assemble(f"{count:>6,}  ", safe(reason)), (0, 2)))
+            whole = summary.first_reasons.get(reason, reason)
+            lines.append(Padding(Text.assemble(f"{count:>6,}  ", safe(whole, len(whole))), (0, 2)))
+    for note, count in list((made.told or {}).items())[:6]:
+        lines.append(Text.assemble(f"{rows_of(count)} with ", safe(note)))
     if made.truncated:
         lines.append(
             Text(
@@ -147,14 +158,22 @@ def _caveats(summary: ScoreSummary) -> Group:
     return Group(*lines)
 
 
-def _flagged(percentiles: np.ndarray[Any, Any], made: Provenance) -> Text:
+def formats_words(made: Provenance) -> str:
+    """As what the rows were read: `messages (120 rows), text (3)`."""
+    formats = [f"{name} ({count:,})" for name, count in (made.formats or {}).items()]
+    formats[:1] = [one.replace(")", " rows)") for one in formats[:1]]
+    by = f" by --columns {one_line(made.columns)}" if made.columns else ""
+    return (", ".join(formats) or "not kept") + by
+
+
+def _flagged(percentiles: np.ndarray[Any, Any], made: Provenance, what: str = "rows") -> Text:
     beyond, reference_rows = [], made.reference_rows
     for level in (95.0, 99.0):
         if rank := rank_at(1 - level / 100, reference_rows):
             share = is_beyond(percentiles, level, reference_rows).mean()
             expected = rank / (reference_rows + 1)
             beyond.append(
-                f"{share:.1%} of rows closer than the {ordinal(rank)} closest ({expected:.1%} would be "
+                f"{share:.1%} of {what} closer than the {ordinal(rank)} closest ({expected:.1%} would be "
                 "if they were like the reference)"
             )
     return Text(

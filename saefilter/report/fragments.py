@@ -164,7 +164,7 @@ def _card(view: SampleView, report: Report, everything_scored: bool) -> str:
 
 def _turn(turn: Turn, words: Sequence[str], everything_scored: bool) -> str:
     """A message; words are marked only where they were scored."""
-    scored = everything_scored or turn.role in ("assistant", "text")
+    scored = everything_scored or turn.role.startswith(("assistant", "text"))
     text = _marked(turn.text, words) if scored else esc(turn.text)
     kind = "turn scored" if scored else "turn"
     return (

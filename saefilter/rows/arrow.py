@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from saefilter.errors import SaefilterError
 from saefilter.rows import limits
+from saefilter.rows.parse import parse_text
 
 READ_BATCH_ROWS = 1024
 PARQUET_BATCH_ROWS = 64
@@ -122,7 +123,8 @@ def _rows(batch: Any) -> Iterator[TableRow]:
         except (ValueError, OverflowError, TypeError, RecursionError):
             rows = None  # one of them; the others are fine
         if rows is not None:
-            yield from map(TableRow, rows)
+            decode = _json_cells(batch.schema)
+            yield from (TableRow(decode(row)) for row in rows)
             return
     for number in range(batch.num_rows):
         yield _row(batch.slice(number, 1))
@@ -150,7 +152,7 @@ def _row(batch: Any) -> TableRow:
     if batch.nbytes > limits.ROW_BYTES:
         return TableRow(None, limits.too_long("the row"), _shown(batch))
     try:
-        return TableRow(batch.to_pylist()[0])
+        return TableRow(_json_cells(batch.schema)(batch.to_pylist()[0]))
     except pa.ArrowException:
         raise
     except UnicodeDecodeError:
@@ -158,6 +160,39 @@ def _row(batch: Any) -> TableRow:
     except (ValueError, OverflowError, TypeError, RecursionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return TableRow(None, f"a value cannot be read: {reason[:200]}", _shown(batch))
+
+
+def _json_cells(schema: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What makes values of the cells that hold JSON, as `datasets` writes columns whose values differ in
+    type (`arrow.json`); everything else stays as it is."""
+    of_json = {field.name: field.type for field in schema if _holds_json(field.type)}
+    if not of_json:
+        return lambda row: row
+    return lambda row: {
+        name: _value_of(cell, of_json[name]) if name in of_json else cell
+        for name, cell in row.items()
+    }
+
+
+def _holds_json(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if getattr(kind, "extension_name", "") == "arrow.json":
+        return True
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _holds_json(kind.value_type)
+    return pa.types.is_struct(kind) and any(_holds_json(field.type) for field in kind)
+
+
+def _value_of(cell: Any, kind: Any) -> Any:
+    if cell is None or not _holds_json(kind):
+        return cell
+    if isinstance(cell, str):
+        value, problem = parse_text(cell)
+        return cell if problem else value
+    if isinstance(cell, list):
+        return [_value_of(item, kind.value_type) for item in cell]
+    return {field.name: _value_of(cell[field.name], field.type) for field in kind}
 
 
 def _shown(batch: Any) -> bytes:

@@ -24,23 +24,20 @@ from saefilter.rows.formats import (
     Message,
     RowProblem,
 )
+from saefilter.rows.places import BEGIN, HIDDEN, SENTINEL, TurnFinder
 from saefilter.rows.render import PlainRenderer, RenderOptions, Segment, Tokens
 from saefilter.rows.trained import (
     Span,
     Widening,
-    alike,
     as_dicts,
     is_plain_text,
+    refuse_untrained,
     template_of,
     trained_messages,
 )
 
-BEGIN, END = "\ufdd0", "\ufdd1"
-SENTINEL = f"{BEGIN}{{}}{END}"
-"""Stands for a message's content: its number between two of the code points that Unicode gives no
-character and leaves to programs' own use. A row that holds the first is refused."""
-HIDDEN = "\ufdd2"
-"""Another of them, for each letter of a special token that a row spells out; refused as well."""
+REASON = 300
+"""Characters of what a template says: it may quote the row."""
 
 
 class ChatRenderer(PlainRenderer):
@@ -67,6 +64,7 @@ class ChatRenderer(PlainRenderer):
         self.spelled = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self.skeletons: dict[tuple[str, ...], list[str] | None] = {}
         self.widening: Widening | None = None
+        self.finder = TurnFinder(self.rule, self._rendered)
 
     def segments(self, conversation: Conversation) -> list[Segment]:
         """The rendered text, in order, with what is trained on. Raises RowProblem."""
@@ -77,6 +75,7 @@ class ChatRenderer(PlainRenderer):
         tools = [message for message in conversation if message.role == TOOLS]
         messages = [message for message in conversation if message.role != TOOLS]
         marks = [trained[id(message)] for message in messages]
+        refuse_untrained(messages, marks)
         for mark in (BEGIN, HIDDEN):
             if any(mark in message.content for message in messages):
                 raise RowProblem(
@@ -97,6 +96,13 @@ class ChatRenderer(PlainRenderer):
         if self.rule is not None and self.rule.everything:
             marks = [False] * len(marks)  # no turn need be found
         contents, spelled = self._contents(messages, tools, marks, real)
+        if not any(real[slice(*span)].strip() for span in contents) and any(
+            trained and message.fields for message, trained in zip(messages, marks, strict=True)
+        ):
+            raise RowProblem(
+                "the chat template writes nothing of the trained turns: it leaves their reasoning or "
+                "tool calls out"
+            )
         if self.rule is not None:
             if self.widening is None:
                 self.widening = Widening(self.rule, self.tokenizer, self.spelled, self._rendered)
@@ -119,7 +125,7 @@ class ChatRenderer(PlainRenderer):
                 if composed is not None:
                     pairs = zip(composed, marks, strict=True)
                     return [span for span, trained in pairs if trained], composed
-        around = self._around(messages, tools, marks, real)
+        around = self.finder.places(messages, tools, marks, real)
         return around, self._spelled_out(messages, tools, real)
 
     def _rendered(
@@ -135,7 +141,7 @@ class ChatRenderer(PlainRenderer):
             )
         except Exception as error:  # a template is a program, and the row may be anything
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise RowProblem(f"the chat template refuses it: {reason}") from None
+            raise RowProblem(f"the chat template refuses it: {reason[:REASON]}") from None
         return text
 
     def _skeleton(self, messages: Sequence[Message]) -> list[str] | None:
@@ -155,31 +161,6 @@ class ChatRenderer(PlainRenderer):
             whole = len(texts) == len(messages) and BEGIN not in "".join([*texts, rest])
             self.skeletons[roles] = [*texts, rest] if whole else None
         return self.skeletons[roles]
-
-    def _around(
-        self, messages: list[Message], tools: Sequence[Message], marks: list[bool], real: str
-    ) -> list[Span]:
-        """Find each trained turn as what lies between the text before its content and after it."""
-        contents: list[Span] = []
-        done = 0
-        for i, trained in enumerate(marks):
-            if not trained:
-                continue
-            mark = SENTINEL.format(i)
-            marked = [*messages[:i], Message(messages[i].role, mark), *messages[i + 1 :]]
-            before, separator, after = self._rendered(marked, tools).partition(mark)
-            if not real.startswith(before):  # the template puts something before this content
-                if self.rule is not None and self.rule.end == "eos":  # as axolotl finds it
-                    before = before[: alike(before, real)]
-                else:
-                    before = self._rendered(messages[:i], tools, prompt=True) if i else ""
-            start, end = len(before), len(real) - len(after)
-            placed = separator and real.startswith(before) and real.endswith(after)
-            if not placed or not done <= start <= end:
-                raise RowProblem("the chat template's text cannot be matched with the row's turns")
-            contents.append((start, end))
-            done = end
-        return contents
 
     def _spelled_out(
         self, messages: Sequence[Message], tools: Sequence[Message], real: str

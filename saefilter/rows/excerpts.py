@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from saefilter.rows.formats import ASSISTANT, TEXT, RowProblem, recognise
+from saefilter.columns import Columns
+from saefilter.rows.formats import ASSISTANT, TEXT, Message, RowProblem, Understood, understand
 from saefilter.rows.row import Row
 from saefilter.text import is_function_word
 
 TURN_CHARACTERS = 1500
 LINE_CHARACTERS = 240
+SIDE_CHARACTERS = 70
 SNIPPET_CHARACTERS = 60
 
 
@@ -22,34 +24,59 @@ class Turn:
     text: str
 
 
-def turns_of(row: Row) -> list[Turn]:
-    """A row's turns, each cut to a readable length."""
+def turns_of(row: Row, columns: Columns | None = None) -> list[Turn]:
+    """A row's turns, each cut to a readable length; of a pair the prompt's and those of either answer,
+    which say so."""
     try:
-        conversation = recognise(row.data or {})
+        understood = understand(row.data or {}, columns)
     except RowProblem as problem:
         return [Turn("unreadable", str(problem))]
-    return [
-        Turn(
-            message.role,
-            message.content
-            if len(message.content) <= TURN_CHARACTERS
-            else message.content[:TURN_CHARACTERS] + " […]",
-        )
-        for message in conversation
+    return [_turn(role, message) for role, message in _roles(understood)]
+
+
+def _roles(understood: Understood) -> Iterator[tuple[str, Message]]:
+    pair = understood.preference
+    if pair is None:
+        learnt = {None: "", True: " (desirable)", False: " (undesirable)"}[understood.desirable]
+        for message in understood.conversation:
+            yield message.role + (learnt if message.role == ASSISTANT else ""), message
+        return
+    for side, messages in (("", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
+        for message in messages:
+            yield f"{message.role} ({side})" if side else message.role, message
+
+
+def _turn(role: str, message: Message) -> Turn:
+    text = message.spoken
+    return Turn(role, text if len(text) <= TURN_CHARACTERS else text[:TURN_CHARACTERS] + " […]")
+
+
+def preview_of(row: Row, columns: Columns | None = None) -> str:
+    """A row's turns, a blank line between them; of a pair what is asked last, and the beginnings of the
+    chosen and of the rejected answer."""
+    turns = turns_of(row, columns)
+    answers = [turn for turn in turns if turn.role.endswith(("(chosen)", "(rejected)"))]
+    if not answers:
+        return "\n\n".join(turn.text for turn in turns)
+    asked = [turn.text for turn in turns if turn not in answers][-1:]
+    said = [
+        f"{turn.role.rpartition('(')[2][:-1]}: {_cut(turn.text, SIDE_CHARACTERS)}"
+        for turn in answers
     ]
+    return "\n\n".join([_cut(text, SIDE_CHARACTERS) for text in asked] + said)
 
 
-def last_exchange(row: Row) -> tuple[str, str]:
+def last_exchange(row: Row, columns: Columns | None = None) -> tuple[str, str]:
     """The last prompt and the last answer, a line each; empty where there is none."""
-    turns = turns_of(row)
-    answers = [turn.text for turn in turns if turn.role in (ASSISTANT, TEXT)]
+    turns = turns_of(row, columns)
+    answers = [turn.text for turn in turns if turn.role.startswith((ASSISTANT, TEXT))]
     prompts = [turn.text for turn in turns if turn.role == "user"]
     return _cut(prompts[-1] if prompts else ""), _cut(answers[-1] if answers else "")
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, length: int = LINE_CHARACTERS) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= LINE_CHARACTERS else line[: LINE_CHARACTERS - 1] + "…"
+    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def surrounding_word(text: str, start: int, end: int) -> str:

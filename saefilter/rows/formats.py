@@ -1,216 +1,244 @@
-"""Recognise what a row is: a conversation, a prompt with its completion, or plain text.
+"""Recognise what a row is: a conversation, a prompt with its answer, plain text, a pair to prefer in.
 
-Formats are told apart by their columns, in the order of FORMATS; each is a few lines.
+FORMATS is the table: which columns mark a format, and what reads it. A row that fits two of them which
+would score different text is an error, never a guess. What a turn holds is read in messages.py, pairs
+in preferences.py.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from saefilter.rows.parse import json_type, parse_text
+from saefilter.columns import Columns
+from saefilter.rows.guess import no_format
+from saefilter.rows.messages import (
+    ASSISTANT,
+    TEXT,
+    TOOLS,
+    Ambiguous,
+    Conversation,
+    Message,
+    RowProblem,
+    offered_tools,
+)
+from saefilter.rows.preferences import Preference, pair_reader
+from saefilter.rows.readers import (
+    COMPLETION,
+    COMPLETION_TEXT,
+    PROMPT,
+    PROMPT_TEXT,
+    Cells,
+    asked,
+    cohere,
+    conversations,
+    gemini,
+    glaive,
+    messages,
+    plain_text,
+    prompt_completion,
+    two_readings,
+)
 
-TEXT = "text"
-"""Role of a row that is one plain text: all of it is trained on."""
-ASSISTANT = "assistant"
-TOOLS = "tools"
-"""Role of an entry that is no turn: the tools offered, in its `fields`."""
-PROMPT, COMPLETION = "prompt", "completion"
-PROMPT_TEXT, COMPLETION_TEXT = "prompt text", "completion text"
-"""What part of a row a message is, where its columns say so, and that it was a text, no chat."""
-CARRIED = ("tool_calls", "tool_call_id", "name", "thinking", "reasoning_content")
-"""Fields of a turn that chat templates read, besides role and content."""
+__all__ = [
+    "ASSISTANT", "COMPLETION", "COMPLETION_TEXT", "PROMPT", "PROMPT_TEXT", "TEXT", "TOOLS", "Ambiguous", "Conversation", "Message", "Preference", "RowProblem",
+    "Understood", "recognise", "understand",
+]  # fmt: skip
+"""Messages come with the formats that they are read from."""
 
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": ASSISTANT,
-    "gpt": ASSISTANT,
-    "chatgpt": ASSISTANT,
-    "bot": ASSISTANT,
-    "model": ASSISTANT,
-    "function_call": ASSISTANT,
-    "tool": "tool",
-    "function": "tool",
-    "function_response": "tool",
-    "observation": "tool",
-}
-
-
-REASON_CHARACTERS = 300
-
-
-class RowProblem(Exception):
-    """Why a row cannot be scored, in words for its quarantine entry.
-
-    What they quote of the row may be of any length, so they are cut.
-    """
-
-    def __init__(self, reason: str):
-        cut = len(reason) > REASON_CHARACTERS
-        super().__init__(reason[: REASON_CHARACTERS - 1] + "…" if cut else reason)
+MARKUP = re.compile(
+    r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|\[INST\]|<\|(?:user|assistant|start)\|>"
+)
+"""What a chat template writes, and nobody else."""
 
 
 @dataclass(frozen=True)
-class Message:
-    """One turn: who speaks, and what is said."""
+class Understood:
+    """What a row was understood as."""
 
-    role: str
-    """`system`, `user`, `assistant`, `tool`, `tools`, or `text` for a plain text."""
-    content: str
-    train: bool | None = None
-    """Whether the row itself says that this turn is trained on (axolotl's `train`, OpenAI's
-    `weight`); None when it does not say."""
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    """What else a chat template may read: tool calls, names, reasoning."""
-    train_key: str = field(default="", compare=False)
-    """By which key it says so: `train`, `training` or `weight`."""
-    part: str = field(default="", compare=False)
-    """`prompt` or `completion`, each also as `... text`; empty where the row has no such columns."""
+    format: str
+    """Of FORMATS, by name."""
+    conversation: Conversation = ()
+    """Empty where it is a pair."""
+    preference: Preference | None = None
+    desirable: bool | None = None
+    """KTO's label: whether training is to make the answer more likely; None where there is none."""
+    notes: tuple[str, ...] = ()
+    """What of it is not scored, or is odd, each a phrase that many rows may share."""
+
+    @property
+    def trains_by_preference(self) -> bool:
+        """Whether the row says which answer is better, and not only what to learn."""
+        return self.preference is not None or self.desirable is not None
+
+    def refuse_preference(self) -> None:
+        """Raises RowProblem for a row that trains by preference, where what is said is to be scored as
+        if it were learnt."""
+        if self.preference is not None:
+            raise RowProblem(
+                "a preference row (a chosen and a rejected answer), which is not scored: training "
+                "pushes from one to the other; --columns messages=chosen or "
+                "prompt=prompt,completion=chosen scores one side"
+            )
+        if self.desirable is not None:
+            raise RowProblem(
+                f"a KTO row (`label` is {str(self.desirable).lower()}), which is not scored: rows "
+                "labelled false are unlearnt; --columns that leaves `label` out scores all as if learnt"
+            )
 
 
-Conversation = tuple[Message, ...]
+Read = Conversation | Preference
 
 
-def recognise(row: dict[str, Any]) -> Conversation:
-    """The row's conversation. Raises RowProblem when there is none, or nothing to train on."""
-    for columns, read in FORMATS:
-        if all(row.get(column) is not None for column in columns):
-            conversation = read(row)
-            break
-    else:
-        names = ", ".join(repr(name[:24]) for name in list(row)[:8])
-        raise RowProblem(
-            f"no known format: the columns are {names}; expected 'messages', 'conversations', "
-            "'prompt' and 'completion', 'instruction' and 'output', or 'text'"
-        )
+class Format(NamedTuple):
+    """How some data are written."""
+
+    name: str
+    """For people."""
+    columns: tuple[str, ...]
+    """That mark it: all of them are there and hold something."""
+    read: Callable[[Cells], Read]
+
+
+def recognise(row: Mapping[str, Any], columns: Columns | None = None) -> Conversation:
+    """The row's conversation. Raises RowProblem when there is none, or nothing to train on; so also
+    for preference rows, which are not learnt from as they stand."""
+    understood = understand(row, columns)
+    understood.refuse_preference()
+    return understood.conversation
+
+
+def understand(row: Mapping[str, Any], columns: Columns | None = None) -> Understood:
+    """What the row is, by its own columns or by those that a user named. Raises RowProblem, and
+    Ambiguous where it may be two things."""
+    columns = columns or Columns()
+    cells = Cells(row, columns)
+    fitting = _candidates(cells)
+    _refuse_half_a_pair(cells, fitting)
+    if not fitting:
+        raise no_format(row, columns, [one.columns for one in FORMATS])
+    readings: list[tuple[Format, Understood]] = []
+    problem: RowProblem | None = None
+    for one in fitting:
+        try:
+            readings.append((one, _understood(one, cells)))
+        except Ambiguous:
+            raise
+        except RowProblem as why:
+            problem = problem or why
+    if not readings:
+        assert problem is not None
+        raise problem
+    for other, understood in readings[1:]:
+        if _trained(understood) != _trained(readings[0][1]):
+            raise two_readings(readings[0][0].columns, other.columns)
+    return readings[0][1]
+
+
+def _candidates(cells: Cells) -> list[Format]:
+    """The formats whose columns are there. One whose columns are among another's gives way to it:
+    `conversations` with `chosen` and `rejected` is one format and not two."""
+    there = [one for one in FORMATS if all(_holds(cells.get(name)) for name in one.columns)]
+    if not there:  # so that an empty answer is called one
+        there = [one for one in FORMATS if all(cells.get(name) is not None for name in one.columns)]
+    named = {name for name, theirs in cells.columns.named.items() if theirs}
+    if named:
+        whole = [one for one in there if set(one.columns) <= named]
+        there = whole or [one for one in there if set(one.columns) & named]
+    return [
+        one
+        for one in there
+        if not any(set(one.columns) < set(other.columns) for other in there if other is not one)
+    ]
+
+
+def _holds(value: Any) -> bool:
+    """Whether a cell holds something: CSV has empty cells where other formats have none."""
+    return value is not None and bool(value.strip() if isinstance(value, str) else value != [])
+
+
+def _understood(one: Format, cells: Cells) -> Understood:
+    """The row read in one way, with its tools and what is to be told of it."""
+    read = one.read(cells)
+    if isinstance(read, Preference):
+        _refuse_empty(read.chosen)
+        _refuse_empty(read.rejected)
+        notes = _notes((*read.prompt, *read.chosen, *read.rejected))
+        return Understood(one.name, preference=read, notes=notes)
+    _refuse_empty(read)
+    tools = offered_tools(cells.get("tools") or cells.get("functions"))
+    if tools is not None and all(message.role != TEXT for message in read):
+        read = (tools, *read)
+    label = cells.get("label", cells.get("kto_tag"))
+    is_kto = isinstance(label, bool) and one.columns != ("text",)
+    if cells.columns.named and not cells.columns.named.get("label"):
+        is_kto = False
+    return Understood(one.name, read, desirable=label if is_kto else None, notes=_notes(read))
+
+
+def _refuse_empty(conversation: Conversation) -> None:
     trained = [message for message in conversation if message.role in (ASSISTANT, TEXT)]
     if not trained:
         raise RowProblem("no assistant turn, so there is nothing to train on")
-    if not any(message.content.strip() or message.fields.get("tool_calls") for message in trained):
-        raise RowProblem("the answer is empty" if trained[0].role != TEXT else "the text is empty")
-    tools = row.get("tools")
-    if isinstance(tools, (list, tuple)) and tools and trained[0].role != TEXT:
-        offered = Message(TOOLS, json.dumps(tools, default=str), fields={"tools": list(tools)})
-        return (offered, *conversation)
-    return conversation
+    if any(message.says_something for message in trained):
+        return
+    if others := sorted({kind for message in trained for kind in message.others}):
+        raise RowProblem(f"the answer has no text, only parts of other kinds: {', '.join(others)}")
+    raise RowProblem("the answer is empty" if trained[0].role != TEXT else "the text is empty")
 
 
-def _messages(row: dict[str, Any]) -> Conversation:
-    return _turns("messages", row["messages"], "role", "content")
+def _notes(conversation: Conversation) -> tuple[str, ...]:
+    kinds = Counter(kind for message in conversation for kind in set(message.others))
+    notes = [f"{kind} parts, which are not scored" for kind in sorted(kinds)]
+    if any(m.role == TEXT and MARKUP.search(m.content) for m in conversation):
+        notes.append("text that holds a chat template's markup; all of it is scored, prompts too")
+    return tuple(notes)
 
 
-def _sharegpt(row: dict[str, Any]) -> Conversation:
-    turns = _decoded("conversations", row["conversations"])
-    openai_style = bool(turns) and isinstance(turns[0], dict) and "role" in turns[0]
-    keys = ("role", "content") if openai_style else ("from", "value")
-    system = row.get("system")
-    head: Conversation = ()
-    if isinstance(system, str) and system.strip():
-        head = (Message("system", system),)
-    return head + _turns("conversations", turns, *keys)
+def _trained(understood: Understood) -> tuple[Any, ...]:
+    """What two readings must have in common to be one."""
+    parts = tuple(message.part for message in understood.conversation)
+    return understood.conversation, parts, understood.preference
 
 
-def _prompt_completion(row: dict[str, Any]) -> Conversation:
-    prompt, completion = row["prompt"], row["completion"]
-    if isinstance(prompt, (list, tuple)):
-        head = _of_part(PROMPT, _turns("prompt", prompt, "role", "content"))
-    else:
-        head = (Message("user", _string("prompt", prompt), part=PROMPT_TEXT),)
-    if isinstance(completion, (list, tuple)):
-        return head + _of_part(COMPLETION, _turns("completion", completion, "role", "content"))
-    return (*head, Message(ASSISTANT, _string("completion", completion), part=COMPLETION_TEXT))
+def _refuse_half_a_pair(cells: Cells, fitting: list[Format]) -> None:
+    """Raises RowProblem for one side of a pair without the other, and Ambiguous where something else
+    could be learnt from beside it."""
+    here = [name for name in PAIR if _holds(cells.get(name))]
+    named = cells.columns.named
+    if len(here) != 1 or (named and not named.get(here[0])):
+        return
+    (lacking,) = set(PAIR) - set(here)
+    if cells.get(lacking) is not None:
+        raise RowProblem(f"'{cells.called(lacking)}' is empty, so there is no pair")
+    if fitting:
+        raise two_readings(here, fitting[0].columns)
+    raise RowProblem(f"'{cells.called(here[0])}' without '{lacking}', so there is no pair")
 
 
-def _of_part(part: str, messages: Iterable[Message]) -> Conversation:
-    return tuple(replace(message, part=part) for message in messages)
-
-
-def _alpaca(row: dict[str, Any]) -> Conversation:
-    request = _string("instruction", row["instruction"])
-    if row.get("input"):
-        request = f"{request}\n\n{_string('input', row['input'])}"
-    messages = [Message("user", request), Message(ASSISTANT, _string("output", row["output"]))]
-    if row.get("system"):
-        messages.insert(0, Message("system", _string("system", row["system"])))
-    return (*_of_part(PROMPT, messages[:-1]), *_of_part(COMPLETION, messages[-1:]))
-
-
-def _text(row: dict[str, Any]) -> Conversation:
-    return (Message(TEXT, _string("text", row["text"])),)
-
-
-FORMATS: tuple[tuple[tuple[str, ...], Callable[[dict[str, Any]], Conversation]], ...] = (
-    (("messages",), _messages),
-    (("conversations",), _sharegpt),
-    (("prompt", "completion"), _prompt_completion),
-    (("instruction", "output"), _alpaca),
-    (("text",), _text),
-)
-"""Columns that mark a format, and its reader; the first whose columns are all there is taken."""
-
-
-def _decoded(column: str, value: Any) -> list[Any]:
-    """A list of turns, also when a CSV cell or a string column holds it as JSON."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        value, problem = parse_text(value)
-        if problem:
-            raise RowProblem(f"'{column}' is a string that holds a damaged list: {problem}")
-    if not isinstance(value, (list, tuple)):
-        raise RowProblem(f"'{column}' is {json_type(value)}; a list of turns was expected")
-    return list(value)
-
-
-def _turns(column: str, value: Any, role_key: str, content_key: str) -> Conversation:
-    messages = []
-    for number, turn in enumerate(_decoded(column, value), start=1):
-        where = f"turn {number} of '{column}'"
-        if not isinstance(turn, dict):
-            raise RowProblem(f"{where} is {json_type(turn)}; an object was expected")
-        role = turn.get(role_key)
-        if not isinstance(role, str) or role.lower() not in ROLES:
-            shown = json.dumps(role, default=str)[:40]
-            raise RowProblem(f"{where} has the unknown '{role_key}' {shown}")
-        content = _content(turn.get(content_key), f"'{content_key}' of {where}", turn)
-        fields = {name: turn[name] for name in CARRIED if turn.get(name)}
-        mark, key = _own_mark(turn)
-        messages.append(Message(ROLES[role.lower()], content, mark, fields, key))
-    if not messages:
-        raise RowProblem(f"'{column}' is an empty list")
-    return tuple(messages)
-
-
-def _own_mark(turn: dict[str, Any]) -> tuple[bool | None, str]:
-    """What the turn says of being trained on, and by which key."""
-    for name in ("train", "training"):
-        if isinstance(turn.get(name), bool):
-            return bool(turn[name]), name
-    weight = turn.get("weight")
-    if isinstance(weight, (int, float)) and not isinstance(weight, bool):
-        return weight > 0, "weight"
-    return None, ""
-
-
-def _content(value: Any, where: str, turn: dict[str, Any]) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (list, tuple)):  # of items such as {"type": "text", "text": ...}
-        texts = []
-        for item in value:
-            text = item.get("text") if isinstance(item, dict) else item
-            if isinstance(text, str):
-                texts.append(text)
-        return "".join(texts)
-    if value is None and turn.get("tool_calls"):
-        return ""  # a turn that only calls a tool says nothing
-    raise RowProblem(f"{where} is {json_type(value)}; a string was expected")
-
-
-def _string(column: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise RowProblem(f"'{column}' is {json_type(value)}; a string was expected")
-    return value
+PAIR = ("chosen", "rejected")
+FORMATS: tuple[Format, ...] = (
+    Format("messages", ("messages",), messages),
+    Format("ShareGPT conversations", ("conversations",), conversations),
+    Format("Gemini contents", ("contents",), gemini),
+    Format("Cohere chat history", ("chat_history",), cohere),
+    Format("Glaive chat", ("chat",), glaive),
+    Format("prompt and completion", ("prompt", "completion"), prompt_completion),
+    Format("Alpaca", ("instruction", "output"), asked("instruction", "output")),
+    Format("question and answer", ("question", "answer"), asked("question", "answer")),
+    Format("question and answer", ("question", "response"), asked("question", "response")),
+    Format("query and response", ("query", "response"), asked("query", "response")),
+    Format("text", ("text",), plain_text),
+    Format("preference pair", PAIR, pair_reader(PAIR, "")),
+    Format("preference pair", ("prompt", *PAIR), pair_reader(PAIR, "prompt")),
+    Format("ShareGPT preference pair", ("conversations", *PAIR), pair_reader(PAIR, "conversations")),
+    Format("preference pair", ("messages", *PAIR), pair_reader(PAIR, "messages")),
+    Format("Alpaca preference pair", ("instruction", *PAIR), pair_reader(PAIR, "instruction")),
+    Format("preference pair", ("question", *PAIR), pair_reader(PAIR, "question")),
+    Format("preference pair", ("chosen_messages", "rejected_messages"),
+           pair_reader(("chosen_messages", "rejected_messages"), "")),
+)  # fmt: skip
+"""Whose columns are all there is taken. `--columns` gives columns these names."""

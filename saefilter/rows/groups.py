@@ -113,7 +113,7 @@ def _texts(conversation: Conversation) -> tuple[tuple[str, ...], tuple[str, ...]
     said: list[str] = []
     for message in conversation:
         if message.role in (ASSISTANT, TEXT) or said:
-            said += WORD.findall(message.content.lower())
+            said += WORD.findall(message.spoken.lower())
         elif message.role == "user":  # a system prompt is often that of every row
             prompt += WORD.findall(message.content.lower())
     return tuple(prompt), tuple(said)

@@ -77,6 +77,7 @@ def _several(path: Path, folder: Path, paths: list[Path]) -> Source:
         for p in sorted(paths)
         if is_readable_name(p) and p.is_file() and not _hidden(p.relative_to(folder))
     ]
+    readable = _data_among(readable)
     _refuse_links_out(readable, folder)
     files = [Source.open(p) for p in readable]
     if not files:
@@ -85,6 +86,35 @@ def _several(path: Path, folder: Path, paths: list[Path]) -> Source:
             remedy="Use .jsonl, .json, .csv, .parquet or .arrow files.",
         )
     return files[0] if len(files) == 1 else Sources.of(path, folder, files)
+
+
+METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""What `datasets` and LLaMA-Factory write beside data."""
+ARTIFACTS = (".scores.parquet", ".report.json", ".geometry.json", ".compare.json")
+"""What saefilter writes beside data, but for what it filters."""
+
+
+def _data_among(paths: list[Path]) -> list[Path]:
+    """Without metadata, and without what saefilter made of the other files: scores, reports, and the
+    rows it dropped or set aside; those it kept, where what they are of lies there too."""
+    data = [path for path in paths if path.name not in METADATA]
+    data = [path for path in data if not path.name.endswith(ARTIFACTS)]
+    names = {path.name for path in data}
+    made: set[Path] = set()
+    for path in paths:
+        if not path.name.endswith(".report.json"):
+            continue
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            outputs = {Path(str(name)).name for name in report["outputs"].values()}
+            whole = Path(str(report["input"])).name in names or path.parent.name in report["input"]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            continue  # somebody else's
+        kept = path.name.removesuffix(".report.json")
+        for name in outputs & names:
+            if whole or not name.startswith(f"{kept}.") or ".dropped" in name or ".quarant" in name:
+                made.add(path.with_name(name))
+    return [path for path in data if path not in made] or paths
 
 
 def _refuse_links_out(paths: Iterable[Path], folder: Path) -> None:

@@ -235,6 +235,11 @@ def _of_member(wanted: Container[int], first: int, n_rows: int) -> Container[int
 
 
 def _cannot_read(path: Path, error: OSError) -> SaefilterError:
+    if "requires too much memory" in str(error):
+        return SaefilterError(
+            "it was compressed with a longer window than can be read here", where=str(path),
+            remedy=f"Decompress it first: zstd -d --long=31 {path.name}",
+        )  # fmt: skip
     return SaefilterError(f"cannot be read ({error.strerror or error})", where=str(path))
 
 

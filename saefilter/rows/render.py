@@ -7,7 +7,6 @@ trainer is named, since then the trained text is all that this trainer learns fr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 
 from saefilter.described import described
 from saefilter.errors import SaefilterError
-from saefilter.rows.formats import Conversation, Message, RowProblem
-from saefilter.rows.trained import TRAINERS, is_plain_text, trained_messages
+from saefilter.rows.formats import TEXT, Conversation, RowProblem
+from saefilter.rows.trained import TRAINERS, is_plain_text, refuse_untrained, trained_messages
 from saefilter.settings import ScoreSettings
 
 
@@ -31,6 +30,8 @@ class Segment(NamedTuple):
     """Whether the template wrote it: only there are special tokens more than their letters."""
     eos: bool = False
     """Whether it is the EOS alone, as trainers put it after a plain text."""
+    control: bool = False
+    """Whether control tokens that it spells out are such: a trainer tokenises a plain text as it is."""
 
 
 class Window(NamedTuple):
@@ -81,6 +82,8 @@ class RenderOptions:
     """Whose tokens are scored instead; one of TRAINERS."""
     read: str = "at"
     """`at` each trained token, or `before` it, where it is predicted and the loss acts."""
+    columns: str | None = None
+    """Which of a row's columns hold what, where they do not have the names of a known format."""
 
     @property
     def by(self) -> str:
@@ -94,7 +97,14 @@ class RenderOptions:
 
     @classmethod
     def of(cls, source: Any, **otherwise: Any) -> RenderOptions:
-        """Those of settings, or of the provenance of scores; but for what is said `otherwise`."""
+        """Those of settings, or of the provenance of scores; but for what is said `otherwise`. Raises
+        SaefilterError for settings that wait for the data to know its columns."""
+        for name in ("dataset_info", "axolotl_config"):
+            if getattr(source, name, None) is not None and "columns" not in otherwise:
+                raise SaefilterError(
+                    f"{name} says what the columns are only where the data is known",
+                    remedy="Give `columns`, or ask settings.of_data(path).",
+                )
         return cls(**{one.name: getattr(source, one.name) for one in fields(cls)} | otherwise)
 
 
@@ -139,10 +149,11 @@ class PlainRenderer:
         everything = self.rule is not None and self.rule.everything
         segments: list[Segment] = []
         marks = trained_messages(conversation, self.options.by)
+        refuse_untrained(conversation, marks)
         for message, trained in zip(conversation, marks, strict=True):
             if segments and not plain:
                 segments.append(Segment("\n\n", everything and trained))
-            segments.append(Segment(_plain_content(message), trained))
+            segments.append(Segment(message.spoken, trained, control=message.role == TEXT))
         eos = getattr(self.tokenizer, "eos_token", None)
         if plain and eos and self.rule is not None and self.rule.eos:
             segments[-1] = segments[-1]._replace(text=segments[-1].text.removesuffix(eos))
@@ -172,9 +183,20 @@ class PlainRenderer:
         return rows, windows
 
     def tokenise(self, rows: Sequence[Sequence[Segment]]) -> list[Tokens]:
-        """Tokens of each row. Special tokens in users' text are text."""
+        """Tokens of each row. Special tokens in what somebody says are text; of a whole text they are
+        what the tokenizer makes of them."""
         texts = ["".join(s.text for s in segments if not s.eos) for segments in rows]
-        encoded = self._encoded(texts, split_special_tokens=True)
+        control = [segments[0].control for segments in rows]
+        encoded_as = {
+            kind: iter(
+                self._encoded(
+                    [text for text, own in zip(texts, control, strict=True) if own is kind],
+                    split_special_tokens=not kind,
+                )
+            )
+            for kind in (False, True)
+        }
+        encoded = [next(encoded_as[kind]) for kind in control]
         return [
             self._ended(tokens, len(text), segments[-1].text) if segments[-1].eos else tokens
             for tokens, text, segments in zip(encoded, texts, rows, strict=True)
@@ -203,12 +225,14 @@ class PlainRenderer:
         )
         control = special_ids(self.tokenizer)
         tokens_of = []
-        for ids, spans in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        for text, ids, spans in zip(
+            texts, encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
             id_array = np.asarray(ids, dtype=np.int64)
+            places = np.asarray(spans, dtype=np.int32).reshape(-1, 2)
             special = np.isin(id_array, control) & (not split_special_tokens)
-            tokens_of.append(
-                Tokens(id_array, np.asarray(spans, dtype=np.int32).reshape(-1, 2), special)
-            )
+            special[self._unknown(text, id_array, places)] = False
+            tokens_of.append(Tokens(id_array, places, special))
         return tokens_of
 
     def surroundings(self, tokens: Tokens) -> tuple[list[int], list[int]]:
@@ -251,7 +275,28 @@ class PlainRenderer:
                     )
                 )
         problem = self._problem(n_trained, n_scored, len(windows))
+        if problem is None and self._knows_nothing(text, ids[scored], spans[scored]):
+            problem = "the tokenizer knows none of its words, so that all such rows would be alike"
+            windows = []
         return RenderedRow(text, len(tokens.ids), n_trained, n_scored, problem), windows
+
+    def _knows_nothing(self, text: str, ids: NDArray[np.int64], spans: NDArray[np.int32]) -> bool:
+        """Whether every word among these tokens is the unknown one: of a script that the tokenizer was
+        not made for."""
+        unknown = self._unknown(text, ids, spans)
+        if not len(unknown):
+            return False
+        known = np.delete(spans, unknown, axis=0)
+        return not any(any(map(str.isalnum, text[start:end])) for start, end in known)
+
+    def _unknown(
+        self, text: str, ids: NDArray[np.int64], spans: NDArray[np.int32]
+    ) -> NDArray[np.int64]:
+        """Where the tokenizer has no token for the text; of some, that one also ends a text, and stands
+        where it is written."""
+        own = self.tokenizer.unk_token
+        places = np.flatnonzero(ids == self.tokenizer.unk_token_id)
+        return np.array([i for i in places if text[slice(*spans[i])] != own], dtype=np.int64)
 
     def _problem(self, n_trained: int, n_scored: int, n_windows: int) -> str | None:
         if n_trained == 0:
@@ -273,18 +318,6 @@ def _before(
     if first:
         read[:1] = False
     return read, np.concatenate([spans[1:], spans[-1:]])
-
-
-def _plain_content(message: Message) -> str:
-    """What is said, and the tool calls as the JSON that the model would write."""
-    calls = message.fields.get("tool_calls")
-    if not calls:
-        return message.content
-    return "\n".join(filter(None, [message.content, _json(calls)]))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _surroundings(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -248,11 +248,15 @@ class TypedRows:
         return pa.table(arrays, schema=self.schema)
 
     def _of_batch(self, batch: pa.RecordBatch, positions: Sequence[int]) -> pa.Table:
+        if any(map(_is_view, batch.schema.types)):  # pyarrow cannot take rows of these
+            batch = batch.cast(pa.schema([f.with_type(_plain_type(f.type)) for f in batch.schema]))
         if len(positions) < batch.num_rows:
             batch = batch.take(pa.array(positions, pa.int64()))
         table = pa.Table.from_batches([batch])
         if not table.schema.equals(self.schema):  # of several files, one lacks columns
-            table = pa.concat_tables([self.schema.empty_table(), table], promote_options="default")
+            table = pa.concat_tables(
+                [self.schema.empty_table(), table], promote_options="permissive"
+            )
         return table.replace_schema_metadata(self.schema.metadata)
 
 
@@ -266,14 +270,33 @@ def typed_rows(source: Source, wanted: NDArray[np.bool_]) -> TypedRows:
 
 def _schema_of(source: Source) -> pa.Schema:
     """The files' own columns and types; several files must agree but for columns that lack."""
-    schemas = [table_schema(file.path, file.kind) for file in source.files]
+    schemas = [
+        pa.schema([f.with_type(_plain_type(f.type)) for f in schema], schema.metadata)
+        for schema in (table_schema(file.path, file.kind) for file in source.files)
+    ]
     if len(schemas) == 1:
         return schemas[0]
     try:
-        return pa.unify_schemas(schemas, promote_options="default")
+        unified = pa.unify_schemas(schemas, promote_options="permissive")
+        for field in unified:  # no double holds every long integer
+            kinds = [one.field(field.name).type for one in schemas if field.name in one.names]
+            if pa.types.is_floating(field.type) and any(map(pa.types.is_integer, kinds)):
+                raise pa.ArrowTypeError(f"field {field.name} has integers and decimals")
+        return unified
     except pa.ArrowException as error:
         raise SaefilterError(
             f"its files have columns of different types ({str(error).splitlines()[0]})",
             where=str(source.path),
             remedy="Filter the files one by one.",
         ) from error
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type that holds the same and that everything reads: polars writes texts as views."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind

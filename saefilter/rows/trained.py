@@ -22,6 +22,7 @@ from saefilter.rows.formats import (
     Message,
     RowProblem,
 )
+from saefilter.rows.messages import MARKS
 
 Span = tuple[int, int]
 """Of characters: from, and up to without."""
@@ -87,6 +88,10 @@ TURNS = {
     "completion": "the completion of `prompt` and `completion`; all turns of other rows",
 }
 
+PROMPTED = "prompt of a preference"
+"""The `train_key` of turns that no trainer learns from, whatever is asked for: DPO and KTO learn from
+answers alone (sides.py)."""
+
 PROMPTS_TRAINED = (
     ("<|start|>assistant", "<|start|>assistant"),  # gpt-oss
     ("<｜Assistant｜>", "<｜Assistant｜>"),
@@ -105,6 +110,11 @@ def what_is_scored(by: str, read: str = "at") -> str:
 def trained_messages(conversation: Conversation, by: str) -> list[bool]:
     """Which messages carry loss, `by` a trainer or a value of --train-on. A message's own mark
     counts, where it is read and not all are trained on."""
+    chosen = _chosen_messages(conversation, by)
+    return [c and m.train_key != PROMPTED for c, m in zip(chosen, conversation, strict=True)]
+
+
+def _chosen_messages(conversation: Conversation, by: str) -> list[bool]:
     if by in TRAINERS:
         return [_by_trainer(message, conversation, TRAINERS[by]) for message in conversation]
     train_on = by
@@ -122,6 +132,15 @@ def trained_messages(conversation: Conversation, by: str) -> list[bool]:
             chosen = message.train and (train_on == "assistant" or i == last)
         trained.append(chosen and message.role != TOOLS)
     return trained
+
+
+def refuse_untrained(conversation: Sequence[Message], marks: Sequence[bool]) -> None:
+    """Raises RowProblem where no message is trained on, with the mark that says so."""
+    if any(marks):
+        return
+    off = next((m for m in conversation if m.role == ASSISTANT and m.train is False), None)
+    number = "0" if off is not None and MARKS.get(off.train_key) is float else "false"
+    raise RowProblem("no turn is trained on" + (f" ({off.train_key} {number})" if off else ""))
 
 
 def _by_trainer(message: Message, conversation: Conversation, trainer: Trainer) -> bool:

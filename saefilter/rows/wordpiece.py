@@ -45,7 +45,7 @@ class WordPieceTokenizer:
     chat_template = None
 
     def __init__(self, path: Path, special: Sequence[str]):
-        """`path`: a `tokenizer.json`; `special`: its special tokens, that for padding first."""
+        """`path`: a `tokenizer.json`; `special`: its special tokens, those for padding and the unknown first."""
         from tokenizers import Tokenizer
 
         self._own = Tokenizer.from_file(str(path))
@@ -55,6 +55,7 @@ class WordPieceTokenizer:
         ids = [self._own.token_to_id(token) for token in special]
         self.all_special_ids = [each for each in ids if each is not None]
         self.pad_token_id = ids[0]
+        self.unk_token, self.unk_token_id = special[1], ids[1]
         self.added_tokens_decoder: dict[int, Any] = {
             number: SimpleNamespace(content=token.content, special=token.special)
             for number, token in self._own.get_added_tokens_decoder().items()

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from scipy.special import betaln, gammaln
 
 from saefilter.artifacts.provenance import Provenance
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
-from saefilter.rows.formats import Conversation, RowProblem, recognise
+from saefilter.rows.formats import Conversation, RowProblem, understand
 from saefilter.rows.groups import find_groups
 from saefilter.rows.read import Source
+from saefilter.rows.sides import learnt_of
 from saefilter.stats.auroc import Z95
 from saefilter.toxic.toxicset import LEAST_AUROC, rank_at, tells
 
@@ -109,11 +111,13 @@ class Alike:
     """Which group each is of, `0..groups-1`."""
 
     @classmethod
-    def find(cls, source: Source, scored: NDArray[np.bool_]) -> Alike:
+    def find(
+        cls, source: Source, scored: NDArray[np.bool_], columns: Columns | None = None
+    ) -> Alike:
         """Groups among the scored rows of `source`, by prompt, text and template."""
         ids = np.flatnonzero(scored)
         ids = ids[:: max(1, math.ceil(len(ids) / GROUPED_ROWS))]
-        return cls(ids, find_groups(list(_conversations(source, set(ids.tolist())))).label)
+        return cls(ids, find_groups(list(_conversations(source, set(ids.tolist()), columns))).label)
 
     @property
     def groups(self) -> int:
@@ -242,6 +246,11 @@ def check_set(made: Provenance, rule: str) -> None:
 
 
 def _missing(made: Provenance) -> str:
+    if made.preference is not None:
+        return (
+            "these rows are of preference data, where percentiles are of each answer and none is of what a "
+            "row pushes towards"
+        )
     return (made.reference or {}).get("missing") or (
         f"the toxic set {made.toxic_set!r} has no calibration for metric {made.metric!r} and pooling "
         f"{made.pool!r}"
@@ -294,9 +303,11 @@ def between(entry: dict[str, Any]) -> float:
     return float(max(0.0, held_out_error(entry) ** 2 - within) * entry["groups"])
 
 
-def _conversations(source: Source, wanted: set[int]) -> Iterator[Conversation]:
+def _conversations(
+    source: Source, wanted: set[int], columns: Columns | None
+) -> Iterator[Conversation]:
     for row in source.rows(wanted):
         try:
-            yield recognise(row.data or {})
+            yield learnt_of(understand(row.data or {}, columns))
         except RowProblem:  # scores that were made elsewhere; an empty one is like no other
             yield ()

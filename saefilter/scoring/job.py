@@ -19,6 +19,7 @@ from saefilter import __version__
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
+from saefilter.rows.sides import ANSWERS
 from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Job:
     """Digest of what the scores depend on."""
     memory_limit: int | None = None
     """Largest budget of a batch, where an earlier part of the run lacked memory for more."""
+    kind: str = ANSWERS
+    """What the data train on, of rows.sides.KINDS."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,10 @@ class Receipt:
     tally: Tally
     reasons: dict[str, int]
     """Quarantine reasons, without what is particular to a row."""
+    formats: dict[str, int]
+    """As what the scored rows were read."""
+    told: dict[str, int]
+    """What of scored rows is not scored, or is odd."""
     push_sums: tuple[list[float], list[float]] | None
     """Sums over the scored rows of their pushes and of the squares of these, one entry per feature of
     the calibration's `PushReference`; None without one."""

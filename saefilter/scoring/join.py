@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -17,11 +18,14 @@ from saefilter import __version__
 from saefilter.artifacts.integrity import ContentHash, library_versions
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.publish import publishing
-from saefilter.artifacts.scores import SCHEMA
+from saefilter.artifacts.scores import PREFERENCE_SCHEMA, SCHEMA
 from saefilter.encode.checks import l0_warning, sentence
 from saefilter.errors import SaefilterError
 from saefilter.geometry.likeness import summed, unlikeness, warning
+from saefilter.rows.row import kind_of_reason
+from saefilter.rows.sides import ANSWERS
 from saefilter.scoring.job import Receipt, UnusableInput, fingerprint_digest
+from saefilter.scoring.preference import PushTally
 from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
@@ -38,20 +42,23 @@ def join_shards(
     source: Source,
     output: Path,
     identity: ScorerIdentity,
+    kind: str = ANSWERS,
 ) -> None:
-    """Publish the scores file of all shards, in the rows' order.
+    """Publish the scores file of all shards, in the rows' order; `kind`: what the data train on.
 
     Raises SaefilterError when no row could be scored, a shard cannot be read or rows are missing.
     """
     ordered = [receipts[shard.number] for shard in folder.shards]
     if not any(receipt.scored for receipt in ordered):
+        first = pq.read_table(folder.path / folder.shards[0].name, columns=["reason"])
         folder.remove()
-        raise UnusableInput(_nothing_scored(ordered), where=str(source.path))
+        raise UnusableInput(_nothing_scored(ordered, first), where=str(source.path))
     hashes: list[NDArray[np.uint64]] = []  # eight bytes a row
-    content = ContentHash(SCHEMA)
+    schema = SCHEMA if kind == ANSWERS else PREFERENCE_SCHEMA
+    content, pushes = ContentHash(schema), PushTally()
     with (
         publishing([output]) as (temporary,),
-        pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         next_row = 0
         for shard in folder.shards:
@@ -71,6 +78,8 @@ def join_shards(
             digests = table["row_hash"].to_pylist()
             hashes.append(np.array([int(digest, 16) for digest in digests], dtype=np.uint64))
             content.update(table)
+            if kind != ANSWERS:
+                pushes.add(table)
             writer.write_table(table)
         made = _provenance(ordered, source, identity)
         made = replace(
@@ -81,17 +90,25 @@ def join_shards(
             content_sha256=content.hexdigest(),
             versions=library_versions(),
         )
+        if kind != ANSWERS:
+            by = identity.difference
+            note = " ".join(filter(None, [pushes.words(kind, by), made.note]))
+            made = replace(made, preference=pushes.fields(kind, by), note=note)
         writer.add_key_value_metadata(made.to_metadata())
 
 
-def _nothing_scored(receipts: list[Receipt]) -> str:
-    reasons: dict[str, int] = {}
-    for receipt in receipts:
-        for reason, count in receipt.reasons.items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    reason, count = max(reasons.items(), key=lambda item: item[1])
+def _nothing_scored(receipts: list[Receipt], first: pa.Table) -> str:
+    """The commonest kind of reason, in the words of the first row that has it."""
+    reasons = _counted(receipt.reasons for receipt in receipts)
+    reason, count = next(iter(reasons.items()))
     rows = sum(receipt.rows for receipt in receipts)
-    return f"none of its {rows} rows can be scored; {count} of them: {reason}"
+    said = next((why for why in first["reason"].to_pylist() if kind_of_reason(why) == reason), "")
+    return f"none of its {rows} rows can be scored; {count} of them: {said or reason}"
+
+
+def _counted(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Counts of several shards added up, commonest first."""
+    return dict(sum(map(Counter, counts), Counter()).most_common())
 
 
 def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentity) -> Provenance:
@@ -125,6 +142,8 @@ def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentit
         spillover=_spillover(receipts, scored, identity),
         likeness=like and {name: [round(a, 4), round(b, 4)] for name, (a, b) in like.items()},
         unlike=unlike,
+        formats=_counted(receipt.formats for receipt in receipts),
+        told=_counted(receipt.told for receipt in receipts),
         **reported,
     )
 
@@ -137,6 +156,8 @@ def _spillover(
     if identity.push is None:
         return None
     sums = [receipt.push_sums for receipt in receipts if receipt.push_sums is not None]
+    if not sums:  # of preference data
+        return None
     total, squares = (np.sum([pair[i] for pair in sums], axis=0) for i in (0, 1))
     mean = total / n_rows
     variance = np.maximum(squares / n_rows - mean**2, 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import DEFAULT_METRIC
 from saefilter.rows.groups import effective_groups, find_groups
@@ -40,11 +41,11 @@ def read_reference(settings: ScoreSettings, encoder: Encoder, scorer: Scorer) ->
     # what makes a toxic set's calibration makes this one; most runs do without
     from saefilter.curate.calibrate import calibration_of, likeness_to, own_share, push_reference
     from saefilter.curate.curate import ContrastEncoder
-    from saefilter.curate.sources import usable_rows
+    from saefilter.curate.sources import columns_held, usable_rows
 
     assert settings.reference is not None
     source = open_input(settings.reference)
-    conversations = usable_rows(source)
+    conversations = usable_rows(source, columns_held(source, Columns.parse(settings.columns)))
     collected = ContrastEncoder(encoder, settings, find_groups(conversations))
     usable = collected.add(conversations, False) if conversations else 0
     if usable < LEAST_ROWS:

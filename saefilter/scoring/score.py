@@ -23,10 +23,13 @@ import pyarrow.parquet as pq
 from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import exclusive, publishing, refuse_existing
 from saefilter.artifacts.scores import Scores
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError, is_out_of_memory
+from saefilter.rows.formats import Ambiguous, RowProblem, understand
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
-from saefilter.rows.row import kind_of_reason
+from saefilter.rows.row import commonest, kind_of_reason
+from saefilter.rows.sides import ANSWERS, KINDS, kind_of
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
@@ -52,6 +55,10 @@ if TYPE_CHECKING:
     from saefilter.settings import ScoreSettings
 
 
+LOOKED_AT = 1000
+"""Rows looked at before anything is loaded."""
+
+
 def score_file(
     source: Source,
     output: Path,
@@ -72,7 +79,9 @@ def score_file(
     Raises SaefilterError, and Interrupted after Ctrl-C or SIGTERM; then `output` is as it was.
     """
     watch = watch or Watch()
+    settings = settings.of_data(source.path)
     _refuse_what_is_read(source, settings, output)
+    kind = _kind_of(source, settings)
     if not resume:
         refuse_existing([output], overwrite=overwrite)
     with exclusive(output):
@@ -95,7 +104,7 @@ def score_file(
                 receipts = folder.receipts(verify=True)
                 with _going_on_later(folder, receipts, watch, again) as stop:
                     job = Job(source, settings, folder.path, fingerprint_digest(made_of),
-                              memory_limit(receipts.values()))  # fmt: skip
+                              memory_limit(receipts.values()), kind)  # fmt: skip
                     missing = [shard for shard in shards if shard.number not in receipts]
                     for receipt in engine.run(
                         score_shard, job, read_shards(job, missing), stop,
@@ -106,7 +115,7 @@ def score_file(
                 if source.sha256() != input_sha256:
                     folder.remove()
                     raise changed_input(source)
-                join_shards(folder, receipts, source, output, engine.identity)
+                join_shards(folder, receipts, source, output, engine.identity, kind)
         folder.remove()
     return summarise(source, Scores.open(output))
 
@@ -121,11 +130,11 @@ def score_shard(
     """
     shard, spent = read.shard, {"read": read.seconds}
     with _no_memory_is_an_error():
-        prepared = scorer.preparer.prepare(read.rows)
+        prepared = scorer.preparer.prepare(read.rows, job.kind)
         spent["render"] = prepared.seconds
         with _timed(spent, "encode"):
             encoded = scorer.encoder.encode(
-                prepared.windows, len(prepared), **scorer.encoding, advance=advance
+                prepared.windows, prepared.texts, **scorer.encoding, advance=advance
             )
         with _timed(spent, "geometry"):
             measured = scorer.measure(prepared, encoded)
@@ -146,6 +155,8 @@ def score_shard(
         truncated=pc.sum(measured.table["truncated"]).as_py() or 0,
         tally=encoded.tally + Tally(seconds={stage: round(s, 4) for stage, s in spent.items()}),
         reasons=dict(Counter(map(kind_of_reason, bad["reason"].to_pylist()))),
+        formats=dict(Counter(filter(None, prepared.format))),
+        told=dict(commonest(Counter(note for notes in prepared.notes for note in notes))),
         push_sums=measured.push_sums,
         likeness=measured.likeness,
         memory_limit=scorer.encoder.memory_limit,
@@ -260,6 +271,34 @@ def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Path) 
             f"{output} is the toxic set and would be overwritten",
             remedy="Choose another name with -o.",
         )
+
+
+def _kind_of(source: Source, settings: ScoreSettings) -> str:
+    """What the rows train on, by the first of them. Raises SaefilterError where one of these fits two
+    readings that train on different text, or they are of several kinds: mostly all are so, and nobody
+    would want to learn it from the last shard. Later ones are set aside."""
+    columns = Columns.parse(settings.columns)
+    kinds: Counter[str] = Counter()
+    for number, row in enumerate(source.rows()):
+        if number >= LOOKED_AT and kinds:
+            break
+        try:
+            kinds[kind_of(understand(row.data or {}, columns))] += 1
+        except Ambiguous as problem:
+            raise UnusableInput(
+                str(problem), where=f"{row.file or source.path}:{row.line}"
+            ) from problem
+        except RowProblem:
+            continue
+    if len(kinds) > 1:
+        found = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in kinds.most_common())
+        raise UnusableInput(
+            f"the first {sum(kinds.values()):,} rows are of several kinds: {found}. What they push "
+            "towards is not on one scale, so they cannot be ranked together",
+            where=str(source.path),
+            remedy="Put each kind in a file of its own; for KTO rows give every one a label.",
+        )
+    return next(iter(kinds), ANSWERS)
 
 
 def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:

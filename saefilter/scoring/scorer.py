@@ -20,6 +20,8 @@ from saefilter.geometry.metrics import DEFAULT_METRIC
 from saefilter.geometry.reasons import ThemeReader
 from saefilter.rows.inputs import open_input
 from saefilter.rows.render import RenderOptions
+from saefilter.rows.sides import ANSWERS
+from saefilter.scoring.preference import preference_table
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
 from saefilter.scoring.reference import Reference, read_reference
 from saefilter.scoring.table import scores_table
@@ -63,6 +65,8 @@ class ScorerIdentity(Identity):
     """Of its features."""
     likeness: Likeness | None
     """What the reference rows are like, where they were read as these are."""
+    difference: str
+    """What differences of answers are of, for people."""
     reasons: tuple[str, ...]
     """Why device and precision were chosen, one line each."""
 
@@ -174,6 +178,7 @@ class RowScorer:
             push=self._push,
             push_labels=tuple(map(self.scorer.label, self._push.features)) if self._push else (),
             likeness=self._likeness,
+            difference=self.scorer.metric.difference_words(),
             reasons=(
                 *encoder.placement.reasons,
                 *(f"Warning: {text}" for text in encoder.warnings),
@@ -211,6 +216,8 @@ class RowScorer:
 
     def measure(self, prepared: Prepared, encoded: Encoded) -> Measured:
         """Proximity, percentiles and evidence of rows that were encoded as `encoding` says."""
+        if prepared.kind != ANSWERS:
+            return self._measure_preference(prepared, encoded)
         result = self.scorer.score(encoded.features, encoded.residual)
         table = scores_table(
             prepared,
@@ -230,6 +237,24 @@ class RowScorer:
                 encoded.features[scored], encoded.n_tokens[scored], result.proximity[scored]
             ),
         )
+
+    def _measure_preference(self, prepared: Prepared, encoded: Encoded) -> Measured:
+        """Pairs and labelled rows. What they push features to is not held against harmless rows; how
+        like those they are is asked of the chosen answers, or the only ones."""
+        calibration = self._calibration
+        quantiles = calibration.quantiles.get(self._key) if calibration else None
+        table = preference_table(
+            prepared, encoded, self.scorer, self.themes, of_answer=self._percentile,
+            of_push=lambda push: None,
+            harmless=float(np.interp(0.5, calibration.levels, quantiles))
+            if calibration is not None and quantiles is not None
+            else None,
+        )  # fmt: skip
+        n = len(prepared)
+        scored = encoded.n_tokens[:n] > 0
+        features, tokens = encoded.features[:n][scored], encoded.n_tokens[:n][scored]
+        proximity = self.scorer.score(features, encoded.residual[:n][scored]).proximity
+        return Measured(table, None, self._likeness_sums(features, tokens, proximity))
 
     @property
     def _calibration(self) -> Calibration | None:

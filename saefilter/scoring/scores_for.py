@@ -95,6 +95,7 @@ def differences(made: Provenance, asked: Asked, *, strict: bool = False) -> Iter
     made with care needs no repetition of how. Raises SaefilterError for a preset or toxic set that is
     not there.
     """
+    asked = asked.of_data(Path(made.input_path))
     if strict and made.version != __version__:
         yield f"they were made by saefilter {made.version}, this is {__version__}"
     if strict and not made.settings:

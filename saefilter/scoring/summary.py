@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import SCORED, Scores
-from saefilter.rows.excerpts import turns_of
-from saefilter.rows.row import count_reasons
+from saefilter.rows.excerpts import preview_of
+from saefilter.rows.row import count_reasons, kind_of_reason
+from saefilter.rows.sides import SIDES
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
@@ -35,8 +36,12 @@ class ScoreSummary:
     percentiles: NDArray[np.float64] | None
     reasons: dict[str, int]
     """Quarantine reasons, without what is particular to a row, commonest first."""
+    first_reasons: dict[str, str]
+    """Of each of these, the whole reason of the first row that has it."""
     own_share: float | None
     """See `Scores.own_share`."""
+    of_sides: dict[str, NDArray[np.float64]]
+    """Percentiles of the chosen and of the rejected answers of preference data; empty for other data."""
     closest: list[dict[str, Any]]
     """Entries of the closest rows, closest first, each with a `preview` of its text."""
 
@@ -46,6 +51,11 @@ class ScoreSummary:
             "scores": str(self.output),
             **asdict(self.provenance),
             "quarantine_reasons": self.reasons,
+            "first_quarantine_reasons": {
+                kind: self.first_reasons[kind]
+                for kind in self.reasons
+                if kind in self.first_reasons
+            },
             "own_share": self.own_share,
             "distance_quantiles": {
                 str(q): float(np.quantile(self.distances, q)) for q in QUANTILES
@@ -69,13 +79,24 @@ def summarise(source: Source, scores: Scores) -> ScoreSummary:
         distances,
         None if percentiles.null_count else percentiles.to_numpy(),
         count_reasons(reasons),
+        {kind_of_reason(reason): reason for reason in reversed(reasons)},
         scores.own_share(),
+        _of_sides(scores),
         _closest(source, scores, ids.tolist()),
     )
+
+
+def _of_sides(scores: Scores) -> dict[str, NDArray[np.float64]]:
+    if not scores.of_preferences or not scores.provenance.reference_rows:
+        return {}
+    table = scores.read([f"{side}_percentile" for side in SIDES])
+    known = {side: table[f"{side}_percentile"].drop_null().to_numpy() for side in SIDES}
+    return {side: values for side, values in known.items() if len(values)}
 
 
 def _closest(source: Source, scores: Scores, ids: list[int]) -> list[dict[str, Any]]:
     table = pq.read_table(scores.path, filters=[("row_id", "in", ids)])
     entries = {entry["row_id"]: entry for entry in table.to_pylist()}
-    texts = {row.index: "\n\n".join(t.text for t in turns_of(row)) for row in source.rows(set(ids))}
+    columns = scores.provenance.own_columns
+    texts = {row.index: preview_of(row, columns) for row in source.rows(set(ids))}
     return [{**entries[i], "preview": texts[i]} for i in ids]

@@ -43,17 +43,21 @@ def scores_table(
     """
     n = len(prepared)
     bad = np.array([problem is not None for problem in prepared.problem], dtype=bool)
+    texts = [
+        text if problem is None else None
+        for text, problem in zip(prepared.rendered, prepared.problem, strict=True)
+    ]
     read = [
-        (None, None, None, None) if text is None or text.problem is not None
+        (None, None, None, None) if text is None
         else (text.n_tokens, text.n_trained, text.n_scored, text.truncated)
-        for text in prepared.rendered
+        for text in texts
     ]  # fmt: skip
     n_tokens, n_trained, n_scored, truncated = zip(*read, strict=True) if n else ((),) * 4
     words = [
-        word_evidence(text.text, _spans(tokens[0][:SHOWN_TOKENS] if tokens else ()))
-        if text is not None and text.problem is None
-        else None
-        for text, tokens in zip(prepared.rendered, top_tokens, strict=True)
+        None
+        if text is None
+        else word_evidence(text.text, _spans(tokens[0][:SHOWN_TOKENS] if tokens else ()))
+        for text, tokens in zip(texts, top_tokens, strict=True)
     ]
     columns = {
         "row_id": prepared.row_id,

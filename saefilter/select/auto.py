@@ -112,7 +112,9 @@ def auto_cut(candidates: Candidates, fdr: float | None = None) -> Cut:
         nothing = Bound(0.0, 0.0, 0.0)
         return Cut("share", 0, 0, 0.0, 0.0, 1.0, 0.0, 1.0, (nothing,) * 3, [], 0.0, half.effective,
                    made.reference_rows, made.reference_name, fdr)  # fmt: skip
-    return _cut(p, candidates.row_ids, Alike.find(source, scored), half, made, fdr)
+    return _cut(
+        p, candidates.row_ids, Alike.find(source, scored, made.own_columns), half, made, fdr
+    )
 
 
 def _cut(

@@ -95,12 +95,9 @@ def train_on_of(candidates: Candidates) -> str:
 def trained_text(conversation: Conversation, train_on: str) -> str:
     """What training would learn from, as one text; all of it, whatever the token limit."""
     chosen = trained_messages(conversation, train_on)
-    messages = [message for message, trained in zip(conversation, chosen, strict=True) if trained]
-    texts = [
-        text
-        for message in messages
-        for text in (message.content, str(message.fields.get("tool_calls") or ""))
-    ]
+    texts = (
+        message.spoken for message, trained in zip(conversation, chosen, strict=True) if trained
+    )
     return "\n\n".join(filter(None, texts))
 
 

@@ -61,11 +61,12 @@ class Candidates:
 
         Raises SaefilterError for a row that is no longer what was scored.
         """
+        columns = None if self.scores is None else self.scores.provenance.own_columns
         for row in self.rows():
             try:
                 if row.data is None:
                     raise RowProblem(row.error or "unreadable")
-                yield recognise(row.data)
+                yield recognise(row.data, columns)
             except RowProblem as problem:
                 raise SaefilterError(
                     f"row {row.index + 1} was scored and cannot be read now ({problem})",

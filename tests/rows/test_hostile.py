@@ -382,7 +382,7 @@ def test_reasons_do_not_grow_with_the_row() -> None:
     ):
         with pytest.raises(RowProblem) as caught:
             recognise(row)
-        assert len(str(caught.value)) <= 300
+        assert len(str(caught.value)) <= 400  # never cut, but what it quotes is
 
 
 def test_what_json_lacks_is_not_written_as_json(tmp_path: Path) -> None:
