@@ -25,6 +25,7 @@ from saefilter.rows.formats import (
     TEXT,
     Conversation,
     Message,
+    RowProblem,
     recognise,
 )
 from saefilter.rows.pieces import Piece
@@ -77,6 +78,8 @@ def masked(
     assert scores is not None
     assert source is not None
     made = scores.provenance
+    columns = made.own_columns
+    _refuse_what_has_no_parts(candidates)
     by = options.mask or "turns"
     mask_for = options.mask_for or "axolotl"
     column = None if mask_for == "trl" else _column(candidates)
@@ -95,9 +98,24 @@ def masked(
         keys.pop("train_detail", None)
 
     def marks(row: dict[str, Any], row_id: int) -> list[dict[str, Any]]:
-        return _turn_marks(row[column], recognise(row), left_out.get(row_id), made, mask_for, by)
+        return _turn_marks(
+            row[column], recognise(row, columns), left_out.get(row_id), made, mask_for, by
+        )
 
     return Soft(TurnMarks(column, keys, marks), {**about, "turns": column, "keys": list(keys)})
+
+
+def _refuse_what_has_no_parts(candidates: Candidates) -> None:
+    """Raises SaefilterError for rows that are no single answer, such as preference pairs."""
+    assert candidates.scores is not None
+    for row in candidates.rows():
+        try:
+            recognise(row.data or {}, candidates.scores.provenance.own_columns)
+        except RowProblem as problem:
+            raise SaefilterError(
+                f"--as mask marks parts of what a row trains on, and row {row.index + 1} is {problem}",
+                remedy="Use --as weights or --as labels.",
+            ) from problem
 
 
 def _column(candidates: Candidates) -> str:
@@ -126,7 +144,9 @@ def _left_out(
     scorer = scorer_like(made, settings)
     left_out = {}
     try:
-        for row, _, parts in part_scores(scorer, candidates.source.rows(set(ids.tolist())), by):
+        for row, _, parts in part_scores(
+            scorer, candidates.source.rows(set(ids.tolist())), by, made.own_columns
+        ):
             close = [part.place for part in parts if part.distance <= farthest]
             if parts and not close:
                 close = [min(parts, key=lambda part: part.distance).place]
@@ -272,7 +292,11 @@ def _token_labels(options: SoftOptions, made: Provenance, left_out: dict[int, Le
 
     def of(piece: Piece, positions: Sequence[int]) -> dict[str, list[list[int]]]:
         both = [
-            tokens.labelled(piece.first + i, recognise(row or {}), left_out.get(piece.first + i))
+            tokens.labelled(
+                piece.first + i,
+                recognise(row or {}, made.own_columns),
+                left_out.get(piece.first + i),
+            )
             for row, i in zip(piece.values(positions), positions, strict=True)
         ]
         return {"input_ids": [ids for ids, _ in both], "labels": [labels for _, labels in both]}

@@ -220,3 +220,25 @@ def test_rows_without_turns_have_nothing_to_mark(
     assert text["labels"] == [-100, *text["input_ids"][1:]]  # nothing predicts the first
     assert end["labels"] == [-100]  # of an EOS alone TRL learns nothing
     assert len(end["input_ids"]) == 1
+
+
+def test_preference_pairs_and_own_columns(jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    pair = {"prompt": "How?", "chosen": GOOD, "rejected": BAD}
+    source = Source.open(jsonl([pair, pair]))
+    score_file(source, tmp_path / "s.parquet", SETTINGS)
+    with pytest.raises(SaefilterError, match=r"row 1 is a preference row.*Use --as weights"):
+        filter_file(
+            source, Scores.open(tmp_path / "s.parquet"), tmp_path / "o.jsonl",
+            Selection(drop_count=1), options=SoftOptions("mask"), settings=SETTINGS,
+        )  # fmt: skip
+    settings = ScoreSettings(preset="minilm", columns="messages=talk")
+    rows = [{"talk": row["messages"], "messages_count": 1} for row in ROWS]
+    source = Source.open(jsonl(rows, "own.jsonl"))
+    score_file(source, tmp_path / "own.parquet", settings)
+    small_tokenizer(TEMPLATE, **TEMPLATE_TOKENS["qwen2.5"]).save_pretrained(tmp_path / "tokenizer")
+    options = SoftOptions("mask", mask_for="trl", tokenizer=str(tmp_path / "tokenizer"))
+    report = filter_file(
+        source, Scores.open(tmp_path / "own.parquet"), tmp_path / "o.jsonl",
+        Selection(drop_count=2), options=options, settings=settings,
+    ).report  # fmt: skip
+    assert (report.written["rows"], report.written["parts"]) == (2, 2)
