@@ -198,16 +198,19 @@ class _Tokens:
     by: str
 
     def labelled(
-        self, conversation: Conversation, left_out: LeftOut | None
+        self, row_id: int, conversation: Conversation, left_out: LeftOut | None
     ) -> tuple[list[int], list[int]]:
         """Token ids of a row and what TRL is to learn of them. Raises SaefilterError."""
         is_text = any(m.role == TEXT or m.part == COMPLETION_TEXT for m in conversation)
         (rendered,), windows = (self.text if is_text else self.chat).render([conversation])
-        if not windows:
+        if not rendered.text:
             raise SaefilterError(
-                f"a row cannot be tokenised for TRL: {rendered.problem}",
+                f"row {row_id + 1} cannot be tokenised for TRL: {rendered.problem}",
                 remedy="Name the tokenizer of the model that you train: --tokenizer ID.",
             )
+        if not windows:  # such as a text of one token, which nothing predicts
+            ids = self.text.tokenizer(rendered.text, add_special_tokens=False)["input_ids"]
+            return ids, [UNTRAINED] * len(ids)
         (window,) = windows
         train = window.scored.copy()
         if left_out is not None:
@@ -269,7 +272,7 @@ def _token_labels(options: SoftOptions, made: Provenance, left_out: dict[int, Le
 
     def of(piece: Piece, positions: Sequence[int]) -> dict[str, list[list[int]]]:
         both = [
-            tokens.labelled(recognise(row or {}), left_out.get(piece.first + i))
+            tokens.labelled(piece.first + i, recognise(row or {}), left_out.get(piece.first + i))
             for row, i in zip(piece.values(positions), positions, strict=True)
         ]
         return {"input_ids": [ids for ids, _ in both], "labels": [labels for _, labels in both]}

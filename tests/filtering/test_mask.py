@@ -196,7 +196,8 @@ def trl_trainer(tokenizer: Any, data: Any, folder: Path, **config: Any) -> Any:
 def test_rows_without_turns_have_nothing_to_mark(
     jsonl: Callable[..., Path], tmp_path: Path
 ) -> None:
-    source = Source.open(jsonl([{"prompt": "How?", "completion": BAD}, {"text": GOOD}]))
+    rows = [{"prompt": "How?", "completion": BAD}, {"text": GOOD}, {"text": "<|im_end|>"}]
+    source = Source.open(jsonl(rows))
     score_file(source, tmp_path / "s.parquet", SETTINGS)
     scores = Scores.open(tmp_path / "s.parquet")
     with pytest.raises(SaefilterError, match="marks are set in the turns"):
@@ -214,6 +215,8 @@ def test_rows_without_turns_have_nothing_to_mark(
         source, scores, tmp_path / "o.jsonl", Selection(drop_count=1), settings=SETTINGS,
         options=SoftOptions("mask", mask_for="trl", tokenizer=str(tmp_path / "tokenizer")),
     )  # fmt: skip
-    pair, text = (json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines())
+    pair, text, end = (json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines())
     assert set(pair["labels"]) == {-100}
     assert text["labels"] == [-100, *text["input_ids"][1:]]  # nothing predicts the first
+    assert end["labels"] == [-100]  # of an EOS alone TRL learns nothing
+    assert len(end["input_ids"]) == 1
