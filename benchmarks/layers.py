@@ -204,7 +204,7 @@ def by_contrast(encoder: Encoder, taught: Contrast, tested: Contrast) -> NDArray
     except SaefilterError as error:
         print(f"  {error.problem}", flush=True)
         return None
-    return scores_by(toxic_set, encoder.sae.directions(), tested, ["contrast"])["contrast"]
+    return scores_by(toxic_set, encoder.sae.directions(), tested, ["contrast"]).get("contrast")
 
 
 def by_probe(taught: Contrast, tested: Contrast) -> NDArray[Any]:
@@ -253,20 +253,26 @@ def scores_of(
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """AUROC by method and column, and the mean of each method's columns, whose number it tells."""
+    """AUROC by method and column, and the mean: a set that could not be made counts as chance, a column
+    whose rows have no prompt not at all, and how many are left is told."""
     columns = [column.name for column in COLUMNS]
     lines = [
         f"| method | {' | '.join(columns)} | mean |",
         "| --- |" + " --- |" * (len(columns) + 1),
     ]
     for name, row in results.items():
+        lacking = "no set" if name.startswith("contrast") else "no prompt"
         cells = [
-            f"{row[c]['auroc']:.2f} ({row[c]['low']:.2f}–{row[c]['high']:.2f})" if c in row else "—"
+            f"{row[c]['auroc']:.2f} ({row[c]['low']:.2f}–{row[c]['high']:.2f})"
+            if c in row
+            else lacking
             for c in columns
         ]
-        there = [row[c]["auroc"] for c in columns if c in row]
-        of = "" if len(there) == len(columns) else f" of {len(there)}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {np.mean(there):.3f}{of} |")
+        areas = [row[c]["auroc"] for c in columns if c in row]
+        if lacking == "no set":
+            areas += [0.5] * (len(columns) - len(areas))
+        of = "" if len(areas) == len(columns) else f" of {len(areas)}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {np.mean(areas):.3f}{of} |")
     tested = [
         f"{results['*loss*'][c]['rows']:,} ({results['*loss*'][c]['bad']:.0%})" for c in columns
     ]
