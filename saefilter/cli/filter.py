@@ -61,7 +61,9 @@ def filter_command(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet]."
+            "-o",
+            "--output",
+            help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet; .jsonl for JSON that no table holds].",
         ),
     ] = None,
     drop_frac: Annotated[
@@ -126,7 +128,7 @@ def filter_command(
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))
         return
-    target = output or Path(f"{source.stem}.filtered.parquet")
+    target = _output(output, source, quiet=silent)
     check_output_name(target)
     OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
     opened = scores_for(
@@ -152,6 +154,26 @@ def filter_command(
         from saefilter.report.console import print_filter_result
 
         print_filter_result(output_console(), result)
+
+
+def _output(asked: Path | None, source: Source, *, quiet: bool) -> Path:
+    """Where kept rows go: unless asked otherwise Parquet, or JSONL where one table would not hold the rows
+    as they are."""
+    from saefilter.rows.tables import why_no_table
+
+    if asked is not None and asked.suffix != ".parquet":
+        return asked
+    if (why := why_no_table(source)) is None:
+        return asked or Path(f"{source.stem}.filtered.parquet")
+    if asked is None:
+        warn(f"Writing JSONL, which keeps rows as they are: {why}", quiet=quiet)
+        return Path(f"{source.stem}.filtered.jsonl")
+    warn(
+        f"A table does not hold these rows as they are: {why}; missing fields become nulls, and rows of "
+        "another type are set aside. -o NAME.jsonl keeps all",
+        quiet=quiet,
+    )
+    return asked
 
 
 def _whose(strategy: str, scoring: opt.Given) -> tuple[opt.Given, opt.Given]:

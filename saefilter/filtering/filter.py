@@ -45,7 +45,7 @@ from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
 from saefilter.rows.pieces import Piece
 from saefilter.rows.read import Source
-from saefilter.rows.tables import TypedRows, typed_rows
+from saefilter.rows.tables import UNTYPED, TypedRows, typed_rows
 from saefilter.rows.write import Annotations, added_columns, check_output_name
 from saefilter.select.balance import Loss, losses, read_values
 from saefilter.select.ranking import Candidates, Ranked
@@ -163,10 +163,13 @@ def candidates_of(source: Source, scores: Scores, watch: Watch | None = None) ->
 def _filter(job: _Job, card: bool, source_dataset: str | None) -> FilterResult:
     source, columns, paths, soft = job.source, job.columns, job.paths, job.soft
     rows = typed_rows(source, columns.scored)
+    if paths.kept.suffix == ".jsonl" and source.kind in UNTYPED:  # it need not be one table
+        rows = replace(rows, conflict=np.zeros_like(rows.conflict))
     refuse_own_columns(rows, source)
     if soft is not None:
         refuse_columns(soft.about, rows.schema.names, str(source.path))
     places = _places(columns, job.dropped if soft is None else job.dropped[:0], rows)
+    _refuse_to_keep_nothing(job, rows)
     roles = {KEPT: paths.kept, DROPPED: paths.dropped, QUARANTINED: paths.quarantined}
     absent = [DROPPED] if soft else []
     absent += [] if (places == QUARANTINED).any() else [QUARANTINED]
@@ -295,6 +298,18 @@ def _places(columns: _Columns, dropped: NDArray[np.int64], rows: TypedRows) -> N
     places[dropped] = DROPPED
     places[~columns.scored | (rows.conflict != 0)] = QUARANTINED
     return places
+
+
+def _refuse_to_keep_nothing(job: _Job, rows: TypedRows) -> None:
+    """Raises SaefilterError when every scored row would be set aside for its types."""
+    scored = job.columns.scored
+    if not scored.any() or not rows.conflict[scored].all():
+        return
+    first = int(np.flatnonzero(scored)[0])
+    raise SaefilterError(
+        f"none of the {int(scored.sum()):,} scored rows fits into one table: {rows.why(first)}",
+        where=str(job.source.path), remedy="Write JSONL, which needs none: -o NAME.jsonl",
+    )  # fmt: skip
 
 
 def _reason_of(rows: TypedRows, scores: Scores) -> Callable[[int], str]:

@@ -34,7 +34,7 @@ from saefilter.filtering.soft import Additions
 from saefilter.report.build import Quarantine
 from saefilter.rows.pieces import LinePiece, Piece, pieces, rare_garbage_collection
 from saefilter.rows.read import Source
-from saefilter.rows.tables import TypedRows
+from saefilter.rows.tables import UNTYPED, TypedRows
 from saefilter.rows.write import (
     JsonlRows,
     ParquetRows,
@@ -195,13 +195,14 @@ class JsonlPart:
         self.n_written = 0
         self._chosen = chosen
         self._notes = notes
-        self._has_lines = chosen.rows.source.kind == "jsonl"
+        self._untyped = chosen.rows.source.kind in UNTYPED
+        self._copies = notes is None and chosen.rows.source.kind == "jsonl"
         self._sample = SampledRows(chosen.n_rows, chosen.rows.source)
         self._file = JsonlRows(chosen.path)
 
     def write(self, piece: Piece, positions: Sequence[int]) -> None:
         self.n_written += len(positions)
-        if self._has_lines and self._notes is None and isinstance(piece, LinePiece):
+        if self._copies and isinstance(piece, LinePiece):
             self._file.write(piece.raw[i] for i in positions)
             return
         rows = self._values(piece, positions)
@@ -211,7 +212,7 @@ class JsonlPart:
         self._file.write(json_line(row, i) for row, i in zip(rows, ids, strict=True))
 
     def _values(self, piece: Piece, positions: Sequence[int]) -> list[dict[str, Any]]:
-        if self._has_lines:
+        if self._untyped:
             return [row or {} for row in piece.values(positions)]
         table = self._chosen.rows.table(piece, positions)
         self._sample.check(table, piece, positions)
@@ -221,7 +222,7 @@ class JsonlPart:
     def close(self) -> None:
         self._file.close()
         chosen, rows = self._chosen, self._chosen.rows
-        if self._has_lines and self._notes is None:
+        if self._copies:
             check_copied(chosen.path, chosen.role, chosen.hashes[chosen.mask])
             return
         check_jsonl(

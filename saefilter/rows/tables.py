@@ -268,6 +268,59 @@ def typed_rows(source: Source, wanted: NDArray[np.bool_]) -> TypedRows:
         return TypedRows(source, *column_types(lambda: pieces(source), wanted))
 
 
+UNTYPED = ("jsonl", "json")
+"""Kinds of input whose values have types, and whose columns have none: JSONL holds them as they are."""
+
+
+def why_no_table(source: Source) -> str | None:
+    """Why one table would not hold the rows of JSON as they are; None where it would.
+
+    A column of objects holds the fields of all rows, so each row gains those that it lacks, as nulls. Of
+    a turn that is harmless, and usual; of what a tool is called with it is another call:
+
+        {"harbour": "Emden"}, {"time": "06:00"}  ->  {"harbour": "Emden", "time": null}, ...
+    """
+    if source.kind not in UNTYPED:
+        return None
+    survey = Survey()
+    with rare_garbage_collection():
+        for piece in pieces(source):
+            survey.add([row for row in piece.values(range(len(piece))) if row is not None])
+            if survey.misfits:
+                return f"the values of column {min(survey.misfits)!r} have no common type"
+        deep = [name for name, kind in survey.types.items() if _has_fields_in_fields(kind)]
+        fields: dict[str, frozenset[str]] = {}
+        for piece in pieces(source) if deep else ():
+            for row in piece.values(range(len(piece))):
+                for name in deep:
+                    if (path := _differing(row and row.get(name), name, 0, fields)) is not None:
+                        return f"the fields of {path!r} differ from row to row"
+    return None
+
+
+def _has_fields_in_fields(kind: pa.DataType, depth: int = 0) -> bool:
+    if pa.types.is_struct(kind):
+        inner = (kind.field(i).type for i in range(kind.num_fields))
+        return depth > 0 or any(_has_fields_in_fields(one, depth + 1) for one in inner)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _has_fields_in_fields(kind.value_type, depth)
+    return False
+
+
+def _differing(value: Any, path: str, depth: int, fields: dict[str, frozenset[str]]) -> str | None:
+    """Where an object within an object has not the fields that the one before it had there; what each
+    had is kept in `fields`."""
+    if isinstance(value, list):
+        found = (_differing(item, path, depth, fields) for item in value)
+        return next((one for one in found if one is not None), None)
+    if not isinstance(value, dict):
+        return None
+    if depth and fields.setdefault(path, frozenset(value)) != value.keys():
+        return path
+    inner = (_differing(item, f"{path}.{key}", depth + 1, fields) for key, item in value.items())
+    return next((one for one in inner if one is not None), None)
+
+
 def _schema_of(source: Source) -> pa.Schema:
     """The files' own columns and types; several files must agree but for columns that lack."""
     schemas = [

@@ -235,13 +235,15 @@ class Kinds:
                 usual = said_of[name]
             accepted = merged
         return [
-            _reason(column, kind.said, usual) if kind.name in refused else None
-            for kind in self._code_of
+            _reason(column, kind, usual) if kind.name in refused else None for kind in self._code_of
         ]
 
 
-def _reason(column: str, here: str, usual: str) -> str:
-    if here != usual:
+def _reason(column: str, kind: _Kind, usual: str) -> str:
+    here = kind.said
+    if kind.name == UNFIT:
+        detail = f"{here} of more than one type within, or too large a number"
+    elif here != usual:
         detail = f"{here} where most rows have {usual}"
     else:
         detail = f"{here} whose inner types differ from those of most rows"

@@ -64,7 +64,8 @@ def test_pieces_leave_no_trace(
     result = filter_file(source, scores, tmp_path / f"out{suffix}", Selection(drop_frac=0.3))
     assert result.report.counts == whole.report.counts
     assert result.report.features == whole.report.features
-    assert result.report.counts["quarantined"] == 4
+    # a number where most rows have a text is no reason where lines are copied
+    assert result.report.counts["quarantined"] == (4 if suffix == ".parquet" else 3)
     for role in ("kept", "dropped", "quarantined"):
         ours, theirs = getattr(result.paths, role), getattr(whole.paths, role)
         assert ours.read_bytes() == theirs.read_bytes()

@@ -94,7 +94,9 @@ def _column_conflicts(name: str, values: dict[int, Any]) -> Iterable[tuple[int, 
         if types[row_id] in refused:
             here = json_type(value)
             detail = (
-                f"{here} where most rows have {usual}"
+                f"{here} of more than one type within, or too large a number"
+                if types[row_id] == UNFIT
+                else f"{here} where most rows have {usual}"
                 if here != usual
                 else (f"{here} whose inner types differ from those of most rows")
             )

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from saefilter.artifacts.scores import Scores
-from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import hold, open_input
 from saefilter.rows.read import Source
 from saefilter.rows.tables import typed_rows
@@ -96,14 +95,14 @@ def test_rows_without_a_known_word_are_set_aside(scorer: RowScorer, tmp_path: Pa
     assert isinstance(known, float)
 
 
-def test_ktos_bad_answers_are_not_dropped_in_silence(scorer: RowScorer, tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "q", "completion": text, "label": text != BAD} for text in (BAD, CALM, "Tea.")
-    ]
-    with pytest.raises(
-        SaefilterError, match=r"none of its 3 rows.*a KTO row .*unlearnt; --columns"
-    ):
-        of_rows(scorer, tmp_path, rows)
+def test_ktos_bad_answers_are_not_dropped_for_being_unlearnt(
+    scorer: RowScorer, tmp_path: Path
+) -> None:
+    unlearnt, calm, learnt = of_rows(scorer, tmp_path, [
+        {"prompt": "q", "completion": text, "label": label}
+        for text, label in ((BAD, False), (CALM, True), (BAD, True))
+    ])  # fmt: skip
+    assert learnt < calm < unlearnt
 
 
 CALL = {"type": "function", "function": {"name": "get_tide", "arguments": {"harbour": "Emden"}}}
