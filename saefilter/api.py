@@ -9,11 +9,13 @@ trainer = SFTTrainer(train_dataset=result.kept, ...)
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,26 @@ if TYPE_CHECKING:
     from saefilter.scoring.scorer import RowScorer
 
 PathLike = str | os.PathLike[str]
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for the time of a call, for data that are in memory. Raises SaefilterError where there is no
+    room for it."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="saefilter-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        full = error.errno in NO_ROOM or "No space left" in str(error)
+        if not full and "temporary directory" not in str(error):
+            raise
+        raise SaefilterError(
+            f"there is no room for temporary files ({error.strerror or error})",
+            remedy="Make room, or name another folder by the variable TMPDIR.",
+        ) from error
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -89,9 +111,9 @@ def score(
             "resume and overwrite have no effect without output", remedy="Leave them out."
         )
     made = _asked(preset, toxic_set, metric, settings, scorer).settings
-    with tempfile.TemporaryDirectory() as folder:
+    with _scratch() as folder:
         return _score(
-            hold(data, Path(folder)),
+            hold(data, folder),
             made if workers == 1 else replace(made, workers=workers),
             output, resume=resume, overwrite=overwrite, scorer=scorer,
         )  # fmt: skip
@@ -140,8 +162,8 @@ def filter(
         drop, drop_fdr, tuple(per) or None, keep_balance,
     )  # fmt: skip
     selection.check()
-    with tempfile.TemporaryDirectory() as folder:
-        held = hold(data, Path(folder))
+    with _scratch() as folder:
+        held = hold(data, folder)
         opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer)
         opened.verify()
         from saefilter.filtering.filter import candidates_of, filter_file
@@ -190,8 +212,8 @@ def check(
             "max_quarantined": max_quarantined,
         }
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        held = hold(data, Path(folder))
+    with _scratch() as folder:
+        held = hold(data, folder)
         given = (preset, toxic_set, metric, settings, scorer)
         return evaluate(held.source, _scores_of(held, scores, *given), policy)
 

@@ -75,3 +75,16 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("SAEFILTER_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saefilter"
+
+
+def made_in_cache(*names: str) -> Path:
+    """A folder of the cache, made where it is not there. Raises SaefilterError when it cannot be."""
+    folder = cache_folder().joinpath(*names)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaefilterError(
+            f"saefilter's cache cannot be written ({error.strerror or error})", where=str(folder),
+            remedy="Name another folder by the variable SAEFILTER_CACHE.",
+        ) from error  # fmt: skip
+    return folder

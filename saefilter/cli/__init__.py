@@ -95,3 +95,8 @@ def _run() -> None:
         fail(f"stopped. {stopped}", code=stopped.exit_code)
     except KeyboardInterrupt:
         fail("interrupted; nothing was written under its final name", code=130)
+    except Exception:  # 1 is the code of data that fail a gate, and nothing else's
+        import traceback
+
+        traceback.print_exc()
+        fail("this is a fault of saefilter or of what it rests on; please report it")

@@ -13,7 +13,7 @@ import numpy as np
 
 from saefilter import __version__
 from saefilter.artifacts.publish import appearing_whole
-from saefilter.config import cache_folder
+from saefilter.config import cache_folder, made_in_cache
 from saefilter.curate.assemble import assemble
 from saefilter.curate.contrast import Contrast
 from saefilter.curate.labels import describe_features
@@ -299,6 +299,7 @@ def automatic_set(encoder: Encoder, advance: Advance | None = None) -> ToxicSet:
     path = automatic_path(encoder)
     if path.exists():
         return load_toxic_set(str(path))
+    made_in_cache("toxic-sets")  # what cannot be kept is not made
     toxic_set = curate(
         encoder, [bundled()], name=f"bundled-{encoder.preset.name}", options=AUTOMATIC,
         advance=advance,

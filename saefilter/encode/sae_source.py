@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from saefilter.config import cache_folder
+from saefilter.config import cache_folder, made_in_cache
 from saefilter.encode.checkpoint import hub_errors
 from saefilter.encode.checks import hook_layers, refuse_transcoder
 from saefilter.errors import SaefilterError
@@ -157,8 +157,7 @@ def _commit(repository: str | None) -> str | None:
 def _converted(reference: str, folder: Path | None = None) -> Path:
     """Load through sae-lens, keep in the cache; another process may do the same at the same time."""
     target = _cache_entry(reference)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as name:
+    with tempfile.TemporaryDirectory(dir=made_in_cache("saes"), prefix=".converting-") as name:
         scratch = Path(name) / "sae"
         made = _convert(reference, folder, scratch)
         config = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))

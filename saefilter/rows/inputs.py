@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union, cast
 import pyarrow as pa
 
 from saefilter.artifacts.publish import appearing_whole
-from saefilter.config import cache_folder
+from saefilter.config import made_in_cache
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source, Sources, is_readable_name
 
@@ -145,9 +145,7 @@ def _hidden(path: Path) -> bool:
 
 def inputs_folder() -> Path:
     """Where inputs that are not files are kept."""
-    folder = cache_folder() / "inputs"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return made_in_cache("inputs")
 
 
 def _from_stdin(stream: IO[bytes]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from conftest import chat
 from saefilter.artifacts.scores import Scores
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+CACHES = ("SAEFILTER_CACHE", "XDG_CACHE_HOME")
 MOUNT = "mount -t tmpfs -o size=160k tmpfs disk"
 
 
@@ -107,3 +109,49 @@ def test_filter_leaves_nothing_half_written(
     assert "Read-only file system" in read_only_error
     assert "Read-only file system" in scored_error
     assert "Traceback" not in done.stderr
+
+
+def test_from_python_a_full_folder_for_temporary_files_is_an_error_with_its_remedy(
+    script: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "score.py").write_text(
+        "import saefilter\n"
+        "try:\n"
+        "    saefilter.score([{'text': format(i**900, 'x') * 20} for i in range(2, 900)])\n"
+        "except saefilter.SaefilterError as error:\n"
+        "    print('told:', error)\n"
+    )
+    done = script(f"TMPDIR=$PWD/disk {sys.executable} score.py; ls -A disk")
+    told = done.stdout.strip()
+    assert told.startswith("told: there is no room for temporary files (No space left"), done.stderr
+    assert told.endswith("name another folder by the variable TMPDIR.")
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "saefilter", "score", "-"], input='{"text": "a"}\n', cwd=tmp_path,
+        env={**{k: v for k, v in os.environ.items() if k not in CACHES}, "HOME": "/proc/nope"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()[-1:]
+    assert line.startswith("saefilter: /proc/nope/.cache/saefilter/inputs: ")
+    assert "SAEFILTER_CACHE" in line
+    assert "Traceback" not in done.stderr
+
+
+def test_a_fault_of_ours_is_not_taken_for_data_that_fail_a_gate(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"text": "a"}\n')
+    broken = (
+        "import sys, saefilter.rows.read as read\n"
+        "read.Source.rows = property(lambda self: 1 / 0)\n"
+        "sys.argv = ['saefilter', 'check', 'd.jsonl']\n"
+        "from saefilter.cli import main\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", broken], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "ZeroDivisionError" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("saefilter: this is a fault of saefilter")
