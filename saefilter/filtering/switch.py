@@ -129,10 +129,10 @@ class Exchange:
         if kind == PAIRS:
             one, other = (named.get(side, side) for side in SIDES)
             whole = re.compile(rf"(?<![A-Za-z0-9]){re.escape(one)}(?![A-Za-z0-9])")
-            found = [
+            named_so = [
                 (name, whole.sub(lambda _: other, name)) for name in names if whole.search(name)
             ]
-            pairs = tuple(pair for pair in found if pair[1] in names)
+            pairs = tuple(pair for pair in named_so if pair[1] in names)
             if pairs:
                 return cls(pairs)
         label = named.get("label") or next((name for name in LABELS if name in names), None)
