@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from checkpoints import TOKENS, chat_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -263,3 +264,54 @@ def test_a_switch_undoes_itself(row: dict[str, Any], indent: int | None, escaped
     assert {name: json.loads(raw.decode()[a:b]) for name, (a, b) in spans.items()} == row
     assert json.loads(exchange.line(raw)) == exchange.row(row)
     assert exchange.line(exchange.line(raw)) == raw
+
+
+def trained_step(kind: str, data: Path, folder: Path) -> float:
+    """The loss of one step of TRL's trainer on a file, with a tiny random model."""
+    import transformers as hf
+    import trl
+    from datasets import load_dataset
+
+    tokenizer = chat_tokenizer("qwen2.5")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = hf.LlamaConfig(
+        vocab_size=len(tokenizer), intermediate_size=8, **sizes, **TOKENS
+    )  # fmt: skip
+    hf.LlamaForCausalLM(config).save_pretrained(folder / "model")
+    asked = getattr(trl, f"{kind}Config")(
+        output_dir=str(folder / "out"), max_steps=1, per_device_train_batch_size=4, report_to="none",
+        use_cpu=True, bf16=False, save_strategy="no", max_length=256,
+    )  # fmt: skip
+    form = "parquet" if data.suffix == ".parquet" else "json"
+    rows = load_dataset(form, data_files=str(data), split="train", cache_dir=str(folder / "c"))
+    trainer = getattr(trl, f"{kind}Trainer")(
+        str(folder / "model"), args=asked, train_dataset=rows, processing_class=tokenizer
+    )
+    return float(trainer.train().training_loss)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("form", ["text", "explicit", "implicit", "hh"])
+def test_dpo_trains_a_step_on_what_is_written(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer, form: str, suffix: str
+) -> None:
+    source, scores = scored(jsonl([FORMS[form](*pair) for pair in PLACES]), scorer)
+    result = swap(source, scores, tmp_path / f"clean{suffix}")
+    assert result.report.counts["marked"] == 2
+    assert 0 < trained_step("DPO", result.paths.kept, tmp_path) < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_kto_trains_a_step_on_what_is_written(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer, suffix: str
+) -> None:
+    rows = [
+        {"prompt": ASKED, "completion": answer(text), "label": label}
+        for text, label in [(GOOD, True), (BAD, False), (BAD, True), (GOOD, False)] * 2
+    ]
+    source, scores = scored(jsonl(rows), scorer)
+    result = swap(source, scores, tmp_path / f"clean{suffix}")
+    assert result.report.counts["marked"] > 0
+    assert 0 < trained_step("KTO", result.paths.kept, tmp_path) < 10
