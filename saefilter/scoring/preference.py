@@ -171,7 +171,8 @@ class PushTally:
         same = f", {self.same:,} nowhere (both sides score the same)" if pairs and self.same else ""
         return (
             f"{what}; above 0, training pushes towards toxic features: {self.towards:,} of "
-            f"{rows_of(self.scored)} do{same}. Distance is its opposite; percentiles are of each answer; "
+            f"{rows_of(self.scored)} do{same}. Distance is its opposite; the percentiles of the two sides are of each answer, and a row has one of its own "
+            "only with --reference of pairs; "
             f"features are of {'the difference' if pairs else 'the push'}, words and themes of "
             f"{'the chosen answer' if pairs else 'the answer'}.{'' if pairs else self._middle()}"
         )

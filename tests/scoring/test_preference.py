@@ -232,3 +232,28 @@ def test_a_side_that_says_nothing_sets_the_pair_aside(
     assert (table[4]["chosen_truncated"], table[4]["rejected_truncated"]) == (False, True)
     assert table[4]["truncated"]
     assert table[4]["n_scored"] < table[4]["n_trained"]
+
+
+def test_a_push_has_a_percentile_among_reference_pairs(
+    jsonl: Callable[..., Path], scorer: RowScorer
+) -> None:
+    things = [f"{a} {b}" for a in ("old", "new", "big", "wet", "red") for b in
+              ("kettle", "ladder", "boat", "stove", "tent", "saw", "car", "lamp", "rope", "roof")]  # fmt: skip
+    pairs = [
+        {"prompt": f"May I use a {thing}?", "chosen": f"Yes, once the {thing} was checked.",
+         "rejected": f"The {thing} is fine, do not ask."}
+        for thing in things
+    ]  # fmt: skip
+    reference = jsonl(pairs, "reference.jsonl")
+    again = scored(reference, scorer)["proximity"].to_numpy()
+    table = scored(jsonl(PAIRS), None, reference=str(reference)).to_pylist()
+    for row in table:
+        expected = 100 * (again < row["proximity"]).mean()
+        assert row["percentile"] == pytest.approx(expected, abs=2.5)
+        assert row["chosen_percentile"] is not None
+    # answers alone are no reference for a difference
+    alone = jsonl([{"prompt": p["prompt"], "completion": p["chosen"]} for p in pairs], "a.jsonl")
+    rows = scored(jsonl(PAIRS), None, reference=str(alone)).to_pylist()
+    assert [row["percentile"] for row in rows] == [None] * len(PAIRS)
+    for row, other in zip(rows, table, strict=True):
+        assert row["chosen_percentile"] == pytest.approx(other["chosen_percentile"], abs=1e-6)
