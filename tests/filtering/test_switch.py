@@ -236,6 +236,11 @@ def test_what_does_not_go_together_is_refused(
     source, scores = scored(jsonl([{"prompt": "a", "completion": "b"}]), scorer)
     with pytest.raises(SaefilterError, match="goes with preference data"):
         swap(source, scores, tmp_path / "clean.jsonl")
+    pairs, its = scored(jsonl([FORMS["text"](GOOD, BAD)], "pairs.jsonl"), scorer)
+    with pytest.raises(SaefilterError, match="push from one answer to another"):
+        filter_file(pairs, its, tmp_path / "b.jsonl", Selection(drop_count=1), options=SoftOptions("mask"))  # fmt: skip
+    with pytest.raises(SaefilterError, match="percentiles are of each answer"):
+        filter_file(pairs, its, tmp_path / "b.jsonl", Selection(drop="auto"))
     with pytest.raises(SaefilterError, match="does not go with --as weights"):
         swap(source, scores, tmp_path / "clean.jsonl", written_as="weights")
     with pytest.raises(SaefilterError, match="does not go with --strategy random"):
