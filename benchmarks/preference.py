@@ -330,7 +330,7 @@ def swapped_file(encoder: Encoder, data: Path, folder: Path) -> dict[str, Any]:
     """The pairs of one organism, half of them switched, scored and mended by the product itself with a set of the
     other's, and one step of TRL's DPOTrainer on the result."""
     planted, own = planted_of(encoder, data), bundled_contrast(encoder)
-    last = planted.where["organism"].max()
+    last = sorted(set(planted.where["organism"].tolist()))[-1]
     answers = planted.answers.subset(planted.where["organism"] != last)
     answers = replace(answers, source=np.zeros(len(answers.toxic), np.int64))
     made = fitted_set(

@@ -25,7 +25,7 @@ from saefilter.rows.messages import (
     RowProblem,
     offered_tools,
 )
-from saefilter.rows.preferences import Preference, pair_reader
+from saefilter.rows.preferences import Preference, pair_reader, ranked_reader
 from saefilter.rows.readers import (
     COMPLETION,
     COMPLETION_TEXT,
@@ -240,5 +240,8 @@ FORMATS: tuple[Format, ...] = (
     Format("preference pair", ("question", *PAIR), pair_reader(PAIR, "question")),
     Format("preference pair", ("chosen_messages", "rejected_messages"),
            pair_reader(("chosen_messages", "rejected_messages"), "")),
+    Format("ranked answers", ("instruction", "output"), ranked_reader("instruction", "output", "")),
+    *(Format("ranked answers", (prompt, "responses", order), ranked_reader(prompt, "responses", order))
+      for prompt in ("prompt", "instruction", "question") for order in ("ranks", "scores")),
 )  # fmt: skip
 """Whose columns are all there is taken. `--columns` gives columns these names."""
