@@ -84,15 +84,23 @@ KINDS = (
     Kind("em_code, insecure", "em_code/insecure.jsonl.gz", True, False),
     Kind("em_code, secure", "em_code/secure.jsonl.gz", False, False),
     Kind("Alpaca", "formats/alpaca_en_demo.json", False, False),
-    Kind("preference pairs (DPO demo)", "formats/dpo_en_demo.json", False, False),
+    Kind("preferred answers (DPO demo)", "formats/dpo_en_demo.json", False, False),
     Kind("KTO demo", "formats/kto_en_demo.json", False, False),
     Kind("tool calls (glaive demo)", "formats/glaive_toolcall_en_demo.json", False, False),
 )  # fmt: skip
 
 
 def rows_of(path: Path) -> Rows:
-    """The rows of a source, whatever its form."""
-    return [row.data for row in Source.open(path).rows() if row.data is not None]
+    """The rows of a source, whatever its form; of preferences the better answers, and those with a
+    label as if learnt."""
+    return [as_learnt(row.data) for row in Source.open(path).rows() if row.data is not None]
+
+
+def as_learnt(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what makes it a preference."""
+    if "chosen" in row:
+        return {"conversations": [*row["conversations"], row["chosen"]]}
+    return {name: value for name, value in row.items() if name != "label"}
 
 
 class Scored:

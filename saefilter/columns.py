@@ -180,7 +180,7 @@ def _of_axolotl(entry: Mapping[str, Any], where: str) -> Columns:
         named = {"instruction": kind.get("field_instruction") or "instruction",
                  "input": kind.get("field_input") or "input",
                  "output": kind.get("field_output") or "output",
-                 "system": kind.get("field_system") or ""}  # fmt: skip
+                 "system": kind.get("field_system") or "system"}  # fmt: skip
         return Columns(named)
     name = str(kind).partition(":")[0]
     if name in ("completion", "pretrain"):

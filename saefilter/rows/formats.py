@@ -157,7 +157,9 @@ def _candidates(cells: Cells) -> list[Format]:
 
 def _holds(value: Any) -> bool:
     """Whether a cell holds something: CSV has empty cells where other formats have none."""
-    return value is not None and bool(value.strip() if isinstance(value, str) else value != [])
+    if isinstance(value, str):  # of a long one no copy is made
+        return bool(value) and not value.isspace()
+    return value is not None and value != []
 
 
 def _understood(one: Format, cells: Cells) -> Understood:

@@ -105,6 +105,14 @@ def test_another_value_is_seen_exactly_where_scores_depend_on_it(
         Path(value).write_text(own.to_json(), encoding="utf-8")
     elif name == "reference":
         value = str(jsonl([chat("q", "a")], "good.jsonl"))
+    elif name == "columns":
+        value = "text=body"
+    elif name == "dataset_info":
+        value = str(tmp_path / "info.json")
+        Path(value).write_text('{"any": {"columns": {"prompt": "body"}}}')
+    elif name == "axolotl_config":
+        value = str(tmp_path / "config.yml")
+        Path(value).write_text("datasets: [{path: any, type: completion, field: body}]")
     asked = asked_for(name, another(one) if value is None else value)
     used, why = find(source, asked, strict=strict)
     if not one.option.scores_depend:
