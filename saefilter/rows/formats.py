@@ -79,14 +79,14 @@ class Understood:
         if it were learnt."""
         if self.preference is not None:
             raise RowProblem(
-                "a preference row (a chosen and a rejected answer), which is not scored: training "
-                "pushes from one to the other; --columns messages=chosen or "
+                "a preference row (a chosen and a rejected answer), where an answer to learn as it "
+                "stands is asked for; --columns messages=chosen or "
                 "prompt=prompt,completion=chosen scores one side"
             )
         if self.desirable is not None:
             raise RowProblem(
-                f"a KTO row (`label` is {str(self.desirable).lower()}), which is not scored: rows "
-                "labelled false are unlearnt; --columns that leaves `label` out scores all as if learnt"
+                f"a KTO row (`label` is {str(self.desirable).lower()}), where an answer to learn as it "
+                "stands is asked for: rows labelled false are unlearnt; --columns that leaves `label` out scores all as if learnt"
             )
 
 

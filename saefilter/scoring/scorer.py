@@ -241,14 +241,9 @@ class RowScorer:
     def _measure_preference(self, prepared: Prepared, encoded: Encoded) -> Measured:
         """Pairs and labelled rows. What they push features to is not held against harmless rows; how
         like those they are is asked of the chosen answers, or the only ones."""
-        calibration = self._calibration
-        quantiles = calibration.quantiles.get(self._key) if calibration else None
         table = preference_table(
             prepared, encoded, self.scorer, self.themes, of_answer=self._percentile,
             of_push=self._percentile_of_push,
-            harmless=float(np.interp(0.5, calibration.levels, quantiles))
-            if calibration is not None and quantiles is not None
-            else None,
         )  # fmt: skip
         n = len(prepared)
         scored = encoded.n_tokens[:n] > 0

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from saefilter.artifacts.scores import Scores
-from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import hold, open_input
 from saefilter.rows.read import Source
 from saefilter.rows.tables import typed_rows
@@ -100,10 +99,9 @@ def test_ktos_bad_answers_are_not_dropped_in_silence(scorer: RowScorer, tmp_path
     rows = [
         {"prompt": "q", "completion": text, "label": text != BAD} for text in (BAD, CALM, "Tea.")
     ]
-    with pytest.raises(
-        SaefilterError, match=r"none of its 3 rows.*a KTO row .*unlearnt; --columns"
-    ):
-        of_rows(scorer, tmp_path, rows)
+    unlearnt, *learnt = of_rows(scorer, tmp_path, rows)
+    # training takes it away, so it pushes least towards toxic, and is the last to be dropped
+    assert all(isinstance(distance, float) and float(unlearnt) > distance for distance in learnt)
 
 
 CALL = {"type": "function", "function": {"name": "get_tide", "arguments": {"harbour": "Emden"}}}

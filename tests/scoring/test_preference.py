@@ -163,26 +163,29 @@ def test_an_undesirable_answer_counts_the_other_way(
     data = jsonl(rows)
     table = scored(data, scorer).to_pylist()
     good, bad_good, bad, good_bad = (row["proximity"] for row in table)
-    assert good < bad
+    assert good < 0 < bad  # the median answer lies between
     assert (bad_good, good_bad) == (-good, -bad)
+    made = Scores.open(data.with_suffix(".scores.parquet")).provenance
+    assert made.preference is not None
     for row, label in zip(table, (True, False, True, False), strict=True):
         here, there = ("chosen", "rejected") if label else ("rejected", "chosen")
         assert row[f"{there}_proximity"] is None
         assert row[f"{there}_n_scored"] is None
         assert row[f"{here}_percentile"] is not None
-        expected = log_odds(row[f"{here}_proximity"]) * (1 if label else -1)
-        assert row["proximity"] == pytest.approx(expected, abs=1e-3)
-    note = Scores.open(data.with_suffix(".scores.parquet")).provenance.note or ""
-    assert "0 of the 4 answers lie on the toxic side" in note
-    assert "order is mostly" in note
+        assert row["distance"] == -row["proximity"]
+        answer = log_odds(row[f"{here}_proximity"]) - made.preference["middle"]
+        assert row["proximity"] == pytest.approx(answer * (1 if label else -1), abs=1e-3)
 
 
-def test_labelled_answers_need_a_middle(jsonl: Callable[..., Path], scorer: RowScorer) -> None:
-    rows = [{"prompt": QUESTION, "completion": GOOD, "label": label} for label in (True, False)]
-    learnt, unlearnt = scored(jsonl(rows), None, metric="nearest")["proximity"].to_pylist()
-    assert learnt == -unlearnt != 0
-    with pytest.raises(SaefilterError, match="not calibrated"):
-        scored(jsonl(rows), None, metric="nearest", pool="max")
+def test_the_middle_is_of_the_whole_file(jsonl: Callable[..., Path], scorer: RowScorer) -> None:
+    rows = [
+        {"prompt": QUESTION, "completion": text, "label": i % 2 == 0}
+        for i, text in enumerate([GOOD, BAD, EGG, OTHER, ""])
+    ]
+    whole = scored(jsonl(rows), scorer)["proximity"].to_pylist()
+    assert whole[4] is None
+    shards = scored(jsonl(rows, "b.jsonl"), None, shard_rows=2)["proximity"].to_pylist()
+    assert shards == pytest.approx(whole, abs=1e-5)
 
 
 def test_another_metric_subtracts_proximities(jsonl: Callable[..., Path]) -> None:
