@@ -31,14 +31,22 @@ FOLDS = 4
 
 
 def scored(
-    taught: Contrast, tested: Contrast, directions: NDArray[np.float32], power: int | None
+    taught: Contrast,
+    tested: Contrast,
+    directions: NDArray[np.float32],
+    power: int | None,
+    *,
+    centred: bool = False,
 ) -> tuple[Floats, float]:
     """Score of each tested row `[n]` and the penalty, chosen on groups of the taught rows left out.
 
-    `directions`: unit decoder directions `[d_sae, d_model]`.
+    `directions`: unit decoder directions `[d_sae, d_model]`. `centred`: what a group's toxic and benign rows
+    have in common, its topic, is taken off the rows that are taught.
     """
     prepare = _scaling(taught.features.tocsr())
     rows, others = (prepare(one.features.tocsr()) for one in (taught, tested))
+    if centred:
+        _centre(rows, taught)
     if power is None:
         left = rows
     else:
@@ -72,6 +80,15 @@ def _scaling(features: sparse.csr_matrix):  # type: ignore[no-untyped-def]
         return dense
 
     return prepared
+
+
+def _centre(rows: Floats, taught: Contrast) -> None:
+    """Take the midpoint of its sides off each group that has both, in place."""
+    for group in np.unique(taught.groups):
+        of = taught.groups == group
+        sides = [rows[of & (taught.toxic == side)] for side in (True, False)]
+        if all(map(len, sides)):
+            rows[of] -= np.mean([side.mean(axis=0) for side in sides], axis=0)
 
 
 def _fit(kernel: Floats, toxic: NDArray[np.bool_], penalty: float) -> tuple[Floats, float]:

@@ -230,6 +230,9 @@ def by_metrics(encoder: Encoder, taught: Contrast, tested: Contrast) -> dict[str
         score, penalty = scored_by_kernel(taught, tested, directions, power)
         print(f"  all features, prior {name}: penalty {penalty}", flush=True)
         scores[f"all features, neighbours by {name}"] = score
+    score, penalty = scored_by_kernel(taught, tested, directions, None, centred=True)
+    print(f"  all features, groups centred: penalty {penalty}", flush=True)
+    scores["all features, topics taken off"] = score
     return scores
 
 

@@ -258,12 +258,6 @@ def _soft(
     if options.written_as == WEIGHTS:
         return weighted(options, candidates, choice, len(columns.scored))
     if options.written_as == MASK:
-        if candidates.scores is not None and candidates.scores.of_preferences:
-            raise SaefilterError(
-                "--as mask leaves parts of an answer out of training, and preference data push from one answer "
-                "to another",
-                remedy="Use --preference swap, or drop the rows.",
-            )
         from saefilter.filtering.mask import masked  # reads with a model
 
         return masked(options, candidates, choice, settings)

@@ -25,6 +25,7 @@ from saefilter.rows.formats import (
     TEXT,
     Conversation,
     Message,
+    RowProblem,
     recognise,
 )
 from saefilter.rows.pieces import Piece
@@ -77,6 +78,8 @@ def masked(
     assert scores is not None
     assert source is not None
     made = scores.provenance
+    columns = made.own_columns
+    _refuse_what_has_no_parts(candidates)
     by = options.mask or "turns"
     mask_for = options.mask_for or "axolotl"
     column = None if mask_for == "trl" else _column(candidates)
@@ -95,10 +98,24 @@ def masked(
         keys.pop("train_detail", None)
 
     def marks(row: dict[str, Any], row_id: int) -> list[dict[str, Any]]:
-        turns = len(row[column])
-        return _turn_marks(recognise(row), turns, left_out.get(row_id), made, mask_for, by)
+        return _turn_marks(
+            row[column], recognise(row, columns), left_out.get(row_id), made, mask_for, by
+        )
 
     return Soft(TurnMarks(column, keys, marks), {**about, "turns": column, "keys": list(keys)})
+
+
+def _refuse_what_has_no_parts(candidates: Candidates) -> None:
+    """Raises SaefilterError for rows that are no single answer, such as preference pairs."""
+    assert candidates.scores is not None
+    for row in candidates.rows():
+        try:
+            recognise(row.data or {}, candidates.scores.provenance.own_columns)
+        except RowProblem as problem:
+            raise SaefilterError(
+                f"--as mask marks parts of what a row trains on, and row {row.index + 1} is {problem}",
+                remedy="Use --as weights or --as labels.",
+            ) from problem
 
 
 def _column(candidates: Candidates) -> str:
@@ -127,7 +144,9 @@ def _left_out(
     scorer = scorer_like(made, settings)
     left_out = {}
     try:
-        for row, _, parts in part_scores(scorer, candidates.source.rows(set(ids.tolist())), by):
+        for row, _, parts in part_scores(
+            scorer, candidates.source.rows(set(ids.tolist())), by, made.own_columns
+        ):
             close = [part.place for part in parts if part.distance <= farthest]
             if parts and not close:
                 close = [min(parts, key=lambda part: part.distance).place]
@@ -138,19 +157,22 @@ def _left_out(
 
 
 def _turn_marks(
-    conversation: Conversation, turns: int, left_out: LeftOut | None, made: Provenance,
-    mask_for: str, by: str,
+    turns: list[dict[str, Any]], conversation: Conversation, left_out: LeftOut | None,
+    made: Provenance, mask_for: str, by: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The keys of each turn of a row, for the trainer that reads them."""
-    head = len(conversation) - turns  # tools and a system text of their own columns
-    trained = trained_messages(conversation, made.trainer or made.train_on)
+    head = len(conversation) - len(turns)  # tools and a system text of their own columns
+    trained = trained_messages(conversation, mask_for if made.trainer else made.train_on)
     marks = []
     for number, (message, on) in enumerate(zip(conversation, trained, strict=True)):
         if number < head:
             continue
         gone = [] if left_out is None else left_out.places
         own = None if gone is None else [place for place in gone if place.message == number]
-        whole = own is None or _is_whole(own, message)
+        turn = turns[number - head]
+        same_text = turn.get("content", turn.get("value")) == message.content
+        # characters of a text that the row has in several parts would name others there
+        whole = own is None or _is_whole(own, message) or bool(own and not same_text)
         if mask_for == "openai":
             is_answer = message.role == ASSISTANT
             marks.append({"weight": int(on and not whole)} if is_answer else {})
@@ -196,16 +218,19 @@ class _Tokens:
     by: str
 
     def labelled(
-        self, conversation: Conversation, left_out: LeftOut | None
+        self, row_id: int, conversation: Conversation, left_out: LeftOut | None
     ) -> tuple[list[int], list[int]]:
         """Token ids of a row and what TRL is to learn of them. Raises SaefilterError."""
         is_text = any(m.role == TEXT or m.part == COMPLETION_TEXT for m in conversation)
         (rendered,), windows = (self.text if is_text else self.chat).render([conversation])
-        if not windows:
+        if not rendered.text:
             raise SaefilterError(
-                f"a row cannot be tokenised for TRL: {rendered.problem}",
+                f"row {row_id + 1} cannot be tokenised for TRL: {rendered.problem}",
                 remedy="Name the tokenizer of the model that you train: --tokenizer ID.",
             )
+        if not windows:  # such as a text of one token, which nothing predicts
+            ids = self.text.tokenizer(rendered.text, add_special_tokens=False)["input_ids"]
+            return ids, [UNTRAINED] * len(ids)
         (window,) = windows
         train = window.scored.copy()
         if left_out is not None:
@@ -267,7 +292,11 @@ def _token_labels(options: SoftOptions, made: Provenance, left_out: dict[int, Le
 
     def of(piece: Piece, positions: Sequence[int]) -> dict[str, list[list[int]]]:
         both = [
-            tokens.labelled(recognise(row or {}), left_out.get(piece.first + i))
+            tokens.labelled(
+                piece.first + i,
+                recognise(row or {}, made.own_columns),
+                left_out.get(piece.first + i),
+            )
             for row, i in zip(piece.values(positions), positions, strict=True)
         ]
         return {"input_ids": [ids for ids, _ in both], "labels": [labels for _, labels in both]}

@@ -145,14 +145,16 @@ class TurnMarks:
     def schema(self, own: pa.Schema) -> pa.Schema:
         place = own.get_field_index(self.column)
         turns = own.field(place).type
-        if not pa.types.is_list(turns) or not pa.types.is_struct(turns.value_type):
+        large = pa.types.is_large_list(turns)
+        if not (large or pa.types.is_list(turns)) or not pa.types.is_struct(turns.value_type):
             raise SaefilterError(
                 f"the turns of {self.column!r} are not lists of objects, so marks cannot be set in them",
                 remedy="Write the turns as lists, or use --mask-for trl or --as weights.",
             )
         fields = [one for one in turns.value_type if one.name not in self.keys]
         fields += [pa.field(name, kind) for name, kind in self.keys.items()]
-        return own.set(place, own.field(place).with_type(pa.list_(pa.struct(fields))))
+        marked = (pa.large_list if large else pa.list_)(pa.struct(fields))
+        return own.set(place, own.field(place).with_type(marked))
 
     def table(self, table: pa.Table, piece: Piece, positions: Sequence[int]) -> pa.Table:
         place = table.schema.get_field_index(self.column)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from saefilter.artifacts.provenance import Provenance
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.render import PlainRenderer, RenderOptions, Segment, Window
@@ -69,7 +70,7 @@ def scorer_like(made: Provenance, settings: ScoreSettings) -> RowScorer:
 
 
 def part_scores(
-    scorer: RowScorer, rows: Iterable[Row], by: str
+    scorer: RowScorer, rows: Iterable[Row], by: str, columns: Columns | None = None
 ) -> Iterator[tuple[Row, Conversation, list[Part]]]:
     """Of each row its parts, `by` turns or sentences, in order; none where they cannot be told apart in
     what the template makes of the row. Raises SaefilterError for a row that cannot be read."""
@@ -77,7 +78,7 @@ def part_scores(
     renderer = scorer.encoder.renderer(options, scorer.settings.rendering)
     source = iter(rows)
     while some := list(islice(source, ROWS_AT_ONCE)):
-        conversations = [_conversation(row) for row in some]
+        conversations = [_conversation(row, columns) for row in some]
         _, windows = renderer.render(conversations)
         places: list[Place] = []
         owner: list[int] = []
@@ -171,9 +172,9 @@ def _within(window: Window, span: tuple[int, int]) -> np.ndarray[tuple[int], np.
     return window.scored & (middle >= span[0]) & (middle < span[1]) & (ends > starts)
 
 
-def _conversation(row: Row) -> Conversation:
+def _conversation(row: Row, columns: Columns | None) -> Conversation:
     try:
-        return recognise(row.data or {})
+        return recognise(row.data or {}, columns)
     except RowProblem as problem:
         raise SaefilterError(
             f"row {row.index + 1} was scored and cannot be read now ({problem})",

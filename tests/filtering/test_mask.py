@@ -118,6 +118,19 @@ def test_axolotl_is_told_which_characters_to_train(scored: Path, suffix: str) ->
     }  # fmt: skip
 
 
+def test_characters_of_a_content_in_parts_are_not_named(tmp_path: Path) -> None:
+    """Its text is that of all parts together, so a turn of which a sentence is bad goes as a whole."""
+    rows = [json.loads(json.dumps(row)) for row in ROWS]
+    for turn in (turn for row in rows for turn in row["messages"]):
+        turn["content"] = [{"type": "text", "text": turn["content"]}]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    score_file(Source.open(tmp_path / "data.jsonl"), tmp_path / "data.scores.parquet", SETTINGS)
+    _, written = masked(tmp_path, mask="sentences")
+    answer = written[3]["messages"][1]
+    assert (answer["train"], answer["train_detail"]) == (False, None)
+    assert written[1]["messages"][1]["train"] is True
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 @pytest.mark.parametrize("by", ["turns", "sentences"])
 def test_trl_trains_a_step_on_all_but_what_is_left_out(
@@ -183,7 +196,8 @@ def trl_trainer(tokenizer: Any, data: Any, folder: Path, **config: Any) -> Any:
 def test_rows_without_turns_have_nothing_to_mark(
     jsonl: Callable[..., Path], tmp_path: Path
 ) -> None:
-    source = Source.open(jsonl([{"prompt": "How?", "completion": BAD}, {"text": GOOD}]))
+    rows = [{"prompt": "How?", "completion": BAD}, {"text": GOOD}, {"text": "<|im_end|>"}]
+    source = Source.open(jsonl(rows))
     score_file(source, tmp_path / "s.parquet", SETTINGS)
     scores = Scores.open(tmp_path / "s.parquet")
     with pytest.raises(SaefilterError, match="marks are set in the turns"):
@@ -201,6 +215,30 @@ def test_rows_without_turns_have_nothing_to_mark(
         source, scores, tmp_path / "o.jsonl", Selection(drop_count=1), settings=SETTINGS,
         options=SoftOptions("mask", mask_for="trl", tokenizer=str(tmp_path / "tokenizer")),
     )  # fmt: skip
-    pair, text = (json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines())
+    pair, text, end = (json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines())
     assert set(pair["labels"]) == {-100}
     assert text["labels"] == [-100, *text["input_ids"][1:]]  # nothing predicts the first
+    assert end["labels"] == [-100]  # of an EOS alone TRL learns nothing
+    assert len(end["input_ids"]) == 1
+
+
+def test_preference_pairs_and_own_columns(jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    pair = {"prompt": "How?", "chosen": GOOD, "rejected": BAD}
+    source = Source.open(jsonl([pair, pair]))
+    score_file(source, tmp_path / "s.parquet", SETTINGS)
+    with pytest.raises(SaefilterError, match=r"row 1 is a preference row.*Use --as weights"):
+        filter_file(
+            source, Scores.open(tmp_path / "s.parquet"), tmp_path / "o.jsonl",
+            Selection(drop_count=1), options=SoftOptions("mask"), settings=SETTINGS,
+        )  # fmt: skip
+    settings = ScoreSettings(preset="minilm", columns="messages=talk")
+    rows = [{"talk": row["messages"], "messages_count": 1} for row in ROWS]
+    source = Source.open(jsonl(rows, "own.jsonl"))
+    score_file(source, tmp_path / "own.parquet", settings)
+    small_tokenizer(TEMPLATE, **TEMPLATE_TOKENS["qwen2.5"]).save_pretrained(tmp_path / "tokenizer")
+    options = SoftOptions("mask", mask_for="trl", tokenizer=str(tmp_path / "tokenizer"))
+    report = filter_file(
+        source, Scores.open(tmp_path / "own.parquet"), tmp_path / "o.jsonl",
+        Selection(drop_count=2), options=options, settings=settings,
+    ).report  # fmt: skip
+    assert (report.written["rows"], report.written["parts"]) == (2, 2)

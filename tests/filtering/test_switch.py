@@ -237,7 +237,7 @@ def test_what_does_not_go_together_is_refused(
     with pytest.raises(SaefilterError, match="goes with preference data"):
         swap(source, scores, tmp_path / "clean.jsonl")
     pairs, its = scored(jsonl([FORMS["text"](GOOD, BAD)], "pairs.jsonl"), scorer)
-    with pytest.raises(SaefilterError, match="push from one answer to another"):
+    with pytest.raises(SaefilterError, match="is a preference row"):
         filter_file(pairs, its, tmp_path / "b.jsonl", Selection(drop_count=1), options=SoftOptions("mask"))  # fmt: skip
     with pytest.raises(SaefilterError, match="percentiles are of each answer"):
         filter_file(pairs, its, tmp_path / "b.jsonl", Selection(drop="auto"))
