@@ -111,7 +111,8 @@ class Provenance(Identity):
     """As what the scored rows were read: format -> rows, commonest first. None in files of before it
     was kept."""
     preference: dict[str, Any] | None = None
-    """Of preference data: `kind` (`pairs` or `labelled`), `by` (what the difference is of), `towards` and `same`
+    """Of preference data: `kind` (`pairs` or `labelled`), `by` (what the difference is of), `middle` (of labelled answers, on the
+    metric's linear scale, from which they count), `towards` and `same`
     (scored rows whose push is above 0, and 0). None where rows train on an answer as it stands."""
     told: dict[str, int] | None = None
     """What of scored rows is not scored, or is odd: phrase -> rows."""

@@ -82,13 +82,15 @@ def compare(
     files, more_names, more_shares = _sorted(scores or [])
     names = [*(strategy or []), *more_names]
     options = strategy_options(telling, judge_settings(judging))
-    names = names or default_strategies(options)
+    unsaid, names = not names, names or default_strategies(options)
     shares = [_share(text) for text in [*(drop_frac or []), *more_shares]] or list(FRACTIONS)
     check_request(names, options, shares)
     stem = output.with_suffix("") if output.suffix in ENDINGS else output
     paths = [stem.with_name(stem.name + ending) for ending in ENDINGS]
     refuse_existing(paths, overwrite=overwrite)
     opened, source = _open(files, data)
+    if unsaid and all(one.of_preferences for one in opened):
+        names.insert(1, "chosen-side")
     silent = quiet or as_json
     with progress_bar("Rows", None, quiet=silent) as bar:
         watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)

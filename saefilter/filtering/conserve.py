@@ -112,12 +112,21 @@ def check_parquet(path: Path, what: str, n_rows: int, content: str) -> None:
         raise lost(f"the {what} rows that were written are not those that were chosen")
 
 
-def check_copied(path: Path, what: str, hashes: NDArray[np.uint64]) -> None:
-    """Link 3 for JSONL that was copied line by line: `hashes` are the rows'. Raises SaefilterError."""
+def check_copied(
+    path: Path,
+    what: str,
+    hashes: NDArray[np.uint64],
+    undo: Callable[[bytes, int], bytes] | None = None,
+) -> None:
+    """Link 3 for JSONL that was copied line by line: `hashes` are the rows'. `undo` takes back what was done
+    to a line, by its number from 0. Raises SaefilterError."""
     number = 0
     with open(path, "rb") as file:
         while lines := list(islice(file, BATCH_ROWS)):
-            written = np.array([line_hash(line.rstrip(b"\n")) for line in lines], dtype=np.uint64)
+            bare = [line.rstrip(b"\n") for line in lines]
+            if undo is not None:
+                bare = [undo(line, number + i) for i, line in enumerate(bare)]
+            written = np.array([line_hash(line) for line in bare], dtype=np.uint64)
             expected = hashes[number : number + len(written)]
             same = written[: len(expected)] == expected
             if not same.all():

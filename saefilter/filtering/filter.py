@@ -38,6 +38,7 @@ from saefilter.filtering.soft import (
     refuse_columns,
     weighted,
 )
+from saefilter.filtering.switch import ROW_IDS, Switches, pushing, refuse_others, switched
 from saefilter.report.build import Quarantine, build_report
 from saefilter.report.card import to_card
 from saefilter.report.data import Report
@@ -128,7 +129,10 @@ def filter_file(
         columns = _Columns.of(scores)
         ranked = Ranked(choice.ranking, candidates.row_ids)
         soft = _soft(options, candidates, choice, columns, ranked, settings or ScoreSettings())
-        job = _Job(source, scores, paths, selection, choice, candidates, columns, ranked, soft)
+        swaps = options.swaps and soft is None
+        job = _Job(
+            source, scores, paths, selection, choice, candidates, columns, ranked, soft, swaps
+        )
         return _filter(job, card, source_dataset)
 
 
@@ -146,10 +150,14 @@ class _Job:
     ranked: Ranked
     soft: Soft | None
     """What is written instead of kept and dropped rows."""
+    swaps: bool = False
+    """Whether labels are switched, and not only said to be; `soft` is then made once columns are known."""
 
     @property
     def dropped(self) -> NDArray[np.int64]:
-        """Ids of the rows that are dropped, or are marked instead."""
+        """Ids of the rows that are dropped, or are marked or switched instead."""
+        if self.soft is not None and isinstance(self.soft.additions, Switches):
+            return np.flatnonzero(self.soft.additions.mask)
         return self.candidates.row_ids[self.choice.dropped]
 
 
@@ -161,11 +169,14 @@ def candidates_of(source: Source, scores: Scores, watch: Watch | None = None) ->
 
 
 def _filter(job: _Job, card: bool, source_dataset: str | None) -> FilterResult:
-    source, columns, paths, soft = job.source, job.columns, job.paths, job.soft
+    source, columns, paths = job.source, job.columns, job.paths
     rows = typed_rows(source, columns.scored)
     if paths.kept.suffix == ".jsonl" and source.kind in UNTYPED:  # it need not be one table
         rows = replace(rows, conflict=np.zeros_like(rows.conflict))
     refuse_own_columns(rows, source)
+    if job.swaps:
+        job = replace(job, soft=switched(job.candidates, job.choice, rows))
+    soft = job.soft
     if soft is not None:
         refuse_columns(soft.about, rows.schema.names, str(source.path))
     places = _places(columns, job.dropped if soft is None else job.dropped[:0], rows)
@@ -175,7 +186,8 @@ def _filter(job: _Job, card: bool, source_dataset: str | None) -> FilterResult:
     absent += [] if (places == QUARANTINED).any() else [QUARANTINED]
     unwritten = [roles.pop(place) for place in absent]
     to_write = [path for path in paths.wanted(card) if path not in unwritten]
-    made = made_by(job.scores, job.selection, job.choice, soft.about if soft else None)
+    about = {name: value for name, value in soft.about.items() if name != ROW_IDS} if soft else None
+    made = made_by(job.scores, job.selection, job.choice, about)
     with publishing(to_write) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
         chosen = {
@@ -243,6 +255,9 @@ def _soft(
     settings: ScoreSettings,
 ) -> Soft | None:
     """What is written instead of kept and dropped rows, where that is asked for."""
+    if options.preference is not None:
+        assert candidates.scores is not None
+        refuse_others(candidates.scores)
     if options.written_as == WEIGHTS:
         return weighted(options, candidates, choice, len(columns.scored))
     if options.written_as == MASK:
@@ -252,11 +267,15 @@ def _soft(
     if options.written_as != LABELS:
         return None
     assert candidates.source is not None
-    dropped = np.zeros(len(columns.scored), dtype=np.bool_)
-    dropped[candidates.row_ids[choice.dropped]] = True
-    notes = _notes(candidates.source, candidates.row_ids, columns, ranked, dropped)
+    label = "switch" if options.swaps else "drop"
+    chosen = pushing(candidates, choice) if options.swaps else candidates.row_ids[choice.dropped]
+    labels = np.full(len(columns.scored), "keep", dtype=object)
+    labels[chosen] = label
+    notes = _notes(candidates.source, candidates.row_ids, columns, ranked, labels)
     names = list(notes.types.names) if notes else []
-    return Soft(notes, {"as": LABELS, "how": "drop or keep", "columns": names}) if notes else None
+    return (
+        Soft(notes, {"as": LABELS, "how": f"{label} or keep", "columns": names}) if notes else None
+    )
 
 
 def _per(
@@ -336,10 +355,10 @@ def _notes(
     ids: NDArray[np.int64],
     columns: _Columns,
     ranked: Ranked,
-    labels: NDArray[np.bool_] | None = None,
+    labels: NDArray[np.object_] | None = None,
 ) -> Notes | None:
-    """What is added to the rows of these ids; nothing where there are none. `labels`: which of all rows
-    would be dropped, where that is told and not done."""
+    """What is added to the rows of these ids; nothing where there are none. `labels`: what would be done
+    with each of all rows, where that is told and not done."""
     if not len(ids):
         return None
     has_percentile = not np.isnan(columns.percentile[ids]).all()
@@ -360,16 +379,15 @@ def _annotations(
     positions: Sequence[int],
     columns: _Columns,
     ranked: Ranked,
-    labels: NDArray[np.bool_] | None,
+    labels: NDArray[np.object_] | None,
 ) -> Annotations:
     ids = np.asarray(positions, dtype=np.int64) + piece.first
     percentile = [None if np.isnan(p) else float(p) for p in columns.percentile[ids]]
     reasons: list[str | None] = [*ranked.reasons(ids)]
     label = None
     if labels is not None:
-        gone = labels[ids].tolist()
-        reasons = [why if goes else None for why, goes in zip(reasons, gone, strict=True)]
-        label = ["drop" if goes else "keep" for goes in gone]
+        label = labels[ids].tolist()
+        reasons = [None if one == "keep" else why for why, one in zip(reasons, label, strict=True)]
     return Annotations(
         distance=columns.distance[ids].tolist(),
         percentile=percentile,

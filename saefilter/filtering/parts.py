@@ -31,6 +31,7 @@ from saefilter.filtering.conserve import (
     row_hashes_sha256,
 )
 from saefilter.filtering.soft import Additions
+from saefilter.filtering.switch import Switches
 from saefilter.report.build import Quarantine
 from saefilter.rows.pieces import LinePiece, Piece, pieces, rare_garbage_collection
 from saefilter.rows.read import Source
@@ -196,14 +197,19 @@ class JsonlPart:
         self._chosen = chosen
         self._notes = notes
         self._untyped = chosen.rows.source.kind in UNTYPED
-        self._copies = notes is None and chosen.rows.source.kind == "jsonl"
+        self._copies = chosen.rows.source.kind == "jsonl" and (
+            notes is None or isinstance(notes, Switches)
+        )
         self._sample = SampledRows(chosen.n_rows, chosen.rows.source)
         self._file = JsonlRows(chosen.path)
 
     def write(self, piece: Piece, positions: Sequence[int]) -> None:
         self.n_written += len(positions)
         if self._copies and isinstance(piece, LinePiece):
-            self._file.write(piece.raw[i] for i in positions)
+            lines = (piece.raw[i] for i in positions)
+            if isinstance(switches := self._notes, Switches):
+                lines = (switches.line(piece.raw[i], piece.first + i) for i in positions)
+            self._file.write(lines)
             return
         rows = self._values(piece, positions)
         if self._notes:
@@ -223,7 +229,12 @@ class JsonlPart:
         self._file.close()
         chosen, rows = self._chosen, self._chosen.rows
         if self._copies:
-            check_copied(chosen.path, chosen.role, chosen.hashes[chosen.mask])
+            ids, switches = np.flatnonzero(chosen.mask), self._notes
+            undo = None
+            if isinstance(switches, Switches):
+                back = switches
+                undo = lambda line, number: back.line(line, int(ids[number]))  # noqa: E731
+            check_copied(chosen.path, chosen.role, chosen.hashes[chosen.mask], undo)
             return
         check_jsonl(
             chosen.path, chosen.role, rows.source, chosen.mask,

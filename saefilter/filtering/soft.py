@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,9 @@ from saefilter.select.strategies import AUTO, Choice, Selection
 from saefilter.toxic.toxicset import conformal_p
 
 ROWS, WEIGHTS, MASK, LABELS = "rows", "weights", "mask", "labels"
+SWITCHED = "switched"
+"""What `--preference swap` writes; see switch.py."""
+DROP, SWAP = "drop", "swap"
 WEIGHT = "weight"
 """The column of weights: what trainers that have weights of rows read."""
 STEPS = (0.0, 0.005, 0.01, 0.02, 0.05, *(tenth / 10 for tenth in range(1, 11)))
@@ -53,6 +56,16 @@ class SoftOptions(Checked):
         unless_said="that of the model that was read",
     )  # fmt: skip
 
+    preference: str | None = option(
+        None, "What is done with pairs and KTO rows that push towards toxic: drop, or swap their labels "
+        "(with --as labels only said).",
+        choices=(DROP, SWAP), unless_said="drop",
+    )  # fmt: skip
+
+    @property
+    def swaps(self) -> bool:
+        return self.preference == SWAP
+
     @property
     def is_soft(self) -> bool:
         return self.written_as != ROWS
@@ -65,6 +78,17 @@ class SoftOptions(Checked):
                 raise SaefilterError(
                     f"--{name.replace('_', '-')} has no effect without --as {kind}"
                 )
+        if self.swaps and self.written_as not in (ROWS, LABELS):
+            raise SaefilterError(
+                f"--preference swap does not go with --as {self.written_as}",
+                remedy="Leave --as out, or use --as labels.",
+            )
+        if self.swaps and selection.strategy != "closest":
+            raise SaefilterError(
+                f"--preference swap does not go with --strategy {selection.strategy}: labels are switched "
+                "where the difference says so, and by nothing else",
+                remedy="Leave --strategy out.",
+            )
         if self.tokenizer is not None and self.mask_for != "trl":
             raise SaefilterError("--tokenizer has no effect without --mask-for trl")
         if self.mask == "sentences" and self.mask_for == "openai":
@@ -154,7 +178,19 @@ class TurnMarks:
         return [{**turn, **mark} for turn, mark in zip(bare, marks, strict=True)]
 
 
-Additions = Notes | TurnMarks
+class Additions(Protocol):
+    """What is done to the rows of a file: of `Notes`, `TurnMarks`, or switches (switch.py)."""
+
+    def schema(self, own: pa.Schema) -> pa.Schema:
+        """Of the rows with it. Raises SaefilterError where they cannot have it."""
+
+    def table(self, table: pa.Table, piece: Piece, positions: Sequence[int]) -> pa.Table:
+        """Rows at positions of a piece, with it."""
+
+    def rows(
+        self, rows: Sequence[dict[str, Any]], piece: Piece, positions: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """The same of rows as dicts."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from saefilter.artifacts.scores import SCORED, Scores
 from saefilter.gate.policy import Policy
 from saefilter.gate.share import bad_share
-from saefilter.gate.verdict import BadShare, WorstRow
+from saefilter.gate.verdict import BadShare, WorstRow, WrongWay
 from saefilter.rows.read import Source
+from saefilter.rows.sides import LABELLED, PAIRS
 from saefilter.scoring.harmless import Alike, Harmless
+from saefilter.stats.auroc import clustered_share
 from saefilter.toxic.toxicset import conformal_p, is_beyond
 
 WORST_ROWS = 100
@@ -38,24 +40,49 @@ class Columns:
     proximity: NDArray[np.float64]
     percentile: NDArray[np.float64]
     """NaN without a calibration."""
+    push: NDArray[np.float64] | None = None
+    """Of preference data, what training pushes towards. Proximity and percentile are then of the answers
+    that are learnt: the chosen ones of pairs, the desirable ones of KTO rows."""
 
     @classmethod
     def of(cls, source: Source, scores: Scores) -> Columns:
-        names = ["line", "file", "row_hash", "status", "reason", "proximity", "percentile"]
-        table = scores.read(names)
+        names, side = ["line", "file", "row_hash", "status", "reason", "proximity"], ""
+        if scores.of_preferences:
+            side = "chosen_"
+            names.append("chosen_proximity")
+        table = scores.read([*names, f"{side}percentile"])
+
+        def column(name: str) -> NDArray[np.float64]:
+            values: NDArray[np.float64] = table[name].to_numpy(zero_copy_only=False)
+            return values.astype(np.float64)
+
         return cls(
             source,
             scores,
             table,
             pc.equal(table["status"], SCORED).to_numpy(),
-            table["proximity"].to_numpy(zero_copy_only=False),
-            table["percentile"].to_numpy(zero_copy_only=False).astype(np.float64),
+            column(f"{side}proximity"),
+            column(f"{side}percentile"),
+            column("proximity") if side else None,
+        )
+
+    @cached_property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which rows have an answer that is learnt, and scored."""
+        return self.scored if self.push is None else self.scored & ~np.isnan(self.proximity)
+
+    @property
+    def answers(self) -> str:
+        """What these are called."""
+        kind = (self.scores.provenance.preference or {}).get("kind")
+        return {PAIRS: "chosen answers", LABELLED: "desirable answers"}.get(
+            kind or "", "scored rows"
         )
 
     @cached_property
     def alike(self) -> Alike:
-        """Which scored rows are alike."""
-        return Alike.find(self.source, self.scored, self.scores.provenance.own_columns)
+        """Which of them are alike."""
+        return Alike.find(self.source, self.judged, self.scores.provenance.own_columns)
 
     @cached_property
     def p(self) -> NDArray[np.float64]:
@@ -65,7 +92,7 @@ class Columns:
 
     def harmless(self, policy: Policy) -> Harmless:
         """What harmless data have beyond. Raises SaefilterError where the scores do not tell."""
-        complete = not np.isnan(self.percentile[self.scored]).any()
+        complete = not np.isnan(self.percentile[self.judged]).any()
         return Harmless.of(self.scores.provenance, policy.at_fpr, complete=complete)
 
     def is_beyond(self, policy: Policy) -> NDArray[np.bool_]:
@@ -81,7 +108,7 @@ class Columns:
             self.alike,
             lambda at_fpr: is_beyond(self.percentile, 100 - at_fpr, rows),
             policy.at_fpr,
-            not bool(np.isnan(self.percentile[self.scored]).any()),
+            not bool(np.isnan(self.percentile[self.judged]).any()),
         )
 
     def beyond(self, policy: Policy) -> NDArray[np.int64]:
@@ -92,6 +119,23 @@ class Columns:
         """The closest of some rows, closest first."""
         order = np.argsort(-self.proximity[ids], kind="stable")[:WORST_ROWS]
         return self.rows(ids[order])
+
+    def wrong_way(self) -> WrongWay | None:
+        """Which rows of preference data push towards toxic, as a share; None of other data."""
+        if self.push is None:
+            return None
+        alike = Alike.find(self.source, self.scored, self.scores.provenance.own_columns)
+        towards = self.push > 0
+        _, low, high = clustered_share(towards[alike.row], alike.label)
+        count, n = int(towards.sum()), int(self.scored.sum())
+        kind = str((self.scores.provenance.preference or {})["kind"])
+        return WrongWay(kind, count, n, count / n, low, high)
+
+    def pushing(self) -> tuple[WorstRow, ...]:
+        """The rows that push most towards toxic."""
+        assert self.push is not None
+        ids = np.flatnonzero(self.push > 0)
+        return self.rows(ids[np.argsort(-self.push[ids], kind="stable")])
 
     def rows(self, ids: NDArray[np.int64]) -> tuple[WorstRow, ...]:
         """Rows by their ids, in that order."""
@@ -117,8 +161,8 @@ class Columns:
             file=str(path),
             line=entry["line"],
             has_lines=kinds.get(path) in LINE_KINDS,
-            proximity=entry["proximity"],
-            percentile=entry["percentile"],
+            proximity=_known(self.proximity[row_id]),
+            percentile=_known(self.percentile[row_id]),
             reference=self.scores.provenance.reference_name,
             p=None if np.isnan(self.p[row_id]) else float(self.p[row_id]),
             features=tuple(
@@ -139,3 +183,7 @@ class Columns:
             if name is None or self.source.name_of(file) == name:
                 return file.path
         return self.source.path
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

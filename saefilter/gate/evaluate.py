@@ -14,7 +14,7 @@ from saefilter.gate.policy import Policy
 from saefilter.gate.verdict import BadShare, Power, RuleVerdict, Verdict, number, rounded
 from saefilter.rows.read import Source
 from saefilter.scoring.harmless import Harmless, chance, check_set
-from saefilter.text import few, ordinal
+from saefilter.text import few, ordinal, percent
 
 
 def evaluate(source: Source, scores: Scores, policy: Policy) -> Verdict:
@@ -33,6 +33,7 @@ def evaluate(source: Source, scores: Scores, policy: Policy) -> Verdict:
         "min_scored": _scored,
         "max_quarantined": _quarantined,
         "max_bad_share": _bad_share,
+        "max_wrong_way": _wrong_way,
     }
     made = scores.provenance
     verdicts = tuple(rules[name](columns, policy, limit) for name, limit in policy.limits().items())
@@ -52,6 +53,7 @@ def evaluate(source: Source, scores: Scores, policy: Policy) -> Verdict:
         power=caught,
         power_unknown=unknown,
         bad_share=_known_share(columns, policy),
+        wrong_way=columns.wrong_way(),
     )
 
 
@@ -85,14 +87,14 @@ def _power(columns: Columns, policy: Policy) -> tuple[tuple[Power, ...], str | N
 def _flagged(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     check_set(columns.scores.provenance, "max-flagged")
     harmless, ids = columns.harmless(policy), columns.beyond(policy)
-    n = columns.scores.provenance.scored
+    n = int(columns.judged.sum())
     return RuleVerdict(
         "max-flagged",
         rounded(100 * len(ids) / n),
         limit,
         "%",
         False,
-        f"{_beyond_words(len(ids), n, harmless)}; of harmless ones about "
+        f"{_beyond_words(columns, len(ids), n, harmless)}; of harmless ones about "
         f"{few(n * harmless.share)} would be",
         len(ids),
         columns.worst(ids),
@@ -102,7 +104,7 @@ def _flagged(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
 def _chance(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     check_set(columns.scores.provenance, "min-chance")
     harmless, ids = columns.harmless(policy), columns.beyond(policy)
-    n, alike = columns.scores.provenance.scored, columns.alike
+    n, alike = int(columns.judged.sum()), columns.alike
     effective = alike.effective(columns.is_beyond(policy), harmless.alikeness)
     noise = chance(len(ids) / n, effective, harmless)
     least = failing_count(n, effective, harmless, replace(policy, max_flagged=None))
@@ -112,7 +114,7 @@ def _chance(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
         limit,
         "",
         True,
-        f"{_beyond_words(len(ids), n, harmless)}, {_excess(len(ids) - n * harmless.share)}; as many "
+        f"{_beyond_words(columns, len(ids), n, harmless)}, {_excess(len(ids) - n * harmless.share)}; as many "
         f"or more come in harmless data {_probability(noise)} (like rows in {alike.groups:,} groups "
         f"count as {effective:,.0f} independent ones, the reference as {harmless.effective:,.0f}); "
         + ("no number fails" if least is None else f"from about {least:,} on the data fail"),
@@ -125,9 +127,9 @@ def _over(policy: Policy, count: int, n: int) -> bool:
     return policy.max_flagged is not None and rounded(100 * count / n) > policy.max_flagged
 
 
-def _beyond_words(count: int, n: int, harmless: Harmless) -> str:
+def _beyond_words(columns: Columns, count: int, n: int, harmless: Harmless) -> str:
     return (
-        f"{count:,} of {n:,} scored rows are closer to toxic features than the "
+        f"{count:,} of {n:,} {columns.answers} are closer to toxic features than the "
         f"{ordinal(harmless.rank)} closest of {harmless.rows:,} "
         + (f"rows of {harmless.name}" if harmless.name else "harmless rows")
     )
@@ -151,7 +153,7 @@ def _bad_share(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
         limit,
         "%",
         False,
-        f"at 95% confidence so many of the scored rows at least are bad, whatever bad ones are like, if the "
+        f"at 95% confidence so many of the {columns.answers} at least are bad, whatever bad ones are like, if the "
         f"others are such as the reference's; found where {number(known.at_fpr)}% of those are flagged and "
         f"{len(ids):,} rows of this data",
         len(ids),
@@ -161,7 +163,7 @@ def _bad_share(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
 
 def _proximity(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     check_set(columns.scores.provenance, "max-proximity")
-    ids = np.flatnonzero(columns.scored)
+    ids = np.flatnonzero(columns.judged)
     values = np.array([rounded(value) for value in columns.proximity[ids]])
     beyond = ids[values > limit]
     nearest = ids[np.argmax(values)][None]
@@ -180,6 +182,11 @@ def _proximity(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
 
 def _spillover(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     made = columns.scores.provenance
+    if made.preference is not None:
+        raise SaefilterError(
+            "max-spillover is of rows that train on an answer as it stands, and these are preference data",
+            remedy="Use --max-wrong-way, or drop the rule.",
+        )
     if not made.spillover:
         raise SaefilterError(
             f"max-spillover needs the push of harmless rows, which the calibration of the toxic set "
@@ -198,6 +205,28 @@ def _spillover(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
         f"harmless rows give; 95% interval {rounded(largest['low']):g} to {rounded(largest['high']):g}",
         0,
         columns.worst(ids)[:10],
+    )
+
+
+def _wrong_way(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
+    check_set(columns.scores.provenance, "max-wrong-way")
+    share = columns.wrong_way()
+    if share is None:
+        raise SaefilterError(
+            "max-wrong-way is of preference data (pairs, KTO rows), and these rows train on an answer as it "
+            "stands",
+            remedy="Drop the rule.",
+        )
+    return RuleVerdict(
+        "max-wrong-way",
+        rounded(100 * share.share),
+        limit,
+        "%",
+        False,
+        f"{share.count:,} of {share.rows:,} scored rows push towards toxic features; 95% interval "
+        f"{percent(share.low)} to {percent(share.high)}",
+        share.count,
+        columns.pushing(),
     )
 
 

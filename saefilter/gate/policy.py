@@ -43,6 +43,10 @@ class Policy:
         None, "Largest share of bad rows that is certain.", share=True
     )
     """Of scored rows: the lower end of a 95 % interval."""
+    max_wrong_way: float | None = option(
+        None, "Largest share of pairs or KTO rows that push towards toxic features.", share=True
+    )
+    """Of scored rows of preference data."""
     origin: str = "the default policy"
     """Where it is from."""
 

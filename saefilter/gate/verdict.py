@@ -118,6 +118,22 @@ class BadShare:
 
 
 @dataclass(frozen=True)
+class WrongWay:
+    """How many rows of preference data push towards toxic features."""
+
+    kind: str
+    """`pairs` or `labelled`, of rows.sides.KINDS."""
+    count: int
+    rows: int
+    """Scored ones."""
+    share: float
+    """0 to 1."""
+    low: float
+    high: float
+    """95 % interval of the share, which counts like rows as alike."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The verdict on one dataset."""
 
@@ -138,6 +154,8 @@ class Verdict:
     """Why there is none, where a rule rests on it."""
     bad_share: BadShare | None = None
     """None without percentiles, or where the toxic set does not tell."""
+    wrong_way: WrongWay | None = None
+    """None of data that train on answers as they stand."""
 
     @property
     def passed(self) -> bool:

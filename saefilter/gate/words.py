@@ -9,6 +9,7 @@ from typing import Any
 from saefilter import __version__
 from saefilter.gate.verdict import Outcome, RuleVerdict, Verdict, WorstRow, number
 from saefilter.report.markdown import code, prose
+from saefilter.rows.sides import PAIRS
 from saefilter.text import json_safe, one_line, percent, percentile_words, rows_of
 
 TEXT_ROWS = 10
@@ -81,11 +82,24 @@ def power_words(verdict: Verdict) -> list[str]:
     ]
 
 
+def push_words(verdict: Verdict) -> list[str]:
+    """Of preference data, how many rows push the wrong way."""
+    wrong = verdict.wrong_way
+    if wrong is None:
+        return []
+    what = "pairs" if wrong.kind == PAIRS else "KTO rows"
+    return [
+        f"Preference data: {wrong.count:,} of {wrong.rows:,} {what} push towards toxic features, "
+        f"{percent(wrong.share)} ({percent(wrong.low)} to {percent(wrong.high)}, 95%); half would where the "
+        "scores know nothing of the preference. Flagged are the answers that are learnt."
+    ]
+
+
 def share_words(verdict: Verdict) -> list[str]:
     """How many rows are bad, as far as that is known; nothing where it is not."""
     known = verdict.bad_share
     if known is None:
-        return []
+        return push_words(verdict)
     proven = (
         f"at least {percent(known.least)} of the scored rows (95% confidence)"
         if known.least
@@ -97,8 +111,9 @@ def share_words(verdict: Verdict) -> list[str]:
         for one in known.suggested
     )
     return [
+        *push_words(verdict),
         f"Bad rows: {proven}{f'; {likely}' if likely else ''}; too few where this data's harmless rows "
-        "are calmer than the reference."
+        "are calmer than the reference.",
     ]
 
 

@@ -2,10 +2,11 @@
 labelled answer (KTO) itself, or its opposite where it is unlearnt. 0 is neutral, more is towards toxic.
 
     pair     v(chosen) - v(rejected)
-    labelled +(v - centre) where it is desirable, -(v - centre) where it is not
+    labelled +(v - middle) where it is desirable, -(v - middle) where it is not
 
 `v` is the metric on its linear scale, where it has one (the log-odds of `contrast` and `probe`), so that
-the difference is that of the features; else the proximity.
+the difference is that of the features; else the proximity. The middle is that of the file's answers, which
+is known once all are scored (scoring/preference.py): here it is 0.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import Sample
 from saefilter.geometry.scorer import Scored, Scorer
 
@@ -50,25 +50,10 @@ def difference(
     return Pushed(push, _evidence(scorer, push, both))
 
 
-def signed(scorer: Scorer, answer: tuple[Sample, Scored], sign: Floats, centre: float) -> Pushed:
+def signed(scorer: Scorer, answer: tuple[Sample, Scored], sign: Floats) -> Pushed:
     """Of labelled answers; `sign`, `[n]`: 1 for those that are learnt, -1 for the unlearnt."""
-    push = sign * (values(scorer, answer[0]) - centre)
+    push = sign * values(scorer, answer[0])
     return Pushed(push, _evidence(scorer, push, sparse.diags(sign) @ _joint(answer[1])))
-
-
-def centre_of(scorer: Scorer, harmless: float | None) -> float:
-    """From which value on an answer counts as towards toxic: log-odds of 0 where the set has fitted
-    weights, else the median `harmless` reference row. Raises SaefilterError where there is neither."""
-    if scorer.metric.needs_weights:
-        return 0.0
-    if harmless is None:
-        raise SaefilterError(
-            f"KTO rows cannot be ranked by --metric {scorer.metric.name} with a toxic set that is not "
-            "calibrated for it: which answers are harmless is not known, and unlearning one counts the "
-            "other way",
-            remedy="Use --metric contrast, or calibrate the set (saefilter features calibrate).",
-        )
-    return harmless
 
 
 def _joint(scored: Scored) -> sparse.csr_matrix:

@@ -154,7 +154,7 @@ def _flagged(percentile: NDArray[np.float64], reference_rows: int) -> dict[str, 
 def _scoring(provenance: Provenance) -> dict[str, Any]:
     names = (
         "preset", "model", "sae", "hook", "toxic_set", "metric", "pool", "train_on", "trainer",
-        "read", "max_tokens", "dtype", "device", "seconds", "tokens",
+        "read", "max_tokens", "dtype", "device", "seconds", "tokens", "preference",
     )  # fmt: skip
     return {
         **{name: getattr(provenance, name) for name in names},

@@ -186,6 +186,8 @@ def filter_command(report: Report) -> str:
 
 def _written_options(written: dict[str, Any]) -> list[Any]:
     how = {"weights": ["--weights", written["how"]], "mask": ["--mask", written["how"]]}
+    if written["as"] == "switched":
+        return ["--preference", "swap"]
     mask_for = ["--mask-for", written["for"]] if "for" in written else []
     return ["--as", written["as"], *how.get(written["as"], []), *mask_for]
 

@@ -87,7 +87,10 @@ def gone(report: Report) -> int:
 
 def gone_words(report: Report) -> str:
     """What was done with them."""
-    done = {"weights": "Weighted down", "mask": "Masked in", "labels": "Labelled"}
+    done = {
+        "weights": "Weighted down", "mask": "Masked in", "labels": "Labelled",
+        "switched": "Switched",
+    }  # fmt: skip
     return done.get((report.written or {}).get("as", ""), "Dropped")
 
 
@@ -102,13 +105,27 @@ def written_words(report: Report) -> str:
             f"they lose as much as {told['removed']:,.0f} rows."
         )
     if told["as"] == "labels":
-        return "All scored rows are written, each labelled drop or keep in the column 'saefilter_label'."
+        return f"All scored rows are written, each labelled {told['how']} in the column 'saefilter_label'."
+    if told["as"] == "switched":
+        return _switched_words(report, told)
     whole = f" ({rows_of(told['whole'])} as a whole, their parts not told apart)" * bool(
         told["whole"]
     )
     return (
         f"All scored rows are written, with marks for {told['for']}: in {rows_of(told['rows'])} {told['parts']:,} "
         f"{told['how']} are left out of training{whole}. Of {rows_of(told['emptied'])} nothing is left to train on."
+    )
+
+
+def _switched_words(report: Report, told: dict[str, Any]) -> str:
+    """What was exchanged in which rows, and what was left."""
+    what = " and ".join(f"{one!r} with {other!r}" for one, other in told["exchanged"])
+    done = f"have {what} exchanged" if what else f"have {told['flipped'][0]!r} turned round"
+    left = told["left"]
+    stay = f"; {rows_of(left)} that were asked for do not, and stay as they are" if left else ""
+    return (
+        f"All scored rows are written. {report.counts['marked']:,} of them, which push towards toxic features, "
+        f"{done}{stay}. The proposal rests on the scores alone: read some before you train on it."
     )
 
 
@@ -138,10 +155,13 @@ def selection_words(report: Report) -> str:
         )
     if strategy != "closest":
         return _other_selection_words(report, asked, gone(report))
+    nearest = "closest to toxic features"
+    if report.scoring.get("preference") is not None:
+        nearest = "that push most towards toxic features"
     if asked.get("drop_frac") is not None:
-        request = f"the {percent(asked['drop_frac'])} of scored rows closest to toxic features"
+        request = f"the {percent(asked['drop_frac'])} of scored rows {nearest}"
     elif asked.get("drop_count") is not None:
-        request = f"the {asked['drop_count']:,} scored rows closest to toxic features"
+        request = f"the {asked['drop_count']:,} scored rows {nearest}"
     elif report.cut is not None:
         request = request_words(report)
     else:

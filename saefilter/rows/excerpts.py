@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from saefilter.columns import Columns
 from saefilter.rows.formats import ASSISTANT, TEXT, Message, RowProblem, Understood, understand
 from saefilter.rows.row import Row
+from saefilter.rows.sides import SIDES
 from saefilter.text import is_function_word
 
 TURN_CHARACTERS = 1500
@@ -71,6 +72,11 @@ def last_exchange(row: Row, columns: Columns | None = None) -> tuple[str, str]:
     turns = turns_of(row, columns)
     answers = [turn.text for turn in turns if turn.role.startswith((ASSISTANT, TEXT))]
     prompts = [turn.text for turn in turns if turn.role == "user"]
+    sides = [
+        [turn.text for turn in turns if turn.role == f"{ASSISTANT} ({side})"][-1:] for side in SIDES
+    ]
+    if all(sides):
+        answers = [" / ".join(f"{n}: {_cut(one[0], SIDE_CHARACTERS)}" for n, one in zip(SIDES, sides, strict=True))]  # fmt: skip
     return _cut(prompts[-1] if prompts else ""), _cut(answers[-1] if answers else "")
 
 

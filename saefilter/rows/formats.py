@@ -25,7 +25,7 @@ from saefilter.rows.messages import (
     RowProblem,
     offered_tools,
 )
-from saefilter.rows.preferences import Preference, pair_reader
+from saefilter.rows.preferences import Preference, pair_reader, ranked_reader
 from saefilter.rows.readers import (
     COMPLETION,
     COMPLETION_TEXT,
@@ -79,14 +79,14 @@ class Understood:
         if it were learnt."""
         if self.preference is not None:
             raise RowProblem(
-                "a preference row (a chosen and a rejected answer), which is not scored: training "
-                "pushes from one to the other; --columns messages=chosen or "
+                "a preference row (a chosen and a rejected answer), where an answer to learn as it "
+                "stands is asked for; --columns messages=chosen or "
                 "prompt=prompt,completion=chosen scores one side"
             )
         if self.desirable is not None:
             raise RowProblem(
-                f"a KTO row (`label` is {str(self.desirable).lower()}), which is not scored: rows "
-                "labelled false are unlearnt; --columns that leaves `label` out scores all as if learnt"
+                f"a KTO row (`label` is {str(self.desirable).lower()}), where an answer to learn as it "
+                "stands is asked for: rows labelled false are unlearnt; --columns that leaves `label` out scores all as if learnt"
             )
 
 
@@ -242,5 +242,8 @@ FORMATS: tuple[Format, ...] = (
     Format("preference pair", ("question", *PAIR), pair_reader(PAIR, "question")),
     Format("preference pair", ("chosen_messages", "rejected_messages"),
            pair_reader(("chosen_messages", "rejected_messages"), "")),
+    Format("ranked answers", ("instruction", "output"), ranked_reader("instruction", "output", "")),
+    *(Format("ranked answers", (prompt, "responses", order), ranked_reader(prompt, "responses", order))
+      for prompt in ("prompt", "instruction", "question") for order in ("ranks", "scores")),
 )  # fmt: skip
 """Whose columns are all there is taken. `--columns` gives columns these names."""

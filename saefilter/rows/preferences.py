@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from saefilter.rows.messages import ASSISTANT, Conversation, Message
+from saefilter.rows.messages import ASSISTANT, Conversation, Message, RowProblem
+from saefilter.rows.parse import json_type
 from saefilter.rows.readers import (
+    COMPLETION,
     COMPLETION_TEXT,
     PROMPT,
     PROMPT_TEXT,
@@ -54,6 +56,41 @@ def pair_reader(answers: tuple[str, str], prompt: str) -> Callable[[Cells], Pref
         return Preference(cells.system("system") + asked, chosen, rejected)
 
     return read
+
+
+def ranked_reader(prompt: str, answers: str, order: str) -> Callable[[Cells], Preference]:
+    """The best and the worst of several answers: by `order`, a column of ranks (1 is best) or of scores (more is
+    better), one for each answer; where it is empty, the best comes first and the worst last."""
+
+    def read(cells: Cells) -> Preference:
+        listed = cells[answers]
+        if not isinstance(listed, (list, tuple)) or not all(isinstance(a, str) for a in listed):
+            raise RowProblem(
+                f"'{cells.called(answers)}' is {json_type(listed)}; a list of texts was expected"
+            )
+        if len(listed) < 2:
+            raise RowProblem(f"'{cells.called(answers)}' holds one answer, so there is no pair")
+        best, worst = _ends(cells, order, len(listed)) if order else (0, -1)
+        asked = instruction_turns(cells, prompt, ("system",))
+        chosen, rejected = (
+            (Message(ASSISTANT, listed[place], part=COMPLETION),) for place in (best, worst)
+        )
+        return Preference(asked, chosen, rejected)
+
+    return read
+
+
+def _ends(cells: Cells, order: str, n: int) -> tuple[int, int]:
+    """Places of the best and the worst answer. Raises RowProblem where they are not told."""
+    values = cells[order]
+    if not isinstance(values, (list, tuple)) or len(values) != n or not all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) for value in values
+    ):  # fmt: skip
+        raise RowProblem(f"'{cells.called(order)}' does not hold a number for each answer")
+    if min(values) == max(values):
+        raise RowProblem(f"'{cells.called(order)}' says of no answer that it is better")
+    low, high = values.index(min(values)), values.index(max(values))
+    return (low, high) if order == "ranks" else (high, low)
 
 
 def _is_prefix(one: Conversation, other: Conversation) -> bool:

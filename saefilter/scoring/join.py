@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from saefilter.geometry.likeness import summed, unlikeness, warning
 from saefilter.rows.row import kind_of_reason
 from saefilter.rows.sides import ANSWERS
 from saefilter.scoring.job import Receipt, UnusableInput, fingerprint_digest
-from saefilter.scoring.preference import PushTally
+from saefilter.scoring.preference import Pushes
 from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def join_shards(
         raise UnusableInput(_nothing_scored(ordered, first), where=str(source.path))
     hashes: list[NDArray[np.uint64]] = []  # eight bytes a row
     schema = SCHEMA if kind == ANSWERS else PREFERENCE_SCHEMA
-    content, pushes = ContentHash(schema), PushTally()
+    content = ContentHash(schema)
+    pushes = Pushes(kind, identity.difference)
+    pushes.find_middle(_pushes_of(folder))
     with (
         publishing([output]) as (temporary,),
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
@@ -77,9 +79,9 @@ def join_shards(
             next_row = shard.end_row
             digests = table["row_hash"].to_pylist()
             hashes.append(np.array([int(digest, 16) for digest in digests], dtype=np.uint64))
-            content.update(table)
             if kind != ANSWERS:
-                pushes.add(table)
+                table = pushes.counted(table)
+            content.update(table)
             writer.write_table(table)
         made = _provenance(ordered, source, identity)
         made = replace(
@@ -91,10 +93,15 @@ def join_shards(
             versions=library_versions(),
         )
         if kind != ANSWERS:
-            by = identity.difference
-            note = " ".join(filter(None, [pushes.words(kind, by), made.note]))
-            made = replace(made, preference=pushes.fields(kind, by), note=note)
+            note = " ".join(filter(None, [pushes.words(), made.note]))
+            made = replace(made, preference=pushes.fields(), note=note)
         writer.add_key_value_metadata(made.to_metadata())
+
+
+def _pushes_of(folder: WorkFolder) -> Iterator[pa.Table]:
+    """Of each shard of preference data, what its pushes are and whether they are of answers that are learnt."""
+    for shard in folder.shards:
+        yield pq.read_table(folder.path / shard.name, columns=["proximity", "chosen_proximity"])
 
 
 def _nothing_scored(receipts: list[Receipt], first: pa.Table) -> str:

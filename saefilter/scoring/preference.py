@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from saefilter.artifacts.scores import OF_SIDE, PREFERENCE_SCHEMA, SCORED
-from saefilter.geometry.difference import Pushed, centre_of, difference, signed
+from saefilter.artifacts.scores import OF_SIDE, PREFERENCE_SCHEMA
+from saefilter.geometry.difference import Pushed, difference, signed
 from saefilter.geometry.metrics import Sample
 from saefilter.rows.sides import LABELLED, PAIRS, SIDES
 from saefilter.scoring.table import scores_table
 from saefilter.text import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     Percentiles = Callable[[NDArray[np.float64]], NDArray[np.float64] | None]
 
-ONE_SIDED = 0.02
-"""Of the answers; where fewer lie on one side of the middle, it does not divide them."""
-
 
 def preference_table(
     prepared: Prepared,
@@ -41,13 +38,11 @@ def preference_table(
     *,
     of_answer: Percentiles,
     of_push: Percentiles,
-    harmless: float | None,
 ) -> pa.Table:
     """Rows of the scores file of pairs or of labelled answers.
 
-    `of_answer` and `of_push` give percentiles of proximities and of pushes; `harmless` is the median
-    proximity of harmless rows. Features are of the push, words and themes of the chosen answer, or of
-    the only one. Raises SaefilterError for labelled rows that the metric cannot rank.
+    `of_answer` and `of_push` give percentiles of proximities and of pushes. Features are of the push, words
+    and themes of the chosen answer, or of the only one.
     """
     n = len(prepared)
     samples = [
@@ -62,8 +57,7 @@ def preference_table(
         texts = (prepared.rendered, prepared.rejected or [])
         there = (ok, ok)
     else:
-        centre = centre_of(scorer, harmless)
-        pushed = signed(scorer, (samples[0], scored[0]), np.where(learnt, 1.0, -1.0), centre)
+        pushed = signed(scorer, (samples[0], scored[0]), np.where(learnt, 1.0, -1.0))
         texts = (prepared.rendered, prepared.rendered)
         there = (ok & learnt, ok & ~learnt)
     shown = prepared if prepared.kind == LABELLED else _together(prepared)
@@ -97,9 +91,16 @@ def _push_columns(
         scorer,
         None if themes is None else (themes, themes.read(encoded.features[:n])),
     )
-    # 0 is neutral, so that what is smaller is towards toxic; + 0.0 for no "-0.0"
-    distance = pc.add(pc.negate(table["proximity"]), 0.0)
-    return table.set_column(table.schema.get_field_index("distance"), "distance", distance)
+    return _with_push(table, table["proximity"])
+
+
+def _with_push(table: pa.Table, push: pa.ChunkedArray) -> pa.Table:
+    """The table with these pushes as proximity, and their opposites as distance: 0 is neutral, and what is
+    smaller is towards toxic."""
+    values = {"proximity": push, "distance": pc.add(pc.negate(push), 0.0)}  # no "-0.0"
+    for name, column in values.items():
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table
 
 
 def _side_columns(
@@ -140,48 +141,61 @@ def _together(prepared: Prepared) -> Prepared:
     return replace(prepared, rendered=rendered)
 
 
-class PushTally:
-    """How many rows push which way, counted as the scores file is joined."""
+class Pushes:
+    """The pushes of all shards: their middle, for labelled answers, and how many push which way."""
 
-    def __init__(self) -> None:
-        self.scored = self.towards = self.same = self.toxic_side = 0
+    def __init__(self, kind: str, difference: str):
+        """`kind`: of rows.sides.KINDS; `difference`: what differences are of, for people."""
+        self.kind, self.difference = kind, difference
+        self.middle = 0.0
+        self.scored = self.towards = self.same = 0
 
-    def add(self, table: pa.Table) -> None:
-        """Rows of the scores file of preference data."""
-        rows = table.filter(pc.equal(table["status"], SCORED))
-        push = rows["proximity"].to_numpy()
-        learnt = pc.is_valid(rows["chosen_proximity"]).to_numpy()
+    def find_middle(self, tables: Iterable[pa.Table]) -> None:
+        """The median answer, from which labelled ones count: half of the answers lie on either side, whatever
+        text they are of, so that neither label has a start. `tables`: the shards."""
+        if self.kind == LABELLED:
+            answers = [_sign(table) * table["proximity"].to_numpy() for table in tables]
+            self.middle = float(np.nanmedian(np.concatenate(answers)))
+
+    def counted(self, table: pa.Table) -> pa.Table:
+        """Rows of a shard as the scores file has them."""
+        if self.kind == LABELLED:
+            push = table["proximity"].to_numpy() - _sign(table) * self.middle
+            is_bad = np.asarray(pc.is_null(table["proximity"]))
+            table = _with_push(table, pa.chunked_array([pa.array(push + 0.0, mask=is_bad)]))
+        push = table["proximity"].drop_null().to_numpy()
         self.scored += len(push)
         self.towards += int((push > 0).sum())
         self.same += int((push == 0).sum())
-        self.toxic_side += int((np.where(learnt, push, -push) > 0).sum())
+        return table
 
-    def fields(self, kind: str, by: str) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """`Provenance.preference`."""
-        return {"kind": kind, "by": by, "towards": self.towards, "same": self.same}
+        return {
+            "kind": self.kind, "by": self.difference, "middle": self.middle,
+            "towards": self.towards, "same": self.same,
+        }  # fmt: skip
 
-    def words(self, kind: str, by: str) -> str:
+    def words(self) -> str:
         """What a reader of the scores must know, as sentences."""
-        pairs = kind == PAIRS
+        pairs = self.kind == PAIRS
         what = (
-            f"Preference pairs: proximity is the chosen answer's minus the rejected one's ({by})"
+            f"Preference pairs: proximity is the chosen answer's minus the rejected one's ({self.difference})"
             if pairs
-            else f"KTO rows: proximity is the answer's, of the other sign where it is undesirable ({by})"
+            else "KTO rows: proximity is the answer's, from the median answer of these rows on, of the other sign "
+            f"where it is undesirable ({self.difference})"
         )
         same = f", {self.same:,} nowhere (both sides score the same)" if pairs and self.same else ""
         return (
             f"{what}; above 0, training pushes towards toxic features: {self.towards:,} of "
-            f"{rows_of(self.scored)} do{same}. Distance is its opposite; percentiles are of each answer; "
-            f"features are of {'the difference' if pairs else 'the push'}, words and themes of "
-            f"{'the chosen answer' if pairs else 'the answer'}.{'' if pairs else self._middle()}"
+            f"{rows_of(self.scored)} do{same}. Distance is its opposite; chosen and rejected answers have "
+            "percentiles of their own, a row only with --reference of pairs; features are of "
+            f"{'the difference' if pairs else 'the push'}, words and themes of "
+            f"{'the chosen answer' if pairs else 'the answer'}."
         )
 
-    def _middle(self) -> str:
-        """Whether the middle, from which labelled answers count, divides these."""
-        share = self.toxic_side / max(1, self.scored)
-        said = f" {self.toxic_side:,} of the {self.scored:,} answers lie on the toxic side of 0"
-        if ONE_SIDED <= share <= 1 - ONE_SIDED:
-            return f"{said}."
-        return (
-            f"{said}, so the order is mostly that of the labels: curate a set from rows like these."
-        )
+
+def _sign(table: pa.Table) -> NDArray[np.float64]:
+    """1 for answers that are learnt, -1 for the others, `[n_rows]`."""
+    sign: NDArray[np.float64] = np.where(pc.is_valid(table["chosen_proximity"]), 1.0, -1.0)
+    return sign

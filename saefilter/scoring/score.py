@@ -291,9 +291,9 @@ def _kind_of(source: Source, settings: ScoreSettings) -> str:
         except RowProblem:
             continue
     if len(kinds) > 1:
-        found = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in kinds.most_common())
+        counts = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in kinds.most_common())
         raise UnusableInput(
-            f"the first {sum(kinds.values()):,} rows are of several kinds: {found}. What they push "
+            f"the first {sum(kinds.values()):,} rows are of several kinds: {counts}. What they push "
             "towards is not on one scale, so they cannot be ranked together",
             where=str(source.path),
             remedy="Put each kind in a file of its own; for KTO rows give every one a label.",

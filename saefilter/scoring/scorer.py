@@ -23,7 +23,7 @@ from saefilter.rows.render import RenderOptions
 from saefilter.rows.sides import ANSWERS
 from saefilter.scoring.preference import preference_table
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
-from saefilter.scoring.reference import Reference, read_reference
+from saefilter.scoring.reference import PUSH, Reference, read_reference
 from saefilter.scoring.table import scores_table
 from saefilter.settings import DEFAULT_PRESET, ScoreSettings
 from saefilter.toxic.load import load_toxic_set
@@ -241,14 +241,9 @@ class RowScorer:
     def _measure_preference(self, prepared: Prepared, encoded: Encoded) -> Measured:
         """Pairs and labelled rows. What they push features to is not held against harmless rows; how
         like those they are is asked of the chosen answers, or the only ones."""
-        calibration = self._calibration
-        quantiles = calibration.quantiles.get(self._key) if calibration else None
         table = preference_table(
             prepared, encoded, self.scorer, self.themes, of_answer=self._percentile,
-            of_push=lambda push: None,
-            harmless=float(np.interp(0.5, calibration.levels, quantiles))
-            if calibration is not None and quantiles is not None
-            else None,
+            of_push=self._percentile_of_push,
         )  # fmt: skip
         n = len(prepared)
         scored = encoded.n_tokens[:n] > 0
@@ -273,6 +268,13 @@ class RowScorer:
         if calibration is None or self._no_percentiles is not None:
             return None
         return calibration.percentile(proximity, self._key)
+
+    def _percentile_of_push(self, push: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Among the pushes of reference pairs; None without such, as answers say nothing of a difference."""
+        calibration, key = self._calibration, f"{self._key}/{PUSH}"
+        if calibration is None or self._no_percentiles or key not in calibration.quantiles:
+            return None
+        return calibration.percentile(push, key)
 
     @property
     def _likeness(self) -> Likeness | None:

@@ -61,6 +61,11 @@ class Candidates:
 
         Raises SaefilterError for a row that is no longer what was scored.
         """
+        if self.scores is not None and self.scores.of_preferences:
+            raise SaefilterError(
+                "this strategy reads one answer of each row, to be learnt, and these are preference data",
+                remedy="Use closest (by what a row pushes towards), chosen-side, random or labels.",
+            )
         columns = None if self.scores is None else self.scores.provenance.own_columns
         for row in self.rows():
             try:

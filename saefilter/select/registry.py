@@ -121,6 +121,10 @@ _CONTRAST = ("contrast_toxic", "contrast_benign")
 _READS = ("model", "revision", "device", "dtype")
 BUILT_IN: dict[str, BuiltIn] = {
     "closest": BuiltIn("saefilter.select.strategies:rank_closest", "closest to toxic features"),
+    "chosen-side": BuiltIn(
+        "saefilter.select.strategies:rank_chosen_side",
+        "of preference data: the learnt answers closest to toxic features",
+    ),
     "random": BuiltIn(
         "saefilter.select.strategies:rank_at_random", "drawn at random", seeded=True, control=True
     ),

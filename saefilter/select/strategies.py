@@ -184,6 +184,22 @@ def rank_closest(candidates: Candidates, selection: Selection) -> Ranking:
     return Ranking(np.argsort(candidates.distance, kind="stable"), CLOSEST)
 
 
+def rank_chosen_side(candidates: Candidates, selection: Selection) -> Ranking:
+    """Of preference data, by the answer that is learnt alone, whatever it is preferred to: what a difference
+    has to beat. KTO rows whose answer is unlearnt come last. Raises SaefilterError for other data."""
+    scores = candidates.scores
+    if scores is None or not scores.of_preferences:
+        raise SaefilterError(
+            "--strategy chosen-side is of preference data (pairs, KTO rows)",
+            remedy="Use --strategy closest.",
+        )
+    column = scores.read(["chosen_proximity"])["chosen_proximity"].take(candidates.row_ids)
+    proximity = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    return Ranking.by_score(
+        proximity, "proximity of the learnt answer", "its learnt answer is close"
+    )
+
+
 def rank_at_random(candidates: Candidates, selection: Selection) -> Ranking:
     """A permutation that depends on the seed and the number of rows alone."""
     order = selection.draws().permutation(len(candidates))

@@ -26,6 +26,7 @@ from saefilter.filtering.conserve import (
     unannotated,
 )
 from saefilter.filtering.soft import taken_off
+from saefilter.filtering.switch import Switches
 from saefilter.rows.read import Source
 from saefilter.rows.write import PREFIX
 
@@ -130,6 +131,7 @@ def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
     is_dropped, is_quarantined = np.zeros((2, len(hashes)), dtype=np.bool_)
     is_dropped[ids.dropped], is_quarantined[ids.quarantined] = True, True
     own: list[str] = []
+    switches = Switches.of(parts.written, len(hashes))
     kept_rows = _written(parts.kept)
     dropped_rows = _written(parts.dropped) if parts.dropped else iter(())
     number = -1
@@ -141,7 +143,10 @@ def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
         goes = bool(is_dropped[number])
         path, rows = (parts.dropped, dropped_rows) if goes else (parts.kept, kept_rows)
         line, data = next(rows)
-        whole = not goes and not parts.written and line is not None and bool(row.raw)
+        if switches is not None and switches.mask[number]:
+            line, data = line and switches.exchange.line(line), switches.exchange.row(data)
+        added = bool(parts.written) and switches is None
+        whole = not goes and not added and line is not None and bool(row.raw)
         if whole:
             same = line_hash(line or b"") == int(hashes[number])
         elif goes:

@@ -98,11 +98,12 @@ def test_rows_without_a_known_word_are_set_aside(scorer: RowScorer, tmp_path: Pa
 def test_ktos_bad_answers_are_not_dropped_for_being_unlearnt(
     scorer: RowScorer, tmp_path: Path
 ) -> None:
-    unlearnt, calm, learnt = of_rows(scorer, tmp_path, [
-        {"prompt": "q", "completion": text, "label": label}
-        for text, label in ((BAD, False), (CALM, True), (BAD, True))
-    ])  # fmt: skip
-    assert learnt < calm < unlearnt
+    rows = [
+        {"prompt": "q", "completion": text, "label": text != BAD} for text in (BAD, CALM, "Tea.")
+    ]
+    unlearnt, *learnt = of_rows(scorer, tmp_path, rows)
+    # training takes it away, so it pushes least towards toxic, and is the last to be dropped
+    assert all(isinstance(distance, float) and float(unlearnt) > distance for distance in learnt)
 
 
 CALL = {"type": "function", "function": {"name": "get_tide", "arguments": {"harbour": "Emden"}}}

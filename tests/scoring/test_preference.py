@@ -163,26 +163,29 @@ def test_an_undesirable_answer_counts_the_other_way(
     data = jsonl(rows)
     table = scored(data, scorer).to_pylist()
     good, bad_good, bad, good_bad = (row["proximity"] for row in table)
-    assert good < bad
+    assert good < 0 < bad  # the median answer lies between
     assert (bad_good, good_bad) == (-good, -bad)
+    made = Scores.open(data.with_suffix(".scores.parquet")).provenance
+    assert made.preference is not None
     for row, label in zip(table, (True, False, True, False), strict=True):
         here, there = ("chosen", "rejected") if label else ("rejected", "chosen")
         assert row[f"{there}_proximity"] is None
         assert row[f"{there}_n_scored"] is None
         assert row[f"{here}_percentile"] is not None
-        expected = log_odds(row[f"{here}_proximity"]) * (1 if label else -1)
-        assert row["proximity"] == pytest.approx(expected, abs=1e-3)
-    note = Scores.open(data.with_suffix(".scores.parquet")).provenance.note or ""
-    assert "0 of the 4 answers lie on the toxic side" in note
-    assert "order is mostly" in note
+        assert row["distance"] == -row["proximity"]
+        answer = log_odds(row[f"{here}_proximity"]) - made.preference["middle"]
+        assert row["proximity"] == pytest.approx(answer * (1 if label else -1), abs=1e-3)
 
 
-def test_labelled_answers_need_a_middle(jsonl: Callable[..., Path], scorer: RowScorer) -> None:
-    rows = [{"prompt": QUESTION, "completion": GOOD, "label": label} for label in (True, False)]
-    learnt, unlearnt = scored(jsonl(rows), None, metric="nearest")["proximity"].to_pylist()
-    assert learnt == -unlearnt != 0
-    with pytest.raises(SaefilterError, match="not calibrated"):
-        scored(jsonl(rows), None, metric="nearest", pool="max")
+def test_the_middle_is_of_the_whole_file(jsonl: Callable[..., Path], scorer: RowScorer) -> None:
+    rows = [
+        {"prompt": QUESTION, "completion": text, "label": i % 2 == 0}
+        for i, text in enumerate([GOOD, BAD, EGG, OTHER, ""])
+    ]
+    whole = scored(jsonl(rows), scorer)["proximity"].to_pylist()
+    assert whole[4] is None
+    shards = scored(jsonl(rows, "b.jsonl"), None, shard_rows=2)["proximity"].to_pylist()
+    assert shards == pytest.approx(whole, abs=1e-5)
 
 
 def test_another_metric_subtracts_proximities(jsonl: Callable[..., Path]) -> None:
@@ -232,3 +235,28 @@ def test_a_side_that_says_nothing_sets_the_pair_aside(
     assert (table[4]["chosen_truncated"], table[4]["rejected_truncated"]) == (False, True)
     assert table[4]["truncated"]
     assert table[4]["n_scored"] < table[4]["n_trained"]
+
+
+def test_a_push_has_a_percentile_among_reference_pairs(
+    jsonl: Callable[..., Path], scorer: RowScorer
+) -> None:
+    things = [f"{a} {b}" for a in ("old", "new", "big", "wet", "red") for b in
+              ("kettle", "ladder", "boat", "stove", "tent", "saw", "car", "lamp", "rope", "roof")]  # fmt: skip
+    pairs = [
+        {"prompt": f"May I use a {thing}?", "chosen": f"Yes, once the {thing} was checked.",
+         "rejected": f"The {thing} is fine, do not ask."}
+        for thing in things
+    ]  # fmt: skip
+    reference = jsonl(pairs, "reference.jsonl")
+    again = scored(reference, scorer)["proximity"].to_numpy()
+    table = scored(jsonl(PAIRS), None, reference=str(reference)).to_pylist()
+    for row in table:
+        expected = 100 * (again < row["proximity"]).mean()
+        assert row["percentile"] == pytest.approx(expected, abs=2.5)
+        assert row["chosen_percentile"] is not None
+    # answers alone are no reference for a difference
+    alone = jsonl([{"prompt": p["prompt"], "completion": p["chosen"]} for p in pairs], "a.jsonl")
+    rows = scored(jsonl(PAIRS), None, reference=str(alone)).to_pylist()
+    assert [row["percentile"] for row in rows] == [None] * len(PAIRS)
+    for row, other in zip(rows, table, strict=True):
+        assert row["chosen_percentile"] == pytest.approx(other["chosen_percentile"], abs=1e-6)
