@@ -104,7 +104,7 @@ def prepare(renderer: PlainRenderer, rows: Sequence[Row], kind: str = ANSWERS) -
     for (i, side, _), text in zip(sides, texts, strict=True):
         rendered[side][i] = text
         if text.problem is not None and problem[i] is None:
-            problem[i] = f"{SIDES[side]} answer: {text.problem}" if kind == PAIRS else text.problem
+            problem[i] = text.problem + (f" ({SIDES[side]} answer)" if kind == PAIRS else "")
     place = [i + side * len(rows) for i, side, _ in sides]
     good = {i: one for i, one in fit.items() if problem[i] is None}
     return Prepared(

@@ -228,7 +228,7 @@ def test_a_side_that_says_nothing_sets_the_pair_aside(
     table = scored(jsonl(rows), None, max_tokens=50).to_pylist()
     assert [row["status"] for row in table] == ["scored", *["quarantined"] * 3, "scored"]
     assert table[1]["reason"] == "'rejected' is empty, so there is no pair"
-    assert table[2]["reason"] == "chosen answer: the trained text has no tokens"
+    assert table[2]["reason"] == "the trained text has no tokens (chosen answer)"
     assert "all trained tokens lie beyond --max-tokens 50" in table[3]["reason"]
     assert table[2]["rejected_proximity"] is None
     assert table[2]["n_tokens"] is None
