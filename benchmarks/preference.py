@@ -231,13 +231,15 @@ class Planted(NamedTuple):
     answers: Contrast
     """Labelled ones, of which sets are made."""
     where: dict[str, NDArray[np.str_]]
-    """`question` and `organism` of each."""
+    """`question` and `organism` of each, and the `half` of the pair it stands in, `0` or `1`."""
     pairs: list[Pair]
     encoded: Encoded
     switched: NDArray[np.bool_]
     """Which pairs have their labels switched: half."""
 
     def of_pairs(self, what: str) -> NDArray[np.str_]:
+        if what == "half":
+            return np.array([str(number % 2) for number in range(len(self.pairs))])
         place = 0 if what == "question" else 1
         return np.array([pair.group[place] for pair in self.pairs])
 
@@ -258,6 +260,12 @@ def planted_of(encoder: Encoder, folder: Path) -> Planted:
         "organism": np.array([row["organism"] for row in usable]),
     }
     pairs = planted_pairs(rows)
+    half = {
+        pair.row[side][-1]["content"]: str(number % 2)
+        for number, pair in enumerate(pairs)
+        for side in ("chosen", "rejected")
+    }
+    where["half"] = np.array([half.get(r["messages"][-1]["content"], "none") for r in usable])
     switched = np.random.default_rng(0).permutation(len(pairs)) % 2 == 0
     return Planted(collected.result(), where, pairs, encode(encoder, pairs), switched)
 
@@ -274,6 +282,7 @@ def bundled_contrast(encoder: Encoder) -> Contrast:
 
 
 HELD_OUT = {
+    "these answers alone": ("half",),
     "another organism": ("organism",),
     "another question": ("question",),
     "another organism and question": ("organism", "question"),
