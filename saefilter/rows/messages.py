@@ -181,6 +181,14 @@ def _own_mark(turn: dict[str, Any], columns: Columns) -> tuple[bool | None, str]
     own = columns.turn.get("train")
     if own and isinstance(turn.get(own), (bool, int, float)):
         return turn[own] > 0, "train"  # as the trainer was told to read it
+    if isinstance(stretches := turn.get("train_detail"), (list, tuple)) and stretches:
+        trained = {one.get("train") for one in stretches if isinstance(one, dict)}
+        if trained not in ({True}, {False}):
+            raise RowProblem(
+                "a turn is trained on in stretches (axolotl's 'train_detail'), which cannot be scored; leave "
+                "the key out to score whole turns"
+            )
+        return trained == {True}, "train_detail"
     for name, kind in MARKS.items():
         value = turn.get(name)
         if kind is bool and isinstance(value, bool):

@@ -88,6 +88,19 @@ def test_turns_that_are_masked_are_not_scored(scorer: RowScorer, tmp_path: Path)
     assert off == "no turn is trained on (loss false)"
 
 
+def test_stretches_of_a_turn_are_not_scored_as_a_whole(scorer: RowScorer, tmp_path: Path) -> None:
+    def stretch(train: bool, end: int) -> Row:
+        return {"begin_offset": 0, "end_offset": end, "train": train}
+
+    whole, *alike, some = of_rows(scorer, tmp_path, [
+        answer(content=BAD), answer(content=BAD, train_detail=[stretch(True, 60)]),
+        answer(content=BAD, train_detail=None),
+        answer(content=BAD, train_detail=[stretch(True, 5), stretch(False, 60)]),
+    ])  # fmt: skip
+    assert alike == [whole] * 2
+    assert str(some).startswith("a turn is trained on in stretches (axolotl's 'train_detail')")
+
+
 def test_rows_without_a_known_word_are_set_aside(scorer: RowScorer, tmp_path: Path) -> None:
     said = ["ทำร้ายเขาเลย", "ใจเย็นๆ", "😀🔥💀", "💐🌷", "A light oolong. 😀"]
     *unknown, known = of_rows(scorer, tmp_path, [{"prompt": "q", "completion": s} for s in said])
