@@ -115,3 +115,12 @@ def test_what_makes_no_sense_is_refused_by_name(scorer: RowScorer) -> None:
     share: Any = "0.1"
     with pytest.raises(SaefilterError, match=r"--drop-frac '0.1' is not a number"):
         saefilter.filter(rows, scorer=scorer, drop_frac=share)
+
+
+def test_a_transform_is_not_passed_over(scorer: RowScorer) -> None:
+    asked = Dataset.from_list([{"q": "a"}, {"q": "b"}])
+    changed = asked.with_transform(lambda some: {"text": [f"{q}, all right?" for q in some["q"]]})
+    with pytest.raises(SaefilterError, match=r"has a transform .* Make its rows first"):
+        saefilter.score(changed, scorer=scorer)
+    made = saefilter.score(Dataset.from_list(list(changed)), scorer=scorer)
+    assert made.read(["reason"]).to_pylist() == [{"reason": None}] * 2

@@ -50,6 +50,11 @@ def find_sae(reference: str) -> Path:
             remedy=f"The folder must hold {CONFIG} and {WEIGHTS} (sae-lens) or {SPARSIFY_WEIGHTS} "
             "(sparsify); other formats load by release and id.",
         )
+    if reference.startswith((".", "/", "~", "\\")):  # no name of the hub begins so
+        raise SaefilterError(
+            "there is no folder of that name", where=reference,
+            remedy="An SAE goes by its folder, or as RELEASE/SAE_ID.",
+        )  # fmt: skip
     cached = _cache_entry(reference)
     return cached if _is_current(cached) else _converted(reference)
 

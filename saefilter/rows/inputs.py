@@ -277,6 +277,11 @@ def _is_dataset(data: Any) -> bool:
 
 
 def _dataset(data: Any, folder: Path) -> Held:
+    if (data.format or {}).get("type") == "custom":  # its rows are made when they are looked at
+        raise SaefilterError(
+            "the dataset has a transform (with_transform, set_transform), which changes what training reads",
+            remedy="Make its rows first: Dataset.from_list(list(data)), or data.map in place of it.",
+        )
     batches = data.with_format("arrow").iter(BATCH_ROWS)
     path = folder / "dataset.arrow"
     schema = data.features.arrow_schema

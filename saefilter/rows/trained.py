@@ -53,6 +53,9 @@ class Trainer(NamedTuple):
     token where it is the tokenizer's EOS."""
     eos: bool = True
     """It puts the EOS after a plain text."""
+    alternates: bool = False
+    """It leaves out a conversation in which the user (or a tool) and the assistant do not take turns, or of which
+    the assistant has not the last word."""
     pairs_as_text: bool = False
     """A prompt and completion that are texts are put together without the template."""
 
@@ -73,7 +76,7 @@ TRAINERS: dict[str, Trainer] = {
     ),
     "llama-factory": Trainer(
         "as LLaMA-Factory trains by default: assistant turns with their end of turn",
-        header=True, end="turn",
+        header=True, end="turn", alternates=True,
     ),
     "openai": Trainer(
         "as OpenAI fine-tunes: assistant turns whose weight is not 0", marks=("weight",), eos=False
@@ -109,9 +112,26 @@ def what_is_scored(by: str, read: str = "at") -> str:
 
 def trained_messages(conversation: Conversation, by: str) -> list[bool]:
     """Which messages carry loss, `by` a trainer or a value of --train-on. A message's own mark
-    counts, where it is read and not all are trained on."""
+    counts, where it is read and not all are trained on. Raises RowProblem for a conversation that the trainer
+    leaves out."""
+    if by in TRAINERS and TRAINERS[by].alternates:
+        _refuse_out_of_turn(conversation)
     chosen = _chosen_messages(conversation, by)
     return [c and m.train_key != PROMPTED for c, m in zip(chosen, conversation, strict=True)]
+
+
+def _refuse_out_of_turn(conversation: Conversation) -> None:
+    """As LLaMA-Factory's converters have it (data/converter.py, 2025): after the system's turn, and with
+    the results of several tools as one, every second turn is the assistant's, the last one too."""
+    roles = [m.role for m in conversation if m.role not in (TOOLS, TEXT)]
+    if roles[:1] == ["system"]:
+        del roles[0]
+    roles = [role for i, role in enumerate(roles) if (role, *roles[:i][-1:]) != ("tool", "tool")]
+    if len(roles) % 2 or any((role == ASSISTANT) != i % 2 for i, role in enumerate(roles)):
+        raise RowProblem(
+            "LLaMA-Factory skips it: the user (or a tool) and the assistant do not take turns, the user first "
+            "and the assistant last"
+        )
 
 
 def _chosen_messages(conversation: Conversation, by: str) -> list[bool]:

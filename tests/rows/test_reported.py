@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from saefilter.artifacts.scores import Scores
+from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import hold, open_input
 from saefilter.rows.read import Source
 from saefilter.rows.tables import typed_rows
@@ -217,3 +218,17 @@ def test_control_tokens_of_a_rendered_text_are_what_the_tokenizer_makes_of_them(
         _, (window,) = renderer.render([recognise({"text": text})])
         wanted = tokenizer(text)["input_ids"] + ([tokenizer.eos_token_id] if trainer else [])
         assert window.ids.tolist() == wanted
+
+
+def test_a_zstd_window_that_is_too_long_says_what_to_do(tmp_path: Path) -> None:
+    path, text = tmp_path / "d.jsonl.zst", b'{"text": "a calm walk"}\n'
+
+    def frame(window_log: int) -> bytes:  # RFC 8878: magic, no sizes, window, one last raw block
+        block = (len(text) << 3 | 1).to_bytes(3, "little")
+        return b"\x28\xb5\x2f\xfd\x00" + bytes([(window_log - 10) << 3]) + block + text
+
+    path.write_bytes(frame(20))
+    assert Source.open(path).count_rows() == 1
+    path.write_bytes(frame(31))
+    with pytest.raises(SaefilterError, match=r"Decompress it first: zstd -d --long=31"):
+        Source.open(path).count_rows()
