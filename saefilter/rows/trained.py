@@ -55,6 +55,8 @@ class Trainer(NamedTuple):
     """It puts the EOS after a plain text."""
     pairs_as_text: bool = False
     """A prompt and completion that are texts are put together without the template."""
+    alternating: bool = False
+    """It leaves conversations out whose turns do not alternate."""
 
 
 TRAINERS: dict[str, Trainer] = {
@@ -73,7 +75,7 @@ TRAINERS: dict[str, Trainer] = {
     ),
     "llama-factory": Trainer(
         "as LLaMA-Factory trains by default: assistant turns with their end of turn",
-        header=True, end="turn",
+        header=True, end="turn", alternating=True,
     ),
     "openai": Trainer(
         "as OpenAI fine-tunes: assistant turns whose weight is not 0", marks=("weight",), eos=False
@@ -172,7 +174,32 @@ def is_plain_text(conversation: Conversation, trainer: str | None) -> bool:
     )
     if plain and rule is not None and rule.conversations_only:
         raise RowProblem("TRL's assistant_only_loss refuses rows that are no conversations")
+    if rule is not None and rule.alternating:
+        _refuse_out_of_turn(conversation)
     return plain
+
+
+def _refuse_out_of_turn(conversation: Conversation) -> None:
+    """Raises RowProblem for what LLaMA-Factory's converters skip (src/llamafactory/data/converter.py):
+    after a first system turn, user or tool result and assistant must take turns, the assistant last.
+    Its OpenAI converter joins tool results in a row and passes over those at the end, its ShareGPT
+    converter does not. Columns such as Alpaca's it does not check."""
+    turns = [m for m in conversation if m.role_key]
+    if turns and turns[0].role == "system":
+        turns = turns[1:]
+    roles = [m.role for m in turns]
+    if not any(m.role_key == "from" for m in turns):
+        follows = [*roles[1:], "tool"]
+        pairs = zip(roles, follows, strict=False)
+        roles = [role for role, following in pairs if (role, following) != ("tool", "tool")]
+    expected = (("user", "tool"), (ASSISTANT,))
+    if any(role not in expected[place % 2] for place, role in enumerate(roles)):
+        raise RowProblem(
+            "LLaMA-Factory skips the row: its turns are not by turns the user's (or a tool's) and the "
+            "assistant's"
+        )
+    if len(roles) % 2:
+        raise RowProblem("LLaMA-Factory skips the row: its last turn is not the assistant's")
 
 
 class Widening:
