@@ -114,6 +114,10 @@ def split_reference(reference: str, releases: dict[str, Any]) -> tuple[str, str]
             f"the release {first} has no SAE {rest!r}",
             remedy=f"It has {len(ids)}, for example {', '.join(near[:8])}.",
         )
+    if first in ("", ".", "..", "~"):
+        raise SaefilterError(
+            f"there is no folder {reference}", remedy="Name the folder that the SAE lies in."
+        )
     names = reference.split("/")
     if len(names) >= 3:
         return "/".join(names[:2]), "/".join(names[2:])

@@ -277,6 +277,11 @@ def _is_dataset(data: Any) -> bool:
 
 
 def _dataset(data: Any, folder: Path) -> Held:
+    if data.format["type"] == "custom":
+        raise SaefilterError(
+            "the dataset has a transform, which reading its columns passes over",
+            remedy="Apply it by map, or give dataset.with_format(None) to score the columns as they are.",
+        )
     batches = data.with_format("arrow").iter(BATCH_ROWS)
     path = folder / "dataset.arrow"
     schema = data.features.arrow_schema

@@ -274,6 +274,9 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: Any) ->
     [
         ("gemma-scope-2b-pt-res-canonical/layer_99", "has no SAE 'layer_99'"),
         ("no-such-release/x", "neither a folder nor RELEASE/SAE_ID"),
+        ("/no/such/folder/sae", "there is no folder /no/such/folder/sae"),
+        ("./saes/of/mine", "there is no folder ./saes/of/mine"),
+        ("../sae", "there is no folder ../sae"),
         ("nobody/nothing/x", "not on this machine and the hub cannot be reached"),
         ("gemma-scope-2-4b-pt-transcoders/transcoder/layer_17_width_16k_l0_big", "a transcoder reads"),
         ("gemma-scope-2b-pt-mlp-canonical/layer_0/width_16k/canonical", "not the residual stream"),
