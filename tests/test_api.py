@@ -120,7 +120,7 @@ def test_what_makes_no_sense_is_refused_by_name(scorer: RowScorer) -> None:
 def test_a_transform_is_not_passed_over(scorer: RowScorer) -> None:
     asked = Dataset.from_list([{"q": "a"}, {"q": "b"}])
     changed = asked.with_transform(lambda some: {"text": [f"{q}, all right?" for q in some["q"]]})
-    with pytest.raises(SaefilterError, match=r"has a transform .* Make its rows first"):
+    with pytest.raises(SaefilterError, match=r"has a transform, .* Make its rows first"):
         saefilter.score(changed, scorer=scorer)
     made = saefilter.score(Dataset.from_list(list(changed)), scorer=scorer)
     assert made.read(["reason"]).to_pylist() == [{"reason": None}] * 2

@@ -279,7 +279,7 @@ def _is_dataset(data: Any) -> bool:
 def _dataset(data: Any, folder: Path) -> Held:
     if (data.format or {}).get("type") == "custom":  # its rows are made when they are looked at
         raise SaefilterError(
-            "the dataset has a transform (with_transform, set_transform), which changes what training reads",
+            "the dataset has a transform, which reading its columns passes over",
             remedy="Make its rows first: Dataset.from_list(list(data)), or data.map in place of it.",
         )
     batches = data.with_format("arrow").iter(BATCH_ROWS)

@@ -65,6 +65,8 @@ class Message:
     """`prompt` or `completion`, each also as `... text`; empty where the row has no such columns."""
     others: tuple[str, ...] = field(default=(), compare=False)
     """What it holds besides text: `image`, `audio`, ..."""
+    role_key: str = field(default="", compare=False)
+    """The key that says who speaks, such as `role` or ShareGPT's `from`; empty where a column does."""
 
     @property
     def reasoning(self) -> str:
@@ -114,7 +116,7 @@ def turns(column: str, value: Any, columns: Columns, keys: tuple[str, str]) -> C
             shown = json.dumps(role, default=str)[:40]
             raise RowProblem(f"{where} has the unknown '{role_key}' {shown}")
         messages += _messages_of(
-            turn, columns.roles.get(known) or ROLES[known], content_key, where, columns
+            turn, columns.roles.get(known) or ROLES[known], (role_key, content_key), where, columns
         )
     if not messages:
         raise RowProblem(f"'{column}' is an empty list")
@@ -122,9 +124,11 @@ def turns(column: str, value: Any, columns: Columns, keys: tuple[str, str]) -> C
 
 
 def _messages_of(
-    turn: dict[str, Any], role: str, content_key: str, where: str, columns: Columns
+    turn: dict[str, Any], role: str, keys: tuple[str, str], where: str, columns: Columns
 ) -> Iterable[Message]:
-    """One turn: the results of tools that it holds, and what else it says."""
+    """One turn: the results of tools that it holds, and what else it says. `keys`: those of role and
+    content."""
+    role_key, content_key = keys
     said = Said()
     fields = {name: turn[name] for name in CARRIED if turn.get(name)}
     for name in REASONING:  # of another type than text no template takes it
@@ -149,11 +153,18 @@ def _messages_of(
         said.others.append("audio")
     mark, key = _own_mark(turn, columns)
     for content, number in said.results:
-        yield Message("tool", content, mark, {"tool_call_id": number} if number else {}, key)
+        yield Message(
+            "tool",
+            content,
+            mark,
+            {"tool_call_id": number} if number else {},
+            key,
+            role_key=role_key,
+        )
     content, others = "".join(said.text), tuple(dict.fromkeys(said.others))
     if said.results and not (content or fields or others):
         return
-    yield Message(role, content, mark, fields, key, others=others)
+    yield Message(role, content, mark, fields, key, others=others, role_key=role_key)
 
 
 def _add_content(said: Said, value: Any, where: str, role: str, silent: bool) -> None:

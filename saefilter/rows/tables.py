@@ -202,7 +202,7 @@ def _survey_again(read: Pieces, wanted: NDArray[np.bool_]) -> dict[str, pa.DataT
         survey.add(rows)
     if survey.misfits:
         raise SaefilterError(
-            f"the rows of column {min(survey.misfits)[:40]!r} have no common type",
+            f"no one type holds the values of column {min(survey.misfits)[:40]!r}",
             remedy="Nothing was written. Please report this as a bug.",
         )
     return survey.types
@@ -287,7 +287,7 @@ def why_no_table(source: Source) -> str | None:
         for piece in pieces(source):
             survey.add([row for row in piece.values(range(len(piece))) if row is not None])
             if survey.misfits:
-                return f"the values of column {min(survey.misfits)!r} have no common type"
+                return f"no one column type holds the values of {min(survey.misfits)!r}"
         deep = [name for name, kind in survey.types.items() if _has_fields_in_fields(kind)]
         fields: dict[str, frozenset[str]] = {}
         for piece in pieces(source) if deep else ():

@@ -53,11 +53,10 @@ class Trainer(NamedTuple):
     token where it is the tokenizer's EOS."""
     eos: bool = True
     """It puts the EOS after a plain text."""
-    alternates: bool = False
-    """It leaves out a conversation in which the user (or a tool) and the assistant do not take turns, or of which
-    the assistant has not the last word."""
     pairs_as_text: bool = False
     """A prompt and completion that are texts are put together without the template."""
+    alternating: bool = False
+    """It leaves conversations out whose turns do not alternate."""
 
 
 TRAINERS: dict[str, Trainer] = {
@@ -76,7 +75,7 @@ TRAINERS: dict[str, Trainer] = {
     ),
     "llama-factory": Trainer(
         "as LLaMA-Factory trains by default: assistant turns with their end of turn",
-        header=True, end="turn", alternates=True,
+        header=True, end="turn", alternating=True,
     ),
     "openai": Trainer(
         "as OpenAI fine-tunes: assistant turns whose weight is not 0", marks=("weight",), eos=False
@@ -112,26 +111,9 @@ def what_is_scored(by: str, read: str = "at") -> str:
 
 def trained_messages(conversation: Conversation, by: str) -> list[bool]:
     """Which messages carry loss, `by` a trainer or a value of --train-on. A message's own mark
-    counts, where it is read and not all are trained on. Raises RowProblem for a conversation that the trainer
-    leaves out."""
-    if by in TRAINERS and TRAINERS[by].alternates:
-        _refuse_out_of_turn(conversation)
+    counts, where it is read and not all are trained on."""
     chosen = _chosen_messages(conversation, by)
     return [c and m.train_key != PROMPTED for c, m in zip(chosen, conversation, strict=True)]
-
-
-def _refuse_out_of_turn(conversation: Conversation) -> None:
-    """As LLaMA-Factory's converters have it (data/converter.py, 2025): after the system's turn, and with
-    the results of several tools as one, every second turn is the assistant's, the last one too."""
-    roles = [m.role for m in conversation if m.role not in (TOOLS, TEXT)]
-    if roles[:1] == ["system"]:
-        del roles[0]
-    roles = [role for i, role in enumerate(roles) if (role, *roles[:i][-1:]) != ("tool", "tool")]
-    if len(roles) % 2 or any((role == ASSISTANT) != i % 2 for i, role in enumerate(roles)):
-        raise RowProblem(
-            "LLaMA-Factory skips it: the user (or a tool) and the assistant do not take turns, the user first "
-            "and the assistant last"
-        )
 
 
 def _chosen_messages(conversation: Conversation, by: str) -> list[bool]:
@@ -192,7 +174,32 @@ def is_plain_text(conversation: Conversation, trainer: str | None) -> bool:
     )
     if plain and rule is not None and rule.conversations_only:
         raise RowProblem("TRL's assistant_only_loss refuses rows that are no conversations")
+    if rule is not None and rule.alternating:
+        _refuse_out_of_turn(conversation)
     return plain
+
+
+def _refuse_out_of_turn(conversation: Conversation) -> None:
+    """Raises RowProblem for what LLaMA-Factory's converters skip (src/llamafactory/data/converter.py):
+    after a first system turn, user or tool result and assistant must take turns, the assistant last.
+    Its OpenAI converter joins tool results in a row and passes over those at the end, its ShareGPT
+    converter does not. Columns such as Alpaca's it does not check."""
+    turns = [m for m in conversation if m.role_key]
+    if turns and turns[0].role == "system":
+        turns = turns[1:]
+    roles = [m.role for m in turns]
+    if not any(m.role_key == "from" for m in turns):
+        follows = [*roles[1:], "tool"]
+        pairs = zip(roles, follows, strict=False)
+        roles = [role for role, following in pairs if (role, following) != ("tool", "tool")]
+    expected = (("user", "tool"), (ASSISTANT,))
+    if any(role not in expected[place % 2] for place, role in enumerate(roles)):
+        raise RowProblem(
+            "LLaMA-Factory skips the row: its turns are not by turns the user's (or a tool's) and the "
+            "assistant's"
+        )
+    if len(roles) % 2:
+        raise RowProblem("LLaMA-Factory skips the row: its last turn is not the assistant's")
 
 
 class Widening:

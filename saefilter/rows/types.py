@@ -244,9 +244,9 @@ def _reason(column: str, kind: _Kind, usual: str) -> str:
     if kind.name == UNFIT:
         detail = f"{here} of more than one type within, or too large a number"
     elif here != usual:
-        detail = f"{here} where most rows have {usual}"
+        detail = f"{here} where the rows in the table have {usual}"
     else:
-        detail = f"{here} whose inner types differ from those of most rows"
+        detail = f"{here} whose inner types differ from those of the rows in the table"
     return f"column {column[:40]!r} is {detail}, which one table cannot hold"
 
 

@@ -52,8 +52,10 @@ PRESETS: list[Any] = [
      lambda: decoder(hf.GptOssConfig, 14, num_local_experts=4, num_experts_per_tok=2),
      hf.GptOssForCausalLM, "gpt-oss", sae_files.dictionary_learning,
      {"layer": 11, "model": "openai/gpt-oss-20b"}),
-    ("qwen2.5-7b-instruct", lambda: decoder(hf.Qwen2Config, 18), hf.Qwen2ForCausalLM, "qwen2.5",
-     sae_files.dictionary_learning, {"layer": 15, "model": "Qwen/Qwen2.5-7B-Instruct"}),
+    pytest.param(
+        "qwen2.5-7b-instruct", lambda: decoder(hf.Qwen2Config, 18), hf.Qwen2ForCausalLM, "qwen2.5",
+        sae_files.dictionary_learning, {"layer": 15, "model": "Qwen/Qwen2.5-7B-Instruct"},
+        marks=pytest.mark.slow),
     ("gemma-3-4b-it", lambda: gemma3(20), hf.Gemma3ForConditionalGeneration, "gemma-3",
      sae_files.gemma_scope_2, {"model": "gemma-v3-4b-it", "layer": 17}),
     pytest.param(

@@ -96,6 +96,27 @@ def test_a_table_that_would_hold_nothing_is_refused_before_anything_is_written(
     assert not list(folder.glob("x.*"))
 
 
+def test_reasons_are_true_where_no_type_is_most_rows(folder: Path) -> None:
+    """Five types of two rows each: none of them is what most rows have."""
+    rows = [calling({"limit": value}) for value in (5, "five", [5], True, {"at": "five"}) * 2]
+    (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert filtered("-o", "x.parquet").exit_code == 0
+    reasons = pq.read_table(folder / "x.quarantined.parquet")["saefilter_reason"].to_pylist()
+    assert set(reasons) == {
+        "column 'messages' is a list whose inner types differ from those of the rows in the table, "
+        "which one table cannot hold"
+    }
+
+
+def test_one_number_that_no_column_holds_has_a_true_reason(folder: Path) -> None:
+    rows = [{**chat("q", f"Answer {i}."), "n": 10**22} for i in range(3)]
+    (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = filtered()
+    assert done.exit_code == 0, done.output
+    assert "no one column type holds the values of 'n'" in " ".join(done.stderr.split())
+    assert str(10**22) in (folder / "d.filtered.jsonl").read_text()
+
+
 ARGUMENTS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 3) | st.text("xy", max_size=2))
 
 

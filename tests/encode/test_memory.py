@@ -37,6 +37,7 @@ def encode_with(mebibytes: int, *model_and_sae: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved_and_the_budget_with_it() -> None:
     plenty = encode_with(0)
     assert plenty["limit"] is None

@@ -29,6 +29,7 @@ def example() -> Any:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 def test_trl_trains_a_step_with_the_weights(
     jsonl: Callable[..., Path], tmp_path: Path, suffix: str

@@ -84,7 +84,10 @@ def test_quarantined_rows_can_be_put_back(jsonl: Callable[..., Path], tmp_path: 
     assert table[0]["saefilter_text"] == '{"broken'
     assert bytes.fromhex(table[1]["saefilter_bytes_hex"]) == bad[1]
     assert table[0]["saefilter_bytes_hex"] is None
-    assert "column 'id' is a string where most rows have a number" in table[2]["saefilter_reason"]
+    assert (
+        "column 'id' is a string where the rows in the table have a number"
+        in table[2]["saefilter_reason"]
+    )
     assert table[3]["saefilter_reason"] == "the text is empty"
     counts = result.report.counts
     assert (counts["kept"], counts["dropped"], counts["quarantined"], counts["rows"]) == (

@@ -103,6 +103,7 @@ def test_rules_that_do_not_hold_are_refused(jsonl: Callable[..., Path], scorer: 
         compare(plain, [its], ["chosen-side", "random"], StrategyOptions())
 
 
+@pytest.mark.slow
 def test_compare_ranks_pairs_by_difference_and_by_one_side(
     jsonl: Callable[..., Path], scorer: RowScorer
 ) -> None:

@@ -96,9 +96,9 @@ def _column_conflicts(name: str, values: dict[int, Any]) -> Iterable[tuple[int, 
             detail = (
                 f"{here} of more than one type within, or too large a number"
                 if types[row_id] == UNFIT
-                else f"{here} where most rows have {usual}"
+                else f"{here} where the rows in the table have {usual}"
                 if here != usual
-                else (f"{here} whose inner types differ from those of most rows")
+                else (f"{here} whose inner types differ from those of the rows in the table")
             )
             yield row_id, f"column {name[:40]!r} is {detail}, which one table cannot hold"
 

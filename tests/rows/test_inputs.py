@@ -16,7 +16,7 @@ import pytest
 from whole import read_table
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.inputs import open_input
+from saefilter.rows.inputs import hold, open_input
 
 
 @pytest.fixture
@@ -187,3 +187,14 @@ def test_json_of_a_folder_with_different_kinds(tmp_path: Path) -> None:
     source = open_input(tmp_path)
     assert texts(source.rows()) == ["one", "two", "three", "four"]
     assert read_table(source, [0, 1, 3]).table["text"].to_pylist() == ["one", "two", "four"]
+
+
+def test_a_transform_that_would_be_passed_over_is_refused(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    data = datasets.Dataset.from_list([{"text": "Tea."}])
+    shouted = data.with_transform(lambda rows: {"text": [t.upper() for t in rows["text"]]})
+    with pytest.raises(SaefilterError, match="a transform, which reading its columns passes over"):
+        hold(shouted, tmp_path)
+    held = hold(shouted.with_format(None), tmp_path)
+    assert [row.data for row in held.source.rows()] == [{"text": "Tea."}]
+    assert hold(data.with_format("numpy"), tmp_path).take([0])["text"] == ["Tea."]

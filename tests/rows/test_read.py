@@ -141,3 +141,17 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
 def test_equal_rows_have_equal_digests(jsonl: Callable[..., Path]) -> None:
     first, second, third = Source.open(jsonl([{"a": 1}, {"a": 1}, {"a": 2}])).rows()
     assert first.digest() == second.digest() != third.digest()
+
+
+def test_a_window_too_long_to_read_names_what_decompresses_it(tmp_path: Path) -> None:
+    """As `zstd --long=31` writes it."""
+    line = b'{"text": "Tea."}\n'
+    window = bytes([(31 - 10) << 3])  # RFC 8878, 3.1.1.1.2: the exponent over 2^10
+    block = (len(line) << 3 | 1).to_bytes(3, "little") + line
+    path = tmp_path / "long.jsonl.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd\x00" + window + block)
+    with pytest.raises(SaefilterError, match=r"zstd -d --long=31 long\.jsonl\.zst"):
+        list(Source.open(path).rows())
+    window = bytes([(20 - 10) << 3])
+    path.write_bytes(b"\x28\xb5\x2f\xfd\x00" + window + block)
+    assert [row.data for row in Source.open(path).rows()] == [{"text": "Tea."}]

@@ -48,7 +48,9 @@ def test_a_row_of_another_type_is_named_not_bent(jsonl: Callable[..., Path]) -> 
     assert result.row_ids == [0, 1]
     assert result.table.to_pylist() == rows[:2]
     assert set(result.conflicts) == {2, 3}
-    assert "column 'id' is a string where most rows have a number" in result.conflicts[2]
+    assert (
+        "column 'id' is a string where the rows in the table have a number" in result.conflicts[2]
+    )
 
 
 def test_a_long_integer_among_floats_is_named_not_rounded(jsonl: Callable[..., Path]) -> None:

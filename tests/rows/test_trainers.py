@@ -14,9 +14,9 @@ from checkpoints import TEMPLATE_TOKENS, TOKENS, chat_tokenizer, small_tokenizer
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.chat import ChatRenderer
-from saefilter.rows.formats import Message, RowProblem, recognise
+from saefilter.rows.formats import recognise
 from saefilter.rows.render import PlainRenderer, RenderOptions
-from saefilter.rows.trained import FIXED_DATE, TRAINERS, trained_messages, what_is_scored
+from saefilter.rows.trained import FIXED_DATE, TRAINERS, what_is_scored
 from saefilter.settings import ScoreSettings, ask
 
 Row = dict[str, Any]
@@ -353,22 +353,3 @@ def test_completion_is_of_rows_that_have_one() -> None:
     alpaca = {"instruction": "Do.", "output": "Done."}
     assert "⟦Done.⟧" in marked(tokenizer, alpaca, train_on="completion")
     assert "Do.<" in marked(tokenizer, alpaca, train_on="completion")
-
-
-@pytest.mark.parametrize(
-    ("roles", "learnt"),
-    [
-        ("ua", True), ("sua", True), ("uata", True), ("uatta", True), ("uattaua", True), ("u", False),
-        ("uau", False), ("a", False), ("uua", False), ("uaa", False), ("usa", False),
-    ],
-)  # fmt: skip
-def test_llama_factory_skips_conversations_out_of_turn(roles: str, learnt: bool) -> None:
-    names = {"u": "user", "a": "assistant", "s": "system", "t": "tool"}
-    conversation = tuple(Message(names[role], f"said {role}") for role in roles)
-    if learnt:
-        marks = trained_messages(conversation, "llama-factory")
-        assert marks == [role == "a" for role in roles]
-        return
-    with pytest.raises(RowProblem, match="LLaMA-Factory skips it"):
-        trained_messages(conversation, "llama-factory")
-    assert any(trained_messages(conversation, "axolotl")) is ("a" in roles)

@@ -303,6 +303,7 @@ def test_workers_give_the_same_scores(
     assert not work_folder(tmp_path / "x.parquet").exists()
 
 
+@pytest.mark.slow
 def test_several_workers_with_preparers_of_their_own(
     jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:

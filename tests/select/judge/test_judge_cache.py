@@ -41,7 +41,13 @@ def stored(path: Path) -> int:
     return int(count)
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
+@pytest.mark.parametrize(
+    "kill",
+    [
+        pytest.param(signal.SIGKILL, id="kill", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, id="ctrl-c"),
+    ],
+)
 def test_a_killed_run_loses_no_more_than_what_was_under_way(tmp_path: Path, kill: int) -> None:
     path = tmp_path / "judgements.sqlite"
     with JudgeServer() as server:
