@@ -107,7 +107,8 @@ def build_report(
         scoring={**_scoring(provenance), "own_share": scores.own_share()},
         histogram=_histogram(distance[kept], distance[dropped]),
         flagged=_flagged(percentile[shown], provenance.reference_rows),
-        reference_rows=provenance.reference_rows,
+        # of pairs without reference pairs no row has a percentile, so none is beyond anything
+        reference_rows=0 if np.isnan(percentile[shown]).all() else provenance.reference_rows,
         reference_name=provenance.reference_name,
         dropped=[views[int(i)] for i in shown_dropped],
         borderline=[views[int(i)] for i in shown_kept],

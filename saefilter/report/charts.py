@@ -24,8 +24,9 @@ LINES_HEIGHT, LINES_TOP, LINES_BOTTOM = 300, 26, 252
 N_COLOURS = 7
 
 
-def histogram(counts: Histogram, threshold: float | None) -> str:
-    """Dropped and kept rows stacked by distance, with a line at the threshold if there is one."""
+def histogram(counts: Histogram, threshold: float | None, gone: str = "dropped") -> str:
+    """Dropped and kept rows stacked by distance, with a line at the threshold if there is one. `gone`: what
+    was done to the former, in a word."""
     totals = [kept + dropped for kept, dropped in zip(counts.kept, counts.dropped, strict=True)]
     low, high = counts.edges[0], counts.edges[-1]
     if not any(totals) or not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -34,15 +35,15 @@ def histogram(counts: Histogram, threshold: float | None) -> str:
         threshold = None
     steps = [step for step in ticks(0, max(totals), 4) if step == int(step)]
     axes = _Axes(low, high, (PLOT_BOTTOM - PLOT_TOP) / max(totals))
-    shapes = [*_grid(steps, axes), *_bars(counts, axes), *_labels(axes)]
+    shapes = [*_grid(steps, axes), *_bars(counts, axes, gone), *_labels(axes)]
     if threshold is not None:
-        shapes += _threshold(threshold, axes)
+        shapes += _threshold(threshold, axes, gone)
     text = (
-        f"{sum(counts.dropped):,} dropped and {sum(counts.kept):,} kept rows at distances from "
+        f"{sum(counts.dropped):,} {gone} and {sum(counts.kept):,} kept rows at distances from "
         f"{low:.3f} to {high:.3f}; the fullest bar holds {rows_of(max(totals))}."
     )
     return (
-        f'<figure>\n{_legend(threshold)}<svg class="chart" width="100%" height="{HEIGHT}" '
+        f'<figure>\n{_legend(threshold, gone)}<svg class="chart" width="100%" height="{HEIGHT}" '
         'role="img" aria-labelledby="chart-title chart-text">\n'
         '<title id="chart-title">Rows by their distance to toxic features</title>\n'
         f'<desc id="chart-text">{text}</desc>\n' + "\n".join(shapes) + "\n</svg>\n</figure>\n"
@@ -79,7 +80,7 @@ def _grid(steps: list[float], axes: _Axes) -> Iterator[str]:
     yield '<text class="name" x="-44" y="12">rows</text>'
 
 
-def _bars(counts: Histogram, axes: _Axes) -> Iterator[str]:
+def _bars(counts: Histogram, axes: _Axes, gone: str) -> Iterator[str]:
     bins = zip(counts.edges[:-1], counts.edges[1:], counts.dropped, counts.kept, strict=True)
     for low, high, dropped, kept in bins:
         if not dropped and not kept:
@@ -93,7 +94,7 @@ def _bars(counts: Histogram, axes: _Axes) -> Iterator[str]:
                     f'<rect class="{kind}" x="{axes.x(low):.2f}%" y="{top:.1f}" '
                     f'width="{0.94 * (axes.x(high) - axes.x(low)):.2f}%" height="{height:.1f}"/>'
                 )
-        said = f"{low:.3f} to {high:.3f}: {dropped:,} dropped, {kept:,} kept"
+        said = f"{low:.3f} to {high:.3f}: {dropped:,} {gone}, {kept:,} kept"
         yield f"<g><title>{said}</title>{bars}</g>"
 
 
@@ -113,22 +114,22 @@ def _labels(axes: _Axes) -> Iterator[str]:
     )
 
 
-def _threshold(threshold: float, axes: _Axes) -> Iterator[str]:
+def _threshold(threshold: float, axes: _Axes, gone: str) -> Iterator[str]:
     x = axes.x(threshold)
     anchor, shift = ("start", 6) if x < 50 else ("end", -6)
     yield f'<line class="threshold" x1="{x:.2f}%" x2="{x:.2f}%" y1="6" y2="{PLOT_BOTTOM}"/>'
     yield (
         f'<text class="mark" x="{x:.2f}%" dx="{shift}" y="15" text-anchor="{anchor}">'
-        f"dropped up to {threshold:.3f}</text>"
+        f"{gone} up to {threshold:.3f}</text>"
     )
 
 
-def _legend(threshold: float | None) -> str:
+def _legend(threshold: float | None, gone: str) -> str:
     square = '<rect class="{}" width="12" height="12" rx="2"/>'
-    keys = [("dropped", square.format("dropped")), ("kept", square.format("kept"))]
+    keys = [(gone, square.format("dropped")), ("kept", square.format("kept"))]
     if threshold is not None:
         line = '<line class="threshold" x1="6" x2="6" y1="0" y2="12"/>'
-        keys.append(("threshold: the farthest dropped row", line))
+        keys.append((f"threshold: the farthest row {gone}", line))
     items = "".join(
         f'<li><svg width="12" height="12" aria-hidden="true">{shape}</svg> {text}</li>\n'
         for text, shape in keys

@@ -23,6 +23,7 @@ from saefilter.report.wording import (
     dropped_title,
     flagged,
     gone,
+    gone_words,
     headline,
     kept_hint,
     kept_title,
@@ -79,9 +80,8 @@ def _distances(report: Report) -> str:
     return section(
         "distances",
         "How close the rows are",
-        '<p class="hint">A small distance means that what the row activates lies near the toxic '
-        "features; to the left is closer.</p>\n",
-        histogram(report.histogram, threshold),
+        f'<p class="hint">{_what_distance_is(report)}</p>\n',
+        histogram(report.histogram, threshold, gone_words(report).lower().removesuffix(" in")),
         f'<p class="hint">{esc(words)}</p>\n'
         if (words := parts_words(report.scoring.get("own_share")))
         else "",
@@ -89,8 +89,22 @@ def _distances(report: Report) -> str:
     )
 
 
+def _what_distance_is(report: Report) -> str:
+    if report.scoring.get("preference"):
+        return "At 0 a row pushes nowhere; to the left training pushes towards toxic features."
+    return (
+        "A small distance means that what the row activates lies near the toxic features; to the left is "
+        "closer."
+    )
+
+
 def _flagged(report: Report) -> str:
     levels = flagged(report)
+    if not levels and report.scoring.get("preference"):
+        return (
+            '<p class="hint">What a row pushes to has no percentile among harmless answers; name pairs by '
+            "--reference to have one.</p>\n"
+        )
     if not levels:
         return (
             '<p class="hint">The toxic set has no harmless reference samples to compare with.</p>\n'

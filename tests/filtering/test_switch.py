@@ -320,3 +320,16 @@ def test_kto_trains_a_step_on_what_is_written(
     result = swap(source, scores, tmp_path / f"clean{suffix}")
     assert result.report.counts["marked"] > 0
     assert 0 < trained_step("KTO", result.paths.kept, tmp_path) < 10
+
+
+def test_the_report_of_pairs_gives_them_no_place_among_harmless_answers(
+    jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
+) -> None:
+    source, scores = scored(jsonl([FORMS["alpaca"](*pair) for pair in PLACES]), scorer)
+    result = swap(source, scores, tmp_path / "clean.jsonl")
+    assert result.report.reference_rows == 0
+    page = result.paths.report_html.read_text()
+    assert "Rows closer than most" not in page
+    assert "has no percentile among harmless answers" in page
+    assert "at distances from" in page
+    assert "2 switched and 3 kept rows" in page
