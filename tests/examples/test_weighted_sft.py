@@ -29,41 +29,54 @@ def example() -> Any:
     return module
 
 
+def loss_of(kind: Any, rows: Any, folder: Path) -> float:
+    """Of one step with a tiny random model."""
+    made = trainer_of(kind, rows, folder)
+    made.train()
+    return float(made.state.log_history[0]["loss"])
+
+
+def trainer_of(kind: Any, rows: Any, folder: Path) -> Any:
+    import torch
+    import transformers as hf
+    import trl
+
+    tokenizer = chat_tokenizer("qwen2.5")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    model = hf.LlamaForCausalLM(
+        hf.LlamaConfig(vocab_size=len(tokenizer), intermediate_size=8, **sizes, **TOKENS)
+    )
+    config = trl.SFTConfig(
+        output_dir=str(folder / "out"), report_to="none", use_cpu=True, bf16=False, max_steps=1,
+        per_device_train_batch_size=8, shuffle_dataset=False, logging_steps=1,
+        gradient_accumulation_steps=2,
+    )  # fmt: skip
+    return kind(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+
+
+def loaded(path: Path, folder: Path) -> Any:
+    from datasets import load_dataset
+
+    kind = "parquet" if path.suffix == ".parquet" else "json"
+    return load_dataset(kind, data_files=str(path), split="train", cache_dir=str(folder / "c"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 def test_trl_trains_a_step_with_the_weights(
     jsonl: Callable[..., Path], tmp_path: Path, suffix: str
 ) -> None:
-    import torch
-    import transformers as hf
     import trl
-    from datasets import load_dataset
 
     source = Source.open(jsonl(ROWS))
     output = tmp_path / f"weighted{suffix}"
     scores = write_scores(source, tmp_path / "s.parquet")
     filter_file(source, scores, output, Selection(drop_frac=0.25), options=SoftOptions("weights"))
-    kind = "parquet" if suffix == ".parquet" else "json"
-    data = load_dataset(kind, data_files=str(output), split="train", cache_dir=str(tmp_path / "c"))
-    tokenizer = chat_tokenizer("qwen2.5")
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-
-    def trainer(kind: Any, rows: Any, **more: Any) -> Any:
-        torch.manual_seed(0)
-        model = hf.LlamaForCausalLM(
-            hf.LlamaConfig(vocab_size=len(tokenizer), intermediate_size=8, **sizes, **TOKENS)
-        )
-        config = trl.SFTConfig(
-            output_dir=str(tmp_path / "out"), report_to="none", use_cpu=True, bf16=False,
-            max_steps=1, per_device_train_batch_size=8, shuffle_dataset=False, logging_steps=1,
-            gradient_accumulation_steps=2, **more,
-        )  # fmt: skip
-        return kind(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+    data = loaded(output, tmp_path)
 
     def loss(kind: Any, rows: Any) -> float:
-        made = trainer(kind, rows)
-        made.train()
-        return float(made.state.log_history[0]["loss"])
+        return loss_of(kind, rows, tmp_path)
 
     weighted = example().WeightedSFTTrainer
     ones = data.map(lambda row: {"weight": 1.0})
@@ -74,9 +87,26 @@ def test_trl_trains_a_step_with_the_weights(
         plain / 2, rel=1e-4
     )
     assert 0 < loss(weighted, data) < plain
-    batch = next(iter(trainer(weighted, data).get_train_dataloader()))
+    batch = next(iter(trainer_of(weighted, data, tmp_path).get_train_dataloader()))
     rows = (
-        [json.loads(line) for line in output.read_text().splitlines()] if kind == "json" else None
+        [json.loads(line) for line in output.read_text().splitlines()]
+        if suffix == ".jsonl"
+        else None
     )
     known = {round(w, 6) for w in (data["weight"] if rows is None else [r["weight"] for r in rows])}
     assert {round(w, 6) for w in batch["weight"].tolist()} <= known
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_labels_are_nothing_to_trl(jsonl: Callable[..., Path], tmp_path: Path, suffix: str) -> None:
+    import trl
+
+    plain = jsonl(ROWS)
+    source, output = Source.open(plain), tmp_path / f"labelled{suffix}"
+    scores = write_scores(source, tmp_path / "s.parquet")
+    filter_file(source, scores, output, Selection(drop_frac=0.25), options=SoftOptions("labels"))
+    labelled = loaded(output, tmp_path)
+    assert set(labelled["saefilter_label"]) == {"keep", "drop"}
+    expected = loss_of(trl.SFTTrainer, loaded(plain, tmp_path), tmp_path)
+    assert loss_of(trl.SFTTrainer, labelled, tmp_path) == pytest.approx(expected, rel=1e-6)
