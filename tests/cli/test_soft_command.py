@@ -81,6 +81,7 @@ def test_auto_drops_what_is_bad_and_says_why(folder: Path) -> None:
     assert saefilter(folder, "verify", "auto.jsonl").stdout.strip().endswith("belongs together.")
 
 
+@pytest.mark.slow
 def test_soft_outputs_are_written_and_verified(folder: Path) -> None:
     for kind, name in (("weights", "w.parquet"), ("labels", "l.jsonl"), ("mask", "m.jsonl")):
         done = saefilter(

@@ -47,6 +47,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_budget_with_it() -> None:
     assert short["sums"][0] == pytest.approx(plenty["sums"][0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_single_window_that_does_not_fit_beside_another_is_read_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_single_window_that_does_not_fit_beside_another_is_read_alone(
     np.testing.assert_allclose(short.residual, plenty.residual, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_single_window_that_does_not_fit_is_a_clear_error(tmp_path: Path) -> None:
     """One allocation of it is larger than all that is left, so that no free corner of the heap
     can take it."""
