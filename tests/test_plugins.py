@@ -106,7 +106,7 @@ def test_mistakes_of_plugins_are_errors_with_their_names(folder: Path) -> None:
     shown = saefilter(folder, "filter", "--strategy", "lazy", "--drop-count", "1", code=2)
     assert "the strategy 'lazy' did not order the 2 scored rows" in shown
     shown = saefilter(folder, "filter", "--strategy", "none", "--drop-count", "1", code=2)
-    assert "Strategies: closest, random, " in shown
+    assert "Strategies: closest, chosen-side, random, " in shown
     assert ", lazy, longest-first, wordy." in shown
 
 

@@ -141,7 +141,7 @@ def test_curate_score_and_filter(
 def test_the_first_score_of_a_preset_makes_a_toxic_set_of_the_bundled_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jsonl: Callable[..., Path]
 ) -> None:
-    name, config, model_class, family, write, options = PRESETS[4]
+    name, config, model_class, family, write, options = PRESETS[4].values
     install(tmp_path, name, config(), model_class, family, write, options)
     monkeypatch.chdir(tmp_path)
     jsonl([*contrast("abcde", 16, 3), *contrast("vwxyz", 4, 4)])
