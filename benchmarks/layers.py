@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +170,29 @@ class Part:
             at = [number[repr(prompt)] for prompt in prompts]
             self.own = {n: own.residual(n)[at] for n in reader.layers}
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All of it by name, to be kept as numbers."""
+        read, own = self.read, self.own or {}
+        return {
+            "toxic": self.toxic, "groups": self.groups, "copies": self.copies,
+            "counts": read.counts, "loss": read.loss,
+            **{f"tokens {n}": tokens for n, tokens in read.tokens.items()},
+            **{f"own {n}": residual for n, residual in own.items()},
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, kept: Mapping[str, NDArray[Any]]) -> Part:
+        """From what `arrays` gave."""
+
+        def layers(name: str) -> dict[int, Floats]:
+            return {int(key.split()[1]): kept[key] for key in kept if key.startswith(f"{name} ")}
+
+        part = cls.__new__(cls)
+        part.read = Read(layers("tokens"), kept["counts"], kept["loss"])
+        part.toxic, part.groups, part.copies = kept["toxic"], kept["groups"], kept["copies"]
+        part.own = layers("own") or None
+        return part
+
     def contrast(self, encoder: Encoder) -> Contrast:
         """As `saefilter` would encode it."""
         layers = hook_layers(encoder.hook)
@@ -289,7 +311,9 @@ def main() -> None:
         "--most", type=int, default=300, help="rows of a side, of all but our pairs"
     )
     parser.add_argument("--write", type=Path, help="document whose table is replaced")
-    parser.add_argument("--reads", type=Path, help="where what was read is kept for the next time")
+    parser.add_argument(
+        "--reads", type=Path, help="folder that keeps what was read for the next time"
+    )
     args = parser.parse_args()
     encoders = {
         f"layer {hook_layers(encoder.hook)}, {encoder.sae.d_sae:,} features": encoder
@@ -297,7 +321,10 @@ def main() -> None:
         for encoder in [Encoder(resolve(None, args.model, sae))]
     }
     if args.reads and args.reads.exists():
-        parts = pickle.loads(args.reads.read_bytes())
+        parts = {
+            file.stem: Part.of(np.load(file, allow_pickle=False))
+            for file in args.reads.glob("*.npz")
+        }
     else:
         layers = [hook_layers(encoder.hook) for encoder in encoders.values()]
         reader = Reader(next(iter(encoders.values())), args.model, layers)
@@ -311,7 +338,9 @@ def main() -> None:
                 seconds = time.monotonic() - started
                 print(f"{name}: {len(parts[name].toxic)} rows, {seconds:.0f} s", flush=True)
         if args.reads:
-            args.reads.write_bytes(pickle.dumps(parts))
+            args.reads.mkdir(parents=True)
+            for name, part in parts.items():
+                np.savez(args.reads / f"{name}.npz", **part.arrays())
     file = Path(f"benchmarks/results/layers_{args.name}.json")
     results: dict[str, dict[str, dict[str, float]]] = {}
     for column in COLUMNS:

@@ -14,7 +14,7 @@ from conftest import chat
 from saefilter.artifacts.scores import PREFERENCE_SCHEMA, SCHEMA, Scores
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
-from saefilter.scoring.score import score_file
+from saefilter.scoring.score import LOOKED_AT, score_file
 from saefilter.scoring.scorer import RowScorer
 from saefilter.settings import ScoreSettings
 
@@ -206,13 +206,13 @@ def test_kinds_are_not_mixed(jsonl: Callable[..., Path], scorer: RowScorer) -> N
 
 
 def test_a_late_row_of_another_kind_is_set_aside(
-    jsonl: Callable[..., Path], scorer: RowScorer, monkeypatch: pytest.MonkeyPatch
+    jsonl: Callable[..., Path], scorer: RowScorer
 ) -> None:
-    monkeypatch.setattr("saefilter.scoring.score.LOOKED_AT", 2)
-    table = scored(jsonl([*PAIRS, chat(QUESTION, GOOD)]), scorer)
-    reasons = table["reason"].to_pylist()
-    assert reasons[:4] == [None] * 4
-    assert "of another kind than the first rows" in reasons[4]
+    first = [PAIRS[number % 4] for number in range(LOOKED_AT)]
+    table = scored(jsonl([*first, chat(QUESTION, GOOD)]), scorer)
+    *reasons, last = table["reason"].to_pylist()
+    assert reasons == [None] * LOOKED_AT
+    assert "of another kind than the first rows" in last
 
 
 def test_a_side_that_says_nothing_sets_the_pair_aside(
