@@ -24,7 +24,7 @@ from benchmarks.throughput.prepare import prepare
 from benchmarks.throughput.shapes import CPU_SHAPES
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
-from saefilter.rows.render import Window
+from saefilter.rows.rendered import Window
 
 RUNS = 3
 

@@ -21,7 +21,7 @@ import trl
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import recognise
 from saefilter.rows.read import Source
-from saefilter.rows.render import RenderOptions
+from saefilter.rows.rendered import RenderOptions
 
 Row = dict[str, Any]
 ROWS = 600

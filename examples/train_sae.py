@@ -32,7 +32,8 @@ from saefilter.encode.presets import load_preset
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import Conversation, Message, RowProblem, recognise
 from saefilter.rows.read import Source
-from saefilter.rows.render import PlainRenderer, RenderOptions, Window, load_tokenizer
+from saefilter.rows.render import PlainRenderer, load_tokenizer
+from saefilter.rows.rendered import RenderOptions, Window
 
 HELD_OUT = 20_000
 """Tokens that are never trained on, for the card."""

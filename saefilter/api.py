@@ -24,12 +24,13 @@ import numpy as np
 import pyarrow.compute as pc
 
 from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.asked import Asked, ask, ask_with
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import Data, Held, hold
 from saefilter.scoring.scores_for import refuse_others
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Choice, Selection, choose
-from saefilter.settings import Asked, ScoreSettings, ask, ask_with
+from saefilter.settings import ScoreSettings
 from saefilter.watch import Watch
 
 if TYPE_CHECKING:

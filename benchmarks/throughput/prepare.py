@@ -16,7 +16,8 @@ from saefilter.encode.presets import load_preset, resolve
 from saefilter.encode.rendering import build_renderer
 from saefilter.encode.sae import load_sae
 from saefilter.encode.sae_source import find_sae
-from saefilter.rows.render import Window, load_tokenizer
+from saefilter.rows.render import load_tokenizer
+from saefilter.rows.rendered import Window
 
 SAMPLE_TOKENS = 8192
 """For setting SAE thresholds, choosing batch sizes and comparing contenders' results."""

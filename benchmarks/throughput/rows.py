@@ -17,7 +17,8 @@ from torch import Tensor
 from benchmarks.throughput.shapes import Lengths
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.read import Source
-from saefilter.rows.render import PlainRenderer, Window
+from saefilter.rows.render import PlainRenderer
+from saefilter.rows.rendered import Window
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "advice.jsonl"
 N_WORDS = 4000

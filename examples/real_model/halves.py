@@ -22,7 +22,8 @@ from saefilter.encode.causal import CausalModel
 from saefilter.errors import SaefilterError
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import recognise
-from saefilter.rows.render import RenderOptions, load_tokenizer
+from saefilter.rows.render import load_tokenizer
+from saefilter.rows.rendered import RenderOptions
 
 BATCH_ROWS = 16
 """Read at once, where nothing is trained."""

@@ -26,10 +26,10 @@ from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
+    from saefilter.asked import Asked
     from saefilter.gate.verdict import Outcome
     from saefilter.rows.read import Source
     from saefilter.scoring.scorer import RowScorer
-    from saefilter.settings import Asked
 
 FORMATS = ("text", "json", "github", "junit", "sarif", "markdown")
 SUFFIXES = {

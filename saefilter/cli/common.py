@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from saefilter.asked import ask
 from saefilter.errors import SaefilterError
 from saefilter.select.registry import BUILT_IN
-from saefilter.settings import ScoreSettings, ask
+from saefilter.settings import ScoreSettings
 from saefilter.text import clean, json_safe, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from saefilter.asked import Asked
     from saefilter.cli.options import Given
     from saefilter.encode.presets import Preset
     from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.registry import StrategyOptions
-    from saefilter.settings import Asked
     from saefilter.watch import Watch
 
 STRATEGY_NAMES = ", ".join(BUILT_IN)

@@ -23,9 +23,9 @@ from saefilter.errors import SaefilterError
 from saefilter.settings import CurationOptions, Penalty, ScoreSettings
 
 if TYPE_CHECKING:
+    from saefilter.asked import Asked
     from saefilter.curate.sources import ContrastRows
     from saefilter.rows.formats import Conversation
-    from saefilter.settings import Asked
     from saefilter.toxic.toxicset import ToxicSet
 
 features = typer.Typer(

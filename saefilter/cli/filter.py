@@ -30,8 +30,8 @@ from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
+    from saefilter.asked import Asked
     from saefilter.rows.read import Source
-    from saefilter.settings import Asked
 
 SHARED = ("model", "revision", "toxic_set", "device", "dtype")
 """Options that scoring and strategies both have."""

@@ -19,7 +19,7 @@ from saefilter.text import clean
 
 if TYPE_CHECKING:
     from saefilter.encode.preflight import DataEstimate, Preflight
-    from saefilter.rows.render import RenderOptions
+    from saefilter.rows.rendered import RenderOptions
 
 presets = typer.Typer(
     invoke_without_command=True,
@@ -97,7 +97,7 @@ def doctor(
 ) -> None:
     """Say in seconds whether a preset will work here, before any weights load."""
     from saefilter.encode.preflight import preflight
-    from saefilter.rows.render import RenderOptions
+    from saefilter.rows.rendered import RenderOptions
 
     asked = asked_of(reading)
     settings = asked.settings

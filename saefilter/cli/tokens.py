@@ -18,7 +18,7 @@ from saefilter.text import clean
 
 if TYPE_CHECKING:
     from saefilter.rows.formats import Conversation, Understood
-    from saefilter.rows.render import RenderedRow, Window
+    from saefilter.rows.rendered import RenderedRow, Window
 
 SHOWN_TURNS = 12
 STYLES = {"scored": "bold black on green", "context": "dim", "special": "magenta"}
@@ -44,7 +44,8 @@ def tokens(
     from saefilter.encode.rendering import build_renderer
     from saefilter.encode.sae_source import peek_sae
     from saefilter.rows.inputs import open_input
-    from saefilter.rows.render import RenderOptions, load_tokenizer
+    from saefilter.rows.render import load_tokenizer
+    from saefilter.rows.rendered import RenderOptions
     from saefilter.rows.trained import trained_messages, what_is_scored
     from saefilter.scoring.prepare import understood_of
 

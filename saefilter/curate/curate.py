@@ -24,7 +24,7 @@ from saefilter.errors import SaefilterError
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import Conversation
 from saefilter.rows.groups import NONE, Groups, find_groups, groups_by, independent
-from saefilter.rows.render import RenderOptions
+from saefilter.rows.rendered import RenderOptions
 from saefilter.settings import CurationOptions, ScoreSettings
 from saefilter.stats.sparse_rows import SparseRows
 from saefilter.toxic.load import load_toxic_set

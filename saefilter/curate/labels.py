@@ -13,7 +13,7 @@ import numpy as np
 
 from saefilter.encode.encoder import Encoder
 from saefilter.rows.excerpts import snippet_around, surrounding_word
-from saefilter.rows.render import RenderedRow, Window
+from saefilter.rows.rendered import RenderedRow, Window
 from saefilter.text import is_function_word
 
 LABEL_WORDS = 4

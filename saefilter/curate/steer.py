@@ -18,7 +18,8 @@ from saefilter.curate.sources import ContrastRows
 from saefilter.encode.causal import CausalModel
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
-from saefilter.rows.render import PlainRenderer, Window
+from saefilter.rows.render import PlainRenderer
+from saefilter.rows.rendered import Window
 from saefilter.toxic.edit import noted
 from saefilter.toxic.toxicset import ToxicSet
 

@@ -26,7 +26,7 @@ from saefilter.curate.labels import by_lift
 from saefilter.geometry.reasons import contributions, shares_of, telling, unit_contributions, units
 from saefilter.rows.excerpts import surrounding_word
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation
-from saefilter.rows.render import RenderOptions
+from saefilter.rows.rendered import RenderOptions
 from saefilter.text import is_function_word
 from saefilter.toxic.themes import Theme, ThemeExample, Themes, masses, names_kept
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saefilter.rows.render import Window
+from saefilter.rows.rendered import Window
 
 CPU_BATCH_TOKENS = 1024
 """Small enough that a batch's activations stay in a core's cache; docs/performance.md has figures."""

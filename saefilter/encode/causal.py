@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from saefilter.encode.batches import PaddedBatch, pad, plan_batches
 from saefilter.encode.model import DTYPES, load_config, quiet_loading
 from saefilter.errors import SaefilterError
-from saefilter.rows.render import Window
+from saefilter.rows.rendered import Window
 
 
 class _Read(Exception):

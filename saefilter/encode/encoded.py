@@ -11,7 +11,7 @@ from scipy import sparse
 
 from saefilter.encode.batches import Batch, scored_counts
 from saefilter.encode.pool import PooledBatch, stack_rows
-from saefilter.rows.render import Window
+from saefilter.rows.rendered import Window
 from saefilter.stats.tally import Tally
 
 TOP_TOKENS = 12

@@ -37,7 +37,8 @@ from saefilter.encode.rendering import RendererSpec
 from saefilter.encode.sae import Activations, Sae, load_sae
 from saefilter.encode.sae_source import find_sae
 from saefilter.errors import SaefilterError, is_out_of_memory
-from saefilter.rows.render import PlainRenderer, RenderOptions, Window
+from saefilter.rows.render import PlainRenderer
+from saefilter.rows.rendered import RenderOptions, Window
 from saefilter.rows.wordpiece import tokenizer_for_rendering
 from saefilter.settings import ScoreSettings
 from saefilter.stats.tally import Tally

@@ -28,7 +28,8 @@ from saefilter.encode.rendering import build_renderer
 from saefilter.encode.sae_source import SaeFacts, peek_sae
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
-from saefilter.rows.render import RenderOptions, load_tokenizer
+from saefilter.rows.render import load_tokenizer
+from saefilter.rows.rendered import RenderOptions
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 MATRIX = 1024

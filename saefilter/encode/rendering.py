@@ -8,7 +8,8 @@ from typing import Any
 from saefilter.encode.presets import Preset
 from saefilter.errors import SaefilterError
 from saefilter.rows.chat import ChatRenderer
-from saefilter.rows.render import PlainRenderer, RenderOptions
+from saefilter.rows.render import PlainRenderer
+from saefilter.rows.rendered import RenderOptions
 from saefilter.rows.wordpiece import tokenizer_for_rendering
 
 

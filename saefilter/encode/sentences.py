@@ -15,7 +15,8 @@ from saefilter.encode.batches import pad, plan_batches
 from saefilter.encode.model import TruncatedModel, load_config, load_truncated_model
 from saefilter.encode.placement import choose_device
 from saefilter.encode.presets import load_preset
-from saefilter.rows.render import Window, load_tokenizer
+from saefilter.rows.render import load_tokenizer
+from saefilter.rows.rendered import Window
 
 PRESET = "minilm"
 MAX_TOKENS = 256

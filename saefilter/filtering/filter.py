@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from saefilter.artifacts.publish import exclusive, publishing
-from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
+from saefilter.filtering.annotate import ScoreColumns, has_files, notes_on
 from saefilter.filtering.outputs import OutputPaths, file_record, made_by, refuse_own_columns
 from saefilter.filtering.parts import (
     DROPPED,
@@ -32,7 +32,6 @@ from saefilter.filtering.soft import (
     LABELS,
     MASK,
     WEIGHTS,
-    Notes,
     Soft,
     SoftOptions,
     refuse_columns,
@@ -44,10 +43,9 @@ from saefilter.report.card import to_card
 from saefilter.report.data import Report
 from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
-from saefilter.rows.pieces import Piece
 from saefilter.rows.read import Source
 from saefilter.rows.tables import UNTYPED, TypedRows, typed_rows
-from saefilter.rows.write import Annotations, added_columns, check_output_name
+from saefilter.rows.write import check_output_name
 from saefilter.select.balance import Loss, losses, read_values
 from saefilter.select.ranking import Candidates, Ranked
 from saefilter.select.strategies import Choice, Selection, choose
@@ -61,30 +59,6 @@ class FilterResult:
 
     paths: OutputPaths
     report: Report
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The scores that selection and report need, one entry per input row: 25 bytes a row."""
-
-    row_hash: NDArray[np.uint64]
-    scored: NDArray[np.bool_]
-    distance: NDArray[np.float64]
-    percentile: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, scores: Scores) -> _Columns:
-        n_rows = scores.provenance.rows
-        scored = np.zeros(n_rows, dtype=np.bool_)
-        distance, percentile = np.full((2, n_rows), np.nan)
-        first = 0
-        for batch in scores.batches(["status", "distance", "percentile"]):
-            here = slice(first, first + batch.num_rows)
-            scored[here] = pc.equal(batch["status"], SCORED).to_numpy(zero_copy_only=False)
-            distance[here] = batch["distance"].to_numpy(zero_copy_only=False)
-            percentile[here] = batch["percentile"].to_numpy(zero_copy_only=False)
-            first += batch.num_rows
-        return cls(scores.row_hashes(), scored, distance, percentile)
 
 
 def filter_file(
@@ -126,7 +100,7 @@ def filter_file(
         candidates = candidates_of(source, scores, watch)
         if choice is None:
             choice = choose(candidates, selection)
-        columns = _Columns.of(scores)
+        columns = ScoreColumns.of(scores)
         ranked = Ranked(choice.ranking, candidates.row_ids)
         soft = _soft(options, candidates, choice, columns, ranked, settings or ScoreSettings())
         swaps = options.swaps and soft is None
@@ -146,7 +120,7 @@ class _Job:
     selection: Selection
     choice: Choice
     candidates: Candidates
-    columns: _Columns
+    columns: ScoreColumns
     ranked: Ranked
     soft: Soft | None
     """What is written instead of kept and dropped rows."""
@@ -163,7 +137,7 @@ class _Job:
 
 def candidates_of(source: Source, scores: Scores, watch: Watch | None = None) -> Candidates:
     """The scored rows of a dataset, for a strategy to choose among."""
-    columns = _Columns.of(scores)
+    columns = ScoreColumns.of(scores)
     row_ids = np.flatnonzero(columns.scored)
     return Candidates(columns.distance[row_ids], row_ids, scores, source, watch or Watch())
 
@@ -199,7 +173,7 @@ def _filter(job: _Job, card: bool, source_dataset: str | None) -> FilterResult:
         if QUARANTINED in roles:
             aside = QuarantinePart(
                 chosen[QUARANTINED], paths.kept.suffix, _reason_of(rows, job.scores),
-                _has_files(source),
+                has_files(source),
             )  # fmt: skip
             parts[QUARANTINED], quarantine = aside, aside.quarantine
         partition(source, places, columns.row_hash, parts)
@@ -250,7 +224,7 @@ def _soft(
     options: SoftOptions,
     candidates: Candidates,
     choice: Choice,
-    columns: _Columns,
+    columns: ScoreColumns,
     ranked: Ranked,
     settings: ScoreSettings,
 ) -> Soft | None:
@@ -271,7 +245,7 @@ def _soft(
     chosen = pushing(candidates, choice) if options.swaps else candidates.row_ids[choice.dropped]
     labels = np.full(len(columns.scored), "keep", dtype=object)
     labels[chosen] = label
-    notes = _notes(candidates.source, candidates.row_ids, columns, ranked, labels)
+    notes = notes_on(candidates.source, candidates.row_ids, columns, ranked, labels)
     names = list(notes.types.names) if notes else []
     return (
         Soft(notes, {"as": LABELS, "how": f"{label} or keep", "columns": names}) if notes else None
@@ -311,7 +285,7 @@ def _refuse_to_overwrite_inputs(paths: OutputPaths, source: Source, scores: Scor
                 )
 
 
-def _places(columns: _Columns, dropped: NDArray[np.int64], rows: TypedRows) -> NDArray[np.int8]:
+def _places(columns: ScoreColumns, dropped: NDArray[np.int64], rows: TypedRows) -> NDArray[np.int8]:
     """Where each row goes, `[n_rows]`; `dropped` are row ids."""
     places = np.full(len(columns.scored), KEPT, dtype=np.int8)
     places[dropped] = DROPPED
@@ -342,59 +316,5 @@ def _parts(job: _Job, chosen: dict[int, Chosen], places: NDArray[np.int8]) -> di
     part = ParquetPart if job.paths.kept.suffix == ".parquet" else JsonlPart
     if job.soft is not None:
         return {KEPT: part(chosen[KEPT], job.soft.additions)}
-    notes = _notes(job.source, np.flatnonzero(places == DROPPED), job.columns, job.ranked)
+    notes = notes_on(job.source, np.flatnonzero(places == DROPPED), job.columns, job.ranked)
     return {KEPT: part(chosen[KEPT]), DROPPED: part(chosen[DROPPED], notes)}
-
-
-def _has_files(source: Source) -> bool:
-    return any(source.name_of(file) is not None for file in source.files)
-
-
-def _notes(
-    source: Source,
-    ids: NDArray[np.int64],
-    columns: _Columns,
-    ranked: Ranked,
-    labels: NDArray[np.object_] | None = None,
-) -> Notes | None:
-    """What is added to the rows of these ids; nothing where there are none. `labels`: what would be done
-    with each of all rows, where that is told and not done."""
-    if not len(ids):
-        return None
-    has_percentile = not np.isnan(columns.percentile[ids]).all()
-    types = added_columns(
-        has_percentile=has_percentile,
-        has_file=_has_files(source),
-        has_score=ranked.ranking.score is not None,
-        has_label=labels is not None,
-    )
-    return Notes(
-        types,
-        lambda piece, positions: _annotations(piece, positions, columns, ranked, labels).columns(),
-    )
-
-
-def _annotations(
-    piece: Piece,
-    positions: Sequence[int],
-    columns: _Columns,
-    ranked: Ranked,
-    labels: NDArray[np.object_] | None,
-) -> Annotations:
-    ids = np.asarray(positions, dtype=np.int64) + piece.first
-    percentile = [None if np.isnan(p) else float(p) for p in columns.percentile[ids]]
-    reasons: list[str | None] = [*ranked.reasons(ids)]
-    label = None
-    if labels is not None:
-        label = labels[ids].tolist()
-        reasons = [None if one == "keep" else why for why, one in zip(reasons, label, strict=True)]
-    return Annotations(
-        distance=columns.distance[ids].tolist(),
-        percentile=percentile,
-        reason=reasons,
-        row_id=ids.tolist(),
-        line=[piece.line(i) for i in positions],
-        file=None if piece.file is None else [piece.file] * len(ids),
-        score=ranked.scores(ids),
-        label=label,
-    )

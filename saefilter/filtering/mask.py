@@ -267,7 +267,8 @@ def _token_labels(options: SoftOptions, made: Provenance, left_out: dict[int, Le
     """`input_ids` and `labels` of every row."""
     from saefilter.encode.presets import preset_of
     from saefilter.rows.chat import ChatRenderer
-    from saefilter.rows.render import RenderOptions, load_tokenizer
+    from saefilter.rows.render import load_tokenizer
+    from saefilter.rows.rendered import RenderOptions
 
     name, path, revision = options.tokenizer, options.tokenizer, None
     if name is None or path is None:

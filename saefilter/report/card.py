@@ -11,8 +11,8 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from saefilter.report.done import selection_words, written_words
 from saefilter.report.markdown import code, prose
-from saefilter.report.wording import selection_words, written_words
 from saefilter.text import clean, decimal, percent, rows_of
 
 if TYPE_CHECKING:

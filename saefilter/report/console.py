@@ -18,15 +18,13 @@ from rich.text import Text
 
 from saefilter.report.cut import HARMLESS, LOSS_HEAD, STAY, curve_rows, cut_words, loss_rows
 from saefilter.report.data import Closest, ThemeEvidence
+from saefilter.report.done import gone, gone_words, written_words
 from saefilter.report.wording import (
     closest_words,
-    gone,
-    gone_words,
     many_weak_signs,
     no_theme_words,
     parts_words,
     theme_words,
-    written_words,
 )
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import (

@@ -5,6 +5,16 @@ from __future__ import annotations
 from saefilter.report.charts import Line, histogram, line_chart
 from saefilter.report.cut import LOSS_HEAD, curves, cut_words, loss_rows
 from saefilter.report.data import Report
+from saefilter.report.done import (
+    dropped_title,
+    gone,
+    gone_words,
+    headline,
+    kept_hint,
+    kept_title,
+    lead,
+    orders_by_distance,
+)
 from saefilter.report.fragments import (
     bdi,
     cards,
@@ -19,21 +29,7 @@ from saefilter.report.fragments import (
     section,
     share_bar,
 )
-from saefilter.report.wording import (
-    dropped_title,
-    flagged,
-    gone,
-    gone_words,
-    headline,
-    kept_hint,
-    kept_title,
-    lead,
-    made,
-    orders_by_distance,
-    parts_words,
-    rough_levels,
-    tiles,
-)
+from saefilter.report.wording import flagged, made, parts_words, rough_levels, tiles
 from saefilter.text import few, percent, reference_words, rows_of
 
 N_OPEN_CARDS = 10

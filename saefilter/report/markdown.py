@@ -10,12 +10,10 @@ import re
 from typing import TYPE_CHECKING
 
 from saefilter.report.cut import LOSS_HEAD, cut_words, loss_rows
+from saefilter.report.done import dropped_title, headline, lead
 from saefilter.report.wording import (
     closest_words,
-    dropped_title,
     flagged,
-    headline,
-    lead,
     made,
     parts_words,
     reason_words,

@@ -25,7 +25,8 @@ from saefilter.rows.formats import (
     RowProblem,
 )
 from saefilter.rows.places import BEGIN, HIDDEN, SENTINEL, TurnFinder
-from saefilter.rows.render import PlainRenderer, RenderOptions, Segment, Tokens
+from saefilter.rows.render import PlainRenderer, Tokens
+from saefilter.rows.rendered import RenderOptions, Segment
 from saefilter.rows.trained import (
     Span,
     Widening,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from saefilter.encode.encoded import Encoded
     from saefilter.geometry.reasons import ThemeReader
     from saefilter.geometry.scorer import Scorer
-    from saefilter.rows.render import RenderedRow
+    from saefilter.rows.rendered import RenderedRow
     from saefilter.scoring.prepare import Prepared
 
     Percentiles = Callable[[NDArray[np.float64]], NDArray[np.float64] | None]

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from saefilter.columns import Columns
 from saefilter.rows.formats import Conversation, RowProblem, Understood, recognise, understand
-from saefilter.rows.render import PlainRenderer, RenderedRow, Window
+from saefilter.rows.render import PlainRenderer
+from saefilter.rows.rendered import RenderedRow, Window
 from saefilter.rows.row import Row
 from saefilter.rows.sides import ANSWERS, KINDS, PAIRS, SIDES, kind_of, sides_of
 from saefilter.scoring.processes import be_a_worker, died_is_an_error, end_pool

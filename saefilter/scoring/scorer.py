@@ -6,37 +6,33 @@ What is done with it, and where results go, is in score.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from saefilter.artifacts.provenance import Identity
+from saefilter.asked import DEFAULT_PRESET
 from saefilter.encode.checks import sentence
-from saefilter.geometry.likeness import measures, sums_of
-from saefilter.geometry.metrics import DEFAULT_METRIC
 from saefilter.geometry.reasons import ThemeReader
 from saefilter.rows.inputs import open_input
-from saefilter.rows.render import RenderOptions
+from saefilter.rows.rendered import RenderOptions
 from saefilter.rows.sides import ANSWERS
 from saefilter.scoring.preference import preference_table
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
-from saefilter.scoring.reference import PUSH, Reference, read_reference
+from saefilter.scoring.reference import Reference, read_reference
 from saefilter.scoring.table import scores_table
-from saefilter.settings import DEFAULT_PRESET, ScoreSettings
+from saefilter.scoring.yardstick import Yardstick
+from saefilter.settings import ScoreSettings
 from saefilter.toxic.load import load_toxic_set
 from saefilter.toxic.toxicset import DOES_NOT_TELL, tells
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from scipy import sparse
-
     from saefilter.encode.encoded import Encoded
     from saefilter.encode.encoder import Encoder
     from saefilter.geometry.scorer import Scorer
-    from saefilter.toxic.toxicset import Calibration, Likeness, PushReference, ToxicSet
+    from saefilter.toxic.toxicset import Likeness, PushReference, ToxicSet
 
 
 @dataclass(frozen=True)
@@ -91,6 +87,8 @@ class RowScorer:
         self.settings = settings
         options = RenderOptions.of(settings)
         self.renderer = encoder.renderer(options, settings.rendering)
+        self.yardstick = Yardstick(scorer, settings, self.renderer.name, reference)
+        """What percentiles, likeness and spillover are measured by."""
         processes = settings.prepare_processes
         if processes is None:
             processes = default_processes(encoder.device.type)
@@ -171,13 +169,15 @@ class RowScorer:
             quantize=self.settings.quantize,
             device=str(encoder.device),
             settings=self.settings.shaping(),
-            reference_rows=self._reference_rows,
-            reference=self._reference(),
+            reference_rows=self.yardstick.rows,
+            reference=self.yardstick.fields(),
             expected_l0=encoder.sae.expected_l0,
             notes=self._notes(),
-            push=self._push,
-            push_labels=tuple(map(self.scorer.label, self._push.features)) if self._push else (),
-            likeness=self._likeness,
+            push=self.yardstick.push,
+            push_labels=tuple(map(self.scorer.label, self.yardstick.push.features))
+            if self.yardstick.push
+            else (),
+            likeness=self.yardstick.likeness,
             difference=self.scorer.metric.difference_words(),
             reasons=(
                 *encoder.placement.reasons,
@@ -187,7 +187,7 @@ class RowScorer:
 
     def _notes(self) -> tuple[str, ...]:
         """`ScorerIdentity.notes`."""
-        missing = self._no_percentiles
+        missing = self.yardstick.missing
         said = (
             self.encoder.preset.note,
             self.note,
@@ -222,7 +222,7 @@ class RowScorer:
         table = scores_table(
             prepared,
             result.proximity,
-            self._percentile(result.proximity),
+            self.yardstick.percentile(result.proximity),
             result.top_features(),
             encoded.top_tokens,
             result.own_share,
@@ -232,8 +232,8 @@ class RowScorer:
         scored = encoded.n_tokens > 0
         return Measured(
             table,
-            self._push_sums(encoded.features[scored]),
-            self._likeness_sums(
+            self.yardstick.push_sums(encoded.features[scored]),
+            self.yardstick.likeness_sums(
                 encoded.features[scored], encoded.n_tokens[scored], result.proximity[scored]
             ),
         )
@@ -242,107 +242,14 @@ class RowScorer:
         """Pairs and labelled rows. What they push features to is not held against harmless rows; how
         like those they are is asked of the chosen answers, or the only ones."""
         table = preference_table(
-            prepared, encoded, self.scorer, self.themes, of_answer=self._percentile,
-            of_push=self._percentile_of_push,
+            prepared, encoded, self.scorer, self.themes, of_answer=self.yardstick.percentile,
+            of_push=self.yardstick.percentile_of_push,
         )  # fmt: skip
         n = len(prepared)
         scored = encoded.n_tokens[:n] > 0
         features, tokens = encoded.features[:n][scored], encoded.n_tokens[:n][scored]
         proximity = self.scorer.score(features, encoded.residual[:n][scored]).proximity
-        return Measured(table, None, self._likeness_sums(features, tokens, proximity))
-
-    @property
-    def _calibration(self) -> Calibration | None:
-        """What percentiles rest on: the user's reference rows, else the toxic set's."""
-        if self.reference is not None:
-            return self.reference.calibration
-        return self.scorer.toxic_set.calibration
-
-    @property
-    def _key(self) -> str:
-        """Of the calibration's quantiles."""
-        return f"{self.scorer.metric.name}/{self.settings.pool}"
-
-    def _percentile(self, proximity: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        calibration = self._calibration
-        if calibration is None or self._no_percentiles is not None:
-            return None
-        return calibration.percentile(proximity, self._key)
-
-    def _percentile_of_push(self, push: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Among the pushes of reference pairs; None without such, as answers say nothing of a difference."""
-        calibration, key = self._calibration, f"{self._key}/{PUSH}"
-        if calibration is None or self._no_percentiles or key not in calibration.quantiles:
-            return None
-        return calibration.percentile(push, key)
-
-    @property
-    def _likeness(self) -> Likeness | None:
-        calibration = self._calibration
-        return calibration.likeness if calibration and self._no_percentiles is None else None
-
-    def _likeness_sums(
-        self, features: sparse.csr_matrix, tokens: NDArray[np.int64], proximity: NDArray[np.float64]
-    ) -> dict[str, list[float]] | None:
-        likeness, calibration = self._likeness, self._calibration
-        if likeness is None or calibration is None:
-            return None
-        by_measure = measures(features, tokens, np.array(likeness.frequency))
-        scores = proximity, calibration.quantiles[self._key]
-        return sums_of(by_measure, likeness, calibration.levels, scores)
-
-    @property
-    def _push(self) -> PushReference | None:
-        """The spillover's reference, where it was read and pooled as the rows are."""
-        same = self.settings.pool == self.scorer.toxic_set.pool and not self._differences
-        return self._calibration.push if same and self._calibration else None
-
-    @cached_property
-    def _differences(self) -> list[str]:
-        """In what the reference rows of the toxic set were read otherwise than these."""
-        calibration = self._calibration
-        conditions = self.settings.conditions(self.renderer.name)
-        return calibration.differences(conditions) if calibration else []
-
-    @cached_property
-    def _no_percentiles(self) -> str | None:
-        """Why there are no percentiles, None where there are."""
-        calibration = self._calibration
-        if calibration is None:
-            return "the toxic set is not calibrated"
-        if self._differences:
-            return (
-                f"the toxic set's harmless rows were measured with {'; '.join(self._differences)}"
-            )
-        metric, pool = self.scorer.metric.name, self.settings.pool
-        if self._key not in calibration.quantiles:
-            return f"the toxic set is not calibrated for --metric {metric} with --pool {pool}"
-        return None
-
-    @property
-    def _reference_rows(self) -> int:
-        """Harmless samples behind the percentiles; 0 where there are none."""
-        calibration = self._calibration
-        return calibration.rows if calibration and self._no_percentiles is None else 0
-
-    def _reference(self) -> dict[str, Any]:
-        """`Identity.reference`."""
-        if self._no_percentiles is not None:
-            return {"missing": self._no_percentiles}
-        calibration = self._calibration
-        assert calibration is not None
-        default = self.scorer.metric.name == DEFAULT_METRIC
-        return {
-            "groups": calibration.groups,
-            "held_out": [asdict(one) for one in calibration.held_out] if default else [],
-            "auroc": calibration.auroc if default else None,
-            **(self.reference.about if self.reference else {}),
-        }
-
-    def _push_sums(self, features: sparse.csr_matrix) -> tuple[list[float], list[float]] | None:
-        if self._push is None or (pushes := self.scorer.pushes(features)) is None:
-            return None
-        return pushes.sum(axis=0).tolist(), (pushes**2).sum(axis=0).tolist()
+        return Measured(table, None, self.yardstick.likeness_sums(features, tokens, proximity))
 
 
 def toxic_set_of(

@@ -10,10 +10,11 @@ from pathlib import Path
 from saefilter import __version__
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import SUFFIX, Scores, latest_scores
+from saefilter.asked import Asked
 from saefilter.described import Described, described
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
-from saefilter.settings import WHICH_MODEL, Asked
+from saefilter.settings import WHICH_MODEL
 
 Say = Callable[[str], None]
 DECIDED_LATER = (None, "auto")

@@ -18,7 +18,8 @@ from saefilter.artifacts.provenance import Provenance
 from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, RowProblem, recognise
-from saefilter.rows.render import PlainRenderer, RenderOptions, Segment, Window
+from saefilter.rows.render import PlainRenderer
+from saefilter.rows.rendered import RenderOptions, Segment, Window
 from saefilter.rows.row import Row
 from saefilter.rows.trained import trained_messages
 from saefilter.settings import ScoreSettings

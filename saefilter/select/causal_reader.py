@@ -22,7 +22,8 @@ from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import build_renderer
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
-from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
+from saefilter.rows.render import PlainRenderer, load_tokenizer
+from saefilter.rows.rendered import RenderOptions
 from saefilter.select.per_row import scored_once, weights_in
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.strategies import Selection

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
-from saefilter.rows.render import Window
+from saefilter.rows.rendered import Window
 from saefilter.select.causal_reader import READ_TOKENS, CausalReader, default_hook
 from saefilter.select.classifiers import read_contrast
 from saefilter.select.per_row import scored_once

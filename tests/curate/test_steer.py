@@ -16,7 +16,8 @@ from saefilter.encode.causal import CausalModel, load_causal_model
 from saefilter.encode.presets import load_preset
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, recognise
-from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
+from saefilter.rows.render import PlainRenderer, load_tokenizer
+from saefilter.rows.rendered import RenderOptions
 
 D_MODEL = 32
 DIRECTION = np.eye(D_MODEL, dtype=np.float32)[5]

@@ -23,7 +23,7 @@ from saefilter.encode.encoder import Encoder  # noqa: E402
 from saefilter.encode.presets import load_preset, resolve  # noqa: E402
 from saefilter.errors import SaefilterError  # noqa: E402
 from saefilter.rows.formats import recognise  # noqa: E402
-from saefilter.rows.render import RenderOptions  # noqa: E402
+from saefilter.rows.rendered import RenderOptions  # noqa: E402
 
 if len(sys.argv) > 2:
     preset, texts = resolve(None, *sys.argv[2:]), ["weather " * 25_000]

@@ -25,7 +25,7 @@ from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import recognise
-from saefilter.rows.render import RenderOptions
+from saefilter.rows.rendered import RenderOptions
 
 D_MODEL, D_SAE = 32, 64
 

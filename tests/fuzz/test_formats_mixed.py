@@ -23,7 +23,8 @@ from saefilter.filtering.filter import filter_file
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import Ambiguous, RowProblem, recognise, understand
 from saefilter.rows.read import Source
-from saefilter.rows.render import PlainRenderer, RenderOptions
+from saefilter.rows.render import PlainRenderer
+from saefilter.rows.rendered import RenderOptions
 from saefilter.select.strategies import Selection
 
 Row = dict[str, Any]

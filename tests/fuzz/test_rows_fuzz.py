@@ -28,7 +28,8 @@ from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import RowProblem, recognise
 from saefilter.rows.parse import parse_line
 from saefilter.rows.read import Source
-from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
+from saefilter.rows.render import PlainRenderer, load_tokenizer
+from saefilter.rows.rendered import RenderOptions
 from saefilter.rows.row import Row
 from saefilter.scoring.prepare import conversation_of
 from saefilter.scoring.score import score_file

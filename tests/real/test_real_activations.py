@@ -15,7 +15,7 @@ import torch
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import load_preset
 from saefilter.rows.formats import recognise
-from saefilter.rows.render import Window
+from saefilter.rows.rendered import Window
 
 pytestmark = pytest.mark.real
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from saefilter.errors import SaefilterError
 from saefilter.rows.chat import BEGIN, HIDDEN, ChatRenderer
 from saefilter.rows.formats import Conversation, Message, recognise
-from saefilter.rows.render import RenderOptions
+from saefilter.rows.rendered import RenderOptions
 from saefilter.rows.trained import FIXED_DATE
 
 FAMILIES = list(TEMPLATE_TOKENS)

@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from saefilter.artifacts.scores import Scores
+from saefilter.asked import ask
 from saefilter.cli import app, commands
 from saefilter.columns import Columns, columns_of_axolotl, columns_of_dataset_info
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import RowProblem, recognise, understand
-from saefilter.settings import ScoreSettings, ask
+from saefilter.settings import ScoreSettings
 
 DIALOG = [{"who": "customer", "said": "Best tea?"}, {"who": "agent", "said": "Oolong."}]
 INFO = {

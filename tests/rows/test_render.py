@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from saefilter.encode.presets import load_preset
 from saefilter.rows.formats import Message, recognise
-from saefilter.rows.render import PlainRenderer, RenderOptions, load_tokenizer
+from saefilter.rows.render import PlainRenderer, load_tokenizer
+from saefilter.rows.rendered import RenderOptions
 
 TOKENIZER = load_tokenizer(load_preset("minilm").model_path())
 

@@ -209,7 +209,7 @@ def test_control_tokens_of_a_rendered_text_are_what_the_tokenizer_makes_of_them(
 
     from saefilter.rows.chat import ChatRenderer
     from saefilter.rows.formats import recognise
-    from saefilter.rows.render import RenderOptions
+    from saefilter.rows.rendered import RenderOptions
 
     tokenizer = chat_tokenizer("qwen2.5")
     text = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"

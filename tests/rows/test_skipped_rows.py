@@ -9,7 +9,8 @@ import pytest
 from checkpoints import small_tokenizer
 
 from saefilter.rows.formats import RowProblem, recognise
-from saefilter.rows.render import PlainRenderer, RenderOptions
+from saefilter.rows.render import PlainRenderer
+from saefilter.rows.rendered import RenderOptions
 
 Row = dict[str, Any]
 SPEAKERS = {"s": "system", "u": "human", "a": "gpt", "c": "function_call", "t": "observation"}

@@ -10,7 +10,7 @@ from checkpoints import TEMPLATE_TOKENS, chat_tokenizer
 
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import recognise
-from saefilter.rows.render import RenderOptions
+from saefilter.rows.rendered import RenderOptions
 
 FAMILIES = ["llama-3.1", "qwen2.5", "qwen3", "gpt-oss"]
 """Those whose templates know tools."""

@@ -12,7 +12,7 @@ from checkpoints import small_tokenizer
 
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import RowProblem, recognise
-from saefilter.rows.render import RenderOptions
+from saefilter.rows.rendered import RenderOptions
 
 SPECIAL = re.compile(
     r"<[|｜][\w▁/]+[|｜]?>|<(?:start|end)_of_\w+>|<turn\|>|<tool_(?:call|response)\|>"

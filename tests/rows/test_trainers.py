@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from checkpoints import TEMPLATE_TOKENS, TOKENS, chat_tokenizer, small_tokenizer
 
+from saefilter.asked import ask
 from saefilter.errors import SaefilterError
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import recognise
-from saefilter.rows.render import PlainRenderer, RenderOptions
+from saefilter.rows.render import PlainRenderer
+from saefilter.rows.rendered import RenderOptions
 from saefilter.rows.trained import FIXED_DATE, TRAINERS, what_is_scored
-from saefilter.settings import ScoreSettings, ask
+from saefilter.settings import ScoreSettings
 
 Row = dict[str, Any]
 FAMILIES = list(TEMPLATE_TOKENS)

@@ -18,7 +18,7 @@ from saefilter.encode.presets import load_preset
 from saefilter.encode.rendering import RendererSpec
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
-from saefilter.rows.render import RenderOptions
+from saefilter.rows.rendered import RenderOptions
 from saefilter.rows.row import Row
 from saefilter.scoring.prepare import Preparer, default_processes, prepare
 from saefilter.scoring.score import score_file

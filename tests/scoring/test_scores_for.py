@@ -13,12 +13,13 @@ from scored import write_scores
 
 from saefilter import __version__
 from saefilter.artifacts.scores import Scores
+from saefilter.asked import Asked
 from saefilter.described import Described, described, option
 from saefilter.encode.presets import load_preset, resolve
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.scoring.scores_for import differences, latest_scores_for, scores_for
-from saefilter.settings import Asked, ScoreSettings
+from saefilter.settings import ScoreSettings
 from saefilter.toxic.load import load_toxic_set
 
 MADE = load_preset("minilm")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saefilter.rows.chat import ChatRenderer
 from saefilter.rows.formats import recognise
-from saefilter.rows.render import RenderOptions
+from saefilter.rows.rendered import RenderOptions
 from saefilter.rows.row import Row
 from saefilter.scoring.scorer import RowScorer
 from saefilter.scoring.spans import Place, located, part_scores, sentences

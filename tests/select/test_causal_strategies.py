@@ -169,7 +169,7 @@ def test_answers_in_batches_are_those_of_one_prompt_at_a_time(tmp_path: Path, fa
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_mean_residuals_are_those_of_the_whole_model(tmp_path: Path, family: str) -> None:
-    from saefilter.rows.render import Window
+    from saefilter.rows.rendered import Window
 
     folder = saved(tmp_path, family)
     causal = load_causal_model(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from saefilter.encode.batches import Batch, cost_of, plan_batches
-from saefilter.rows.render import Window
+from saefilter.rows.rendered import Window
 
 LEAST_SAVED = 1 / 16
 """Of a batch's budget: what a group must save to be worth a forward pass of its prefix, and batches of

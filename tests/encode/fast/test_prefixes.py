@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from saefilter.encode.batches import Batch, pad
 from saefilter.encode.fast.prefixes import alike, plan
 from saefilter.encode.model import TruncatedModel, load_truncated_model
-from saefilter.rows.render import Window
+from saefilter.rows.rendered import Window
 
 CAUSAL = [family for family in configs() if family != "bert"]
 sequences = st.lists(st.lists(st.integers(0, 1), max_size=6), max_size=7)

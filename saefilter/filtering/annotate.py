@@ -1,0 +1,98 @@
+"""What the scores say of each row, and the columns that are added to dropped or labelled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.filtering.soft import (
+    Notes,
+)
+from saefilter.rows.pieces import Piece
+from saefilter.rows.read import Source
+from saefilter.rows.write import Annotations, added_columns
+from saefilter.select.ranking import Ranked
+
+
+@dataclass(frozen=True)
+class ScoreColumns:
+    """The scores that selection and report need, one entry per input row: 25 bytes a row."""
+
+    row_hash: NDArray[np.uint64]
+    scored: NDArray[np.bool_]
+    distance: NDArray[np.float64]
+    percentile: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, scores: Scores) -> ScoreColumns:
+        n_rows = scores.provenance.rows
+        scored = np.zeros(n_rows, dtype=np.bool_)
+        distance, percentile = np.full((2, n_rows), np.nan)
+        first = 0
+        for batch in scores.batches(["status", "distance", "percentile"]):
+            here = slice(first, first + batch.num_rows)
+            scored[here] = pc.equal(batch["status"], SCORED).to_numpy(zero_copy_only=False)
+            distance[here] = batch["distance"].to_numpy(zero_copy_only=False)
+            percentile[here] = batch["percentile"].to_numpy(zero_copy_only=False)
+            first += batch.num_rows
+        return cls(scores.row_hashes(), scored, distance, percentile)
+
+
+def notes_on(
+    source: Source,
+    ids: NDArray[np.int64],
+    columns: ScoreColumns,
+    ranked: Ranked,
+    labels: NDArray[np.object_] | None = None,
+) -> Notes | None:
+    """What is added to the rows of these ids; nothing where there are none. `labels`: what would be done
+    with each of all rows, where that is told and not done."""
+    if not len(ids):
+        return None
+    has_percentile = not np.isnan(columns.percentile[ids]).all()
+    types = added_columns(
+        has_percentile=has_percentile,
+        has_file=has_files(source),
+        has_score=ranked.ranking.score is not None,
+        has_label=labels is not None,
+    )
+    return Notes(
+        types,
+        lambda piece, positions: _annotations(piece, positions, columns, ranked, labels).columns(),
+    )
+
+
+def _annotations(
+    piece: Piece,
+    positions: Sequence[int],
+    columns: ScoreColumns,
+    ranked: Ranked,
+    labels: NDArray[np.object_] | None,
+) -> Annotations:
+    ids = np.asarray(positions, dtype=np.int64) + piece.first
+    percentile = [None if np.isnan(p) else float(p) for p in columns.percentile[ids]]
+    reasons: list[str | None] = [*ranked.reasons(ids)]
+    label = None
+    if labels is not None:
+        label = labels[ids].tolist()
+        reasons = [None if one == "keep" else why for why, one in zip(reasons, label, strict=True)]
+    return Annotations(
+        distance=columns.distance[ids].tolist(),
+        percentile=percentile,
+        reason=reasons,
+        row_id=ids.tolist(),
+        line=[piece.line(i) for i in positions],
+        file=None if piece.file is None else [piece.file] * len(ids),
+        score=ranked.scores(ids),
+        label=label,
+    )
+
+
+def has_files(source: Source) -> bool:
+    """Whether rows say which file they are of."""
+    return any(source.name_of(file) is not None for file in source.files)
