@@ -6,17 +6,24 @@ FAST := $(addprefix tests/,artifacts compare filtering gate geometry report rows
 	tests/scoring/test_scores_for.py tests/test_docs.py tests/test_errors.py tests/test_rooms.py tests/test_settings.py
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-fast docs lint types check clean organism organism-quick real
+.PHONY: demo test test-slow test-fast docs lint types check clean organism organism-quick real
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
+# A process for each of two cores, with a file of tests at a time: 3:41 where one took 7:38.
+TOGETHER := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: $(INSTALLED)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	$(TOGETHER)
+
+# What takes long, needs a browser or a real model (SAEFILTER_REAL_MODELS)
+test-slow: $(INSTALLED)
+	$(TOGETHER) -m "browser or slow or real"
 
 # What shows most mistakes, in under 90 seconds: no model is trained and hardly a process started.
 test-fast: $(INSTALLED)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAST)
+	$(TOGETHER) $(FAST)
 
 # docs/cli.md, from the options that the code takes
 docs: $(INSTALLED)
