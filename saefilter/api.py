@@ -31,6 +31,7 @@ from saefilter.scoring.scores_for import refuse_others
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.settings import ScoreSettings
+from saefilter.storage import located
 from saefilter.watch import Watch
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def filter(
         choice = choose(candidates_of(held.source, opened, watch), selection)
         if output is not None:
             filter_file(
-                held.source, opened, Path(output), selection, overwrite=overwrite, choice=choice
+                held.source, opened, located(output), selection, overwrite=overwrite, choice=choice
             )
         return _taken_apart(held, opened, choice)
 
@@ -237,7 +238,7 @@ def _scores_of(
         raise SaefilterError(
             "the scorer has no effect: scores are given", remedy="Leave one of them out."
         )
-    opened = scores if isinstance(scores, Scores) else Scores.open(Path(scores))
+    opened = scores if isinstance(scores, Scores) else Scores.open(located(scores))
     opened.check_belongs(held.source)
     refuse_others(opened, _asked(preset, toxic_set, metric, settings, None))
     return opened
@@ -298,7 +299,7 @@ def _score(
     if output is None:
         own_folder = tempfile.TemporaryDirectory(prefix="saefilter-")
         output = Path(own_folder.name) / "scores.parquet"
-    path = Path(output)
+    path = located(output)
     score_file(
         held.source, path, settings, resume=resume, overwrite=overwrite, scorer=scorer,
     )  # fmt: skip

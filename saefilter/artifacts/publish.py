@@ -5,32 +5,67 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from saefilter.artifacts.lease import leased, refuse_lost
+from saefilter.artifacts.manifest import hand_over
 from saefilter.errors import SaefilterError
+from saefilter.storage import Location, RemotePath, read_each
 
 
-def refuse_existing(paths: list[Path], *, overwrite: bool) -> None:
-    """Raise SaefilterError for the first path that is in the way."""
-    for path in paths:
-        if path.is_dir():
+def refuse_existing(paths: Sequence[Location], *, overwrite: bool) -> None:
+    """Raises SaefilterError for the first path that is in the way."""
+    there = read_each(paths, lambda path: path.exists())
+    for path, exists in zip(paths, there, strict=True):
+        if isinstance(path, Path) and path.is_dir():  # a store has no folders
             raise SaefilterError(f"{path} is a folder", remedy="Name a file with -o.")
-        if path.exists() and not overwrite:
+        if exists and not overwrite:
             raise SaefilterError(
                 f"{path} exists already", remedy="Use --overwrite, or another name with -o."
             )
-        if not path.parent.is_dir():
+        if isinstance(path, Path) and not path.parent.is_dir():
             raise SaefilterError(f"there is no folder {path.parent}", remedy="Create it first.")
 
 
 @contextmanager
-def publishing(paths: list[Path]) -> Iterator[list[Path]]:
+def publishing(paths: Sequence[Location], manifest: Location | None = None) -> Iterator[list[Path]]:
     """Temporary names beside `paths`; renamed to them when the block succeeds, removed when not.
 
-    Raises SaefilterError when the disk is full or not writable.
+    What goes to a store is made on this machine and handed over when the block succeeds, each file in
+    one go; several of them count once the `manifest` names them, which a folder needs not.
+    Raises SaefilterError when the disk is full or not writable, or the store does not take them.
     """
+    targets = [path for path in paths if isinstance(path, RemotePath)]
+    if targets:
+        assert len(targets) == len(paths)
+        with _handed_over(targets, manifest) as staged:
+            yield staged
+        return
+    with _renamed([path for path in paths if isinstance(path, Path)]) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _handed_over(targets: list[RemotePath], manifest: Location | None) -> Iterator[list[Path]]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="saefilter-") as folder:
+            staged = [Path(folder) / target.name for target in targets]
+            yield staged
+            for target in targets:
+                refuse_lost(target)
+            hand_over(staged, targets, manifest if isinstance(manifest, RemotePath) else None)
+    except OSError as error:
+        raise SaefilterError(
+            f"cannot write {error.filename or targets[0]} ({error.strerror or error})",
+            remedy="Files are made on this machine before they are handed over; make room, or name "
+            "another folder by the variable TMPDIR.",
+        ) from error
+
+
+@contextmanager
+def _renamed(paths: list[Path]) -> Iterator[list[Path]]:
     temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
     try:
         yield temporary
@@ -69,12 +104,19 @@ def _to_disk(path: Path) -> None:
 
 
 @contextmanager
-def exclusive(output: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
+def exclusive(output: Location, beside: Iterable[Location] = ()) -> Iterator[None]:
     """Hold the right to write `output`. Raises SaefilterError when another run has it.
 
-    The operating system lets go of it when the process ends, however it ends. What a killed run left
-    half written of it, or of the files that are written with it, is removed.
+    The operating system lets go of it when the process ends, however it ends; for a store see lease.py.
+    What a killed run left half written of it, or of the files that are written with it, is removed.
     """
+    held = leased(output) if isinstance(output, RemotePath) else _locked(output, beside)
+    with held:
+        yield
+
+
+@contextmanager
+def _locked(output: Path, beside: Iterable[Location]) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = output.with_name(f".{output.name}.lock")
@@ -93,7 +135,7 @@ def exclusive(output: Path, beside: Iterable[Path] = ()) -> Iterator[None]:
         raise SaefilterError(
             f"cannot write {path} ({error.strerror or error})", remedy="Choose another folder."
         ) from error
-    for published in (output, *beside):
+    for published in (output, *(path for path in beside if isinstance(path, Path))):
         for leftover in published.parent.glob(f".{glob.escape(published.name)}.*.tmp"):
             leftover.unlink(missing_ok=True)  # of a run that was killed while it published
     try:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from saefilter.artifacts.integrity import BATCH_ROWS, parquet_content
 from saefilter.artifacts.provenance import METADATA_KEY, SCORES_VERSION, Provenance
 from saefilter.errors import SaefilterError
+from saefilter.storage import Location, local_copy, located
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -103,19 +104,29 @@ it is learnt, and among the rejected ones where it is unlearnt."""
 class Scores:
     """A scores file, opened: its provenance, and its columns on demand."""
 
-    path: Path
+    path: Location
     provenance: Provenance
+    copy: Path | None = None
+    """On this machine, of a file in a store."""
+
+    @property
+    def file(self) -> Path:
+        """What is read."""
+        if self.copy is not None:
+            return self.copy
+        return self.path if isinstance(self.path, Path) else local_copy(self.path)
 
     @classmethod
-    def open(cls, path: str | Path) -> Scores:
+    def open(cls, path: str | Location) -> Scores:
         """Raises SaefilterError when it is missing, damaged or not a scores file."""
-        path = Path(path)
+        path = located(path)
         if not path.exists():
             raise SaefilterError(
                 f"there is no scores file {path}", remedy="Run: saefilter score DATA"
             )
+        file = local_copy(path)
         try:
-            metadata = pq.read_metadata(path).metadata or {}
+            metadata = pq.read_metadata(file).metadata or {}
         except (pa.ArrowException, OSError) as error:
             raise SaefilterError(
                 f"not a readable Parquet file ({str(error).splitlines()[0]})",
@@ -137,7 +148,7 @@ class Scores:
                 remedy="Run saefilter score again with --overwrite.",
             ) from error
         if made is not None:
-            return cls(path, made)
+            return cls(path, made, file)
         if version is None:  # kept, dropped or quarantined rows
             raise SaefilterError(
                 f"holds {fields.get('role', 'filtered')} rows, not scores",
@@ -160,7 +171,7 @@ class Scores:
 
     def verify(self) -> None:
         """Raises SaefilterError when its rows are not those that were written. Reads all of it."""
-        content = parquet_content(self.path)
+        content = parquet_content(self.file)
         recorded = self.provenance.content_sha256
         if recorded is not None and content.hexdigest() != recorded:
             raise SaefilterError(
@@ -179,21 +190,21 @@ class Scores:
     def read(self, columns: list[str]) -> pa.Table:
         """Some of its columns."""
         try:
-            return pq.read_table(self.path, columns=columns)
+            return pq.read_table(self.file, columns=columns)
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Some of its columns, a number of rows at a time."""
         try:
-            with pq.ParquetFile(self.path) as file:
+            with pq.ParquetFile(self.file) as file:
                 yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
 
     def having(self, columns: Iterable[str]) -> list[str]:
         """Those of the columns that the file has."""
-        names = set(pq.read_schema(self.path).names)
+        names = set(pq.read_schema(self.file).names)
         return [name for name in columns if name in names]
 
     @property

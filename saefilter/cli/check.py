@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from saefilter.gate.verdict import Outcome
     from saefilter.rows.read import Source
     from saefilter.scoring.scorer import RowScorer
+    from saefilter.storage import Location
 
 FORMATS = ("text", "json", "github", "junit", "sarif", "markdown")
 SUFFIXES = {
@@ -46,11 +47,16 @@ def check(
     inputs: Annotated[list[str], typer.Argument(help="Datasets, as `score` takes them.")],
     limits: opt.Given,
     scores: Annotated[
-        Path | None,
-        typer.Option("--scores", help="Its scores file [<input>.scores.parquet here, if it fits]."),
+        str | None,
+        typer.Option(
+            "--scores",
+            metavar="PATH",
+            help="Its scores file [<input>.scores.parquet here, if it fits].",
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Keep the scores that are made here.")
+        str | None,
+        typer.Option("-o", "--output", metavar="PATH", help="Keep the scores that are made here."),
     ] = None,
     format: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "text",
     reports: Annotated[
@@ -70,6 +76,7 @@ def check(
     pyproject.toml, else a default. Scores that fit the data are reused; else the data are scored.
     """
     from saefilter.gate.policy import choose_policy
+    from saefilter.storage import located_if
 
     one_of("--format", format, FORMATS)
     for path in reports or []:
@@ -92,7 +99,7 @@ def check(
         )
     refuse_overwrite_alone(output, overwrite=overwrite)
     policy, asked = choose_policy(limits), asked_of(scoring)
-    judge = _Judge(asked, scores, output, overwrite, quiet)
+    judge = _Judge(asked, located_if(scores), located_if(output), overwrite, quiet)
     try:
         outcome = judge.run(inputs, policy)
     finally:
@@ -108,8 +115,8 @@ class _Judge:
     def __init__(
         self,
         asked: Asked,
-        scores: Path | None,
-        output: Path | None,
+        scores: Location | None,
+        output: Location | None,
         overwrite: bool,
         quiet: bool,
     ):
@@ -158,7 +165,7 @@ class _Judge:
     def _say(self, text: str) -> None:
         warn(text, quiet=self.quiet)
 
-    def _score(self, source: Source, target: Path) -> Scores:
+    def _score(self, source: Source, target: Location) -> Scores:
         from saefilter.artifacts.scores import Scores
 
         with scoring_bar(quiet=self.quiet) as watch:

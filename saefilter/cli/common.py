@@ -65,7 +65,7 @@ def print_json(text: str) -> None:
     typer.echo(json_safe(text).rstrip("\n"))
 
 
-def refuse_overwrite_alone(output: Path | None, *, overwrite: bool) -> None:
+def refuse_overwrite_alone(output: str | Path | None, *, overwrite: bool) -> None:
     """Raises SaefilterError for --overwrite where nothing is there to be replaced."""
     if overwrite and output is None:
         raise SaefilterError("--overwrite has no effect without -o", remedy="Leave it out.")

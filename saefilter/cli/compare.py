@@ -146,7 +146,7 @@ def _open(files: Sequence[str], data: str | None) -> tuple[list[Scores], Source]
     from saefilter.scoring.scores_for import latest_scores_for
 
     opened = [Scores.open(name) for name in files] or [latest_scores_for(asked_of({}))]
-    if len({one.path.resolve() for one in opened}) < len(opened):
+    if len({one.file.resolve() for one in opened}) < len(opened):
         raise SaefilterError("a scores file is named twice")
     if data is not None:
         return opened, open_input(data)

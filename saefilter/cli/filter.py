@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
     from saefilter.asked import Asked
     from saefilter.rows.read import Source
+    from saefilter.storage import Location
 
 SHARED = ("model", "revision", "toxic_set", "device", "dtype")
 """Options that scoring and strategies both have."""
@@ -56,13 +57,15 @@ def filter_command(
         str | None, typer.Argument(help="Dataset [that of the last scores in this folder].")
     ] = None,
     scores: Annotated[
-        Path | None, typer.Option("--scores", help="Scores file [<input>.scores.parquet here].")
+        str | None,
+        typer.Option("--scores", metavar="PATH", help="Scores file [<input>.scores.parquet here]."),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "-o",
             "--output",
+            metavar="PATH",
             help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet; .jsonl for JSON that no table holds].",
         ),
     ] = None,
@@ -106,6 +109,7 @@ def filter_command(
     from saefilter.rows.inputs import hub_name
     from saefilter.rows.write import check_output_name
     from saefilter.scoring.scores_for import scores_for, usual_scores
+    from saefilter.storage import located_if
     from saefilter.watch import Watch
 
     judge = judge_settings(judging)
@@ -124,11 +128,11 @@ def filter_command(
             remedy="Leave it out.",
         )
     asked, silent = asked_of(scoring), quiet or as_json
-    source, named = _data(input, scores, asked, quiet=silent)
+    source, named = _data(input, located_if(scores), asked, quiet=silent)
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))
         return
-    target = _output(output, source, quiet=silent)
+    target = _output(located_if(output), source, quiet=silent)
     check_output_name(target)
     OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
     opened = scores_for(
@@ -156,7 +160,7 @@ def filter_command(
         print_filter_result(output_console(), result)
 
 
-def _output(asked: Path | None, source: Source, *, quiet: bool) -> Path:
+def _output(asked: Location | None, source: Source, *, quiet: bool) -> Location:
     """Where kept rows go: unless asked otherwise Parquet, or JSONL where one table would not hold the rows
     as they are."""
     from saefilter.rows.tables import why_no_table
@@ -187,8 +191,8 @@ def _whose(strategy: str, scoring: opt.Given) -> tuple[opt.Given, opt.Given]:
 
 
 def _data(
-    input: str | None, scores: Path | None, asked: Asked, *, quiet: bool
-) -> tuple[Source, Path | None]:
+    input: str | None, scores: Location | None, asked: Asked, *, quiet: bool
+) -> tuple[Source, Location | None]:
     """The data, and the scores that are named or that name it."""
     from saefilter.artifacts.scores import Scores
     from saefilter.rows.inputs import open_input
@@ -209,7 +213,7 @@ def _data(
     return source, opened.path
 
 
-def _say_estimate(judge: JudgeSettings | None, source: Source, scores: Path) -> None:
+def _say_estimate(judge: JudgeSettings | None, source: Source, scores: Location) -> None:
     """What judging would take; of data without scores, over every row that can be read."""
     from saefilter.artifacts.scores import Scores
     from saefilter.curate.sources import usable_rows

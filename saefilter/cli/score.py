@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,8 +30,10 @@ def score(
     *,
     input: Annotated[str, typer.Argument(help=opt.INPUT_HELP)],
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Scores file [<input>.scores.parquet here]."),
+        str | None,
+        typer.Option(
+            "-o", "--output", metavar="PATH", help="Scores file [<input>.scores.parquet here]."
+        ),
     ] = None,
     scoring: opt.Given,
     resume: opt.ResumeOption = False,
@@ -50,11 +51,12 @@ def score(
     from saefilter.artifacts.publish import refuse_existing
     from saefilter.rows.inputs import open_input
     from saefilter.scoring.scores_for import usual_scores
+    from saefilter.storage import located_if
 
     source = open_input(input)
     silent = quiet or as_json
     settings = ask_and_say(scoring, quiet=silent).settings
-    target = output or usual_scores(source)
+    target = located_if(output) or usual_scores(source)
     if not resume:
         refuse_existing([target], overwrite=overwrite)  # before torch is imported
     clock = Timings()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,16 +25,18 @@ ENDS = (
 @app.command(epilog="Example: saefilter verify data.filtered.parquet")
 def verify(
     artifact: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="Scores, a filtered, dropped or quarantined file, a report.json or a toxic set."
+            metavar="ARTIFACT",
+            help="Scores, a filtered, dropped or quarantined file, a report.json or a toxic set.",
         ),
     ],
     input: Annotated[
         str | None, typer.Option("--input", help="The data [where it was when it was scored].")
     ] = None,
     scores: Annotated[
-        Path | None, typer.Option("--scores", help="The scores [beside the artifact].")
+        str | None,
+        typer.Option("--scores", metavar="PATH", help="The scores [beside the artifact]."),
     ] = None,
     toxic_set: Annotated[
         str | None, typer.Option("--toxic-set", help="File or name [the recorded name].")
@@ -47,13 +48,14 @@ def verify(
 
     Exit code 0: all belongs together; 1: something does not; 2: it could not be judged.
     """
+    from saefilter.storage import located, located_if
     from saefilter.verify.findings import Given
     from saefilter.verify.verify import verify
 
-    findings = verify(artifact, Given(input, scores, toxic_set))
+    findings = verify(located(artifact), Given(input, located_if(scores), toxic_set))
     if as_json:
         said = {
-            "artifact": str(artifact),
+            "artifact": str(findings.artifact),
             "kind": findings.kind,
             "exit_code": findings.exit_code,
             "checks": [asdict(check) for check in findings.checks],

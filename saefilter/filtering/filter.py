@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +49,7 @@ from saefilter.select.balance import Loss, losses, read_values
 from saefilter.select.ranking import Candidates, Ranked
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.settings import ScoreSettings
+from saefilter.storage import Location, same_file
 from saefilter.watch import Watch
 
 
@@ -64,7 +64,7 @@ class FilterResult:
 def filter_file(
     source: Source,
     scores: Scores,
-    output: Path,
+    output: Location,
     selection: Selection,
     *,
     overwrite: bool = False,
@@ -162,7 +162,7 @@ def _filter(job: _Job, card: bool, source_dataset: str | None) -> FilterResult:
     to_write = [path for path in paths.wanted(card) if path not in unwritten]
     about = {name: value for name, value in soft.about.items() if name != ROW_IDS} if soft else None
     made = made_by(job.scores, job.selection, job.choice, about)
-    with publishing(to_write) as temporary:
+    with publishing(to_write, paths.manifest) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
         chosen = {
             place: Chosen(ROLES[place], at[path], rows, places == place, columns.row_hash, made)
@@ -261,7 +261,9 @@ def _per(
     return [(c, losses(read_values(candidates, c), choice.dropped)) for c in columns]
 
 
-def _write_faces(report: Report, paths: OutputPaths, at: dict[Path, Path], *, card: bool) -> None:
+def _write_faces(
+    report: Report, paths: OutputPaths, at: dict[Location, Path], *, card: bool
+) -> None:
     """Write the report and its faces; the report's `files` gain a record of each face."""
     faces = {
         "report_html": (paths.report_html, to_html),
@@ -278,7 +280,7 @@ def _write_faces(report: Report, paths: OutputPaths, at: dict[Path, Path], *, ca
 def _refuse_to_overwrite_inputs(paths: OutputPaths, source: Source, scores: Scores) -> None:
     for path in paths.all():
         for read in (*(file.path for file in source.files), scores.path):
-            if path.exists() and os.path.samefile(path, read):
+            if same_file(path, read):
                 raise SaefilterError(
                     f"{path} is read by this command and would be overwritten",
                     remedy="Choose another name with -o.",

@@ -12,6 +12,7 @@ from typing import Any
 
 from saefilter import __version__
 from saefilter.artifacts.integrity import file_sha256
+from saefilter.artifacts.manifest import ENDING, is_unfinished
 from saefilter.artifacts.publish import refuse_existing
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
@@ -20,6 +21,7 @@ from saefilter.rows.read import Source
 from saefilter.rows.tables import TypedRows
 from saefilter.rows.write import PREFIX, Annotations
 from saefilter.select.strategies import Choice, Selection
+from saefilter.storage import Location, RemotePath
 
 ARTIFACT_VERSION = 1
 """Of the provenance in kept, dropped and quarantined Parquet files."""
@@ -29,20 +31,20 @@ ARTIFACT_VERSION = 1
 class OutputPaths:
     """Where everything goes, all beside the kept rows."""
 
-    kept: Path
-    dropped: Path
-    quarantined: Path
-    report_html: Path
-    report_json: Path
-    report_md: Path
-    card: Path
+    kept: Location
+    dropped: Location
+    quarantined: Location
+    report_html: Location
+    report_json: Location
+    report_md: Location
+    card: Location
     """Only on request; the name that the hub and `datasets` look for."""
 
     @classmethod
-    def beside(cls, kept: Path) -> OutputPaths:
+    def beside(cls, kept: Location) -> OutputPaths:
         """`out.parquet` -> `out.dropped.parquet`, `out.report.html`, ..."""
 
-        def named(ending: str) -> Path:
+        def named(ending: str) -> Location:
             return kept.with_name(kept.stem + ending)
 
         return cls(
@@ -55,15 +57,21 @@ class OutputPaths:
             kept.with_name("README.md"),
         )
 
-    def all(self) -> list[Path]:
+    @property
+    def manifest(self) -> Location:
+        """In a store, what says that all of them are there (artifacts/manifest.py)."""
+        return self.kept.with_name(self.kept.stem + ENDING)
+
+    def all(self) -> list[Location]:
         return list(vars(self).values())
 
-    def wanted(self, card: bool) -> list[Path]:
+    def wanted(self, card: bool) -> list[Location]:
         """Those that a run may write."""
         return [path for path in self.all() if card or path != self.card]
 
     def refuse_existing(self, *, card: bool, overwrite: bool) -> None:
-        """Raises SaefilterError for the first file in the way; somebody's own README always is."""
+        """Raises SaefilterError for the first file in the way; somebody's own README always is. Files of a
+        run that was killed while it handed them over are not."""
         if card and self.card.is_file():
             start = self.card.read_text(encoding="utf-8", errors="replace")[:1000]
             if MARK not in start:
@@ -71,6 +79,8 @@ class OutputPaths:
                     f"{self.card} is not a card of saefilter and is never replaced",
                     remedy="Give the dataset a folder of its own: -o clean/train.parquet",
                 )
+        if isinstance(self.manifest, RemotePath) and is_unfinished(self.manifest):
+            overwrite = True
         refuse_existing(self.wanted(card), overwrite=overwrite)
 
 

@@ -141,7 +141,7 @@ class Columns:
         """Rows by their ids, in that order."""
         wanted = ids[:WORST_ROWS].tolist()
         evidence = pq.read_table(
-            self.scores.path,
+            self.scores.file,
             columns=self.scores.having(["row_id", "top_features", "themes", "closest"]),
             filters=[("row_id", "in", wanted or [-1])],
         )  # fmt: skip

@@ -17,16 +17,18 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 import pyarrow as pa
 
+from saefilter.artifacts.manifest import refuse_unfinished
 from saefilter.artifacts.publish import appearing_whole
 from saefilter.config import made_in_cache
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source, Sources, is_readable_name
+from saefilter.storage import RemotePath, no_package
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -90,7 +92,9 @@ def _several(path: Path, folder: Path, paths: list[Path]) -> Source:
 
 METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 """What `datasets` and LLaMA-Factory write beside data."""
-ARTIFACTS = (".scores.parquet", ".report.json", ".geometry.json", ".compare.json")
+ARTIFACTS = (
+    ".scores.parquet", ".report.json", ".geometry.json", ".compare.json", ".manifest.json",
+)  # fmt: skip
 """What saefilter writes beside data, but for what it filters."""
 
 
@@ -180,6 +184,8 @@ def _fetched(url: str) -> Source:
             names = filesystem.find(path)
         else:
             names = [path]
+        if not is_web:
+            refuse_unfinished([RemotePath(filesystem.unstrip_protocol(name)) for name in names])
         versions = [f"{name} {filesystem.ukey(name)}" for name in names]
         folder = (
             inputs_folder() / hashlib.sha256("\n".join([url, *versions]).encode()).hexdigest()[:12]
@@ -195,13 +201,14 @@ def _fetched(url: str) -> Source:
                 with appearing_whole(target) as temporary:
                     filesystem.get_file(name, str(temporary))
     except ImportError as error:
-        raise SaefilterError(
-            f"{scheme}:// needs another package ({error})", remedy="Install it with pip."
-        ) from error
+        raise no_package(url, error) from error
+    except SaefilterError:
+        raise
     except Exception as error:  # every filesystem has exceptions of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SaefilterError(f"{url} cannot be fetched ({reason})") from error
-    return Source.open(paths[0]) if names == [path] else _several(folder, folder, paths)
+    source = Source.open(paths[0]) if names == [path] else _several(folder, folder, paths)
+    return replace(source, origin=url)
 
 
 def _plain_name(name: str) -> str:

@@ -25,6 +25,7 @@ from saefilter.rows.arrow import arrow_table, parquet_file, table_rows
 from saefilter.rows.parse import is_unicode, parse_line
 from saefilter.rows.row import Row
 from saefilter.rows.text import csv_rows, json_rows, jsonl_lines, jsonl_rows
+from saefilter.storage import Location, RemotePath, same_file
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
@@ -42,6 +43,8 @@ class Source:
     for files of different kinds."""
     compression: str | None = None
     """`gzip` or `zstd`."""
+    origin: str | None = None
+    """The URL that it was fetched from."""
 
     @classmethod
     def open(cls, path: str | Path) -> Source:
@@ -88,15 +91,23 @@ class Source:
         """What rows call one of its files; None where it is the only one."""
         return None
 
-    def refuse_to_join(self, outputs: Collection[Path]) -> None:
+    def refuse_to_join(self, outputs: Collection[Location]) -> None:
         """Raises SaefilterError when an output would replace the input, or be among the files that it
         stands for, so that the next run would read it as data."""
         for output in outputs:
-            if output.exists() and self.path.exists() and output.samefile(self.path):
+            if same_file(output, self.path) or self._stands_for(output):
                 raise SaefilterError(
                     f"{output} is read by this command and would be overwritten",
                     remedy="Choose another name with -o.",
                 )
+
+    def _stands_for(self, output: Location) -> bool:
+        """Whether an object in a store is what was fetched, or would be fetched with it."""
+        if self.origin is None or not isinstance(output, RemotePath):
+            return False
+        inside = output.url.startswith(f"{self.origin.rstrip('/')}/")
+        matches = inside or fnmatch.fnmatch(output.url, self.origin)
+        return output.url == self.origin or (matches and is_readable_name(Path(output.name)))
 
     def sha256(self) -> str:
         """Hash of the file's bytes, as hex."""
@@ -167,9 +178,8 @@ class Sources(Source):
     def of(cls, path: Path, folder: Path, members: Sequence[Source]) -> Sources:
         """`path` is the folder or the pattern that named them, `folder` one that holds them all."""
         kinds = {member.kind for member in members}
-        return cls(
-            path, kinds.pop() if len(kinds) == 1 else "several", None, folder, tuple(members)
-        )
+        kind = kinds.pop() if len(kinds) == 1 else "several"
+        return cls(path, kind, folder=folder, members=tuple(members))
 
     @property
     def files(self) -> tuple[Source, ...]:
@@ -180,17 +190,19 @@ class Sources(Source):
         """The folder's name."""
         return self.folder.name or "data"
 
-    def refuse_to_join(self, outputs: Collection[Path]) -> None:
+    def refuse_to_join(self, outputs: Collection[Location]) -> None:
         for member in self.files:
             member.refuse_to_join(outputs)
         for output in outputs:
-            if self.path.is_dir():
+            if isinstance(output, RemotePath):
+                joins = self._stands_for(output)
+            elif self.path.is_dir():
                 joins = output.resolve().is_relative_to(self.path.resolve())
             else:
                 joins = fnmatch.fnmatch(str(output.resolve()), str(self.path.absolute()))
-            if joins and is_readable_name(output):
+            if joins and is_readable_name(Path(output.name)):
                 raise SaefilterError(
-                    f"{output} would be read as data of {self.path} by the next run",
+                    f"{output} would be read as data of {self.origin or self.path} by the next run",
                     remedy="Choose another place with -o.",
                 )
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.row import Row
+from saefilter.storage import Location
 
 OUTPUT_SUFFIXES = (".parquet", ".jsonl")
 PREFIX = "saefilter_"
@@ -43,7 +44,7 @@ class Annotations(NamedTuple):
         return {PREFIX + name: values for name, values in self._asdict().items() if values}
 
 
-def check_output_name(path: Path) -> None:
+def check_output_name(path: Location) -> None:
     """Raises SaefilterError when the suffix is not one that can be written."""
     if path.suffix not in OUTPUT_SUFFIXES:
         raise SaefilterError(

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saefilter import __version__
@@ -21,6 +20,7 @@ from saefilter.rows.read import Source
 from saefilter.rows.row import Row
 from saefilter.rows.sides import ANSWERS
 from saefilter.stats.tally import Tally
+from saefilter.storage import Location
 
 if TYPE_CHECKING:
     from saefilter.artifacts.provenance import Identity
@@ -53,8 +53,8 @@ class Job:
 
     source: Source
     settings: ScoreSettings
-    folder: Path
-    """Where shards are written."""
+    folder: Location
+    """Where shards are written: on a cluster, where all its machines can."""
     fingerprint: str
     """Digest of what the scores depend on."""
     memory_limit: int | None = None

@@ -29,18 +29,17 @@ from saefilter.scoring.preference import Pushes
 from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from saefilter.rows.read import Source
     from saefilter.scoring.scorer import ScorerIdentity
     from saefilter.scoring.workfolder import WorkFolder
+    from saefilter.storage import Location
 
 
 def join_shards(
     folder: WorkFolder,
     receipts: dict[int, Receipt],
     source: Source,
-    output: Path,
+    output: Location,
     identity: ScorerIdentity,
     kind: str = ANSWERS,
 ) -> None:
@@ -50,7 +49,7 @@ def join_shards(
     """
     ordered = [receipts[shard.number] for shard in folder.shards]
     if not any(receipt.scored for receipt in ordered):
-        first = pq.read_table(folder.path / folder.shards[0].name, columns=["reason"])
+        first = folder.table(folder.shards[0], ["reason"])
         folder.remove()
         raise UnusableInput(_nothing_scored(ordered, first), where=str(source.path))
     hashes: list[NDArray[np.uint64]] = []  # eight bytes a row
@@ -64,13 +63,7 @@ def join_shards(
     ):
         next_row = 0
         for shard in folder.shards:
-            try:
-                table = pq.ParquetFile(folder.path / shard.name).read()
-            except (pa.ArrowException, OSError) as error:
-                raise SaefilterError(
-                    f"the shard cannot be read ({str(error).splitlines()[0]})",
-                    where=str(folder.path / shard.name),
-                ) from error
+            table = folder.table(shard)
             if table["row_id"].to_pylist() != list(range(next_row, shard.end_row)):
                 raise SaefilterError(
                     f"the shard does not hold the rows {next_row} to {shard.end_row - 1}",
@@ -101,7 +94,7 @@ def join_shards(
 def _pushes_of(folder: WorkFolder) -> Iterator[pa.Table]:
     """Of each shard of preference data, what its pushes are and whether they are of answers that are learnt."""
     for shard in folder.shards:
-        yield pq.read_table(folder.path / shard.name, columns=["proximity", "chosen_proximity"])
+        yield folder.table(shard, ["proximity", "chosen_proximity"])
 
 
 def _nothing_scored(receipts: list[Receipt], first: pa.Table) -> str:

@@ -48,6 +48,7 @@ from saefilter.scoring.processes import give_back_free_memory
 from saefilter.scoring.summary import ScoreSummary, summarise
 from saefilter.scoring.workfolder import WorkFolder, work_folder
 from saefilter.stats.tally import Tally
+from saefilter.storage import Location, same_file
 from saefilter.watch import Interrupted, StopRequest, Watch, stop_on_signals
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ LOOKED_AT = 1000
 
 def score_file(
     source: Source,
-    output: Path,
+    output: Location,
     settings: ScoreSettings,
     *,
     overwrite: bool = False,
@@ -260,13 +261,13 @@ def _refuse_bad_rows(bad: pa.Table, source: Source) -> None:
         )
 
 
-def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Path) -> None:
+def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Location) -> None:
     """Raises SaefilterError where the scores would replace data, reference or toxic set."""
     source.refuse_to_join([output])
     if settings.reference is not None:
         open_input(settings.reference).refuse_to_join([output])
     own_set = Path(settings.toxic_set or "")
-    if own_set.is_file() and output.exists() and output.samefile(own_set):
+    if own_set.is_file() and same_file(output, own_set):
         raise SaefilterError(
             f"{output} is the toxic set and would be overwritten",
             remedy="Choose another name with -o.",
@@ -301,7 +302,7 @@ def _kind_of(source: Source, settings: ScoreSettings) -> str:
     return next(iter(kinds), ANSWERS)
 
 
-def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:
+def _refuse_unfinished(output: Location, *, overwrite: bool) -> None:
     folder = work_folder(output)
     if folder.is_dir() and not overwrite:
         raise SaefilterError(
@@ -310,10 +311,10 @@ def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:
         )
 
 
-def _is_done(output: Path, fingerprint: str, *, overwrite: bool) -> bool:
+def _is_done(output: Location, fingerprint: str, *, overwrite: bool) -> bool:
     """Whether the scores are there and are the ones that are asked for. Raises SaefilterError for
     others, unless they may be overwritten."""
-    if not os.path.lexists(output):
+    if not (os.path.lexists(output) if isinstance(output, Path) else output.exists()):
         return False
     if Scores.open(output).provenance.fingerprint == fingerprint:
         return True

@@ -15,6 +15,7 @@ from saefilter.described import Described, described
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.settings import WHICH_MODEL
+from saefilter.storage import Location
 
 Say = Callable[[str], None]
 DECIDED_LATER = (None, "auto")
@@ -30,7 +31,7 @@ def scores_for(
     source: Source,
     asked: Asked,
     *,
-    named: Path | None = None,
+    named: Location | None = None,
     make: Callable[[str | None], Scores],
     strict: bool = False,
     look: bool = True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from saefilter.rows.sides import SIDES
 
 if TYPE_CHECKING:
     from saefilter.rows.read import Source
+    from saefilter.storage import Location
 
 N_CLOSEST = 5
 """Rows shown in the summary."""
@@ -29,7 +29,7 @@ QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 class ScoreSummary:
     """What a run found; everything is in the scores file too."""
 
-    output: Path
+    output: Location
     provenance: Provenance
     distances: NDArray[np.float64]
     """Of the scored rows, in order."""
@@ -95,7 +95,7 @@ def _of_sides(scores: Scores) -> dict[str, NDArray[np.float64]]:
 
 
 def _closest(source: Source, scores: Scores, ids: list[int]) -> list[dict[str, Any]]:
-    table = pq.read_table(scores.path, filters=[("row_id", "in", ids)])
+    table = pq.read_table(scores.file, filters=[("row_id", "in", ids)])
     entries = {entry["row_id"]: entry for entry in table.to_pylist()}
     columns = scores.provenance.own_columns
     texts = {row.index: preview_of(row, columns) for row in source.rows(set(ids))}

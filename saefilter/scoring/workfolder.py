@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -9,18 +10,22 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import publishing
 from saefilter.errors import SaefilterError
 from saefilter.scoring.job import Receipt, Shard, fingerprint_digest
 from saefilter.stats.tally import Tally
+from saefilter.storage import Location, RemotePath, names_in, read_each, readable
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 4
 """4 keeps sums of likeness in each receipt; 3 has a column more in each shard; 2 keeps a tally in each receipt."""
 
 
-def work_folder(output: Path) -> Path:
+def work_folder(output: Location) -> Location:
     """Where the shards of a scores file are until it is whole."""
     return output.with_name(output.name + ".shards")
 
@@ -29,20 +34,26 @@ def work_folder(output: Path) -> Path:
 class WorkFolder:
     """The shards of one run."""
 
-    path: Path
+    path: Location
     fingerprint: dict[str, Any]
     shards: list[Shard]
 
     @classmethod
     def begin(
-        cls, path: Path, fingerprint: dict[str, Any], shards: list[Shard], *, overwrite: bool = True
+        cls,
+        path: Location,
+        fingerprint: dict[str, Any],
+        shards: list[Shard],
+        *,
+        overwrite: bool = True,
     ) -> WorkFolder:
         """An empty folder with its manifest; one of an earlier run is removed, whatever `overwrite` says:
         whoever begins has asked."""
         folder = cls(path, fingerprint, shards)
         folder.remove()
         try:
-            path.mkdir()
+            if isinstance(path, Path):
+                path.mkdir()
         except OSError as error:
             raise SaefilterError(
                 f"cannot make the folder {path} ({error.strerror or error})",
@@ -56,7 +67,7 @@ class WorkFolder:
     @classmethod
     def resume(
         cls,
-        path: Path,
+        path: Location,
         fingerprint: dict[str, Any],
         shards: list[Shard],
         *,
@@ -98,8 +109,9 @@ class WorkFolder:
                 f"the shards in {path} were made from something else: {'; '.join(changes)}",
                 remedy=again,
             )
-        for leftover in path.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        if isinstance(path, Path):
+            for leftover in path.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
         return cls(path, fingerprint, shards)
 
     def receipts(self, *, verify: bool = False) -> dict[int, Receipt]:
@@ -107,29 +119,38 @@ class WorkFolder:
 
         Raises SaefilterError when a shard is not what was written.
         """
+        there = names_in(self.path)
+        done = [shard for shard in self.shards if shard.receipt in there]
         digest = fingerprint_digest(self.fingerprint)
         receipts = {}
-        for shard in self.shards:
-            try:
-                text = (self.path / shard.receipt).read_text(encoding="utf-8")
-            except FileNotFoundError:
-                continue
+        texts = read_each([self.path / shard.receipt for shard in done], _text)
+        for shard, text in zip(done, texts, strict=True):
             receipt = _receipt(text, self.path / shard.receipt)
             expected = (shard.number, shard.first_row, shard.end_row, digest)
             if (receipt.shard, receipt.first_row, receipt.end_row, receipt.fingerprint) != expected:
                 raise self._foreign(shard.receipt, "it is the receipt of another shard or run")
-            if verify:
-                self._verify(shard, receipt)
             receipts[shard.number] = receipt
+        if verify:
+            self._verify(done, receipts)
         return receipts
 
-    def _verify(self, shard: Shard, receipt: Receipt) -> None:
+    def _verify(self, done: list[Shard], receipts: dict[int, Receipt]) -> None:
+        hashes = read_each([self.path / shard.name for shard in done], _sha256)
+        for shard, sha256 in zip(done, hashes, strict=True):
+            if sha256 is None:
+                raise self._foreign(shard.name, "it is missing, though its receipt is there")
+            if sha256 != receipts[shard.number].sha256:
+                raise self._foreign(shard.name, "it was changed after it was written")
+
+    def table(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
+        """The rows of a finished shard. Raises SaefilterError when it cannot be read."""
+        path = self.path / shard.name
         try:
-            sha256 = file_sha256(self.path / shard.name)
-        except FileNotFoundError:
-            raise self._foreign(shard.name, "it is missing, though its receipt is there") from None
-        if sha256 != receipt.sha256:
-            raise self._foreign(shard.name, "it was changed after it was written")
+            return pq.ParquetFile(readable(path)).read(columns)
+        except (pa.ArrowException, OSError) as error:
+            raise SaefilterError(
+                f"the shard cannot be read ({str(error).splitlines()[0]})", where=str(path)
+            ) from error
 
     def _foreign(self, name: str, problem: str) -> SaefilterError:
         return SaefilterError(
@@ -140,10 +161,30 @@ class WorkFolder:
 
     def remove(self) -> None:
         """Remove the folder with all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        if isinstance(self.path, RemotePath):
+            (self.path / MANIFEST).unlink(
+                missing_ok=True
+            )  # first: what is left then counts no more
+            self.path.remove_all()
+        else:
+            shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _receipt(text: str, path: Path) -> Receipt:
+def _text(path: Location) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _sha256(path: Location) -> str | None:
+    """Of a shard's file; None where it is not there."""
+    try:
+        if isinstance(path, Path):
+            return file_sha256(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def _receipt(text: str, path: Location) -> Receipt:
     try:
         entry = json.loads(text)
         entry = {field.name: entry[field.name] for field in fields(Receipt)}

@@ -15,6 +15,7 @@ from saefilter.config import cache_folder
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
+from saefilter.storage import Location
 from saefilter.toxic.load import load_toxic_set
 from saefilter.toxic.toxicset import ToxicSet
 
@@ -35,7 +36,7 @@ class Check:
 class Findings:
     """What was found about an artifact."""
 
-    artifact: Path
+    artifact: Location
     kind: str = ""
     """`scores`, `kept`, `dropped`, `quarantined`, `report` or `toxic set`."""
     checks: list[Check] = field(default_factory=list)
@@ -82,7 +83,7 @@ class Given:
     """Neighbours that the user names; what is None is looked for."""
 
     input: str | None = None
-    scores: Path | None = None
+    scores: Location | None = None
     toxic_set: str | None = None
 
 
@@ -111,7 +112,8 @@ def find_scores(
     stem = artifact.name.partition(".filtered.")[0]
     names = [named.name] if named else [stem + SUFFIX]
     wanted = [artifact.with_name(names[0]), *map(Path, names)]
-    path = given.scores or next((path for path in wanted if path.is_file()), None)
+    beside = next((path for path in wanted if path.is_file()), None)
+    path: Location | None = given.scores or beside
     if path is None:
         findings.add("scores", NOT_FOUND, f"{wanted[0]} is not there; name it with --scores")
         return None

@@ -7,6 +7,7 @@ edits; it is no signature, since who can edit a file can also edit the hash in i
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saefilter.artifacts.integrity import file_sha256, parquet_content
+from saefilter.artifacts.manifest import copy_with_neighbours
 from saefilter.artifacts.provenance import METADATA_KEY
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
+from saefilter.storage import Location, RemotePath
 from saefilter.toxic.load import find_toxic_set, load_toxic_set
 from saefilter.toxic.toxicset import ToxicSet
 from saefilter.verify.findings import (
@@ -40,17 +43,37 @@ REPORT = ".report.json"
 REPORT_VERSIONS = (1, 2)
 
 
-def verify(path: Path, given: Given) -> Findings:
-    """Check an artifact and its neighbours.
+def verify(path: Location, given: Given) -> Findings:
+    """Check an artifact and its neighbours; of what lies in a store, a copy of all that its manifest names.
 
-    Raises SaefilterError when it is missing or not one that saefilter makes.
+    Raises SaefilterError when it is missing, not complete or not one that saefilter makes.
     """
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="saefilter-") as folder:
+            findings = verify(_fetched(path, Path(folder)), given)
+        findings.artifact = path
+        return findings
     try:
         return _verify(path, given)
     except (KeyError, TypeError, AttributeError) as error:  # JSON of another shape than ours
         raise SaefilterError(
             f"lacks what an artifact of saefilter has ({error})", where=str(path)
         ) from error
+
+
+def _fetched(path: RemotePath, folder: Path) -> Path:
+    """An artifact in a store, with what its manifest names and the scores that its report names."""
+    try:
+        copy = copy_with_neighbours(path, folder)
+    except FileNotFoundError as error:
+        raise SaefilterError(
+            f"there is no file {path}", remedy="Name an artifact of saefilter."
+        ) from error
+    report = _report_of(copy)
+    name = (_json(report).get("made_from") or {}).get("scores") if report else None
+    if name and "/" not in name and (scores := path.with_name(name)).exists():
+        scores.download(folder / name)
+    return copy
 
 
 def _verify(path: Path, given: Given) -> Findings:
@@ -201,7 +224,7 @@ def _with_report(
     named = Path(str(origin["scores"])) if origin.get("scores") else None
     scores = find_scores(findings, given, named, path, recorded)
     name = scores.provenance.input_path if scores else report.get("input")
-    near = scores.path if scores else path
+    near = scores.file if scores else path
     source = find_input(findings, given, name, recorded["input_sha256"], near)
     sound = check_origin(findings, source, given, recorded, path)
     parts = Parts.beside(report_path or path, report)
