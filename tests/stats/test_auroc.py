@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
@@ -14,6 +14,7 @@ MASKS = st.integers(1, 30).flatmap(
 )
 
 
+@settings(deadline=None)  # the first one imports scikit-learn
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 3)), min_size=2).filter(
         lambda rows: len({bad for bad, _, weight in rows if weight}) == 2
