@@ -43,7 +43,7 @@ from saefilter.scoring.job import (
     plan_shards,
     read_shards,
 )
-from saefilter.scoring.join import join_shards
+from saefilter.scoring.join import RunIdentity, join_shards
 from saefilter.scoring.processes import give_back_free_memory
 from saefilter.scoring.summary import ScoreSummary, summarise
 from saefilter.scoring.workfolder import WorkFolder, work_folder
@@ -112,10 +112,11 @@ def score_file(
                     ):  # fmt: skip
                         receipts[receipt.shard] = receipt
                         watch.advance(receipt.rows, 0)
-                if source.sha256() != input_sha256:
-                    folder.remove()
-                    raise changed_input(source)
-                join_shards(folder, receipts, source, output, engine.identity, kind)
+                run = RunIdentity(engine.identity, str(source.path), kind)
+                with _no_use_in_going_on(folder):
+                    if source.sha256() != input_sha256:
+                        raise changed_input(source)
+                    join_shards(folder, receipts, output, run)
         folder.remove()
     return summarise(source, Scores.open(output))
 
@@ -218,6 +219,16 @@ def _going_on_later(
         watch.say(
             f"Memory did not suffice for batches of more than {limit:,} tokens; they were halved"
         )
+
+
+@contextmanager
+def _no_use_in_going_on(folder: WorkFolder) -> Iterator[None]:
+    """Removes what is done where the input itself is the trouble."""
+    try:
+        yield
+    except UnusableInput:
+        folder.remove()
+        raise
 
 
 def _how_to_go_on(folder: WorkFolder, again: str | None) -> str:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import publishing
 from saefilter.errors import SaefilterError
@@ -122,6 +125,20 @@ class WorkFolder:
                 self._verify(shard, receipt)
             receipts[shard.number] = receipt
         return receipts
+
+    def read(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
+        """The rows of a finished shard. Raises SaefilterError when it cannot be read."""
+        try:
+            with pq.ParquetFile(self.path / shard.name) as file:
+                return file.read(columns)
+        except (pa.ArrowException, OSError) as error:
+            raise SaefilterError(
+                f"the shard cannot be read ({str(error).splitlines()[0]})", where=self.where(shard)
+            ) from error
+
+    def where(self, shard: Shard) -> str:
+        """The shard's file."""
+        return str(self.path / shard.name)
 
     def _verify(self, shard: Shard, receipt: Receipt) -> None:
         try:
