@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import publishing
 from saefilter.errors import SaefilterError
 from saefilter.scoring.job import Receipt, Shard, fingerprint_digest
-from saefilter.stats.tally import Tally
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 4
@@ -93,12 +92,12 @@ class WorkFolder:
                 where=str(file),
                 remedy="Finish it with that version, or add --overwrite to start anew.",
             )
-        changes = list(_changes(before, fingerprint))
-        if changes and overwrite:
+        differing = list(changes(before, fingerprint))
+        if differing and overwrite:
             return cls.begin(path, fingerprint, shards)
-        if changes:
+        if differing:
             raise SaefilterError(
-                f"the shards in {path} were made from something else: {'; '.join(changes)}",
+                f"the shards in {path} were made from something else: {'; '.join(differing)}",
                 remedy=again,
             )
         for leftover in path.glob(".*.tmp"):
@@ -162,9 +161,7 @@ class WorkFolder:
 
 def _receipt(text: str, path: Path) -> Receipt:
     try:
-        entry = json.loads(text)
-        entry = {field.name: entry[field.name] for field in fields(Receipt)}
-        return Receipt(**{**entry, "tally": Tally(**entry["tally"])})
+        return Receipt.of_fields(json.loads(text))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SaefilterError(
             f"not a receipt ({error})",
@@ -173,10 +170,15 @@ def _receipt(text: str, path: Path) -> Receipt:
         ) from error
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+def changes(
+    before: dict[str, Any], now: dict[str, Any], words: str = "{name} was {before}, now {now}"
+) -> Iterator[str]:
+    """In what a fingerprint differs from another one, a clause each."""
     for name in {**before, **now}:
         if before.get(name) != now.get(name):
-            yield f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}"
+            yield words.format(
+                name=name, before=_short(before.get(name)), now=_short(now.get(name))
+            )
 
 
 def _short(value: Any) -> str:
