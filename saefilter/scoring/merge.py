@@ -1,5 +1,5 @@
 """Put the parts of a job together: the scores file of one run, or what is wrong with them. No model, no
-data and no torch here; a shard at a time is in memory, and eight bytes a row.
+data and no torch here; a shard at a time is in memory, besides receipts and footers, and eight bytes a row.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def _missing(missing: list[Shard], shards: list[Shard], files: list[PartFile]) -
 def _unlike(files: list[PartFile]) -> Iterator[str]:
     """What the parts were computed with or on that differs."""
     for name in dict.fromkeys(name for file in files for name in file.run.versions):
-        if len(found_in := {file.run.versions.get(name) for file in files}) > 1:
-            listed = ", ".join(sorted(map(str, found_in)))
+        if len(versions := {file.run.versions.get(name) for file in files}) > 1:
+            listed = ", ".join(sorted(map(str, versions)))
             yield f"The parts were computed with different versions of {name}: {listed}"
     if len(devices := {file.run.scorer.device.partition(":")[0] for file in files}) > 1:
         yield f"The parts were computed on different devices: {', '.join(sorted(devices))}"

@@ -46,7 +46,7 @@ class Part:
     @classmethod
     def parse(cls, text: str) -> Part:
         """`3/8`. Raises SaefilterError for what is none."""
-        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
         part = cls(int(match[1]), int(match[2])) if match else cls(0, 0)
         if not 1 <= part.number <= part.of:
             raise SaefilterError(
@@ -115,7 +115,14 @@ class PartFile:
             )  # fmt: skip
         try:
             return cls._read(path, values, metadata)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (
+            LookupError,
+            ArithmeticError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise SaefilterError(
                 f"its metadata are damaged ({str(error)[:100]})", where=str(path), remedy=again
             ) from error
@@ -133,6 +140,7 @@ class PartFile:
         shards = part.among(plan_shards(fingerprint["rows"], fingerprint["rows per shard"]))
         if metadata.num_row_groups != len(shards):
             raise ValueError(f"{metadata.num_row_groups} row groups for {len(shards)} shards")
+        run = _run_of(fields["run"])
         receipts = {}
         for shard in shards:
             receipt = Receipt.of_fields(json.loads(values[RECEIPT_KEY % shard.number]))
@@ -141,7 +149,7 @@ class PartFile:
             ):  # fmt: skip
                 raise ValueError(f"the receipt of shard {shard.number} is another one's")
             receipts[shard.number] = receipt
-        return cls(path, part, fingerprint, _run_of(fields["run"]), receipts, metadata)
+        return cls(path, part, fingerprint, run, receipts, metadata)
 
     @property
     def digest(self) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from conftest import chat
 
+from saefilter.rows.inputs import open_input
+
 
 def saefilter(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -49,6 +51,7 @@ def test_parts_are_scored_and_merged(jsonl: Callable[..., Path], tmp_path: Path)
     ), done.stderr
     again = saefilter(tmp_path, *merge, "data.scores.part-2-of-2.parquet", "--overwrite", "--json")
     assert json.loads(again.stdout)["parts"] == 2
+    assert open_input(tmp_path).path == tmp_path / "data.jsonl"  # parts are no data
     filtered = saefilter(tmp_path, "filter", "data.jsonl", "--drop-count", "2", "-o", "kept.jsonl")
     assert filtered.returncode == 0, filtered.stderr
     assert len((tmp_path / "kept.jsonl").read_text().splitlines()) == 7

@@ -28,6 +28,8 @@ from saefilter.scoring.scorer import RowScorer
 from saefilter.scoring.workfolder import work_folder
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
+from saefilter.verify.findings import Given
+from saefilter.verify.verify import verify
 from saefilter.watch import Watch
 
 N_ROWS = 60
@@ -209,6 +211,8 @@ def test_damaged_parts_and_what_is_none_are_refused_by_name(
     source, parts, output = four
     with pytest.raises(SaefilterError, match=r"a part of scores, not all.*scores merge"):
         Scores.open(parts[0])
+    with pytest.raises(SaefilterError, match=r"a part of scores.*scores merge checks it"):
+        verify(parts[0], Given())
     refused([source.path], output, r"data\.jsonl: not a readable Parquet file")
     refused([tmp_path / "none.parquet"], output, "there is no file")
     edited = pq.read_table(parts[1])
