@@ -14,7 +14,9 @@ from saefilter.columns import Columns
 
 SCORES_VERSION = 1
 METADATA_KEY = b"saefilter"
-"""Of the key-value metadata of every Parquet file that saefilter writes."""
+"""Of the key-value metadata of every Parquet file that saefilter writes, but for parts of scores."""
+PART_KEY = b"saefilter-part"
+"""Of these; they are no scores before they are merged."""
 
 
 @dataclass(frozen=True, kw_only=True)

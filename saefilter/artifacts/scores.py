@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from saefilter.artifacts.integrity import BATCH_ROWS, parquet_content
-from saefilter.artifacts.provenance import METADATA_KEY, SCORES_VERSION, Provenance
+from saefilter.artifacts.provenance import METADATA_KEY, PART_KEY, SCORES_VERSION, Provenance
 from saefilter.errors import SaefilterError
 from saefilter.storage import Location, local_copy, located
 
@@ -133,6 +133,12 @@ class Scores:
                 where=str(path),
                 remedy="Run saefilter score again with --overwrite.",
             ) from error
+        if PART_KEY in metadata:
+            raise SaefilterError(
+                "a part of scores, not all of them",
+                where=str(path),
+                remedy="When all parts are there: saefilter scores merge PART... -o SCORES",
+            )
         if METADATA_KEY not in metadata:
             raise SaefilterError("not a scores file of saefilter", where=str(path))
         try:

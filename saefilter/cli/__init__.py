@@ -51,6 +51,7 @@ def commands() -> None:
         geometry,
         presets,
         score,
+        scores,
         steer,
         tokens,
         verify,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,9 +19,12 @@ from saefilter.cli.common import (
     warn,
 )
 from saefilter.settings import ScoreSettings
+from saefilter.text import one_line
 
 if TYPE_CHECKING:
-    from saefilter.artifacts.provenance import Provenance
+    from collections.abc import Mapping
+
+    from saefilter.scoring.part import Part, PartFile
 
 
 @app.command(epilog="Example: saefilter score data.jsonl -o data.scores.parquet")
@@ -36,6 +39,14 @@ def score(
         ),
     ] = None,
     scoring: opt.Given,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="K/N",
+            help="Score one of N parts, for job arrays; `saefilter scores merge` puts them together.",
+        ),
+    ] = None,
     resume: opt.ResumeOption = False,
     timings: Annotated[
         bool, typer.Option("--timings", help="Say on standard error where the time went.")
@@ -47,33 +58,69 @@ def score(
     """Score every row of a dataset by its distance to toxic features.
 
     What is done is saved shard by shard: after a kill, a full disk or Ctrl-C, --resume goes on.
+    --part 3/8 writes <output>.part-3-of-8.parquet beside the output.
     """
     from saefilter.artifacts.publish import refuse_existing
     from saefilter.rows.inputs import open_input
     from saefilter.scoring.scores_for import usual_scores
     from saefilter.storage import located_if
 
+    one = _parsed(part)
     source = open_input(input)
     silent = quiet or as_json
     settings = ask_and_say(scoring, quiet=silent).settings
     target = located_if(output) or usual_scores(source)
+    if one is not None:
+        target = one.file(target)
     if not resume:
         refuse_existing([target], overwrite=overwrite)  # before torch is imported
     clock = Timings()
     with scoring_bar(quiet=silent, at_first_shard=clock.at_first_shard) as watch:
-        from saefilter.scoring.score import score_file
+        from saefilter.scoring.score import score_file, score_part
 
-        summary = score_file(
-            source, target, settings, overwrite=overwrite, resume=resume, watch=watch
-        )
+        if one is not None:
+            file = score_part(
+                source, target, settings, one, overwrite=overwrite, resume=resume, watch=watch
+            )
+        else:
+            summary = score_file(
+                source, target, settings, overwrite=overwrite, resume=resume, watch=watch
+            )
     if timings:
-        clock.say(summary.provenance)
-    if as_json:
+        clock.say(file.tally.reported() if one else vars(summary.provenance))
+    if one is not None:
+        _say_part(file, as_json=as_json, quiet=quiet)
+    elif as_json:
         print_json(json.dumps(summary.to_fields(), ensure_ascii=False, indent=2))
     elif not quiet:
         from saefilter.report.console import print_score_summary
 
         print_score_summary(output_console(), summary)
+
+
+def _parsed(part: str | None) -> Part | None:
+    if part is None:
+        return None
+    from saefilter.scoring.part import Part
+
+    return Part.parse(part)
+
+
+def _say_part(file: PartFile, *, as_json: bool, quiet: bool) -> None:
+    """What the part holds, and what to do when all are there."""
+    one, rows, scored = file.part, file.rows, file.scored
+    if as_json:
+        said = {
+            "part": one.number, "of": one.of, "file": str(file.path), "rows": rows,
+            "scored": scored, "quarantined": rows - scored, "fingerprint": file.digest,
+        }  # fmt: skip
+        print_json(json.dumps(said, ensure_ascii=False, indent=2))
+    elif not quiet:
+        typer.echo(
+            f"Scored {one}: {rows:,} of {file.fingerprint['rows']:,} rows, {scored:,} scored, "
+            f"{rows - scored:,} quarantined\n{one_line(str(file.path))}\n"
+            f"When all are there: {one_line(one.how_to_merge(file.path))}"
+        )
 
 
 STAGES = {
@@ -98,15 +145,19 @@ class Timings:
         """Everything is loaded; scoring begins."""
         self._first_shard = time.time()
 
-    def say(self, made: Provenance) -> None:
-        """A line for each stage, on standard error. Stages of different shards overlap, so that they
-        may add up to more than passed."""
+    def say(self, made: Mapping[str, Any]) -> None:
+        """A line for each stage, on standard error; `made`: `timings`, `padding` and `shared`, as in
+        `Provenance`. Stages of different shards overlap, so that they may add up to more than passed."""
         start = self._first_shard - self._process_began
         warn(f"  start    {start:8.2f} s  imports, model, SAE, toxic set, FAISS")
         for stage, words in STAGES.items():
-            warn(f"  {stage:8} {(made.timings or {}).get(stage, 0.0):8.2f} s  {words}")
+            warn(f"  {stage:8} {(made['timings'] or {}).get(stage, 0.0):8.2f} s  {words}")
         total = time.time() - self._process_began
         warn(
-            f"  in all   {total:8.2f} s  stages overlap; {made.padding:.1%} of tokens were padding"
-            + (f", {made.shared:.1%} prefixes computed for another row" if made.shared else "")
+            f"  in all   {total:8.2f} s  stages overlap; {made['padding']:.1%} of tokens were padding"
+            + (
+                f", {made['shared']:.1%} prefixes computed for another row"
+                if made["shared"]
+                else ""
+            )
         )

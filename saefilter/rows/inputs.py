@@ -96,13 +96,17 @@ ARTIFACTS = (
     ".scores.parquet", ".report.json", ".geometry.json", ".compare.json", ".manifest.json",
 )  # fmt: skip
 """What saefilter writes beside data, but for what it filters."""
+PART = re.compile(r"\.scores\.part-\d+-of-\d+\.parquet$")
+"""Of scores."""
 
 
 def _data_among(paths: list[Path]) -> list[Path]:
     """Without metadata, and without what saefilter made of the other files: scores, reports, and the
     rows it dropped or set aside; those it kept, where what they are of lies there too."""
     data = [path for path in paths if path.name not in METADATA]
-    data = [path for path in data if not path.name.endswith(ARTIFACTS)]
+    data = [
+        path for path in data if not path.name.endswith(ARTIFACTS) and not PART.search(path.name)
+    ]
     names = {path.name for path in data}
     made: set[Path] = set()
     for path in paths:

@@ -9,22 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from saefilter import __version__
+from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
+from saefilter.rows.formats import Ambiguous, RowProblem, understand
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
-from saefilter.rows.sides import ANSWERS
+from saefilter.rows.sides import ANSWERS, KINDS, kind_of
 from saefilter.stats.tally import Tally
 from saefilter.storage import Location
 
 if TYPE_CHECKING:
     from saefilter.artifacts.provenance import Identity
     from saefilter.settings import ScoreSettings
+
+
+LOOKED_AT = 1000
+"""Rows that tell what the data train on."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,10 @@ class Shard:
     def receipt(self) -> str:
         """Name of the file that says that the shard is done."""
         return f"{self.number:06d}.json"
+
+    @property
+    def rows(self) -> int:
+        return self.end_row - self.first_row
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,12 @@ class Receipt:
     @property
     def rows(self) -> int:
         return self.end_row - self.first_row
+
+    @classmethod
+    def of_fields(cls, entry: dict[str, Any]) -> Receipt:
+        """Of what `asdict` made, read back. Raises KeyError and TypeError for anything else."""
+        entry = {one.name: entry[one.name] for one in fields(cls)}
+        return cls(**{**entry, "tally": Tally(**entry["tally"])})
 
 
 def plan_shards(n_rows: int, shard_rows: int) -> list[Shard]:
@@ -175,3 +192,31 @@ def changed_input(source: Source) -> UnusableInput:
     return UnusableInput(
         "the data changed while it was scored", where=str(source.path), remedy="Score it again."
     )
+
+
+def kind_of_data(source: Source, columns: str | None) -> str:
+    """What the rows train on, by the first of them. Raises SaefilterError where one of these fits two
+    readings that train on different text, or they are of several kinds: mostly all are so, and nobody
+    would want to learn it from the last shard. Later ones are set aside."""
+    own = Columns.parse(columns)
+    kinds: Counter[str] = Counter()
+    for number, row in enumerate(source.rows()):
+        if number >= LOOKED_AT and kinds:
+            break
+        try:
+            kinds[kind_of(understand(row.data or {}, own))] += 1
+        except Ambiguous as problem:
+            raise UnusableInput(
+                str(problem), where=f"{row.file or source.path}:{row.line}"
+            ) from problem
+        except RowProblem:
+            continue
+    if len(kinds) > 1:
+        counts = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in kinds.most_common())
+        raise UnusableInput(
+            f"the first {sum(kinds.values()):,} rows are of several kinds: {counts}. What they push "
+            "towards is not on one scale, so they cannot be ranked together",
+            where=str(source.path),
+            remedy="Put each kind in a file of its own; for KTO rows give every one a label.",
+        )
+    return next(iter(kinds), ANSWERS)

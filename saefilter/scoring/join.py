@@ -1,20 +1,22 @@
-"""Join finished shards to the scores file, with the provenance of the whole run."""
+"""Join finished shards to the scores file, with the provenance of the whole run.
+
+Shards come from the folder of a run or from the files of its parts; what is joined is the same.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from saefilter import __version__
 from saefilter.artifacts.integrity import ContentHash, library_versions
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.publish import publishing
@@ -24,77 +26,101 @@ from saefilter.errors import SaefilterError
 from saefilter.geometry.likeness import summed, unlikeness, warning
 from saefilter.rows.row import kind_of_reason
 from saefilter.rows.sides import ANSWERS
-from saefilter.scoring.job import Receipt, UnusableInput, fingerprint_digest
+from saefilter.scoring.job import Receipt, Shard, UnusableInput, fingerprint_digest
 from saefilter.scoring.preference import Pushes
 from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
-    from saefilter.rows.read import Source
     from saefilter.scoring.scorer import ScorerIdentity
-    from saefilter.scoring.workfolder import WorkFolder
     from saefilter.storage import Location
 
 
+@dataclass(frozen=True)
+class RunIdentity:
+    """What the scores file says of a run that no shard says."""
+
+    scorer: ScorerIdentity
+    input_path: str
+    kind: str = ANSWERS
+    """What the data train on, of rows.sides.KINDS."""
+    versions: dict[str, str] = field(default_factory=library_versions)
+    """Of the libraries that computed the scores."""
+
+
+class FinishedShards(Protocol):
+    """Where finished shards lie."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What they were made of."""
+
+    @property
+    def shards(self) -> list[Shard]:
+        """All of the rows, in order."""
+
+    def read(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
+        """The rows of one. Raises SaefilterError when it cannot be read."""
+
+    def where(self, shard: Shard) -> str:
+        """For people."""
+
+
 def join_shards(
-    folder: WorkFolder,
-    receipts: dict[int, Receipt],
-    source: Source,
-    output: Location,
-    identity: ScorerIdentity,
-    kind: str = ANSWERS,
+    finished: FinishedShards, receipts: dict[int, Receipt], output: Location, run: RunIdentity
 ) -> None:
-    """Publish the scores file of all shards, in the rows' order; `kind`: what the data train on.
+    """Publish the scores file of all shards, in the rows' order.
 
     Raises SaefilterError when no row could be scored, a shard cannot be read or rows are missing.
     """
-    ordered = [receipts[shard.number] for shard in folder.shards]
+    ordered = [receipts[shard.number] for shard in finished.shards]
     if not any(receipt.scored for receipt in ordered):
-        first = folder.table(folder.shards[0], ["reason"])
-        folder.remove()
-        raise UnusableInput(_nothing_scored(ordered, first), where=str(source.path))
-    hashes: list[NDArray[np.uint64]] = []  # eight bytes a row
-    schema = SCHEMA if kind == ANSWERS else PREFERENCE_SCHEMA
+        first = finished.read(finished.shards[0], ["reason"])
+        raise UnusableInput(_nothing_scored(ordered, first), where=run.input_path)
+    hashes = np.empty(finished.shards[-1].end_row, np.uint64)
+    schema = SCHEMA if run.kind == ANSWERS else PREFERENCE_SCHEMA
     content = ContentHash(schema)
-    pushes = Pushes(kind, identity.difference)
-    pushes.find_middle(_pushes_of(folder))
+    pushes = Pushes(run.kind, run.scorer.difference)
+    pushes.find_middle(_pushes_of(finished))
     with (
         publishing([output]) as (temporary,),
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         next_row = 0
-        for shard in folder.shards:
-            table = folder.table(shard)
+        for shard in finished.shards:
+            table = finished.read(shard)
             if table["row_id"].to_pylist() != list(range(next_row, shard.end_row)):
                 raise SaefilterError(
                     f"the shard does not hold the rows {next_row} to {shard.end_row - 1}",
-                    where=str(folder.path / shard.name),
+                    where=finished.where(shard),
                 )
-            next_row = shard.end_row
             digests = table["row_hash"].to_pylist()
-            hashes.append(np.array([int(digest, 16) for digest in digests], dtype=np.uint64))
-            if kind != ANSWERS:
+            hashes[next_row : shard.end_row] = [int(digest, 16) for digest in digests]
+            next_row = shard.end_row
+            if run.kind != ANSWERS:
                 table = pushes.counted(table)
             content.update(table)
             writer.write_table(table)
-        made = _provenance(ordered, source, identity)
+        made = _provenance(ordered, finished.fingerprint, run)
         made = replace(
-            made,
-            input_sha256=folder.fingerprint["input"],
-            fingerprint=fingerprint_digest(folder.fingerprint),
-            duplicates=next_row - len(np.unique(np.concatenate(hashes))),
-            content_sha256=content.hexdigest(),
-            versions=library_versions(),
+            made, duplicates=_count_duplicates(hashes), content_sha256=content.hexdigest()
         )
-        if kind != ANSWERS:
+        if run.kind != ANSWERS:
             note = " ".join(filter(None, [pushes.words(), made.note]))
             made = replace(made, preference=pushes.fields(), note=note)
         writer.add_key_value_metadata(made.to_metadata())
 
 
-def _pushes_of(folder: WorkFolder) -> Iterator[pa.Table]:
+def _count_duplicates(hashes: NDArray[np.uint64]) -> int:
+    """Rows that another one is equal to, but for one of each; sorts the hashes where they are, since
+    they are the one thing here that grows with the rows: eight bytes each."""
+    hashes.sort()
+    return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
+
+
+def _pushes_of(finished: FinishedShards) -> Iterator[pa.Table]:
     """Of each shard of preference data, what its pushes are and whether they are of answers that are learnt."""
-    for shard in folder.shards:
-        yield folder.table(shard, ["proximity", "chosen_proximity"])
+    for shard in finished.shards:
+        yield finished.read(shard, ["proximity", "chosen_proximity"])
 
 
 def _nothing_scored(receipts: list[Receipt], first: pa.Table) -> str:
@@ -111,7 +137,10 @@ def _counted(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(sum(map(Counter, counts), Counter()).most_common())
 
 
-def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentity) -> Provenance:
+def _provenance(
+    receipts: list[Receipt], fingerprint: dict[str, Any], run: RunIdentity
+) -> Provenance:
+    identity = run.scorer
     rows = sum(receipt.rows for receipt in receipts)
     scored = sum(receipt.scored for receipt in receipts)
     tally = sum((receipt.tally for receipt in receipts), Tally())
@@ -128,10 +157,11 @@ def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentit
         reported["timings"] = None
     return Provenance.of(
         identity,
-        version=__version__,
+        version=fingerprint["saefilter"],
         created=created,
-        input_path=str(source.path),
-        input_sha256="",
+        input_path=run.input_path,
+        input_sha256=fingerprint["input"],
+        fingerprint=fingerprint_digest(fingerprint),
         rows=rows,
         scored=scored,
         quarantined=rows - scored,
@@ -144,6 +174,7 @@ def _provenance(receipts: list[Receipt], source: Source, identity: ScorerIdentit
         unlike=unlike,
         formats=_counted(receipt.formats for receipt in receipts),
         told=_counted(receipt.told for receipt in receipts),
+        versions=run.versions,
         **reported,
     )
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,13 +23,10 @@ import pyarrow.parquet as pq
 from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import exclusive, publishing, refuse_existing
 from saefilter.artifacts.scores import Scores
-from saefilter.columns import Columns
 from saefilter.errors import SaefilterError, is_out_of_memory
-from saefilter.rows.formats import Ambiguous, RowProblem, understand
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.rows.row import commonest, kind_of_reason
-from saefilter.rows.sides import ANSWERS, KINDS, kind_of
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
@@ -39,11 +36,13 @@ from saefilter.scoring.job import (
     changed_input,
     fingerprint_digest,
     fingerprint_of,
+    kind_of_data,
     memory_limit,
     plan_shards,
     read_shards,
 )
-from saefilter.scoring.join import join_shards
+from saefilter.scoring.join import RunIdentity, join_shards
+from saefilter.scoring.part import Part, PartFile, publish_part
 from saefilter.scoring.processes import give_back_free_memory
 from saefilter.scoring.summary import ScoreSummary, summarise
 from saefilter.scoring.workfolder import WorkFolder, work_folder
@@ -56,8 +55,7 @@ if TYPE_CHECKING:
     from saefilter.settings import ScoreSettings
 
 
-LOOKED_AT = 1000
-"""Rows looked at before anything is loaded."""
+GO_ON = "the same command with --resume scores the rest"
 
 
 def score_file(
@@ -69,7 +67,7 @@ def score_file(
     resume: bool = False,
     scorer: RowScorer | None = None,
     watch: Watch | None = None,
-    again: str | None = "the same command with --resume scores the rest",
+    again: str | None = GO_ON,
 ) -> ScoreSummary:
     """Score every row of `source` and publish the scores at `output`.
 
@@ -79,10 +77,49 @@ def score_file(
 
     Raises SaefilterError, and Interrupted after Ctrl-C or SIGTERM; then `output` is as it was.
     """
-    watch = watch or Watch()
+    how = _How(overwrite, resume, scorer, watch or Watch(), again)
+    _score(source, output, settings, None, how)
+    return summarise(source, Scores.open(output))
+
+
+def score_part(
+    source: Source,
+    output: Location,
+    settings: ScoreSettings,
+    part: Part,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    scorer: RowScorer | None = None,
+    watch: Watch | None = None,
+) -> PartFile:
+    """Score one part of the rows and publish it at `output`; otherwise as `score_file`.
+
+    It has a lock and a folder of shards of its own, so that parts need not know of each other.
+    """
+    how = _How(overwrite, resume, scorer, watch or Watch())
+    _score(source, output, settings, part, how)
+    return PartFile.open(output)
+
+
+class _How(NamedTuple):
+    """How a run begins and what it tells: see `score_file`."""
+
+    overwrite: bool
+    resume: bool
+    scorer: RowScorer | None
+    watch: Watch
+    again: str | None = GO_ON
+
+
+def _score(
+    source: Source, output: Location, settings: ScoreSettings, part: Part | None, how: _How
+) -> None:
+    """Score all shards, or those of a part, and publish them."""
+    overwrite, resume, scorer, watch, again = how
     settings = settings.of_data(source.path)
     _refuse_what_is_read(source, settings, output)
-    kind = _kind_of(source, settings)
+    kind = kind_of_data(source, settings.columns)
     if not resume:
         refuse_existing([output], overwrite=overwrite)
     with exclusive(output):
@@ -96,7 +133,8 @@ def score_file(
         with _engine(settings, scorer, watch) as engine:
             made_of = fingerprint_of(input_sha256, n_rows, settings, engine.identity)
             shards = plan_shards(n_rows, settings.shard_rows)
-            if resume and _is_done(output, fingerprint_digest(made_of), overwrite=overwrite):
+            shards = part.among(shards) if part else shards
+            if resume and _is_done(output, part, fingerprint_digest(made_of), overwrite=overwrite):
                 watch.say(f"{output} is complete already")
                 folder = WorkFolder(work_folder(output), made_of, shards)
             else:
@@ -113,12 +151,15 @@ def score_file(
                     ):  # fmt: skip
                         receipts[receipt.shard] = receipt
                         watch.advance(receipt.rows, 0)
-                if source.sha256() != input_sha256:
-                    folder.remove()
-                    raise changed_input(source)
-                join_shards(folder, receipts, source, output, engine.identity, kind)
+                run = RunIdentity(engine.identity, str(source.path), kind)
+                with _no_use_in_going_on(folder):
+                    if source.sha256() != input_sha256:
+                        raise changed_input(source)
+                    if part is None:
+                        join_shards(folder, receipts, output, run)
+                    else:
+                        publish_part(folder, receipts, output, run, part)
         folder.remove()
-    return summarise(source, Scores.open(output))
 
 
 def score_shard(
@@ -199,7 +240,8 @@ def _going_on_later(
     folder: WorkFolder, receipts: dict[int, Receipt], watch: Watch, again: str | None
 ) -> Iterator[StopRequest]:
     """For the work on the missing shards: whatever ends it early says what is safe and how to go on."""
-    watch.plan(folder.shards[-1].end_row, sum(receipt.rows for receipt in receipts.values()))
+    rows = sum(shard.rows for shard in folder.shards)
+    watch.plan(rows, sum(receipt.rows for receipt in receipts.values()))
     if receipts:
         watch.say(f"Going on: {len(receipts):,} of {len(folder.shards):,} shards are done")
     try:
@@ -219,6 +261,16 @@ def _going_on_later(
         watch.say(
             f"Memory did not suffice for batches of more than {limit:,} tokens; they were halved"
         )
+
+
+@contextmanager
+def _no_use_in_going_on(folder: WorkFolder) -> Iterator[None]:
+    """Removes what is done where the input itself is the trouble."""
+    try:
+        yield
+    except UnusableInput:
+        folder.remove()
+        raise
 
 
 def _how_to_go_on(folder: WorkFolder, again: str | None) -> str:
@@ -274,34 +326,6 @@ def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Locati
         )
 
 
-def _kind_of(source: Source, settings: ScoreSettings) -> str:
-    """What the rows train on, by the first of them. Raises SaefilterError where one of these fits two
-    readings that train on different text, or they are of several kinds: mostly all are so, and nobody
-    would want to learn it from the last shard. Later ones are set aside."""
-    columns = Columns.parse(settings.columns)
-    kinds: Counter[str] = Counter()
-    for number, row in enumerate(source.rows()):
-        if number >= LOOKED_AT and kinds:
-            break
-        try:
-            kinds[kind_of(understand(row.data or {}, columns))] += 1
-        except Ambiguous as problem:
-            raise UnusableInput(
-                str(problem), where=f"{row.file or source.path}:{row.line}"
-            ) from problem
-        except RowProblem:
-            continue
-    if len(kinds) > 1:
-        counts = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in kinds.most_common())
-        raise UnusableInput(
-            f"the first {sum(kinds.values()):,} rows are of several kinds: {counts}. What they push "
-            "towards is not on one scale, so they cannot be ranked together",
-            where=str(source.path),
-            remedy="Put each kind in a file of its own; for KTO rows give every one a label.",
-        )
-    return next(iter(kinds), ANSWERS)
-
-
 def _refuse_unfinished(output: Location, *, overwrite: bool) -> None:
     folder = work_folder(output)
     if folder.is_dir() and not overwrite:
@@ -311,12 +335,17 @@ def _refuse_unfinished(output: Location, *, overwrite: bool) -> None:
         )
 
 
-def _is_done(output: Location, fingerprint: str, *, overwrite: bool) -> bool:
-    """Whether the scores are there and are the ones that are asked for. Raises SaefilterError for
-    others, unless they may be overwritten."""
+def _is_done(output: Location, part: Part | None, fingerprint: str, *, overwrite: bool) -> bool:
+    """Whether the scores, or a part of them, are there and are the ones that are asked for. Raises
+    SaefilterError for others, unless they may be overwritten."""
     if not (os.path.lexists(output) if isinstance(output, Path) else output.exists()):
         return False
-    if Scores.open(output).provenance.fingerprint == fingerprint:
+    if part is None:
+        there: tuple[Part | None, str] = (None, Scores.open(output).provenance.fingerprint)
+    else:
+        file = PartFile.open(output)
+        there = (file.part, file.digest)
+    if there == (part, fingerprint):
         return True
     refuse_existing([output], overwrite=overwrite)
     return False

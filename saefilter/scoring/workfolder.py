@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import publishing
 from saefilter.errors import SaefilterError
 from saefilter.scoring.job import Receipt, Shard, fingerprint_digest
-from saefilter.stats.tally import Tally
 from saefilter.storage import Location, RemotePath, names_in, read_each, readable
 
 MANIFEST = "manifest.json"
@@ -101,12 +100,12 @@ class WorkFolder:
                 where=str(file),
                 remedy="Finish it with that version, or add --overwrite to start anew.",
             )
-        changes = list(_changes(before, fingerprint))
-        if changes and overwrite:
+        differing = list(changes(before, fingerprint))
+        if differing and overwrite:
             return cls.begin(path, fingerprint, shards)
-        if changes:
+        if differing:
             raise SaefilterError(
-                f"the shards in {path} were made from something else: {'; '.join(changes)}",
+                f"the shards in {path} were made from something else: {'; '.join(differing)}",
                 remedy=again,
             )
         if isinstance(path, Path):
@@ -142,14 +141,18 @@ class WorkFolder:
             if sha256 != receipts[shard.number].sha256:
                 raise self._foreign(shard.name, "it was changed after it was written")
 
-    def table(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
+    def where(self, shard: Shard) -> str:
+        """The shard's file."""
+        return str(self.path / shard.name)
+
+    def read(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
         """The rows of a finished shard. Raises SaefilterError when it cannot be read."""
-        path = self.path / shard.name
         try:
-            return pq.ParquetFile(readable(path)).read(columns)
+            with pq.ParquetFile(readable(self.path / shard.name)) as file:
+                return file.read(columns)
         except (pa.ArrowException, OSError) as error:
             raise SaefilterError(
-                f"the shard cannot be read ({str(error).splitlines()[0]})", where=str(path)
+                f"the shard cannot be read ({str(error).splitlines()[0]})", where=self.where(shard)
             ) from error
 
     def _foreign(self, name: str, problem: str) -> SaefilterError:
@@ -162,9 +165,8 @@ class WorkFolder:
     def remove(self) -> None:
         """Remove the folder with all that is in it."""
         if isinstance(self.path, RemotePath):
-            (self.path / MANIFEST).unlink(
-                missing_ok=True
-            )  # first: what is left then counts no more
+            # first of all: what is left then counts no more
+            (self.path / MANIFEST).unlink(missing_ok=True)
             self.path.remove_all()
         else:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -186,9 +188,7 @@ def _sha256(path: Location) -> str | None:
 
 def _receipt(text: str, path: Location) -> Receipt:
     try:
-        entry = json.loads(text)
-        entry = {field.name: entry[field.name] for field in fields(Receipt)}
-        return Receipt(**{**entry, "tally": Tally(**entry["tally"])})
+        return Receipt.of_fields(json.loads(text))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SaefilterError(
             f"not a receipt ({error})",
@@ -197,10 +197,15 @@ def _receipt(text: str, path: Location) -> Receipt:
         ) from error
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+def changes(
+    before: dict[str, Any], now: dict[str, Any], words: str = "{name} was {before}, now {now}"
+) -> Iterator[str]:
+    """In what a fingerprint differs from another one, a clause each."""
     for name in {**before, **now}:
         if before.get(name) != now.get(name):
-            yield f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}"
+            yield words.format(
+                name=name, before=_short(before.get(name)), now=_short(now.get(name))
+            )
 
 
 def _short(value: Any) -> str:

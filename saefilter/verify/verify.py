@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from saefilter.artifacts.integrity import file_sha256, parquet_content
 from saefilter.artifacts.manifest import copy_with_neighbours
-from saefilter.artifacts.provenance import METADATA_KEY
+from saefilter.artifacts.provenance import METADATA_KEY, PART_KEY
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.storage import Location, RemotePath
@@ -126,14 +126,18 @@ def _verify(path: Path, given: Given) -> Findings:
 def _metadata(path: Path, findings: Findings, report: Path | None) -> dict[str, Any] | None:
     """The provenance in a Parquet file; None when that is settled already."""
     try:
-        recorded = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
+        values = pq.read_metadata(path).metadata or {}
     except (pa.ArrowException, OSError) as error:
         findings.kind = "Parquet file"
         findings.add(
             "content", MISMATCH, f"not a readable Parquet file: {str(error).splitlines()[0]}"
         )
         return None
-    if recorded is not None:
+    if PART_KEY in values:
+        raise SaefilterError(
+            "a part of scores", where=str(path), remedy="saefilter scores merge checks it."
+        )
+    if (recorded := values.get(METADATA_KEY)) is not None:
         try:
             made = json.loads(recorded)
         except ValueError:

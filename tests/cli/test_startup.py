@@ -28,6 +28,8 @@ print("loaded:" + ",".join(name for name in {HEAVY!r} if name in sys.modules))
     [
         [],
         ["score"],
+        ["scores"],
+        ["scores", "merge"],
         ["filter"],
         ["presets"],
         ["presets", "show"],
@@ -66,6 +68,10 @@ def test_filtering_needs_no_model() -> None:
     assert loaded_after(code) <= {"scipy"}
     assert loaded_after("import saefilter.filtering.filter, saefilter.rows.inputs") == set()
     assert loaded_after("import saefilter.verify.verify, saefilter.cli.verify") == set()
+
+
+def test_merging_needs_no_model() -> None:
+    assert loaded_after("import saefilter.scoring.merge, saefilter.cli.scores") <= {"scipy"}
 
 
 def test_comparing_by_distance_needs_no_model() -> None:
