@@ -129,7 +129,7 @@ def _plan(
         rows = count_tokens(sample, checked.renderer, wanted.rows or sample.total)
     if wanted.cards is None:
         pace, trial = _pace_here(checked, settings, sample if wanted.trial else None, rows)
-        figures = figures_of(rows, pace, trial and trial.scores_bytes)
+        figures = figures_of(rows, pace, trial.scores_bytes if trial else None)
         return figures if trial is None else [*figures, _memory_here(trial)]
     memory, per_model = memory_of(reader, wanted.cards)
     if not per_model:
@@ -144,16 +144,15 @@ def _pace_here(
     """By a trial where there are data, weights and time for one; else by arithmetic."""
     from saefilter.encode.plan import Pace
     from saefilter.encode.preflight import OK, pace_by_arithmetic, reader_of
-    from saefilter.scoring.trial import rows_to_try, try_rows
+    from saefilter.scoring.trial import is_worth_trying, try_rows
 
     guess = pace_by_arithmetic(checked, reader_of(checked), rows)
     here = checked.sae is not None and checked.sae.local
     here = here and all(one.status == OK for one in checked.checks if one.name == "weights")
-    count = rows_to_try(sample, guess.row) if sample is not None and here else 0
-    if sample is None or not count:
+    if sample is None or not here or not is_worth_trying(guess.row):
         return guess, None
-    trial = try_rows(settings, sample, count)
-    rests_on = f"{count:,} of its rows, scored on this machine's {trial.device}"
+    trial = try_rows(settings, sample, guess.row)
+    rests_on = f"measured: {trial.rows:,} of its rows, scored on this machine's {trial.device}"
     return Pace(trial.start, trial.row, guess.workers, guess.gpus, rests_on), trial
 
 

@@ -33,12 +33,17 @@ HOST_SECONDS = 0.0005
 """Of Python for a row, which nothing of the card's speeds up: docs/performance.md."""
 START_SECONDS, WEIGHTS_PER_SECOND = 20.0, 1.0 * GB
 """Of a worker: imports and CUDA, and weights from a shared disk."""
-SCORES_BYTES = 400
+SCORES_BYTES = 250
 """Of a row in the scores file, where none was made here."""
 ASSUMED_TOKENS = 300
 """Of a row, where there are no data to count."""
-SHARD_SECONDS, DEFAULT_SHARD, MOST_SHARD = 60, 1024, 8192
-"""What a shard should take a worker, and sizes: the default stays unless it is off by more than four."""
+DEFAULT_SHARD, FEWEST_IN_SHARD, MOST_IN_SHARD = 1024, 32, 8192
+"""Rows."""
+SHARD_SECONDS, MOST_SHARDS = (10, 300), 5000
+"""What a shard takes its worker: less is spent on files, more is lost with a worker. And how many files
+of shards a folder should have."""
+SHARDS_PER_WORKER = 4
+"""At least, so that all end at about the same time."""
 PART_SECONDS = 3600.0
 """What a part of a job array should take at most: what is lost with a machine, and waited for at the end."""
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
@@ -190,7 +195,7 @@ def figures_of(rows: Rows, pace: Pace, scores_bytes: float | None) -> list[Figur
     said += f", of which {duration(pace.start)} to start" if pace.start > 0.05 * seconds else ""
     shard = shard_rows(pace, rows.count)
     shards = math.ceil(rows.count / shard)
-    each = duration(shard * pace.row)
+    each = duration(min(shard, rows.count) * pace.row)
     bytes_ = rows.count * (scores_bytes or SCORES_BYTES)
     figures = [
         Figure(
@@ -211,7 +216,7 @@ def figures_of(rows: Rows, pace: Pace, scores_bytes: float | None) -> list[Figur
         ),
         Figure(
             "shards", f"--shard-rows {shard}: {shards:,} of about {each} each",
-            f"a shard is what is lost with a worker: about {SHARD_SECONDS} s of it, or the default",
+            f"the default is {DEFAULT_SHARD}; a shard is what is lost with a worker",
             {"shard_rows": shard, "shards": shards},
         ),
     ]  # fmt: skip
@@ -229,12 +234,19 @@ def figures_of(rows: Rows, pace: Pace, scores_bytes: float | None) -> list[Figur
 
 
 def shard_rows(pace: Pace, rows: int) -> int:
-    """A power of two: the default where it is near, and few enough that all workers stay busy."""
-    ideal = min(SHARD_SECONDS / pace.row, MOST_SHARD)
-    busy = max(1.0, rows / (4 * pace.workers)) if pace.workers > 1 else math.inf
-    if DEFAULT_SHARD / 4 <= ideal <= DEFAULT_SHARD * 4 and busy >= DEFAULT_SHARD:
-        return DEFAULT_SHARD
-    return int(2 ** math.floor(math.log2(max(1.0, min(ideal, busy)))))
+    """The default, doubled or halved until a shard takes neither too long nor too short, and there are
+    neither too many nor too few of them."""
+    shard, (shortest, longest) = DEFAULT_SHARD, SHARD_SECONDS
+    while shard < MOST_IN_SHARD and (
+        (shard < rows and shard * pace.row < shortest) or rows / shard > MOST_SHARDS
+    ):
+        shard *= 2
+    while shard > FEWEST_IN_SHARD and (
+        shard * pace.row > longest
+        or (pace.workers > 1 and rows / shard < SHARDS_PER_WORKER * pace.workers)
+    ):
+        shard //= 2
+    return shard
 
 
 def parts_of(pace: Pace, rows: int, shards: int) -> int:

@@ -43,8 +43,8 @@ TRIAL_SECONDS, TRIAL_ROWS = 8.0, 512
 """Of scoring, and at most that many rows."""
 FEWEST = 4
 """Rows below which a trial says nothing."""
-WARM_ROWS = 16
-"""Rows that are scored before any time is taken."""
+FIRST_ROWS = 16
+"""Rows that are scored twice before the others: what the first time took longer is a run's once."""
 SCORED_PER_READ = 0.7
 """Tokens scored of those read, where the tokenizer is not at hand."""
 CHARACTERS_PER_TOKEN = 4
@@ -115,26 +115,25 @@ def count_tokens(sample: Sample, renderer: PlainRenderer | None, count: int) -> 
     return Rows(count, tokens, scored, f"tokens counted in {about}")
 
 
-def rows_to_try(sample: Sample, seconds_per_row: float) -> int:
-    """How many rows a trial has time for, where one takes about so long; 0 for too few."""
-    rows = min(len(sample.rows), TRIAL_ROWS, int(TRIAL_SECONDS / seconds_per_row))
-    return rows if rows >= min(FEWEST, len(sample.rows)) else 0
+def is_worth_trying(seconds_per_row: float) -> bool:
+    """Whether a few rows are scored in the time of a trial, where one takes about so long."""
+    return FEWEST * seconds_per_row <= TRIAL_SECONDS
 
 
-def try_rows(settings: ScoreSettings, sample: Sample, count: int) -> Trial:
-    """Score `count` rows of the sample and throw the scores away. Raises SaefilterError."""
+def try_rows(settings: ScoreSettings, sample: Sample, seconds_per_row: float) -> Trial:
+    """Score rows of the sample, as many as there is time for, and throw the scores away. Raises
+    SaefilterError."""
     settings = replace(settings, reference=None, workers=1, on_bad_row="quarantine")
-    every = len(sample.rows) / count
-    rows = [sample.rows[int(i * every)] for i in range(count)]
+    first = min(FIRST_ROWS, max(1, int(TRIAL_SECONDS / 4 / seconds_per_row)))
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), be_a_worker)
     try:
         with died_is_an_error("Use a smaller preset, or --no-trial."):
-            return pool.submit(_try, settings, replace(sample, rows=rows)).result()
+            return pool.submit(_try, settings, sample, first).result()
     finally:
         end_pool(pool)
 
 
-def _try(settings: ScoreSettings, sample: Sample) -> Trial:
+def _try(settings: ScoreSettings, sample: Sample, first: int) -> Trial:
     import psutil
 
     from saefilter.scoring.engine import LocalEngine
@@ -149,43 +148,45 @@ def _try(settings: ScoreSettings, sample: Sample) -> Trial:
 
     with closing(_loaded(settings)) as scorer, tempfile.TemporaryDirectory() as name:
         start = time.time() - began
-        engine = LocalEngine(scorer)
         job = Job(sample.source, settings, Path(name), "", None, sample.kind)
-        warm = sample.rows[:WARM_ROWS]
-        clock = time.perf_counter()
-        list(engine.run(score_shard, job, iter([_as_shard(0, warm)]), threading.Event(), look))
-        warming = time.perf_counter() - clock
-        clock = time.perf_counter()
-        shards = _shards(sample, settings.shard_rows)
-        receipts = list(engine.run(score_shard, job, shards, threading.Event(), look))
-        seconds, rows = time.perf_counter() - clock, len(sample.rows)
-        n_bytes = sum((job.folder / f"{one.shard:06d}.parquet").stat().st_size for one in receipts)
+        engine = LocalEngine(scorer)
+
+        def timed(rows: list[Row], shards: int) -> tuple[float, int]:
+            clock, sizes = time.perf_counter(), 0
+            cut = _as_shards(rows, shards)
+            for receipt in engine.run(score_shard, job, cut, threading.Event(), look):
+                sizes += (job.folder / f"{receipt.shard:06d}.parquet").stat().st_size
+            return time.perf_counter() - clock, sizes
+
+        few = spread(sample.rows, first)
+        cold, _ = timed(few, 1)
+        warm, few_bytes = timed(few, 1)
+        rows = spread(sample.rows, min(TRIAL_ROWS, int(TRIAL_SECONDS * len(few) / warm)))
+        # one shard, where all rows are one; else two, so that they overlap as shards do
+        shards = 1 if sample.total <= settings.shard_rows else 2
+        seconds, n_bytes = timed(rows, shards)
         device = scorer.encoder.device
         if device.type == "cuda":
             import torch
 
             peak = torch.cuda.max_memory_allocated(device)
-    return Trial(
-        rows,
-        start + max(0.0, warming - len(warm) * seconds / rows),
-        seconds,
-        n_bytes / rows,
-        peak,
-        str(device),
-    )
+    more = len(rows) - shards * len(few)  # each file has a part that does not grow with its rows
+    per_row = (n_bytes - shards * few_bytes) / more if more > 0 else n_bytes / len(rows)
+    start += max(0.0, cold - warm)
+    return Trial(len(rows), start, seconds, per_row, peak, str(device))
 
 
-def _shards(sample: Sample, shard_rows: int) -> Iterator[ShardRows]:
-    """One, where all rows are one; else two, so that they overlap as shards do."""
-    rows = sample.rows
-    middle = len(rows) if sample.total <= shard_rows else (len(rows) + 1) // 2
-    for number, part in enumerate((rows[:middle], rows[middle:]), start=1):
+def spread(rows: list[Row], count: int) -> list[Row]:
+    """So many of them, evenly spread; all where they are fewer."""
+    count = max(1, min(count, len(rows)))
+    return [rows[i * len(rows) // count] for i in range(count)]
+
+
+def _as_shards(rows: list[Row], count: int) -> Iterator[ShardRows]:
+    for number in range(count):
+        part = rows[number * len(rows) // count : (number + 1) * len(rows) // count]
         if part:
-            yield _as_shard(number, part)
-
-
-def _as_shard(number: int, rows: list[Row]) -> ShardRows:
-    return ShardRows(Shard(number, 0, len(rows)), rows, time.time(), 0.0)
+            yield ShardRows(Shard(number, 0, len(part)), part, time.time(), 0.0)
 
 
 def _loaded(settings: ScoreSettings) -> RowScorer:
