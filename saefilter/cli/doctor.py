@@ -60,9 +60,9 @@ def doctor(
         str | None,
         typer.Option("--gpus", help="Plan for such GPUs: 8xH100, L4, ... [this machine]."),
     ] = None,
-    trial: Annotated[
-        bool, typer.Option("--trial/--no-trial", help="Score some rows to time them [trial].")
-    ] = True,
+    no_trial: Annotated[
+        bool, typer.Option("--no-trial", help="Load no weights: estimate the time by arithmetic.")
+    ] = False,
     as_json: opt.JsonOption = False,
 ) -> None:
     """Say whether a preset will work, and what so many rows will take.
@@ -76,7 +76,7 @@ def doctor(
         read_count(rows) if rows else None,
         tokens_per_row,
         read_cards(gpus) if gpus else None,
-        trial,
+        not no_trial,
     )
     if input is None and wanted.rows is None and (gpus or tokens_per_row):
         raise SaefilterError("of how many rows is not said", remedy="Add --rows 10M, or the data.")
@@ -127,15 +127,16 @@ def _plan(
     else:
         sample = sample_of(open_input(input), settings.columns)
         rows = count_tokens(sample, checked.renderer, wanted.rows or sample.total)
+    makes_set = settings.toxic_set is None and checked.preset.toxic_set is None
     if wanted.cards is None:
         pace, trial = _pace_here(checked, settings, sample if wanted.trial else None, rows)
-        figures = figures_of(rows, pace, trial.scores_bytes if trial else None)
+        figures = figures_of(rows, pace, trial.scores_bytes if trial else None, makes_set)
         return figures if trial is None else [*figures, _memory_here(trial)]
     memory, per_model = memory_of(reader, wanted.cards)
     if not per_model:
         return [memory]
     pace = pace_of_cards(reader, rows, wanted.cards, per_model)
-    return [*figures_of(rows, pace, None), memory]
+    return [*figures_of(rows, pace, None, makes_set), memory]
 
 
 def _pace_here(
@@ -153,7 +154,10 @@ def _pace_here(
         return guess, None
     trial = try_rows(settings, sample, guess.row)
     rests_on = f"measured: {trial.rows:,} of its rows, scored on this machine's {trial.device}"
-    return Pace(trial.start, trial.row, guess.workers, guess.gpus, rests_on), trial
+    if trial.busy:
+        rests_on += ", of which other processes had much: alone it takes less"
+    pace = Pace(trial.start, trial.row, guess.workers, guess.gpus, rests_on, trial.processor)
+    return pace, trial
 
 
 def _memory_here(trial: Trial) -> Figure:

@@ -46,6 +46,8 @@ SHARDS_PER_WORKER = 4
 """At least, so that all end at about the same time."""
 PART_SECONDS = 3600.0
 """What a part of a job array should take at most: what is lost with a machine, and waited for at the end."""
+BUNDLED_TEXTS = 1498
+"""That a toxic set is made of, where a preset has none."""
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
 
@@ -95,6 +97,8 @@ class Pace:
     gpus: int
     """Of all workers."""
     rests_on: str
+    processor: tuple[float, float] | None = None
+    """Seconds of all cores: `start` and `row`, where they were measured."""
 
     def seconds(self, rows: int) -> float:
         """Of so many rows, by the clock."""
@@ -186,8 +190,10 @@ def pace_of_cards(reader: Reader, rows: Rows, cards: Cards, per_model: int) -> P
     return Pace(start, row, workers, workers * per_model, rests_on)
 
 
-def figures_of(rows: Rows, pace: Pace, scores_bytes: float | None) -> list[Figure]:
-    """Everything but the memory."""
+def figures_of(
+    rows: Rows, pace: Pace, scores_bytes: float | None, makes_set: bool = False
+) -> list[Figure]:
+    """Everything but the memory. `makes_set`: whether the first run makes a toxic set."""
     seconds = pace.seconds(rows.count)
     gpu_hours = seconds * pace.gpus / 3600
     tokens = rows.count * rows.tokens
@@ -197,15 +203,20 @@ def figures_of(rows: Rows, pace: Pace, scores_bytes: float | None) -> list[Figur
     shards = math.ceil(rows.count / shard)
     each = duration(min(shard, rows.count) * pace.row)
     bytes_ = rows.count * (scores_bytes or SCORES_BYTES)
+    timing = {
+        "seconds": round(seconds, 2), "gpu_hours": round(gpu_hours, 3),
+        "rows_per_second": round(pace.workers / pace.row, 2),
+    }  # fmt: skip
+    if pace.processor is not None:
+        first, more = pace.processor
+        timing["processor_seconds"] = round(pace.workers * first + more * rows.count, 2)
     figures = [
         Figure(
             "rows", f"{rows.count:,} rows, about {tokens:,.0f} tokens, {rows.count * rows.scored:,.0f} scored",
             rows.rests_on, {"rows": rows.count, "tokens": round(tokens)},
         ),
         Figure(
-            "time", f"about {said}", pace.rests_on,
-            {"seconds": round(seconds, 2), "gpu_hours": round(gpu_hours, 3),
-             "rows_per_second": round(pace.workers / pace.row, 2)},
+            "time", f"about {said}", pace.rests_on, timing,
         ),
         Figure(
             "storage", f"{size(bytes_)} of scores, twice that while shards are joined; filter writes "
@@ -220,6 +231,8 @@ def figures_of(rows: Rows, pace: Pace, scores_bytes: float | None) -> list[Figur
             {"shard_rows": shard, "shards": shards},
         ),
     ]  # fmt: skip
+    if makes_set:
+        figures.append(_of_the_set(pace))
     if (parts := parts_of(pace, rows.count, shards)) > 1:
         each = duration(pace.start + pace.row * rows.count / parts)
         figures.append(
@@ -231,6 +244,16 @@ def figures_of(rows: Rows, pace: Pace, scores_bytes: float | None) -> list[Figur
             )
         )  # fmt: skip
     return figures
+
+
+def _of_the_set(pace: Pace) -> Figure:
+    return Figure(
+        "toxic set", f"none comes with this preset: the first run makes one, about "
+        f"{duration(BUNDLED_TEXTS * pace.row)} more, unless it was made before; with several workers make "
+        "it first (saefilter features curate)",
+        f"{BUNDLED_TEXTS:,} bundled texts, as long as these rows: assumed",
+        {"seconds": round(BUNDLED_TEXTS * pace.row, 2)},
+    )  # fmt: skip
 
 
 def shard_rows(pace: Pace, rows: int) -> int:

@@ -31,6 +31,8 @@ from saefilter.scoring.prepare import prepare, understood_of
 from saefilter.scoring.processes import be_a_worker, died_is_an_error, end_pool
 
 if TYPE_CHECKING:
+    import psutil
+
     from saefilter.encode.encoder import Encoder
     from saefilter.rows.render import PlainRenderer
     from saefilter.scoring.scorer import RowScorer
@@ -43,6 +45,8 @@ TRIAL_SECONDS, TRIAL_ROWS = 8.0, 512
 """Of scoring, and at most that many rows."""
 FEWEST = 4
 """Rows below which a trial says nothing."""
+ALONE = 0.6
+"""Share of its lanes' time that a process computes in at least, where it has the processor to itself."""
 FIRST_ROWS = 16
 """Rows that are scored twice before the others: what the first time took longer is a run's once."""
 SCORED_PER_READ = 0.7
@@ -75,6 +79,10 @@ class Trial:
     peak_bytes: int
     """Of memory: the card's, or of the process."""
     device: str
+    processor: tuple[float, float]
+    """Seconds of all cores: `start`, and of a row."""
+    busy: bool
+    """Whether other processes had much of the processor meanwhile."""
 
     @property
     def row(self) -> float:
@@ -147,7 +155,7 @@ def _try(settings: ScoreSettings, sample: Sample, first: int) -> Trial:
         peak = max(peak, process.memory_info().rss)
 
     with closing(_loaded(settings)) as scorer, tempfile.TemporaryDirectory() as name:
-        start = time.time() - began
+        start, processor_start = time.time() - began, _processor(process)
         job = Job(sample.source, settings, Path(name), "", None, sample.kind)
         engine = LocalEngine(scorer)
 
@@ -164,7 +172,9 @@ def _try(settings: ScoreSettings, sample: Sample, first: int) -> Trial:
         rows = spread(sample.rows, min(TRIAL_ROWS, int(TRIAL_SECONDS * len(few) / warm)))
         # one shard, where all rows are one; else two, so that they overlap as shards do
         shards = 1 if sample.total <= settings.shard_rows else 2
+        before = _processor(process)
         seconds, n_bytes = timed(rows, shards)
+        spent = _processor(process) - before
         device = scorer.encoder.device
         if device.type == "cuda":
             import torch
@@ -173,7 +183,16 @@ def _try(settings: ScoreSettings, sample: Sample, first: int) -> Trial:
     more = len(rows) - shards * len(few)  # each file has a part that does not grow with its rows
     per_row = (n_bytes - shards * few_bytes) / more if more > 0 else n_bytes / len(rows)
     start += max(0.0, cold - warm)
-    return Trial(len(rows), start, seconds, per_row, peak, str(device))
+    lanes = scorer.encoder.lanes.n
+    busy = device.type == "cpu" and seconds > 1 and spent < ALONE * seconds * lanes
+    processor = processor_start, spent / len(rows)
+    return Trial(len(rows), start, seconds, per_row, peak, str(device), processor, busy)
+
+
+def _processor(process: psutil.Process) -> float:
+    """Seconds of all cores that it has had."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def spread(rows: list[Row], count: int) -> list[Row]:
