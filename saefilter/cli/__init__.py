@@ -44,6 +44,7 @@ def commands() -> None:
     from saefilter.cli import (  # noqa: F401 - they register
         check,
         compare,
+        doctor,
         featureedits,
         features,
         featuresets,

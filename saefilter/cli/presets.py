@@ -1,25 +1,15 @@
-"""`saefilter presets` and `saefilter doctor`: what can be used, and will it work."""
+"""`saefilter presets`: what can be read with."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
-from saefilter.cli.common import asked_of, preset_of
-from saefilter.columns import Columns
-from saefilter.errors import SaefilterError
-from saefilter.settings import COLUMN_SETTINGS, ScoreSettings
-from saefilter.text import clean
-
-if TYPE_CHECKING:
-    from saefilter.encode.preflight import DataEstimate, Preflight
-    from saefilter.rows.rendered import RenderOptions
 
 presets = typer.Typer(
     invoke_without_command=True,
@@ -28,10 +18,6 @@ presets = typer.Typer(
     "Example: saefilter presets",
 )
 app.add_typer(presets, name="presets")
-
-SAMPLE_ROWS = 200
-"""Rows that are tokenised to estimate a dataset."""
-MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
 @presets.callback()
@@ -83,74 +69,3 @@ def show(
     typer.echo(f"{name}: {preset.summary}")
     for label, value in lines.items():
         typer.echo(f"  {label:24}{value}")
-
-
-@app.command(epilog="Example: saefilter doctor --preset gemma-2-2b data.jsonl")
-@opt.with_options(
-    ScoreSettings, "reading", only=(*opt.READING, *COLUMN_SETTINGS, "max_tokens", "device", "dtype")
-)
-def doctor(
-    *,
-    input: Annotated[str | None, typer.Argument(help="Dataset to estimate the time for.")] = None,
-    reading: opt.Given,
-    as_json: opt.JsonOption = False,
-) -> None:
-    """Say in seconds whether a preset will work here, before any weights load."""
-    from saefilter.encode.preflight import preflight
-    from saefilter.rows.rendered import RenderOptions
-
-    asked = asked_of(reading)
-    settings = asked.settings
-    checked = preflight(preset_of(asked), device=settings.device, dtype=settings.dtype)
-    cost = None
-    if input is not None and not checked.failed:
-        cost = _estimate(
-            checked,
-            input,
-            RenderOptions(
-                max_tokens=settings.max_tokens, columns=settings.of_data(Path(input)).columns
-            ),
-        )
-    if as_json:
-        summary = {
-            "preset": checked.preset.name,
-            "checks": [asdict(check) for check in checked.checks],
-            "data": None if cost is None else asdict(cost),
-        }
-        typer.echo(json.dumps(summary, indent=2))
-    else:
-        _print(checked, asked.why(), cost)
-    if checked.failed:
-        raise typer.Exit(2)
-
-
-def _estimate(checked: Preflight, name: str, options: RenderOptions) -> DataEstimate:
-    from saefilter.encode.preflight import estimate
-    from saefilter.rows.inputs import open_input
-    from saefilter.scoring.prepare import conversation_of
-
-    source = open_input(name)
-    total = source.count_rows()
-    every = max(1, total // SAMPLE_ROWS)
-    columns = Columns.parse(options.columns)
-    items = [conversation_of(row, columns) for row in source.rows(set(range(0, total, every)))]
-    sample = [item for item in items if not isinstance(item, str)]
-    if not sample:
-        raise SaefilterError(f"no row can be scored; the first: {items[0]}", where=name)
-    return estimate(checked, round(total * len(sample) / len(items)), sample, options)
-
-
-def _print(checked: Preflight, title: str, cost: DataEstimate | None) -> None:
-    typer.echo(title)
-    for check in checked.checks:
-        typer.echo(clean(f"  {MARKS[check.status]}  {check.name:10} {check.says}"))
-        if check.remedy and check.status != "ok":
-            typer.echo(clean(f"        {'':10} {check.remedy}"))
-    if checked.placement is not None:
-        for reason in checked.placement.reasons:
-            typer.echo(f"        {reason}")
-    if cost is not None:
-        minutes = cost.seconds / 60
-        time = f"{cost.seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
-        typer.echo(f"  data  {cost.rows:,} rows, about {cost.tokens:,} tokens: about {time} here")
-    typer.echo("It will not work as it is." if checked.failed else "Ready.")

@@ -1,4 +1,5 @@
-"""Will it work? Everything that can be known in seconds, before any weight is loaded."""
+"""Will it work? Everything that can be known in seconds, before any weight is loaded. What it takes is in
+plan.py."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from saefilter.encode.checkpoint import plan_weight_files
 from saefilter.encode.checks import check_d_model, hook_layers
 from saefilter.encode.model import DTYPES, load_config, truncated_config
 from saefilter.encode.placement import (
+    DEFAULT_CONTEXT,
     GIB,
     HEADROOM,
     Placement,
@@ -23,20 +25,18 @@ from saefilter.encode.placement import (
     place,
     weight_bytes,
 )
+from saefilter.encode.plan import EFFICIENCY, START_SECONDS, Pace, Reader, Rows, table_reader
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import build_renderer
 from saefilter.encode.sae_source import SaeFacts, peek_sae
 from saefilter.errors import SaefilterError
-from saefilter.rows.formats import Conversation
-from saefilter.rows.render import load_tokenizer
+from saefilter.rows.render import PlainRenderer, load_tokenizer
 from saefilter.rows.rendered import RenderOptions
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 MATRIX = 1024
 """Side of the matrices that measure the device's arithmetic."""
 SECONDS_MEASURED = 0.3
-EFFICIENCY = 0.5
-"""Share of the measured matrix-product rate that a whole run is expected to reach."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,9 @@ class Preflight:
     sae: SaeFacts | None = None
     placement: Placement | None = None
     size: Size | None = None
+    renderer: PlainRenderer | None = None
+    elsewhere: bool = False
+    """Whether the question is of other machines: what is not on this one is then no failure."""
 
     @property
     def failed(self) -> bool:
@@ -73,22 +76,30 @@ class Preflight:
         try:
             status, says, remedy = question()
         except SaefilterError as error:
-            status, says, remedy = FAIL, error.problem, error.remedy
+            status = WARN if self.elsewhere else FAIL
+            says, remedy = error.problem, error.remedy
         self.checks.append(Check(name, status, says, remedy))
 
 
-def preflight(preset: Preset, *, device: str = "auto", dtype: str = "auto") -> Preflight:
-    """All checks of a preset, or of a pair of model and SAE."""
-    known = Preflight(preset)
+def preflight(
+    preset: Preset,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    options: RenderOptions | None = None,
+    elsewhere: bool = False,
+) -> Preflight:
+    """All checks of a preset, or of a pair of model and SAE; `elsewhere`: but those of this machine."""
+    known = Preflight(preset, elsewhere=elsewhere)
     known.ask("SAE", lambda: _sae(known))
     known.ask("model", lambda: _model(known))
     if known.config is not None and known.layers:
         known.ask("hook", lambda: _hook(known))
-    if known.size is not None:
+    if known.size is not None and not elsewhere:
         known.ask("weights", lambda: _weights(known))
         known.ask("memory", lambda: _memory(known, device, dtype))
     if known.config is not None:
-        known.ask("tokenizer", lambda: _tokenizer(known))
+        known.ask("tokenizer", lambda: _tokenizer(known, options))
     return known
 
 
@@ -166,45 +177,38 @@ def _memory(known: Preflight, device: str, dtype: str) -> tuple[str, str, str | 
     return FAIL, says, "Use --dtype bf16, --device-map auto, --quantize 8bit, or a smaller preset."
 
 
-def _tokenizer(known: Preflight) -> tuple[str, str, str | None]:
-    preset = known.preset
+def _tokenizer(known: Preflight, options: RenderOptions | None) -> tuple[str, str, str | None]:
+    preset, bos = known.preset, known.sae is None or known.sae.prepend_bos
     tokenizer = load_tokenizer(preset.model_path(), preset.revision)
-    renderer = build_renderer(tokenizer, preset, context=2048, prepend_bos=True)
+    context = preset.context or DEFAULT_CONTEXT
+    renderer = build_renderer(tokenizer, preset, context=context, prepend_bos=bos, options=options)
+    known.renderer = renderer
     how = "by the chat template" if renderer.name == "chat" else "as plain text"
     return OK, f"fast; rows are rendered {how}", None
 
 
-@dataclass(frozen=True)
-class DataEstimate:
-    """What a dataset will cost."""
-
-    rows: int
-    tokens: int
-    seconds: float
-    """Of scoring, from the device's measured arithmetic."""
-
-
-def estimate(
-    known: Preflight, rows: int, sample: list[Conversation], options: RenderOptions
-) -> DataEstimate:
-    """Tokens and time for `rows` rows, of which `sample` are some."""
-    preset, placement = known.preset, known.placement
-    assert placement is not None
-    assert known.sae is not None
-    assert known.size is not None
-    tokenizer = load_tokenizer(preset.model_path(), preset.revision)
-    context = preset.context or 2048
-    renderer = build_renderer(
-        tokenizer, preset, context=context, prepend_bos=known.sae.prepend_bos, options=options
+def reader_of(known: Preflight) -> Reader:
+    """The model and its SAE in numbers: as their configurations say, else the table of presets. Raises
+    SaefilterError where neither does."""
+    if known.size is None or known.sae is None:
+        return table_reader(known.preset, known.sae.d_sae if known.sae else None)
+    size, sae = known.size, known.sae
+    return Reader(
+        size.parameters, size.per_token, sae.d_model, sae.d_sae, "from the model's configuration"
     )
-    rendered, windows = renderer.render(sample)
-    per_row = sum(len(window.ids) for window in windows) / max(1, len(rendered))
-    scored = sum(int(window.scored.sum()) for window in windows) / max(1, len(rendered))
-    tokens = round(per_row * rows)
-    work = 2 * known.size.per_token * tokens
-    work += round(2 * known.sae.d_model * known.sae.d_sae * scored * rows)
-    rate = arithmetic_rate(placement.device, placement.dtype) * EFFICIENCY
-    return DataEstimate(rows, tokens, work / rate)
+
+
+def pace_by_arithmetic(known: Preflight, reader: Reader, rows: Rows) -> Pace:
+    """How fast this machine is, by its matrix products alone."""
+    assert known.placement is not None
+    device, dtype = known.placement.device, known.placement.dtype
+    row = reader.operations(rows) / (arithmetic_rate(device, dtype) * EFFICIENCY)
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    workers = 1 if known.placement.device_map else max(1, gpus)
+    rests_on = (
+        f"matrix products timed on this machine's {device} x efficiency {EFFICIENCY:g}, assumed"
+    )
+    return Pace(START_SECONDS if gpus else 5.0, row, workers, gpus, rests_on)
 
 
 def arithmetic_rate(device: torch.device, dtype: str) -> float:

@@ -14,6 +14,7 @@ from conftest import chat
 from saefilter.artifacts.scores import PREFERENCE_SCHEMA, SCHEMA, Scores
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
+from saefilter.scoring.job import LOOKED_AT
 from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
 from saefilter.settings import ScoreSettings

@@ -57,6 +57,8 @@ class Preset:
     d_sae: int | None = None
     millions_to_hook: int | None = None
     """Parameters up to the hook, in millions."""
+    millions_per_token: int | None = None
+    """Of these, what a token is multiplied with: not the embedding, of experts only those chosen."""
     millions: int | None = None
     """Parameters of the whole text model, in millions."""
     gated: bool = False
@@ -164,6 +166,7 @@ def _at_layer(preset: Preset, layer: int | None) -> Preset:
         sae=f"{release}/{own[: number.start(1)]}{layer}{own[number.end(1) :]}",
         hook=re.sub(r"(?<=blocks\.)\d+", str(layer), preset.hook),
         millions_to_hook=None,
+        millions_per_token=None,
         toxic_set=None,
     )
 
