@@ -174,6 +174,12 @@ def _engine(settings: ScoreSettings, scorer: RowScorer | None, watch: Watch) -> 
     """Where the work will be done, with the scorer loaded there."""
     from saefilter.scoring.scorer import RowScorer
 
+    if settings.engine == "ray" and scorer is None:
+        from saefilter.scoring.ray_engine import RayEngine
+
+        with closing(RayEngine(settings, watch)) as cluster:
+            yield _told(cluster, watch)
+        return
     n_workers = 1 if scorer else settings.workers or default_workers(settings)
     if n_workers > 1:
         watch.say(f"{n_workers} worker processes")
