@@ -48,6 +48,7 @@ def connect(ray: Any, address: str | None) -> bool:
         return False
     # under `uv run` Ray would send the working folder, data and all, to every host
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # what a lost worker was asked last
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if address == "local" else {}
     try:

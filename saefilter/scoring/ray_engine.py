@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 TRIES = 3
 """Workers that are lost over one shard, or one after the other on one seat, before that is given up."""
-OTHERS = 30.0
-"""Seconds that a run waits for the other workers once one has loaded; those that come later join in."""
+OTHERS = 10.0
+"""Seconds that a run waits for workers to begin once one has loaded; those that come later join in."""
 PATIENCE = 600.0
-"""Seconds that a run waits without any worker."""
+"""Seconds that it waits for those that have begun to load, or while there is no worker at all."""
 
 
 @dataclass(eq=False)
@@ -150,14 +150,17 @@ class RayEngine:
         self._seats = [_Seat() for _ in range(room.workers)]
         for seat in self._seats:
             self._hire(seat)
-        began, until, told = time.monotonic(), float("inf"), False
-        while self._asked and time.monotonic() < until:
+        began, first = time.monotonic(), None
+        while self._asked:
             self._step()
-            if until == float("inf") and self._alike is not None:
-                until = time.monotonic() + OTHERS
-            if not told and time.monotonic() > began + OTHERS:
-                told = True
-                self._watch.say("Waiting for the Ray cluster to begin workers")
+            if first is None and self._alike is not None:
+                first = time.monotonic()
+            loading = any(seat.node and not seat.loaded and seat.worker for seat in self._seats)
+            if first is not None and time.monotonic() > first + (PATIENCE if loading else OTHERS):
+                break
+            if first is None and time.monotonic() > began + OTHERS:
+                began = float("inf")
+                self._watch.say("Waiting for workers of the Ray cluster to load")
         self._refuse()
         loaded = [seat for seat in self._seats if seat.loaded]
         if not loaded:
@@ -191,9 +194,8 @@ class RayEngine:
             if not out and (stop.is_set() or not (more or self._again)):
                 return
             if not any(seat.worker is not None for seat in self._seats):
-                raise SaefilterError(
-                    f"all workers of the Ray cluster were lost. {' '.join(self._failed)}"
-                )
+                reasons = "; ".join(dict.fromkeys(self._failed + self._refused))
+                raise SaefilterError(f"all workers of the Ray cluster were lost ({reasons})")
             self._step()
             while self._receipts:
                 yield self._receipts.pop()
@@ -334,7 +336,7 @@ class RayEngine:
         if seat.worker is not None:
             with suppress(Exception):  # Ray may be gone
                 self._ray.kill(seat.worker)
-        seat.worker, seat.loaded, seat.ready = None, False, False
+        seat.worker, seat.node, seat.loaded, seat.ready = None, "", False, False
 
 
 def named_from_anywhere(job: Job) -> Job:
