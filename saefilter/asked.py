@@ -12,7 +12,7 @@ from typing import Any
 from saefilter.config import read_setting, setting_names
 from saefilter.described import Described, described
 from saefilter.errors import SaefilterError, did_you_mean
-from saefilter.settings import COLUMN_SETTINGS, WHICH_MODEL, ScoreSettings, either_or
+from saefilter.settings import COLUMN_SETTINGS, OF_RAY, WHICH_MODEL, ScoreSettings, either_or
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,9 @@ def ask(
         raise either_or(origins["trainer"])
     if either & set(given):
         for name in either:
+            values.pop(name, None), origins.pop(name, None)
+    if given.get("engine") == "local":
+        for name in OF_RAY:
             values.pop(name, None), origins.pop(name, None)
     if set(COLUMN_SETTINGS) & set(given):
         for name in COLUMN_SETTINGS:

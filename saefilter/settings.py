@@ -124,6 +124,17 @@ class ScoreSettings(Checked):
     workers: int | None = option(
         None, "Processes, each with its own model.", least=1, unless_said="one per GPU"
     )
+    engine: str = option(
+        "local", "Where rows are scored: local (this machine) or ray (a cluster).",
+        choices=("local", "ray"),
+    )  # fmt: skip
+    address: str | None = option(
+        None, "Of the Ray cluster: HOST:PORT or auto.",
+        unless_said="RAY_ADDRESS, or one started here",
+    )  # fmt: skip
+    cpus_per_worker: int | None = option(
+        None, "CPUs of a Ray worker.", least=1, unless_said="by its nodes"
+    )
     shard_rows: int = option(
         1024, "Rows scored together and saved at once.", least=1,
         # scores differ by rounding alone, but the shards of a stopped run are of this many rows
@@ -152,11 +163,28 @@ class ScoreSettings(Checked):
             raise SaefilterError(f"{flags[0]} and {flags[1]} exclude each other")
         if self.device_map is not None and (self.workers or 1) > 1:
             raise SaefilterError("--workers and --device-map exclude each other")
+        self._check_engine()
         if self.reference == "-":  # workers and comparisons with earlier scores open it too
             raise SaefilterError(
                 "--reference is read more than once, standard input only once",
                 remedy="Save the rows to a file, and name that.",
             )
+
+    def _check_engine(self) -> None:
+        if self.engine == "ray":
+            if self.device_map is not None:
+                raise SaefilterError("--engine ray and --device-map exclude each other")
+            if self.device not in ("auto", "cpu", "cuda"):
+                raise SaefilterError(
+                    f"--engine ray gives each worker a GPU of its own, not {self.device}",
+                    remedy="Use --device auto, cuda or cpu.",
+                )
+            return
+        for name in OF_RAY:
+            if getattr(self, name) is not None:
+                raise SaefilterError(
+                    f"{described(type(self))[name].flag} has no effect without --engine ray"
+                )
 
     def of_data(self, data: Path) -> ScoreSettings:
         """With what --dataset-info or --axolotl-config says of that data as `columns`, which is what
@@ -207,6 +235,8 @@ def either_or(where: str | None = None) -> SaefilterError:
 WHICH_MODEL = ("preset", "model", "sae", "revision", "layer")
 """Settings that only make sense together: who names a model anew has nothing of what the project's
 file says of another one."""
+OF_RAY = ("address", "cpus_per_worker")
+"""Settings that only --engine ray has."""
 COLUMN_SETTINGS = ("columns", "dataset_info", "axolotl_config")
 """Three ways to say the same."""
 

@@ -23,6 +23,8 @@ class Watch:
     """Told how many rows there are, and how many an earlier run has done."""
     advance: Callable[[int, int], None] = lambda rows, tokens: None
     """Told how many rows and tokens have been done since it was told last."""
+    describe: Callable[[str], None] = lambda text: None
+    """Told what is going on, in a few words, whenever it may have changed."""
 
 
 class Interrupted(Exception):

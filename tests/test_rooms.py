@@ -48,7 +48,8 @@ and of preference data the sides, their difference and its scores, switched labe
 and six files that had outgrown 350 lines, divided: which settings hold, the survey of columns, what rendering
 gives, what was done in words, what is added to rows, and the yardstick of scores;
 and for what lies in a store: where files are, the right to write there, and which files belong together;
-and parts of a job, how they are merged, and the command that does."""
+and parts of a job, how they are merged, and the command that does;
+and the Ray engine: its cluster, its workers, and who gets which shard."""
 MOST_LINES = 60
 MOST_FOUND = 5
 

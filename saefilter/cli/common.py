@@ -125,6 +125,10 @@ class ProgressBar:
         self._bar.start_task(self._task)
         self._bar.update(self._task, total=total, completed=done)
 
+    def describe(self, text: str) -> None:
+        """Say what is going on."""
+        self._bar.update(self._task, description=text)
+
     def __call__(self, rows: int, tokens: int) -> None:
         """So many more rows and tokens are done."""
         self._tokens += tokens
@@ -175,7 +179,7 @@ def scoring_bar(
             at_first_shard()
             bar.plan(rows, done)
 
-        yield Watch(lambda text: warn(text, quiet=quiet), plan, bar)
+        yield Watch(lambda text: warn(text, quiet=quiet), plan, bar, bar.describe)
 
 
 def strategy_options(telling: Given, judge: JudgeSettings | None) -> StrategyOptions:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -216,6 +217,13 @@ def _engine(settings: ScoreSettings, scorer: RowScorer | None, watch: Watch) -> 
     """Where the work will be done, with the scorer loaded there."""
     from saefilter.scoring.scorer import RowScorer
 
+    if settings.engine == "ray" and scorer is None:
+        from saefilter.scoring.ray_engine import RayEngine
+
+        # of a lost node Ray prints the last lines to standard output, which may be asked for as JSON
+        with redirect_stdout(sys.stderr), closing(RayEngine(settings, watch)) as cluster:
+            yield _told(cluster, watch)
+        return
     n_workers = 1 if scorer else settings.workers or default_workers(settings)
     if n_workers > 1:
         watch.say(f"{n_workers} worker processes")

@@ -113,6 +113,12 @@ class WorkFolder:
                 leftover.unlink(missing_ok=True)
         return cls(path, fingerprint, shards)
 
+    @classmethod
+    def at(cls, path: Path, shards: list[Shard]) -> WorkFolder:
+        """A folder that a run works in, for a look at some of its shards."""
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        return cls(path, manifest["made of"], shards)
+
     def receipts(self, *, verify: bool = False) -> dict[int, Receipt]:
         """Of the finished shards, by number. `verify` reads the shards too.
 
