@@ -158,7 +158,9 @@ def s3_server() -> Iterator[Store]:
     os.environ.update(variables)
     try:
         import boto3
+        import s3fs
 
+        s3fs.S3FileSystem.clear_instance_cache()  # those of another server
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         yield Store(proxy, variables)
     finally:

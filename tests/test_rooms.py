@@ -47,7 +47,7 @@ and what an unknown row may be;
 and of preference data the sides, their difference and its scores, switched labels, and the gate on pairs;
 and six files that had outgrown 350 lines, divided: which settings hold, the survey of columns, what rendering
 gives, what was done in words, what is added to rows, and the yardstick of scores;
-and what stores are, who may write there and what is complete there;
+and for what lies in a store: where files are, the right to write there, and which files belong together;
 and folders of files: how one is published, where rows go, filtering one, and verifying it."""
 MOST_LINES = 60
 MOST_FOUND = 5

@@ -12,19 +12,20 @@ from pathlib import Path
 from saefilter.artifacts.lease import leased, refuse_lost
 from saefilter.artifacts.manifest import hand_over
 from saefilter.errors import SaefilterError
-from saefilter.storage import Location, RemotePath
+from saefilter.storage import Location, RemotePath, read_each
 
 
 def refuse_existing(paths: Sequence[Location], *, overwrite: bool) -> None:
-    """Raise SaefilterError for the first path that is in the way."""
-    for path in paths:
-        if path.is_dir():
+    """Raises SaefilterError for the first path that is in the way."""
+    there = read_each(paths, lambda path: path.exists())
+    for path, exists in zip(paths, there, strict=True):
+        if isinstance(path, Path) and path.is_dir():  # a store has no folders
             raise SaefilterError(f"{path} is a folder", remedy="Name a file with -o.")
-        if path.exists() and not overwrite:
+        if exists and not overwrite:
             raise SaefilterError(
                 f"{path} exists already", remedy="Use --overwrite, or another name with -o."
             )
-        if isinstance(path, Path) and not path.parent.is_dir():  # a store has no folders
+        if isinstance(path, Path) and not path.parent.is_dir():
             raise SaefilterError(f"there is no folder {path.parent}", remedy="Create it first.")
 
 

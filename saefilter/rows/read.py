@@ -95,11 +95,19 @@ class Source:
         """Raises SaefilterError when an output would replace the input, or be among the files that it
         stands for, so that the next run would read it as data."""
         for output in outputs:
-            if same_file(output, self.path) or str(output) == self.origin:
+            if same_file(output, self.path) or self._stands_for(output):
                 raise SaefilterError(
                     f"{output} is read by this command and would be overwritten",
                     remedy="Choose another name with -o.",
                 )
+
+    def _stands_for(self, output: Location) -> bool:
+        """Whether an object in a store is what was fetched, or would be fetched with it."""
+        if self.origin is None or not isinstance(output, RemotePath):
+            return False
+        inside = output.url.startswith(f"{self.origin.rstrip('/')}/")
+        matches = inside or fnmatch.fnmatch(output.url, self.origin)
+        return output.url == self.origin or (matches and is_readable_name(Path(output.name)))
 
     def sha256(self) -> str:
         """Hash of the file's bytes, as hex."""
@@ -187,10 +195,7 @@ class Sources(Source):
             member.refuse_to_join(outputs)
         for output in outputs:
             if isinstance(output, RemotePath):
-                joins = self.origin is not None and (
-                    output.url.startswith(f"{self.origin.rstrip('/')}/")
-                    or fnmatch.fnmatch(output.url, self.origin)
-                )
+                joins = self._stands_for(output)
             elif self.path.is_dir():
                 joins = output.resolve().is_relative_to(self.path.resolve())
             else:
