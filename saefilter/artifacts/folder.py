@@ -40,8 +40,7 @@ def publishing_folder(folder: Path) -> Iterator[Path]:
             remedy="Nothing was written under its final name; make room or choose another folder.",
         ) from error
     finally:
-        for leftover in (staged, former):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def tidy_up(folder: Path) -> None:
@@ -86,9 +85,9 @@ def _to_disk(folder: Path) -> None:
 
 
 def _put_in_place(staged: Path, folder: Path, former: Path) -> None:
+    """What was there has the name of `staged` afterwards."""
     if folder.is_dir() and any(folder.iterdir()):
         if _exchange(staged, folder):
-            staged.rename(former)
             return
         folder.rename(former)
         try:
@@ -97,6 +96,7 @@ def _put_in_place(staged: Path, folder: Path, former: Path) -> None:
             with suppress(OSError):
                 former.rename(folder)
             raise
+        former.rename(staged)
         return
     if folder.is_dir():
         folder.rmdir()

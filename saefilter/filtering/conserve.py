@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from saefilter.artifacts.integrity import BATCH_ROWS, parquet_content
 from saefilter.errors import SaefilterError
 from saefilter.rows.pieces import Piece, pieces
-from saefilter.rows.read import Source
+from saefilter.rows.read import Source, open_lines
 from saefilter.rows.write import PREFIX, Annotations
 
 N_COMPARED = 1000
@@ -121,7 +121,7 @@ def check_copied(
     """Link 3 for JSONL that was copied line by line: `hashes` are the rows'. `undo` takes back what was done
     to a line, by its number from 0. Raises SaefilterError."""
     number = 0
-    with open(path, "rb") as file:
+    with open_lines(path) as file:
         while lines := list(islice(file, BATCH_ROWS)):
             bare = [line.rstrip(b"\n") for line in lines]
             if undo is not None:
@@ -151,7 +151,7 @@ def check_jsonl(
     `[n_rows]`, with what was `added_to` them, are compared with the lines. `part`: of one file of several,
     the number of its first row and what rows call it. Raises SaefilterError."""
     n_rows, number = int(chosen.sum()), 0
-    with open(path, "rb") as file:
+    with open_lines(path) as file:
         for piece in pieces(source, *part):
             at = piece.first - part[0]
             here = np.flatnonzero(chosen[at : at + len(piece)]).tolist()
@@ -221,6 +221,6 @@ def entries_of(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
         return
-    with open(path, "rb") as lines:
+    with open_lines(path) as lines:
         for line in lines:
             yield json.loads(line)

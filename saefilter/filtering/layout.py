@@ -17,7 +17,7 @@ from saefilter.errors import SaefilterError
 from saefilter.filtering.outputs import file_record
 from saefilter.filtering.parts import DROPPED, KEPT, QUARANTINED, ROLES, Part
 from saefilter.rows.pieces import Piece
-from saefilter.rows.read import TABLES, Source
+from saefilter.rows.read import COMPRESSIONS, TABLES, Source
 from saefilter.rows.write import OUTPUT_SUFFIXES
 from saefilter.storage import Location, RemotePath
 
@@ -62,8 +62,8 @@ class LaidOut:
 def laid_out(source: Source) -> list[LaidOut]:
     """The files of an input, in order, and where their rows go.
 
-    JSON lines and Parquet keep their names; what cannot be written as it was read becomes one of the two:
-    `a.csv`, `a.json` (an array) and `a.jsonl.gz` become `a.jsonl`, and `a.arrow` becomes `a.parquet`.
+    JSON lines (compressed too) and Parquet keep their names; what cannot be written as it was read becomes
+    one of the two: `a.csv` and `a.json` (an array) become `a.jsonl`, and `a.arrow` becomes `a.parquet`.
     Raises SaefilterError when two files would have one name.
     """
     named = [(file, source.name_of(file) or file.path.name) for file in source.files]
@@ -72,18 +72,22 @@ def laid_out(source: Source) -> list[LaidOut]:
     for file, name in named:
         kept = name if _keeps_its_name(file) else _other_name(file, name, taken)
         taken.add(kept)
-        path = PurePosixPath(kept)
-        beside = {
-            place: path.with_name(f"{path.stem}.{ROLES[place]}{path.suffix}").as_posix()
-            for place in (DROPPED, QUARANTINED)
-        }
+        beside = {place: _beside(kept, ROLES[place]) for place in (DROPPED, QUARANTINED)}
         files.append(LaidOut(file, name, {KEPT: kept, **beside}))
     _refuse_clashes(files)
     return files
 
 
 def _keeps_its_name(file: Source) -> bool:
-    return file.kind == "parquet" or (file.kind == "jsonl" and file.compression is None)
+    return file.kind in ("parquet", "jsonl")
+
+
+def _beside(kept: str, role: str) -> str:
+    """`a.jsonl.gz` -> `a.dropped.jsonl.gz`"""
+    path = PurePosixPath(kept)
+    outer = path.suffix if path.suffix.lower() in COMPRESSIONS else ""
+    inner = PurePosixPath(path.name.removesuffix(outer))
+    return path.with_name(f"{inner.stem}.{role}{inner.suffix}{outer}").as_posix()
 
 
 def _other_name(file: Source, name: str, taken: set[str]) -> str:

@@ -27,7 +27,7 @@ from saefilter.filtering.conserve import (
 )
 from saefilter.filtering.soft import taken_off
 from saefilter.filtering.switch import Switches
-from saefilter.rows.read import Source
+from saefilter.rows.read import Source, open_lines
 from saefilter.rows.write import PREFIX
 
 
@@ -230,7 +230,7 @@ def _ids_in(path: Path) -> NDArray[np.int64]:
 def _count(path: Path) -> int:
     if path.suffix == ".parquet":
         return int(pq.read_metadata(path).num_rows)
-    with open(path, "rb") as lines:
+    with open_lines(path) as lines:
         return sum(1 for _ in lines)
 
 
@@ -255,6 +255,6 @@ def _written(path: Path) -> Iterator[tuple[bytes | None, dict[str, Any]]]:
         for entry in entries_of(path, path.suffix):
             yield None, entry
         return
-    with open(path, "rb") as lines:
+    with open_lines(path) as lines:
         for line in lines:
             yield line.rstrip(b"\n"), json.loads(line)

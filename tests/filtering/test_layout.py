@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -18,12 +17,16 @@ import pytest
 from conftest import chat
 from scored import write_scores
 
+import saefilter
 from saefilter.artifacts.folder import publishing_folder, tidy_up
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import FilterResult
+from saefilter.filtering.filter import FilterResult, candidates_of
 from saefilter.filtering.folder import filter_folder
+from saefilter.filtering.layout import goes_to_folder
 from saefilter.rows.inputs import open_input
-from saefilter.select.strategies import Selection
+from saefilter.select.balance import losses, read_values
+from saefilter.select.strategies import Selection, choose
+from saefilter.storage import located
 from saefilter.toxic.load import load_toxic_set
 from saefilter.verify.findings import Given
 from saefilter.verify.verify import verify
@@ -72,7 +75,7 @@ def test_each_file_keeps_its_name_and_place(data: Path, tmp_path: Path) -> None:
     report = filtered(data, out, Selection(drop_frac=0.25), card=True).report
     assert report.counts["rows"] == 103
     assert (report.counts["dropped"], report.counts["quarantined"]) == (25, 3)
-    whole = {"a/one.jsonl", "a/deep/two.jsonl", "a/three.jsonl", "four.jsonl", "five.parquet"}
+    whole = {"a/one.jsonl", "a/deep/two.jsonl.gz", "a/three.jsonl", "four.jsonl", "five.parquet"}
     assert {one["kept"]["name"] for one in report.layout if "kept" in one} == whole | {
         "empty.jsonl"
     }
@@ -83,6 +86,10 @@ def test_each_file_keeps_its_name_and_place(data: Path, tmp_path: Path) -> None:
     assert pq.read_schema(out / "five.parquet").names == ["messages"]
     dropped = [json.loads(line) for line in lines(out / "a" / "one.dropped.jsonl")]
     assert {row["saefilter_file"] for row in dropped} == {"a/one.jsonl"}
+    packed = gzip.decompress((out / "a" / "deep" / "two.jsonl.gz").read_bytes()).splitlines()
+    source_lines = gzip.decompress((data / "a" / "deep" / "two.jsonl.gz").read_bytes()).splitlines()
+    assert set(packed) < set(source_lines)
+    assert "a/deep/two.dropped.jsonl.gz" in written
     # a line of JSON is copied as it stands, and each row is in one of the three
     raw = lines(data / "a" / "one.jsonl")
     kept = lines(out / "a" / "one.jsonl")
@@ -188,13 +195,53 @@ def test_a_file_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-N_FILES = 2000
+@pytest.mark.parametrize(
+    ("files", "output", "to_folder"),
+    [
+        (2, None, True), (1, None, False), (2, "out", True), (1, "out", True), (2, "out.v2", True),
+        (1, "out.txt", False), (2, "out.jsonl", False), (2, "s3://bucket/out.parquet", False),
+    ],
+)  # fmt: skip
+def test_what_is_a_folder(tmp_path: Path, files: int, output: str | None, to_folder: bool) -> None:
+    for number in range(files):
+        (tmp_path / f"{number}.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
+    place = None if output is None else located(output)
+    assert goes_to_folder(open_input(tmp_path), place) is to_folder
+    if files > 1:
+        with pytest.raises(SaefilterError, match="only written on this machine"):
+            goes_to_folder(open_input(tmp_path), located("s3://bucket/out"))
 
 
-def small_files(folder: Path) -> Iterator[tuple[str, list[bytes]]]:
+def test_the_command_and_the_function(data: Path, tmp_path: Path) -> None:
+    write_scores(open_input(data), tmp_path / "s.parquet")
+    command = [sys.executable, "-m", "saefilter", "filter", str(data), "--scores", "s.parquet",
+               "--drop-frac", "0.25", "--quiet"]  # fmt: skip
+    subprocess.run(command, cwd=tmp_path, check=True)
+    saefilter.filter(data, tmp_path / "s.parquet", drop_frac=0.25, output=tmp_path / "same")
+    rows = names(tmp_path / "data.filtered") - {
+        f"saefilter.report.{e}" for e in ("html", "md", "json")
+    }
+    assert len(rows) > 10
+    for name in rows:
+        same = (tmp_path / "same" / name).read_bytes()
+        assert (tmp_path / "data.filtered" / name).read_bytes() == same
+    subprocess.run([*command, "--single", "-o", "one.jsonl"], cwd=tmp_path, check=True)
+    assert len(lines(tmp_path / "one.jsonl")) == 75
+    done = subprocess.run(
+        [*command, "--single", "-o", "one"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "End it in .parquet or .jsonl" in done.stderr
+
+
+def small_files(folder: Path, count: int = 2000) -> Iterator[tuple[str, list[bytes]]]:
     """Files of one to five rows in folders of fifty, every seventh with a damaged row, every hundredth
     empty."""
-    for number in range(N_FILES):
+    for number in range(count):
         rows = [] if number % 100 == 99 else [
             json.dumps(chat(f"question {number} {i}", "answer")).encode()
             for i in range(1 + number % 5)
@@ -246,9 +293,18 @@ def test_two_thousand_small_files(tmp_path: Path) -> None:
     assert shares == sorted(shares, reverse=True)
     assert f"{len(shares) - 30:,} more files" in (out / "saefilter.report.md").read_text()
     assert verify(out, Given()).exit_code == 0
-    even = Selection(drop_frac=0.2, keep_balance="file")
-    (table,) = filtered(tmp_path / "data", out, even, overwrite=True).report.per
-    assert sum(loss["dropped"] for loss in table["values"]) == report.counts["dropped"]
-    assert all(abs(loss["dropped"] - 0.2 * loss["rows"]) < 1 for loss in table["values"])
-    assert sum(loss["first"] for loss in table["values"]) == report.counts["dropped"]
-    shutil.rmtree(out)
+
+
+def test_each_of_many_files_cut_by_itself(tmp_path: Path) -> None:
+    n_rows = [len(rows) for _, rows in small_files(tmp_path / "data", 300)]
+    source = open_input(tmp_path / "data")
+    candidates = candidates_of(source, write_scores(source, tmp_path / "s.parquet"))
+    choice = choose(candidates, Selection(drop_frac=0.2, keep_balance="file"))
+    one_cut = choose(candidates, Selection(drop_frac=0.2))
+    assert choice.dropped.sum() == one_cut.dropped.sum() == round(0.2 * len(candidates))
+    told = losses(read_values(candidates, "file"), choice.dropped, one_cut.dropped)
+    assert len(told) == sum(map(bool, n_rows))
+    assert sum(loss.rows + (loss.quarantined or 0) for loss in told) == sum(n_rows)
+    assert all(abs(loss.dropped - 0.2 * loss.rows) < 1 for loss in told)
+    assert sum(loss.first for loss in told) == choice.dropped.sum()
+    assert told[0].share == max(loss.share for loss in told) > 0.2
