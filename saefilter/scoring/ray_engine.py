@@ -24,6 +24,7 @@ from saefilter.scoring.prepare import MAX_PROCESSES
 from saefilter.scoring.ray_cluster import connect, import_ray, room_for
 from saefilter.scoring.ray_worker import Loaded, Mark, RayWorker, Unexpected, versions
 from saefilter.scoring.workfolder import WorkFolder
+from saefilter.storage import RemotePath
 
 if TYPE_CHECKING:
     from saefilter.scoring.scorer import ScorerIdentity
@@ -341,7 +342,7 @@ class RayEngine:
 
 def named_from_anywhere(job: Job) -> Job:
     """The job with its folder's whole path; URLs are whole as they are."""
-    if "://" in str(job.folder):
+    if isinstance(job.folder, RemotePath):
         return job
     return replace(job, folder=Path(os.path.abspath(job.folder)))
 

@@ -156,14 +156,15 @@ def _try(settings: ScoreSettings, sample: Sample, first: int) -> Trial:
 
     with closing(_loaded(settings)) as scorer, tempfile.TemporaryDirectory() as name:
         start, processor_start = time.time() - began, _processor(process)
-        job = Job(sample.source, settings, Path(name), "", None, sample.kind)
+        folder = Path(name)
+        job = Job(sample.source, settings, folder, "", None, sample.kind)
         engine = LocalEngine(scorer)
 
         def timed(rows: list[Row], shards: int) -> tuple[float, int]:
             clock, sizes = time.perf_counter(), 0
             cut = _as_shards(rows, shards)
             for receipt in engine.run(score_shard, job, cut, threading.Event(), look):
-                sizes += (job.folder / f"{receipt.shard:06d}.parquet").stat().st_size
+                sizes += (folder / f"{receipt.shard:06d}.parquet").stat().st_size
             return time.perf_counter() - clock, sizes
 
         few = spread(sample.rows, first)

@@ -114,7 +114,7 @@ class WorkFolder:
         return cls(path, fingerprint, shards)
 
     @classmethod
-    def at(cls, path: Path, shards: list[Shard]) -> WorkFolder:
+    def at(cls, path: Location, shards: list[Shard]) -> WorkFolder:
         """A folder that a run works in, for a look at some of its shards."""
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         return cls(path, manifest["made of"], shards)
