@@ -96,6 +96,8 @@ ARTIFACTS = (
     ".scores.parquet", ".report.json", ".geometry.json", ".compare.json", ".manifest.json",
 )  # fmt: skip
 """What saefilter writes beside data, but for what it filters."""
+FOLDER_REPORT = "saefilter.report.json"
+"""In a folder of files that was filtered, of all of them."""
 
 
 def _data_among(paths: list[Path]) -> list[Path]:
@@ -105,9 +107,9 @@ def _data_among(paths: list[Path]) -> list[Path]:
     data = [path for path in data if not path.name.endswith(ARTIFACTS)]
     names = {path.name for path in data}
     made: set[Path] = set()
-    for path in paths:
-        if not path.name.endswith(".report.json"):
-            continue
+    above = {folder / FOLDER_REPORT for path in paths for folder in path.parents}
+    reports = [path for path in paths if path.name.endswith(".report.json")]
+    for path in {*reports, *filter(Path.is_file, above)}:  # a pattern may leave it out
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
             outputs = {Path(str(name)).name for name in report["outputs"].values()}
