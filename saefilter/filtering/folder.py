@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.annotate import has_files, notes_on
 from saefilter.filtering.filter import FilterResult, Job, report_on, write_faces
-from saefilter.filtering.layout import FOLDER_REPORT, FolderPart, LaidOut, laid_out, records
+from saefilter.filtering.layout import FolderPart, LaidOut, laid_out, records
 from saefilter.filtering.outputs import OutputPaths, made_by, refuse_own_columns
 from saefilter.filtering.parts import (
     DROPPED,
@@ -35,6 +36,7 @@ from saefilter.filtering.parts import (
 from saefilter.filtering.soft import SoftOptions
 from saefilter.report.build import Quarantine
 from saefilter.report.data import Report
+from saefilter.rows.inputs import FOLDER_REPORT
 from saefilter.rows.read import TABLES, Source
 from saefilter.rows.tables import TypedRows, typed_rows
 from saefilter.select.balance import FILE
@@ -55,8 +57,7 @@ def check_folder(source: Source, folder: Path, options: SoftOptions, *, overwrit
         raise SaefilterError(
             "--as and --preference swap write one file", remedy="Use --single, or -o NAME.jsonl."
         )
-    laid_out(source)
-    _refuse_to_join(source, folder)
+    _refuse_to_join(source, folder, laid_out(source))
     if not folder.absolute().parent.is_dir():
         raise SaefilterError(f"there is no folder {folder.parent}", remedy="Create it first.")
     if not folder.exists():
@@ -72,7 +73,7 @@ def check_folder(source: Source, folder: Path, options: SoftOptions, *, overwrit
     refuse_foreign(folder, _written_before(folder))
 
 
-def _refuse_to_join(source: Source, folder: Path) -> None:
+def _refuse_to_join(source: Source, folder: Path, files: list[LaidOut]) -> None:
     """Raises SaefilterError when the folder is where the input lies, or the current one."""
     home = folder.resolve()
     if home in (Path.cwd(), *Path.cwd().parents):
@@ -82,7 +83,11 @@ def _refuse_to_join(source: Source, folder: Path) -> None:
         if file.path.resolve().is_relative_to(home):
             raise SaefilterError(f"{file.path} is read by this command and would be overwritten",
                                  remedy="Name another folder with -o.")  # fmt: skip
-    if source.path.is_dir() and home.is_relative_to(source.path.resolve()):
+    joins = source.path.is_dir() and home.is_relative_to(source.path.resolve())
+    if "**" in source.path.parts:  # without it what is written lies deeper than a pattern reaches
+        pattern = str(source.path.absolute())
+        joins = any(fnmatch.fnmatch(str(home / one.names[KEPT]), pattern) for one in files)
+    if joins:
         raise SaefilterError(
             f"{folder} would be read as data of {source.path} by the next run",
             remedy="Choose another place with -o.",
@@ -123,7 +128,7 @@ def filter_folder(
     Raises SaefilterError, and then nothing is written.
     """
     assert isinstance(output, Path)  # of one in a store, goes_to_folder says so
-    folder = output
+    folder = output.resolve() if output.is_symlink() else output  # the name is what is replaced
     selection.check()
     options = options or SoftOptions()
     options.check_with(selection)

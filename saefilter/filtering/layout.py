@@ -21,9 +21,6 @@ from saefilter.rows.read import COMPRESSIONS, TABLES, Source
 from saefilter.rows.write import OUTPUT_SUFFIXES
 from saefilter.storage import Location, RemotePath
 
-FOLDER_REPORT = "saefilter.report.json"
-"""In the folder, of all its files."""
-
 
 def goes_to_folder(source: Source, output: Location | None) -> bool:
     """Whether an output is a folder: of several files unless it is called like a file, of one where it is

@@ -96,8 +96,13 @@ ARTIFACTS = (
     ".scores.parquet", ".report.json", ".geometry.json", ".compare.json", ".manifest.json",
 )  # fmt: skip
 """What saefilter writes beside data, but for what it filters."""
+<<<<<<< HEAD
 PART = re.compile(r"\.scores\.part-\d+-of-\d+\.parquet$")
 """Of scores."""
+=======
+FOLDER_REPORT = "saefilter.report.json"
+"""In a folder of files that was filtered, of all of them."""
+>>>>>>> bb3ba58eacef5a9235549216e1e275983fcdd603
 
 
 def _data_among(paths: list[Path]) -> list[Path]:
@@ -109,9 +114,9 @@ def _data_among(paths: list[Path]) -> list[Path]:
     ]
     names = {path.name for path in data}
     made: set[Path] = set()
-    for path in paths:
-        if not path.name.endswith(".report.json"):
-            continue
+    above = {folder / FOLDER_REPORT for path in paths for folder in path.parents}
+    reports = [path for path in paths if path.name.endswith(".report.json")]
+    for path in {*reports, *filter(Path.is_file, above)}:  # a pattern may leave it out
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
             outputs = {Path(str(name)).name for name in report["outputs"].values()}

@@ -12,8 +12,8 @@ import numpy as np
 from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
-from saefilter.filtering.layout import FOLDER_REPORT
 from saefilter.filtering.parts import ROLES
+from saefilter.rows.inputs import FOLDER_REPORT
 from saefilter.rows.read import Source
 from saefilter.verify.findings import MISMATCH, NOT_FOUND, OK, Findings
 from saefilter.verify.rows import Parts, ScoredRows, compared, conserved

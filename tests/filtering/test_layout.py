@@ -19,6 +19,7 @@ from scored import write_scores
 
 import saefilter
 from saefilter.artifacts.folder import publishing_folder, tidy_up
+from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import FilterResult, candidates_of
 from saefilter.filtering.folder import filter_folder
@@ -99,6 +100,8 @@ def test_each_file_keeps_its_name_and_place(data: Path, tmp_path: Path) -> None:
     assert '- "a/one.jsonl"' in card
     assert "dropped.jsonl" not in card
     # what was set aside is not read as data of the folder that was written
+    by_pattern = open_input(f"{out}/a/*.jsonl")
+    assert [file.path.name for file in by_pattern.files] == ["one.jsonl", "three.jsonl"]
     assert {file.path.relative_to(out).as_posix() for file in open_input(out).files} == (
         whole | {"empty.jsonl"}
     )
@@ -181,6 +184,17 @@ def test_what_cannot_be_written_is_refused(
     with pytest.raises(SaefilterError, match=says):
         filter_folder(source, scores, tmp_path / where, Selection(drop_count=3), overwrite=True)
     assert names(tmp_path) == before
+
+
+def test_a_pattern_that_names_what_is_written_is_refused(data: Path, tmp_path: Path) -> None:
+    write_scores(open_input(f"{data}/*.jsonl"), tmp_path / "s.parquet")
+    scores = Scores.open(tmp_path / "s.parquet")
+    with pytest.raises(SaefilterError, match="would be read as data of"):
+        filter_folder(
+            open_input(f"{tmp_path}/**/*.jsonl"), scores, tmp_path / "out", Selection(drop_count=3)
+        )
+    filter_folder(open_input(f"{data}/*.jsonl"), scores, data / "out", Selection(drop_count=0))
+    assert "empty.jsonl" in names(data / "out")
 
 
 def test_a_file_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_csv_rows_that_do_not_fit_the_header_are_quarantined(tmp_path: Path) -> 
         ("data.parquet", b"PAR1 not really", "not a readable Parquet file"),
         (
             "data.jsonl.gz",
-            gzip.compress(b'{"text": "x"}\n' * 1000)[:60],
+            gzip.compress(b'{"text": "x"}\n' * 1000, mtime=0)[:60],
             "compressed data is damaged",
         ),
         ("data.jsonl.gz", b"not gzip", "compressed data is damaged"),
