@@ -96,13 +96,10 @@ ARTIFACTS = (
     ".scores.parquet", ".report.json", ".geometry.json", ".compare.json", ".manifest.json",
 )  # fmt: skip
 """What saefilter writes beside data, but for what it filters."""
-<<<<<<< HEAD
 PART = re.compile(r"\.scores\.part-\d+-of-\d+\.parquet$")
 """Of scores."""
-=======
 FOLDER_REPORT = "saefilter.report.json"
 """In a folder of files that was filtered, of all of them."""
->>>>>>> bb3ba58eacef5a9235549216e1e275983fcdd603
 
 
 def _data_among(paths: list[Path]) -> list[Path]:
