@@ -154,7 +154,7 @@ class Scores:
                 remedy="Run saefilter score again with --overwrite.",
             ) from error
         if made is not None:
-            return cls(path, made, file)
+            return cls(path, made, None if file == path else file)
         if version is None:  # kept, dropped or quarantined rows
             raise SaefilterError(
                 f"holds {fields.get('role', 'filtered')} rows, not scores",
