@@ -15,8 +15,9 @@ from saefilter.encode.cards import Cards
 from saefilter.encode.presets import Preset
 from saefilter.errors import SaefilterError
 
-EFFICIENCY = 0.5
-"""Share of the matrix-product rate, measured or of a data sheet, that a whole run is expected to reach."""
+EFFICIENCY, CPU_EFFICIENCY = 0.5, 0.75
+"""Share of the matrix-product rate, of a GPU's data sheet or measured on a CPU, that a whole run is
+expected to reach. On a CPU `minilm` reached 0.84 (docs/performance.md); on GPUs nothing was measured."""
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 GB = 1e9
 USABLE = 0.92
