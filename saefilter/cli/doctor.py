@@ -157,9 +157,12 @@ def _pace_here(
         return replace(guess, rests_on=f"{guess.rests_on}; no row was scored: {why}"), None
     trial = try_rows(settings, sample, guess.row)
     rests_on = f"measured: {trial.rows:,} of its rows, scored on this machine's {trial.device}"
-    if trial.busy:
-        rests_on += ", of which other processes had much: alone it takes less"
-    pace = Pace(trial.start, trial.row, guess.workers, guess.gpus, rests_on, trial.processor)
+    if trial.shared_cores:
+        rests_on += ", of which other processes had much"
+    pace = Pace(
+        trial.start, trial.row, guess.workers, guess.gpus, rests_on, trial.processor,
+        trial.shared_cores,
+    )  # fmt: skip
     return pace, trial
 
 
