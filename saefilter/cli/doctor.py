@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -150,13 +150,19 @@ def _pace_here(
     guess = pace_by_arithmetic(checked, reader_of(checked), rows)
     here = checked.sae is not None and checked.sae.local
     here = here and all(one.status == OK for one in checked.checks if one.name == "weights")
-    if sample is None or not here or not is_worth_trying(guess.row):
+    if sample is None:
         return guess, None
+    if not here or not is_worth_trying(guess.row):
+        why = "a few rows take too long to try" if here else "not all of it is on this machine yet"
+        return replace(guess, rests_on=f"{guess.rests_on}; no row was scored: {why}"), None
     trial = try_rows(settings, sample, guess.row)
     rests_on = f"measured: {trial.rows:,} of its rows, scored on this machine's {trial.device}"
-    if trial.busy:
-        rests_on += ", of which other processes had much: alone it takes less"
-    pace = Pace(trial.start, trial.row, guess.workers, guess.gpus, rests_on, trial.processor)
+    if trial.shared_cores:
+        rests_on += ", of which other processes had much"
+    pace = Pace(
+        trial.start, trial.row, guess.workers, guess.gpus, rests_on, trial.processor,
+        trial.shared_cores,
+    )  # fmt: skip
     return pace, trial
 
 

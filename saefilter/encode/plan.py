@@ -15,8 +15,9 @@ from saefilter.encode.cards import Cards
 from saefilter.encode.presets import Preset
 from saefilter.errors import SaefilterError
 
-EFFICIENCY = 0.5
-"""Share of the matrix-product rate, measured or of a data sheet, that a whole run is expected to reach."""
+EFFICIENCY, CPU_EFFICIENCY = 0.5, 0.75
+"""Share of the matrix-product rate, of a GPU's data sheet or measured on a CPU, that a whole run is
+expected to reach. On a CPU `minilm` reached 0.84 (docs/performance.md); on GPUs nothing was measured."""
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 GB = 1e9
 USABLE = 0.92
@@ -99,6 +100,8 @@ class Pace:
     rests_on: str
     processor: tuple[float, float] | None = None
     """Seconds of all cores: `start` and `row`, where they were measured."""
+    shared_cores: int = 0
+    """Cores of a worker, where other processes had much of them when it was measured; else 0."""
 
     def seconds(self, rows: int) -> float:
         """Of so many rows, by the clock."""
@@ -210,6 +213,10 @@ def figures_of(
     if pace.processor is not None:
         first, more = pace.processor
         timing["processor_seconds"] = round(pace.workers * first + more * rows.count, 2)
+        if pace.shared_cores:
+            alone = first + more * rows.count / pace.shared_cores
+            timing["seconds_alone"] = round(alone, 2)
+            said += f" beside what else runs here now, {duration(alone)} without it"
     figures = [
         Figure(
             "rows", f"{rows.count:,} rows, about {tokens:,.0f} tokens, {rows.count * rows.scored:,.0f} scored",

@@ -25,7 +25,15 @@ from saefilter.encode.placement import (
     place,
     weight_bytes,
 )
-from saefilter.encode.plan import EFFICIENCY, START_SECONDS, Pace, Reader, Rows, table_reader
+from saefilter.encode.plan import (
+    CPU_EFFICIENCY,
+    EFFICIENCY,
+    START_SECONDS,
+    Pace,
+    Reader,
+    Rows,
+    table_reader,
+)
 from saefilter.encode.presets import Preset
 from saefilter.encode.rendering import build_renderer
 from saefilter.encode.sae_source import SaeFacts, peek_sae
@@ -202,20 +210,30 @@ def pace_by_arithmetic(known: Preflight, reader: Reader, rows: Rows) -> Pace:
     """How fast this machine is, by its matrix products alone."""
     assert known.placement is not None
     device, dtype = known.placement.device, known.placement.dtype
-    row = reader.operations(rows) / (arithmetic_rate(device, dtype) * EFFICIENCY)
+    efficiency = CPU_EFFICIENCY if device.type == "cpu" else EFFICIENCY
+    row = reader.operations(rows) / (arithmetic_rate(device, dtype) * efficiency)
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     workers = 1 if known.placement.device_map else max(1, gpus)
     rests_on = (
-        f"matrix products timed on this machine's {device} x efficiency {EFFICIENCY:g}, assumed"
+        f"matrix products timed on this machine's {device} x efficiency {efficiency:g}, assumed"
     )
     return Pace(START_SECONDS if gpus else 5.0, row, workers, gpus, rests_on)
 
 
 def arithmetic_rate(device: torch.device, dtype: str) -> float:
-    """Measured floating-point operations per second of a matrix product."""
+    """Measured floating-point operations per second of matrix products: by the fastest one, since other
+    processes can only slow one down, and on a CPU with one core, as each lane has (encode/fast/lanes.py),
+    times their number."""
     a = torch.randn(MATRIX, MATRIX, device=device).to(DTYPES[dtype])
-    done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < SECONDS_MEASURED or done < 2:
-        (a @ a).sum().item()  # waits for the device
-        done += 1
-    return done * 2 * MATRIX**3 / (time.perf_counter() - started)
+    spent: list[float] = []
+    threads = torch.get_num_threads()
+    lanes = threads if device.type == "cpu" else 1
+    try:
+        torch.set_num_threads(1 if device.type == "cpu" else threads)
+        while sum(spent) < SECONDS_MEASURED or len(spent) < 3:
+            started = time.perf_counter()
+            (a @ a).sum().item()  # waits for the device
+            spent.append(time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return lanes * 2 * MATRIX**3 / min(spent)

@@ -81,8 +81,8 @@ class Trial:
     device: str
     processor: tuple[float, float]
     """Seconds of all cores: `start`, and of a row."""
-    busy: bool
-    """Whether other processes had much of the processor meanwhile."""
+    shared_cores: int
+    """Lanes, where other processes had much of the processor meanwhile; else 0."""
 
     @property
     def row(self) -> float:
@@ -187,7 +187,8 @@ def _try(settings: ScoreSettings, sample: Sample, first: int) -> Trial:
     lanes = scorer.encoder.lanes.n
     busy = device.type == "cpu" and seconds > 1 and spent < ALONE * seconds * lanes
     processor = processor_start, spent / len(rows)
-    return Trial(len(rows), start, seconds, per_row, peak, str(device), processor, busy)
+    shared = lanes if busy else 0
+    return Trial(len(rows), start, seconds, per_row, peak, str(device), processor, shared)
 
 
 def _processor(process: psutil.Process) -> float:

@@ -21,6 +21,7 @@ from saefilter.artifacts.scores import Scores
 from saefilter.cli import app, commands
 from saefilter.config import cache_folder
 from saefilter.encode.presets import load_preset, preset_names, resolve
+from saefilter.encode.sae_source import find_sae
 from saefilter.toxic.load import load_toxic_set
 
 commands()
@@ -115,8 +116,6 @@ def test_curate_score_and_filter(
     mixed = jsonl([*contrast("abcde", 16, 3), *contrast("vwxyz", 4, 4)], "data.jsonl")
     said = run("doctor", "--preset", name, mixed)
     assert "Ready." in said
-    assert "(measured: 20 of its rows, scored on this machine's " in said
-    assert "the first run makes one" in said
     # features of random SAEs are dense, and those of the large fake one repeat
     run("features", "curate", "--toxic", toxic, "--benign", benign, "--preset", name, "-o",
         "set.json", "--device", "cpu", "--max-density", 1, "--prune-cosine", 1,
@@ -137,6 +136,17 @@ def test_curate_score_and_filter(
     assert pq.read_table("data.filtered.parquet").num_rows == 16
     dropped = pq.read_table("data.filtered.dropped.parquet")
     assert dropped["saefilter_row_id"].to_pylist() == [16, 17, 18, 19]
+
+
+def test_doctor_tries_a_preset_that_has_no_toxic_set_yet(
+    tmp_path: Path, jsonl: Callable[..., Path]
+) -> None:
+    name, config, model_class, family, write, options = PRESETS[1]
+    install(tmp_path, name, config(), model_class, family, write, options)
+    find_sae(load_preset(name).sae)  # one that is not converted yet is not tried
+    said = run("doctor", "--preset", name, jsonl(contrast("abcde", 20, 3)))
+    assert "(measured: 20 of its rows, scored on this machine's " in said
+    assert "the first run makes one, about " in said
 
 
 @pytest.mark.slow  # 1,498 texts, curated six times
