@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -52,7 +53,7 @@ def connect(ray: Any, address: str | None) -> bool:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if address == "local" else {}
     try:
-        with _own_signals():
+        with _without_a_word(), _own_signals():
             ray.init(
                 address=address, log_to_driver=False, configure_logging=False,
                 logging_level="error", **local,
@@ -64,6 +65,18 @@ def connect(ray: Any, address: str | None) -> bool:
             remedy="Start one (`ray start --head`), or name another by --address.",
         ) from error
     return True
+
+
+@contextmanager
+def _without_a_word() -> Iterator[None]:
+    """Ray tells of each cluster that it starts, also where --quiet asks for errors alone."""
+    logger = logging.getLogger("ray")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
