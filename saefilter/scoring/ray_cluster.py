@@ -103,8 +103,10 @@ def room_for(nodes: list[dict[str, Any]], settings: ScoreSettings) -> Room:
     gpus = sum(int(one.get("GPU", 0)) for one in resources)
     workers = settings.workers
     if settings.device != "cpu" and (gpus or settings.device == "cuda"):
-        count = workers or gpus
-        each = Room(count, settings.cpus_per_worker or 1, 1)
+        # Ray gives a worker as many OpenMP threads as CPUs, and what is not on the GPU needs some
+        shares = [int(one.get("CPU", 0) // one["GPU"]) for one in resources if one.get("GPU")]
+        size = settings.cpus_per_worker or max(1, min([MOST_CPUS, *shares]))
+        each = Room(workers or gpus, size, 1)
     else:
         smallest = min((count for count in cpus if count), default=1)
         share = sum(cpus) // workers if workers else MOST_CPUS

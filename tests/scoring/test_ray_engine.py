@@ -239,7 +239,8 @@ def test_room_is_one_worker_per_gpu_or_by_cpus() -> None:
 
     plain = ScoreSettings(engine="ray")
     gpus = nodes({"CPU": 4}, {"CPU": 64, "GPU": 8})
-    assert room_for(gpus, plain) == Room(8, 1, 1)
+    assert room_for(gpus, plain) == Room(8, 8, 1)
+    assert room_for(nodes({"CPU": 4, "GPU": 2}), plain) == Room(2, 2, 1)
     assert room_for(gpus, replace(plain, device="cpu")) == Room(17, 4, 0)
     assert room_for(nodes({}, {"CPU": 64}, {"CPU": 20}), plain) == Room(10, 8, 0)
     assert room_for(nodes({"CPU": 2}), replace(plain, workers=2)) == Room(2, 1, 0)
