@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -52,7 +53,7 @@ def connect(ray: Any, address: str | None) -> bool:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if address == "local" else {}
     try:
-        with _own_signals():
+        with _without_a_word(), _own_signals():
             ray.init(
                 address=address, log_to_driver=False, configure_logging=False,
                 logging_level="error", **local,
@@ -64,6 +65,18 @@ def connect(ray: Any, address: str | None) -> bool:
             remedy="Start one (`ray start --head`), or name another by --address.",
         ) from error
     return True
+
+
+@contextmanager
+def _without_a_word() -> Iterator[None]:
+    """Ray tells of each cluster that it starts, also where --quiet asks for errors alone."""
+    logger = logging.getLogger("ray")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
@@ -90,8 +103,10 @@ def room_for(nodes: list[dict[str, Any]], settings: ScoreSettings) -> Room:
     gpus = sum(int(one.get("GPU", 0)) for one in resources)
     workers = settings.workers
     if settings.device != "cpu" and (gpus or settings.device == "cuda"):
-        count = workers or gpus
-        each = Room(count, settings.cpus_per_worker or 1, 1)
+        # Ray gives a worker as many OpenMP threads as CPUs, and what is not on the GPU needs some
+        shares = [int(one.get("CPU", 0) // one["GPU"]) for one in resources if one.get("GPU")]
+        size = settings.cpus_per_worker or max(1, min([MOST_CPUS, *shares]))
+        each = Room(workers or gpus, size, 1)
     else:
         smallest = min((count for count in cpus if count), default=1)
         share = sum(cpus) // workers if workers else MOST_CPUS

@@ -23,6 +23,7 @@ from saefilter.rows.inputs import open_input
 from saefilter.scoring.job import Job, Receipt, ShardRows, plan_shards, read_shards
 from saefilter.scoring.ray_cluster import Room, room_for
 from saefilter.scoring.ray_engine import RayEngine
+from saefilter.scoring.ray_worker import Mark
 from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
 from saefilter.scoring.workfolder import WorkFolder, work_folder
@@ -238,7 +239,8 @@ def test_room_is_one_worker_per_gpu_or_by_cpus() -> None:
 
     plain = ScoreSettings(engine="ray")
     gpus = nodes({"CPU": 4}, {"CPU": 64, "GPU": 8})
-    assert room_for(gpus, plain) == Room(8, 1, 1)
+    assert room_for(gpus, plain) == Room(8, 8, 1)
+    assert room_for(nodes({"CPU": 4, "GPU": 2}), plain) == Room(2, 2, 1)
     assert room_for(gpus, replace(plain, device="cpu")) == Room(17, 4, 0)
     assert room_for(nodes({}, {"CPU": 64}, {"CPU": 20}), plain) == Room(10, 8, 0)
     assert room_for(nodes({"CPU": 2}), replace(plain, workers=2)) == Room(2, 1, 0)
@@ -251,3 +253,31 @@ def test_options_of_ray_need_ray() -> None:
         ScoreSettings(address="auto")
     with pytest.raises(SaefilterError, match="GPU of its own"):
         ScoreSettings(engine="ray", device="cuda:1")
+
+
+def test_a_folder_that_a_host_does_not_see(tmp_path: Path, data: Path) -> None:
+    job, mark = Job(open_input(data), ScoreSettings(), tmp_path, "f"), Mark.new()
+    mark.leave(job)
+    assert mark.unseen(job) is None
+    problem = mark.unseen(replace(job, folder=tmp_path / "elsewhere"))
+    assert problem is not None
+    assert "elsewhere is not to be seen there. Put the scores (-o)" in str(problem)
+    mark.remove(job)
+    assert list(tmp_path.iterdir()) == [data]
+
+
+@pytest.mark.slow
+def test_a_host_with_another_torch_is_refused(cluster: Any, data: Path, tmp_path: Path) -> None:
+    shadow = tmp_path / "shadow"
+    (shadow / "torch-0.0.1.dist-info").mkdir(parents=True)
+    (shadow / "torch-0.0.1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torch\nVersion: 0.0.1\n"
+    )
+    path = os.pathsep.join([str(shadow), os.environ.get("PYTHONPATH", "")])
+    node = cluster.add_node(num_cpus=2, env_vars={"PYTHONPATH": path})
+    try:
+        with pytest.raises(SaefilterError, match=r": torch 0\.0\.1 there, .* here"):
+            score_file(open_input(data), tmp_path / "s.parquet", settings_for(cluster))
+    finally:
+        cluster.remove_node(node)
+    assert not work_folder(tmp_path / "s.parquet").exists()
