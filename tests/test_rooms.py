@@ -37,15 +37,7 @@ TYPE_ONLY = {
 }
 """Imports for types alone that go against the order."""
 
-<<<<<<< HEAD
-<<<<<<< HEAD
-MOST_MODULES = 209
-=======
-MOST_MODULES = 196
->>>>>>> 879ddc0d4d047023984d1290a076a7ffb7c3549d
-=======
-MOST_MODULES = 196
->>>>>>> ae1f2d6b3eb3727136ff17d2943757601ebf0a10
+MOST_MODULES = 210
 """160; what themes are, how they are made, and how rows are read by them; reference rows of the user's, and
 whether data are like them; the gate's columns and share of bad rows; what encoding gives; what reference
 rows are worth (of the gate's, since filter asks too), the automatic cut, balance over a column, and what
@@ -55,18 +47,11 @@ and what an unknown row may be;
 and of preference data the sides, their difference and its scores, switched labels, and the gate on pairs;
 and six files that had outgrown 350 lines, divided: which settings hold, the survey of columns, what rendering
 gives, what was done in words, what is added to rows, and the yardstick of scores;
-<<<<<<< HEAD
-<<<<<<< HEAD
 and for what lies in a store: where files are, the right to write there, and which files belong together;
 and parts of a job, how they are merged, and the command that does;
-and the Ray engine: its cluster, its workers, and who gets which shard;
-and folders of files: how one is published, where rows go, filtering one, and verifying it."""
-=======
+and the Ray engine: its cluster, its crew, a worker of it, and who gets which shard;
+and folders of files: how one is published, where rows go, filtering one, and verifying it;
 and what so many rows take: cards, the plan, the trial, and doctor in a file of its own."""
->>>>>>> 879ddc0d4d047023984d1290a076a7ffb7c3549d
-=======
-and the Ray engine: its cluster, its crew, a worker of it, and who gets which shard."""
->>>>>>> ae1f2d6b3eb3727136ff17d2943757601ebf0a10
 MOST_LINES = 60
 MOST_FOUND = 5
 
