@@ -126,7 +126,7 @@ def soak(rows: int, damaged: float, say: Callable[[str], None]) -> list[str]:
                 say(f"{done:,} rows scored")
 
         with watched() as scoring:
-            summary = score_file(
+            score_file(
                 source,
                 folder / "s.parquet",
                 settings,
@@ -138,7 +138,7 @@ def soak(rows: int, damaged: float, say: Callable[[str], None]) -> list[str]:
             filter_file(source, scores, folder / "out.parquet", Selection(drop_frac=DROP))
         counts = check(folder, expected)
         assert not canary.exists(), "something in a row was executed"
-    made = summary.provenance
+    made = scores.provenance
     # what is set up once, and batches of every length, are behind; joining the shards is yet to come
     growth = (scoring.at(0.9) - scoring.at(0.4)) / (rows / 2) * 10_000
     return [

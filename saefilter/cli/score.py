@@ -61,8 +61,11 @@ def score(
     --part 3/8 writes <output>.part-3-of-8.parquet beside the output.
     """
     from saefilter.artifacts.publish import refuse_existing
+    from saefilter.artifacts.scores import Scores
     from saefilter.rows.inputs import open_input
+    from saefilter.scoring.part import PartFile
     from saefilter.scoring.scores_for import usual_scores
+    from saefilter.scoring.summary import summarise
     from saefilter.storage import located_if
 
     one = _parsed(part)
@@ -76,26 +79,22 @@ def score(
         refuse_existing([target], overwrite=overwrite)  # before torch is imported
     clock = Timings()
     with scoring_bar(quiet=silent, at_first_shard=clock.at_first_shard) as watch:
-        from saefilter.scoring.score import score_file, score_part
+        from saefilter.scoring.score import score_file
 
-        if one is not None:
-            file = score_part(
-                source, target, settings, one, overwrite=overwrite, resume=resume, watch=watch
-            )
-        else:
-            summary = score_file(
-                source, target, settings, overwrite=overwrite, resume=resume, watch=watch
-            )
+        score_file(
+            source, target, settings, part=one, overwrite=overwrite, resume=resume, watch=watch
+        )
+        done = summarise(source, Scores.open(target)) if one is None else PartFile.open(target)
     if timings:
-        clock.say(file.tally.reported() if one else vars(summary.provenance))
-    if one is not None:
-        _say_part(file, as_json=as_json, quiet=quiet)
+        clock.say(done.tally.reported() if isinstance(done, PartFile) else vars(done.provenance))
+    if isinstance(done, PartFile):
+        _say_part(done, as_json=as_json, quiet=quiet)
     elif as_json:
-        print_json(json.dumps(summary.to_fields(), ensure_ascii=False, indent=2))
+        print_json(json.dumps(done.to_fields(), ensure_ascii=False, indent=2))
     elif not quiet:
         from saefilter.report.console import print_score_summary
 
-        print_score_summary(output_console(), summary)
+        print_score_summary(output_console(), done)
 
 
 def _parsed(part: str | None) -> Part | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -45,7 +45,6 @@ from saefilter.scoring.job import (
 from saefilter.scoring.join import RunIdentity, join_shards
 from saefilter.scoring.part import Part, PartFile, publish_part
 from saefilter.scoring.processes import give_back_free_memory
-from saefilter.scoring.summary import ScoreSummary, summarise
 from saefilter.scoring.workfolder import WorkFolder, work_folder
 from saefilter.stats.tally import Tally
 from saefilter.storage import Location, same_file
@@ -56,68 +55,28 @@ if TYPE_CHECKING:
     from saefilter.settings import ScoreSettings
 
 
-GO_ON = "the same command with --resume scores the rest"
-
-
 def score_file(
     source: Source,
     output: Location,
     settings: ScoreSettings,
     *,
+    part: Part | None = None,
     overwrite: bool = False,
     resume: bool = False,
     scorer: RowScorer | None = None,
     watch: Watch | None = None,
-    again: str | None = GO_ON,
-) -> ScoreSummary:
-    """Score every row of `source` and publish the scores at `output`.
+    again: str | None = "the same command with --resume scores the rest",
+) -> None:
+    """Score every row of `source`, or those of a part of it, and publish the scores at `output`.
 
     Shards go to a folder beside `output`; when the run is killed they stay, and `resume` scores only
-    what is missing; `again` tells the user how, None where nobody will. `scorer`, loaded with these
-    settings, saves loading when several files are scored.
+    what is missing; `again` tells the user how, None where nobody will. A part has a lock and a folder of
+    its own, so that parts need not know of each other. `scorer`, loaded with these settings, saves loading
+    when several files are scored.
 
     Raises SaefilterError, and Interrupted after Ctrl-C or SIGTERM; then `output` is as it was.
     """
-    how = _How(overwrite, resume, scorer, watch or Watch(), again)
-    _score(source, output, settings, None, how)
-    return summarise(source, Scores.open(output))
-
-
-def score_part(
-    source: Source,
-    output: Location,
-    settings: ScoreSettings,
-    part: Part,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    scorer: RowScorer | None = None,
-    watch: Watch | None = None,
-) -> PartFile:
-    """Score one part of the rows and publish it at `output`; otherwise as `score_file`.
-
-    It has a lock and a folder of shards of its own, so that parts need not know of each other.
-    """
-    how = _How(overwrite, resume, scorer, watch or Watch())
-    _score(source, output, settings, part, how)
-    return PartFile.open(output)
-
-
-class _How(NamedTuple):
-    """How a run begins and what it tells: see `score_file`."""
-
-    overwrite: bool
-    resume: bool
-    scorer: RowScorer | None
-    watch: Watch
-    again: str | None = GO_ON
-
-
-def _score(
-    source: Source, output: Location, settings: ScoreSettings, part: Part | None, how: _How
-) -> None:
-    """Score all shards, or those of a part, and publish them."""
-    overwrite, resume, scorer, watch, again = how
+    watch = watch or Watch()
     settings = settings.of_data(source.path)
     _refuse_what_is_read(source, settings, output)
     kind = kind_of_data(source, settings.columns)

@@ -172,8 +172,8 @@ def test_every_row_is_kept_dropped_or_quarantined(
 ) -> None:
     made = write(tmp_path / "data.jsonl", 300, 0.6, canary, seed=seed)
     source = Source.open(tmp_path / "data.jsonl")
-    summary = score_file(source, tmp_path / "s.parquet", scorer.settings, scorer=scorer)
-    assert summary.provenance.rows == 300
+    score_file(source, tmp_path / "s.parquet", scorer.settings, scorer=scorer)
+    assert Scores.open(tmp_path / "s.parquet").provenance.rows == 300
     out = tmp_path / f"out{suffix}"
     filter_file(source, Scores.open(tmp_path / "s.parquet"), out, Selection(drop_frac=0.3))
     ids: list[int] = []

@@ -23,7 +23,7 @@ from saefilter.rows.read import Source
 from saefilter.scoring.job import plan_shards
 from saefilter.scoring.merge import merge_parts
 from saefilter.scoring.part import Part, PartFile
-from saefilter.scoring.score import score_file, score_part
+from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
 from saefilter.scoring.workfolder import work_folder
 from saefilter.select.strategies import Selection
@@ -70,8 +70,9 @@ def scored(
 ) -> Path:  # fmt: skip
     """The file of a part."""
     part, settings = Part.parse(text), replace(scorer.settings, shard_rows=shard_rows)
-    file = score_part(source, part.file(output), settings, part, scorer=scorer, **options)
-    return file.path
+    file = part.file(output)
+    score_file(source, file, settings, part=part, scorer=scorer, **options)
+    return file
 
 
 def all_parts(

@@ -135,9 +135,9 @@ def test_every_row_is_scored_or_quarantined_in_order(
             {"text": "word " * 400_000},
         ]
     )
-    summary = score_file(
-        Source.open(path), tmp_path / "s.parquet", ScoreSettings("minilm"), scorer=scorer
-    )
+    source = Source.open(path)
+    score_file(source, tmp_path / "s.parquet", ScoreSettings("minilm"), scorer=scorer)
+    summary = summarise(source, Scores.open(tmp_path / "s.parquet"))
     table = pq.read_table(tmp_path / "s.parquet")
     assert table.schema.equals(SCHEMA)
     entries = table.to_pylist()
@@ -364,12 +364,13 @@ def test_stages_and_padding_are_kept(
     jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
 ) -> None:
     output = tmp_path / "s.parquet"
-    made = score_file(
+    score_file(
         Source.open(jsonl(ROWS)),
         output,
         replace(scorer.settings, shard_rows=3),
         scorer=scorer,
-    ).provenance
+    )
+    made = Scores.open(output).provenance
     assert made.timings is not None
     assert set(made.timings) == {"read", "render", "encode", "geometry", "write"}
     assert made.timings["encode"] > 0

@@ -36,7 +36,7 @@ class MoreSettings(ScoreSettings):
 FIELDS = described(MoreSettings)
 OTHER: dict[str, Any] = {
     "preset": "gemma-2-2b", "model": "m", "sae": "s", "revision": "abc", "metric": "nearest",
-    "device": "cpu", "device_map": "auto",
+    "device": "cpu", "device_map": "auto", "address": "auto",
 }  # fmt: skip
 """Another value where neither choices nor numbers give one; `toxic_set` and `reference` are files that
 a test makes."""
@@ -61,6 +61,8 @@ def asked_for(name: str, value: Any) -> Asked:
     base = {} if name in ("preset", "model", "sae") else {"preset": "minilm"}
     if name in ("revision", "layer"):  # only a model on the hub has them
         base = {"preset": "gemma-2-2b"}
+    if name in OF_RAY:
+        base["engine"] = "ray"
     return Asked(MoreSettings(**base, **given), {n: FIELDS[n].flag for n in given})
 
 
