@@ -19,7 +19,7 @@ from saefilter.encode.presets import load_preset, resolve
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.scoring.scores_for import differences, latest_scores_for, scores_for
-from saefilter.settings import ScoreSettings
+from saefilter.settings import OF_RAY, ScoreSettings
 from saefilter.toxic.load import load_toxic_set
 
 MADE = load_preset("minilm")
