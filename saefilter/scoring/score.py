@@ -111,15 +111,25 @@ def score_file(
                     ):  # fmt: skip
                         receipts[receipt.shard] = receipt
                         watch.advance(receipt.rows, 0)
-                run = RunIdentity(engine.identity, str(source.path), kind)
                 with _no_use_in_going_on(folder):
                     if source.sha256() != input_sha256:
                         raise changed_input(source)
-                    if part is None:
-                        join_shards(folder, receipts, output, run)
-                    else:
-                        publish_part(folder, receipts, output, run, part)
+                    run = RunIdentity(engine.identity, str(source.path), kind)
+                    _publish(folder, receipts, output, run, part)
         folder.remove()
+
+
+def _publish(
+    folder: WorkFolder,
+    receipts: dict[int, Receipt],
+    output: Location,
+    run: RunIdentity,
+    part: Part | None,
+) -> None:
+    if part is None:
+        join_shards(folder, receipts, output, run)
+    else:
+        publish_part(folder, receipts, output, run, part)
 
 
 def score_shard(
