@@ -131,7 +131,7 @@ def filter(
     drop: str | None = None,
     drop_fdr: float | None = None,
     keep_balance: str | None = None,
-    per: Sequence[str] = (),
+    by: Sequence[str] = (),
     strategy: str = "closest",
     seed: int = 0,
     options: StrategyOptions | None = None,
@@ -149,7 +149,7 @@ def filter(
     scores: of `score`, or its file; without them the data are scored first, with `preset` and the
         other arguments that it takes.
     drop_frac, drop_count, min_distance, drop ("auto"): how much to drop; exactly one of them.
-    drop_fdr, keep_balance, per: as the command's options.
+    drop_fdr, keep_balance, by: as the command's options.
     strategy: `closest`, `random` as a control, another of docs/strategies.md, or one of another package.
     options: what the strategy is told, as `saefilter.StrategyOptions`.
     output: write kept, dropped and quarantined rows and the report there too, as the command does.
@@ -161,7 +161,7 @@ def filter(
     asked = options or StrategyOptions()
     selection = Selection(
         strategy, drop_frac, drop_count, min_distance, seed, asked,
-        drop, drop_fdr, tuple(per) or None, keep_balance,
+        drop, drop_fdr, tuple(by) or None, keep_balance,
     )  # fmt: skip
     selection.check()
     with _scratch() as folder:
@@ -169,13 +169,15 @@ def filter(
         opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer)
         opened.verify()
         from saefilter.filtering.filter import candidates_of, filter_file
+        from saefilter.filtering.folder import filter_folder
+        from saefilter.filtering.layout import goes_to_folder
 
         watch = watch or Watch(say=lambda text: print(text, file=sys.stderr))
         choice = choose(candidates_of(held.source, opened, watch), selection)
         if output is not None:
-            filter_file(
-                held.source, opened, located(output), selection, overwrite=overwrite, choice=choice
-            )
+            place = located(output)
+            write = filter_folder if goes_to_folder(held.source, place) else filter_file
+            write(held.source, opened, place, selection, overwrite=overwrite, choice=choice)
         return _taken_apart(held, opened, choice)
 
 

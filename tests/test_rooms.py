@@ -37,7 +37,7 @@ TYPE_ONLY = {
 }
 """Imports for types alone that go against the order."""
 
-MOST_MODULES = 195
+MOST_MODULES = 199
 """160; what themes are, how they are made, and how rows are read by them; reference rows of the user's, and
 whether data are like them; the gate's columns and share of bad rows; what encoding gives; what reference
 rows are worth (of the gate's, since filter asks too), the automatic cut, balance over a column, and what
@@ -48,7 +48,8 @@ and of preference data the sides, their difference and its scores, switched labe
 and six files that had outgrown 350 lines, divided: which settings hold, the survey of columns, what rendering
 gives, what was done in words, what is added to rows, and the yardstick of scores;
 and for what lies in a store: where files are, the right to write there, and which files belong together;
-and parts of a job, how they are merged, and the command that does."""
+and parts of a job, how they are merged, and the command that does;
+and folders of files: how one is published, where rows go, filtering one, and verifying it."""
 MOST_LINES = 60
 MOST_FOUND = 5
 

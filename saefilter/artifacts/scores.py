@@ -240,6 +240,28 @@ class Scores:
             )
         return np.concatenate([np.empty(0, np.uint64), *hashes])
 
+    def rows_of_files(self, source: Source) -> NDArray[np.int64]:
+        """How many rows each of the source's files has, `[n_files]`.
+
+        Raises SaefilterError when they are not of these files.
+        """
+        names = [source.name_of(file) for file in source.files]
+        place = {name: number for number, name in enumerate(names)}
+        counts, last = np.zeros(len(names), dtype=np.int64), 0
+        for batch in self.batches(["file"]):
+            runs = pc.run_end_encode(batch.column(0))
+            ends = np.diff(runs.run_ends.to_numpy(), prepend=0)
+            for name, count in zip(runs.values.to_pylist(), ends.tolist(), strict=True):
+                number = place.get(name, -1)
+                if number < last:
+                    raise SaefilterError(
+                        f"its rows are not in the order of the files of {source.path}",
+                        where=str(self.path), remedy="Score the data again.",
+                    )  # fmt: skip
+                counts[number] += count
+                last = number
+        return counts
+
     def _unreadable(self, error: Exception) -> SaefilterError:
         return SaefilterError(
             f"cannot be read ({str(error).splitlines()[0]})",

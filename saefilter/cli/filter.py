@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +32,7 @@ from saefilter.settings import ScoreSettings
 if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
     from saefilter.asked import Asked
+    from saefilter.filtering.filter import FilterResult
     from saefilter.rows.read import Source
     from saefilter.storage import Location
 
@@ -66,9 +68,13 @@ def filter_command(
             "-o",
             "--output",
             metavar="PATH",
-            help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet; .jsonl for JSON that no table holds].",
+            help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet; .jsonl for JSON that no table "
+            "holds]; of several files a folder, where each keeps its name [<input>.filtered].",
         ),
     ] = None,
+    single: Annotated[
+        bool, typer.Option("--single", help="Write one file, where the data are several.")
+    ] = False,
     drop_frac: Annotated[
         float | None, typer.Option("--drop-frac", help="Share of the scored rows to drop, 0 to 1.")
     ] = None,
@@ -104,10 +110,7 @@ def filter_command(
     Scores that are there must have been made as is asked for here. Other strategies than the closest
     are for comparison, and may need options of their own.
     """
-    from saefilter.filtering.filter import filter_file
-    from saefilter.filtering.outputs import OutputPaths
     from saefilter.rows.inputs import hub_name
-    from saefilter.rows.write import check_output_name
     from saefilter.scoring.scores_for import scores_for, usual_scores
     from saefilter.storage import located_if
     from saefilter.watch import Watch
@@ -132,25 +135,18 @@ def filter_command(
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))
         return
-    target = _output(located_if(output), source, quiet=silent)
-    check_output_name(target)
-    OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
+    write = _writer(
+        located_if(output), source, written,
+        single=single, card=card, overwrite=overwrite, quiet=silent,
+    )  # fmt: skip
     opened = scores_for(
         source, asked, named=named, say=lambda text: warn(text, quiet=silent),
         make=lambda why: _score_first(source, asked, why, overwrite=overwrite, quiet=silent),
     )  # fmt: skip
     with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
-        result = filter_file(
-            source,
-            opened,
-            target,
-            selection,
-            overwrite=overwrite,
-            card=card,
-            source_dataset=hub_name(input),
-            watch=Watch(lambda text: warn(text, quiet=silent), bar.plan, bar),
-            options=written,
-            settings=asked.settings,
+        watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
+        result = write(
+            opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings
         )
     if as_json:
         print_json(result.report.to_json())
@@ -158,6 +154,40 @@ def filter_command(
         from saefilter.report.console import print_filter_result
 
         print_filter_result(output_console(), result)
+
+
+def _writer(
+    output: Location | None,
+    source: Source,
+    written: SoftOptions,
+    *,
+    single: bool,
+    quiet: bool,
+    card: bool,
+    overwrite: bool,
+) -> Callable[..., FilterResult]:
+    """What writes the rows of scores by a selection: to a folder or to one file, neither of which is in the
+    way. Raises SaefilterError where it is, before anything is scored."""
+    from saefilter.filtering.filter import filter_file
+    from saefilter.filtering.folder import check_folder, filter_folder
+    from saefilter.filtering.layout import goes_to_folder
+    from saefilter.filtering.outputs import OutputPaths
+    from saefilter.rows.write import check_output_name
+
+    how: dict[str, Any] = {"card": card, "overwrite": overwrite, "options": written}
+    single = single or (output is None and (written.is_soft or written.swaps))
+    if not single and goes_to_folder(source, output):
+        folder = Path(str(output or f"{source.stem}.filtered"))
+        check_folder(source, folder, written, overwrite=overwrite)
+        return lambda scores, selection, settings, **more: filter_folder(
+            source, scores, folder, selection, **how, **more
+        )
+    target = _output(output, source, quiet=quiet)
+    check_output_name(target)
+    OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
+    return lambda scores, selection, **more: filter_file(
+        source, scores, target, selection, **how, **more
+    )
 
 
 def _output(asked: Location | None, source: Source, *, quiet: bool) -> Location:

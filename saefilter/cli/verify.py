@@ -28,7 +28,8 @@ def verify(
         str,
         typer.Argument(
             metavar="ARTIFACT",
-            help="Scores, a filtered, dropped or quarantined file, a report.json or a toxic set.",
+            help="Scores, a filtered, dropped or quarantined file, a report.json, a folder of filtered "
+            "files or a toxic set.",
         ),
     ],
     input: Annotated[

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from saefilter.artifacts.integrity import BATCH_ROWS, parquet_content
 from saefilter.errors import SaefilterError
 from saefilter.rows.pieces import Piece, pieces
-from saefilter.rows.read import Source
+from saefilter.rows.read import Source, open_lines
 from saefilter.rows.write import PREFIX, Annotations
 
 N_COMPARED = 1000
@@ -121,7 +121,7 @@ def check_copied(
     """Link 3 for JSONL that was copied line by line: `hashes` are the rows'. `undo` takes back what was done
     to a line, by its number from 0. Raises SaefilterError."""
     number = 0
-    with open(path, "rb") as file:
+    with open_lines(path) as file:
         while lines := list(islice(file, BATCH_ROWS)):
             bare = [line.rstrip(b"\n") for line in lines]
             if undo is not None:
@@ -145,13 +145,16 @@ def check_jsonl(
     source: Source,
     chosen: NDArray[np.bool_],
     added_to: AddedTo | None = None,
+    part: tuple[int, str | None] = (0, None),
 ) -> None:
     """Link 3 for JSONL that was made of values: the input is read again, and its `chosen` rows,
-    `[n_rows]`, with what was `added_to` them, are compared with the lines. Raises SaefilterError."""
+    `[n_rows]`, with what was `added_to` them, are compared with the lines. `part`: of one file of several,
+    the number of its first row and what rows call it. Raises SaefilterError."""
     n_rows, number = int(chosen.sum()), 0
-    with open(path, "rb") as file:
-        for piece in pieces(source):
-            here = np.flatnonzero(chosen[piece.first : piece.first + len(piece)]).tolist()
+    with open_lines(path) as file:
+        for piece in pieces(source, *part):
+            at = piece.first - part[0]
+            here = np.flatnonzero(chosen[at : at + len(piece)]).tolist()
             expected = [row or {} for row in piece.values(here)]
             for row in added_to(expected, piece, here) if added_to else expected:
                 if not (line := file.readline()):
@@ -170,18 +173,21 @@ def unannotated(data: dict[str, Any], own: Sequence[str] = ()) -> dict[str, Any]
 
 
 def check_quarantined(
-    entries: Iterator[dict[str, Any]], chosen: NDArray[np.bool_], hashes: NDArray[np.uint64]
+    entries: Iterator[dict[str, Any]],
+    chosen: NDArray[np.bool_],
+    hashes: NDArray[np.uint64],
+    first: int = 0,
 ) -> None:
     """Link 3 for quarantined rows: each entry is one of those `chosen`, `[n_rows]`, and still has its
-    row's hash. Raises SaefilterError."""
+    row's hash; `first` is the number of the first of them. Raises SaefilterError."""
     missing = chosen.copy()
     n_rows = 0
     for entry in entries:
         n_rows += 1
-        row_id = entry[PREFIX + "row_id"]
+        row_id = entry[PREFIX + "row_id"] - first
         expected = 0 <= row_id < len(missing) and missing[row_id]
         if not expected or not is_quarantined_row(entry, int(hashes[row_id])):
-            raise lost(f"the quarantined row {row_id + 1} is not the one that was read")
+            raise lost(f"the quarantined row {first + row_id + 1} is not the one that was read")
         missing[row_id] = False
     if missing.any():
         raise lost(f"{n_rows:,} quarantined rows were written of {int(chosen.sum()):,}")
@@ -215,6 +221,6 @@ def entries_of(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
         return
-    with open(path, "rb") as lines:
+    with open_lines(path) as lines:
         for line in lines:
             yield json.loads(line)

@@ -97,21 +97,14 @@ def filter_file(
     scores.verify()
     with exclusive(output, paths.all()):
         paths.refuse_existing(card=card, overwrite=overwrite)
-        candidates = candidates_of(source, scores, watch)
-        if choice is None:
-            choice = choose(candidates, selection)
-        columns = ScoreColumns.of(scores)
-        ranked = Ranked(choice.ranking, candidates.row_ids)
-        soft = _soft(options, candidates, choice, columns, ranked, settings or ScoreSettings())
-        swaps = options.swaps and soft is None
-        job = _Job(
-            source, scores, paths, selection, choice, candidates, columns, ranked, soft, swaps
-        )
+        job = Job.of(source, scores, paths, selection, choice, watch)
+        soft = _soft(options, job, settings or ScoreSettings())
+        job = replace(job, soft=soft, swaps=options.swaps and soft is None)
         return _filter(job, card, source_dataset)
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """What is filtered by what."""
 
     source: Source
@@ -122,10 +115,29 @@ class _Job:
     candidates: Candidates
     columns: ScoreColumns
     ranked: Ranked
-    soft: Soft | None
+    soft: Soft | None = None
     """What is written instead of kept and dropped rows."""
     swaps: bool = False
     """Whether labels are switched, and not only said to be; `soft` is then made once columns are known."""
+    also: tuple[str, ...] = ()
+    """Columns whose losses are told unasked."""
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        scores: Scores,
+        paths: OutputPaths,
+        selection: Selection,
+        choice: Choice | None,
+        watch: Watch | None,
+    ) -> Job:
+        """With what the selection chooses, where it has not yet chosen."""
+        candidates = candidates_of(source, scores, watch)
+        if choice is None:
+            choice = choose(candidates, selection)
+        columns, ranked = ScoreColumns.of(scores), Ranked(choice.ranking, candidates.row_ids)
+        return cls(source, scores, paths, selection, choice, candidates, columns, ranked)
 
     @property
     def dropped(self) -> NDArray[np.int64]:
@@ -142,12 +154,12 @@ def candidates_of(source: Source, scores: Scores, watch: Watch | None = None) ->
     return Candidates(columns.distance[row_ids], row_ids, scores, source, watch or Watch())
 
 
-def _filter(job: _Job, card: bool, source_dataset: str | None) -> FilterResult:
+def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:
     source, columns, paths = job.source, job.columns, job.paths
     rows = typed_rows(source, columns.scored)
     if paths.kept.suffix == ".jsonl" and source.kind in UNTYPED:  # it need not be one table
         rows = replace(rows, conflict=np.zeros_like(rows.conflict))
-    refuse_own_columns(rows, source)
+    refuse_own_columns(rows.schema.names, source)
     if job.swaps:
         job = replace(job, soft=switched(job.candidates, job.choice, rows))
     soft = job.soft
@@ -182,17 +194,17 @@ def _filter(job: _Job, card: bool, source_dataset: str | None) -> FilterResult:
             for place, path in roles.items()
         }
         names = {ROLES[place]: path.name for place, path in roles.items()}
-        report = _report(job, places, names, quarantine)
+        report = report_on(job, places, names, quarantine)
         origin = {**report.made_from, "source_dataset": source_dataset}
         report = replace(report, files=files, made_from=origin)
-        _write_faces(report, paths, at, card=card)
+        write_faces(report, paths, at, card=card)
     for path in unwritten:  # one of an earlier run would now be a lie
         path.unlink(missing_ok=True)
     return FilterResult(paths, report)
 
 
-def _report(
-    job: _Job, places: NDArray[np.int8], names: dict[str, str], quarantine: Quarantine
+def report_on(
+    job: Job, places: NDArray[np.int8], names: dict[str, str], quarantine: Quarantine
 ) -> Report:
     """The report of a run; of a soft output, its rows that are marked stand where dropped ones do."""
     gone = np.zeros(len(places), dtype=np.bool_)
@@ -210,7 +222,7 @@ def _report(
         distance=job.columns.distance,
         percentile=job.columns.percentile,
         cut=job.choice.cut,
-        per=_per(job.candidates, job.selection, job.choice),
+        per=_per(job.candidates, job.selection, job.choice, job.also),
     )
     if job.soft is None:
         return report
@@ -220,15 +232,9 @@ def _report(
     return replace(report, counts=counts, written=job.soft.about)
 
 
-def _soft(
-    options: SoftOptions,
-    candidates: Candidates,
-    choice: Choice,
-    columns: ScoreColumns,
-    ranked: Ranked,
-    settings: ScoreSettings,
-) -> Soft | None:
+def _soft(options: SoftOptions, job: Job, settings: ScoreSettings) -> Soft | None:
     """What is written instead of kept and dropped rows, where that is asked for."""
+    candidates, choice, columns, ranked = job.candidates, job.choice, job.columns, job.ranked
     if options.preference is not None:
         assert candidates.scores is not None
         refuse_others(candidates.scores)
@@ -253,15 +259,18 @@ def _soft(
 
 
 def _per(
-    candidates: Candidates, selection: Selection, choice: Choice
+    candidates: Candidates, selection: Selection, choice: Choice, also: tuple[str, ...]
 ) -> list[tuple[str, list[Loss]]]:
-    """What the values of the columns that were named lose."""
+    """What the values of the columns that were named lose, and of those `also` to be told."""
     balanced = (selection.keep_balance,) if selection.keep_balance else ()
-    columns = dict.fromkeys([*(selection.per or ()), *balanced])
-    return [(c, losses(read_values(candidates, c), choice.dropped)) for c in columns]
+    one_cut = np.zeros_like(choice.dropped) if balanced else None
+    if one_cut is not None:
+        one_cut[choice.ranking.order[: int(choice.dropped.sum())]] = True
+    columns = dict.fromkeys([*also, *(selection.by or ()), *balanced])
+    return [(c, losses(read_values(candidates, c), choice.dropped, one_cut)) for c in columns]
 
 
-def _write_faces(
+def write_faces(
     report: Report, paths: OutputPaths, at: dict[Location, Path], *, card: bool
 ) -> None:
     """Write the report and its faces; the report's `files` gain a record of each face."""
@@ -295,7 +304,7 @@ def _places(columns: ScoreColumns, dropped: NDArray[np.int64], rows: TypedRows) 
     return places
 
 
-def _refuse_to_keep_nothing(job: _Job, rows: TypedRows) -> None:
+def _refuse_to_keep_nothing(job: Job, rows: TypedRows) -> None:
     """Raises SaefilterError when every scored row would be set aside for its types."""
     scored = job.columns.scored
     if not scored.any() or not rows.conflict[scored].all():
@@ -313,7 +322,7 @@ def _reason_of(rows: TypedRows, scores: Scores) -> Callable[[int], str]:
     return lambda row_id: rows.why(row_id) or reasons.of(row_id)
 
 
-def _parts(job: _Job, chosen: dict[int, Chosen], places: NDArray[np.int8]) -> dict[int, Part]:
+def _parts(job: Job, chosen: dict[int, Chosen], places: NDArray[np.int8]) -> dict[int, Part]:
     """The files of kept and dropped rows."""
     part = ParquetPart if job.paths.kept.suffix == ".parquet" else JsonlPart
     if job.soft is not None:

@@ -6,6 +6,7 @@ hash of every file's bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.report.card import MARK
 from saefilter.rows.read import Source
-from saefilter.rows.tables import TypedRows
 from saefilter.rows.write import PREFIX, Annotations
 from saefilter.select.strategies import Choice, Selection
 from saefilter.storage import Location, RemotePath
@@ -114,9 +114,9 @@ def file_record(path: Path, name: str, rows: int | None = None) -> dict[str, Any
     return record if rows is None else {**record, "rows": rows}
 
 
-def refuse_own_columns(rows: TypedRows, source: Source) -> None:
-    """Raises SaefilterError when the input has columns that dropped rows get."""
-    taken = {PREFIX + name for name in Annotations._fields} & set(rows.schema.names)
+def refuse_own_columns(names: Iterable[str], source: Source) -> None:
+    """Raises SaefilterError when the columns of an input are among those that dropped rows get."""
+    taken = {PREFIX + name for name in Annotations._fields}.intersection(names)
     if taken:
         raise SaefilterError(
             f"{source.path} has the column {min(taken)!r}, which dropped rows get from saefilter",

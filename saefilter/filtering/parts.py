@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ from saefilter.filtering.conserve import (
     lost,
     row_hashes_sha256,
 )
+from saefilter.filtering.outputs import refuse_own_columns
 from saefilter.filtering.soft import Additions
 from saefilter.filtering.switch import Switches
 from saefilter.report.build import Quarantine
@@ -140,6 +142,10 @@ class Chosen:
     hashes: NDArray[np.uint64]
     """Of all rows of the input, `[n_rows]`."""
     made_by: dict[str, Any]
+    part: tuple[int, str | None] = (0, None)
+    """Of an input that is itself one file of several: the number of its first row, and what rows call it."""
+    one_table: bool = True
+    """Whether rows that JSONL gets have to fit into one table; else they are written as they are."""
 
     @property
     def n_rows(self) -> int:
@@ -196,7 +202,7 @@ class JsonlPart:
         self.n_written = 0
         self._chosen = chosen
         self._notes = notes
-        self._untyped = chosen.rows.source.kind in UNTYPED
+        self._untyped = chosen.rows.source.kind in UNTYPED or not chosen.one_table
         self._copies = chosen.rows.source.kind == "jsonl" and (
             notes is None or isinstance(notes, Switches)
         )
@@ -213,6 +219,8 @@ class JsonlPart:
             return
         rows = self._values(piece, positions)
         if self._notes:
+            if not self._chosen.one_table:  # nothing else has looked at all names
+                refuse_own_columns(chain.from_iterable(rows), self._chosen.rows.source)
             rows = self._notes.rows(rows, piece, positions)
         ids = [piece.first + i for i in positions]
         self._file.write(json_line(row, i) for row, i in zip(rows, ids, strict=True))
@@ -229,7 +237,7 @@ class JsonlPart:
         self._file.close()
         chosen, rows = self._chosen, self._chosen.rows
         if self._copies:
-            ids, switches = np.flatnonzero(chosen.mask), self._notes
+            ids, switches = np.flatnonzero(chosen.mask) + chosen.part[0], self._notes
             undo = None
             if isinstance(switches, Switches):
                 back = switches
@@ -238,7 +246,7 @@ class JsonlPart:
             return
         check_jsonl(
             chosen.path, chosen.role, rows.source, chosen.mask,
-            self._notes.rows if self._notes else None,
+            self._notes.rows if self._notes else None, chosen.part,
         )  # fmt: skip
 
     def abandon(self) -> None:
@@ -286,7 +294,7 @@ class QuarantinePart:
         else:
             self._file.close()
         entries = entries_of(self.chosen.path, self.suffix)
-        check_quarantined(entries, self.chosen.mask, self.chosen.hashes)
+        check_quarantined(entries, self.chosen.mask, self.chosen.hashes, self.chosen.part[0])
 
     def abandon(self) -> None:
         self._file.abandon()

@@ -112,8 +112,13 @@ def _front_matter(report: Report) -> str:
         "- config_name: default",
         "  data_files:",
         "  - split: train",
-        f"    path: {_scalar(kept)}",
-    ]
+        *(
+            ["    path:", *(f"    - {_scalar(one['kept']['name'])}" for one in report.layout
+                            if one.get("kept", {}).get("rows"))]
+            if report.layout
+            else [f"    path: {_scalar(kept)}"]
+        ),
+    ]  # fmt: skip
     if source := hub_source(report):
         lines += ["source_datasets:", f"- {_scalar(source)}"]
     else:

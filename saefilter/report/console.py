@@ -16,7 +16,17 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from saefilter.report.cut import HARMLESS, LOSS_HEAD, STAY, curve_rows, cut_words, loss_rows
+from saefilter.report.cut import (
+    HARMLESS,
+    MARK,
+    STAY,
+    curve_rows,
+    cut_words,
+    loss_head,
+    loss_rows,
+    loss_title,
+    more_values,
+)
 from saefilter.report.data import Closest, ThemeEvidence
 from saefilter.report.done import gone, gone_words, written_words
 from saefilter.report.wording import (
@@ -266,12 +276,15 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
     for entry in report.per:
         console.print(_losses(entry))
     table = Table.grid(padding=(0, 2))
-    if report.written is not None:
+    if report.layout:
+        table.add_row("  files", f"{len(report.layout):,} in {result.paths.kept}, each by its name")
+        table.add_row("", "beside them *.dropped.* and *.quarantined.*, where there are such rows")
+    elif report.written is not None:
         table.add_row("  all rows", str(result.paths.kept))
     else:
         table.add_row("  kept", str(result.paths.kept))
         table.add_row("  dropped", str(result.paths.dropped))
-    if counts["quarantined"]:
+    if counts["quarantined"] and not report.layout:
         table.add_row("  quarantined", str(result.paths.quarantined))
     table.add_row("  report", f"{result.paths.report_html} (.json, .md)")
     if "card" in report.files:
@@ -298,14 +311,14 @@ def _cut(cut: dict[str, Any]) -> Group:
 
 def _losses(entry: dict[str, Any]) -> Group:
     table = Table.grid(padding=(0, 2))
-    table.add_row("", *(Text(name, style="dim") for name in LOSS_HEAD))
+    _, *names = loss_head(entry)
+    table.add_row("", "", *(Text(name, style="dim") for name in names))
     for name, *cells in loss_rows(entry):
-        style = "yellow" if cells[-1].endswith("!") else ""
+        style = "yellow" if any(cell.endswith(MARK) for cell in cells) else ""
         table.add_row("", safe(name, 40), *(Text(cell, style=style) for cell in cells))
-    head = Text.assemble(
-        "  What each value of ", (safe(entry["column"], 40).plain, "bold"), " loses"
-    )
-    return Group(head, table)
+    head = Text(f"  {loss_title(entry, lambda name: safe(name, 40).plain)}", style="bold")
+    more = [Text(f"  {words}", style="dim")] if (words := more_values(entry)) else []
+    return Group(head, table, *more)
 
 
 def _selection(report: Report) -> str:

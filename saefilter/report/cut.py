@@ -4,8 +4,10 @@ column: sentences and lines for its faces, plain text. Names of values and of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from saefilter.select.balance import FILE
 from saefilter.text import percent, rows_of
 
 if TYPE_CHECKING:
@@ -94,21 +96,57 @@ def curve_rows(cut: dict[str, Any], wanted: int = 8) -> list[tuple[float, float,
             for x, harmless, stay in shown]  # fmt: skip
 
 
+SHOWN_VALUES = 30
+"""Of one column, the worst; the JSON report has all."""
+LOSS_HEAD = ["Rows", "Dropped", "Of its rows", "Times its share"]
+MARK = " !"
+"""Behind what is warned of."""
+
+
+def loss_title(entry: dict[str, Any], quoted: Callable[[str], str] = str) -> str:
+    """Over the table of one column, whose name is untrusted."""
+    if entry["column"] == FILE:
+        return "What each file loses"
+    return f"What each value of {quoted(entry['column'])} loses"
+
+
+def loss_head(entry: dict[str, Any]) -> list[str]:
+    """Of the columns of that table; what it has beyond the usual is of cuts that are even, and of files."""
+    head = ["File" if entry["column"] == FILE else "Value", *LOSS_HEAD]
+    head += ["By one cut"] if _is_even(entry) else []
+    return head + (["Quarantined"] if _tells_quarantined(entry) else [])
+
+
 def loss_rows(entry: dict[str, Any]) -> list[list[str]]:
-    """Of one column's values: name, rows, dropped, share dropped, times its share. The first is untrusted."""
+    """Of one column's values, the worst first, below its head. The first cells are untrusted."""
+    is_even, quarantined = _is_even(entry), _tells_quarantined(entry)
     return [
         [
             loss["value"],
             f"{loss['rows']:,}",
             f"{loss['dropped']:,}",
-            percent(loss["dropped"] / loss["rows"]),
-            f"{loss['times']:.2g}" + (" !" if loss["warned"] else ""),
+            percent(loss["dropped"] / loss["rows"]) if loss["rows"] else "",
+            f"{loss['times']:.2g}" + MARK * loss["warned"],
+            *([f"{loss['first']:,}"] if is_even else []),
+            *([f"{loss['quarantined']:,}"] if quarantined else []),
         ]
-        for loss in entry["values"]
+        for loss in entry["values"][:SHOWN_VALUES]
     ]
 
 
-LOSS_HEAD = ["Value", "Rows", "Dropped", "Of its rows", "Times its share"]
+def more_values(entry: dict[str, Any]) -> str:
+    """Below a table that does not show all; else nothing."""
+    more = len(entry["values"]) - SHOWN_VALUES
+    what = "files" if entry["column"] == FILE else "values"
+    return f"{more:,} more {what} are in the JSON report." if more > 0 else ""
+
+
+def _is_even(entry: dict[str, Any]) -> bool:
+    return any(loss.get("first", loss["dropped"]) != loss["dropped"] for loss in entry["values"])
+
+
+def _tells_quarantined(entry: dict[str, Any]) -> bool:
+    return any(loss.get("quarantined") is not None for loss in entry["values"])
 
 
 def request_words(report: Report) -> str:

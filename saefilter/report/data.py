@@ -191,6 +191,9 @@ class Report:
     written: dict[str, Any] | None = None
     """What a soft output added to all rows (`filtering.soft.Soft.about`); then the rows that stand as
     dropped are marked and not gone, `counts` has them as `marked`, and all are among the kept."""
+    layout: list[dict[str, Any]] = field(default_factory=list)
+    """Of a folder of files, each one: its `file` name and `rows`, and the `kept`, `dropped` and `quarantined`
+    files that were written of it, each with `name`, `sha256`, `bytes` and `rows`. Untrusted."""
     report_version: int = REPORT_VERSION
 
     def to_json(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saefilter.report.charts import Line, histogram, line_chart
-from saefilter.report.cut import LOSS_HEAD, curves, cut_words, loss_rows
+from saefilter.report.cut import curves, cut_words, loss_head, loss_rows, loss_title, more_values
 from saefilter.report.data import Report
 from saefilter.report.done import (
     dropped_title,
@@ -138,14 +138,15 @@ def _cut(report: Report) -> str:
 def _per(report: Report) -> str:
     tables = []
     for entry in report.per:
-        head = "".join(f'<th scope="col">{esc(name)}</th>' for name in LOSS_HEAD)
+        head = "".join(f'<th scope="col">{esc(name)}</th>' for name in loss_head(entry))
         body = "".join(
             f'<tr><th scope="row">{bdi(name)}</th>{"".join(f"<td>{esc(cell)}</td>" for cell in cells)}</tr>\n'
             for name, *cells in loss_rows(entry)
         )
         tables.append(
-            f'<table class="numbers">\n<caption>What each value of {bdi(entry["column"])} loses</caption>\n'
+            f'<table class="numbers">\n<caption>{loss_title(entry, bdi)}</caption>\n'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
+            + (f'<p class="hint">{esc(words)}</p>\n' if (words := more_values(entry)) else "")
         )
     return section("per", "What goes of each", *tables) if tables else ""
 

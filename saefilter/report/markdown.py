@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from saefilter.report.cut import LOSS_HEAD, cut_words, loss_rows
+from saefilter.report.cut import cut_words, loss_head, loss_rows, loss_title, more_values
 from saefilter.report.done import dropped_title, headline, lead
 from saefilter.report.wording import (
     closest_words,
@@ -105,9 +105,10 @@ def to_markdown(report: Report) -> str:
     if report.cut is not None:
         paragraphs += ["### Why so many", *map(prose, cut_words(report.cut))]
     for entry in report.per:
-        paragraphs.append(f"### What each value of {code(entry['column'])} loses")
+        paragraphs.append(f"### {loss_title(entry, code)}")
         body = [[code(name, LABEL_CHARACTERS), *cells] for name, *cells in loss_rows(entry)]
-        paragraphs.append(table(LOSS_HEAD, body))
+        paragraphs.append(table(loss_head(entry), body))
+        paragraphs += [words] if (words := more_values(entry)) else []
     if report.dropped:
         paragraphs.append(f"### {dropped_title(report)}")
         paragraphs.append(

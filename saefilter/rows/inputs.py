@@ -98,6 +98,8 @@ ARTIFACTS = (
 """What saefilter writes beside data, but for what it filters."""
 PART = re.compile(r"\.scores\.part-\d+-of-\d+\.parquet$")
 """Of scores."""
+FOLDER_REPORT = "saefilter.report.json"
+"""In a folder of files that was filtered, of all of them."""
 
 
 def _data_among(paths: list[Path]) -> list[Path]:
@@ -109,13 +111,14 @@ def _data_among(paths: list[Path]) -> list[Path]:
     ]
     names = {path.name for path in data}
     made: set[Path] = set()
-    for path in paths:
-        if not path.name.endswith(".report.json"):
-            continue
+    above = {folder / FOLDER_REPORT for path in paths for folder in path.parents}
+    reports = [path for path in paths if path.name.endswith(".report.json")]
+    for path in {*reports, *filter(Path.is_file, above)}:  # a pattern may leave it out
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
             outputs = {Path(str(name)).name for name in report["outputs"].values()}
             whole = Path(str(report["input"])).name in names or path.parent.name in report["input"]
+            made |= _set_aside(report, path.parent)
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             continue  # somebody else's
         kept = path.name.removesuffix(".report.json")
@@ -123,6 +126,13 @@ def _data_among(paths: list[Path]) -> list[Path]:
             if whole or not name.startswith(f"{kept}.") or ".dropped" in name or ".quarant" in name:
                 made.add(path.with_name(name))
     return [path for path in data if path not in made] or paths
+
+
+def _set_aside(report: dict[str, Any], folder: Path) -> set[Path]:
+    """The dropped and quarantined rows of a folder of files that was filtered."""
+    roles = ("dropped", "quarantined")
+    layout = report.get("layout") or ()
+    return {folder / str(one[role]["name"]) for one in layout for role in roles if role in one}
 
 
 def _refuse_links_out(paths: Iterable[Path], folder: Path) -> None:

@@ -164,14 +164,14 @@ class TablePiece:
             )
 
 
-def pieces(source: Source) -> Iterator[Piece]:
-    """All rows in order; no piece is of two files.
+def pieces(source: Source, first: int = 0, name: str | None = None) -> Iterator[Piece]:
+    """All rows in order; no piece is of two files. Of a source that is itself one file of several, `first`
+    is the number of its first row in the whole, and `name` what rows call it.
 
     Raises SaefilterError when a file as a whole cannot be read.
     """
-    first = 0
     for file in source.files:
-        for piece in _pieces_of(file, source.name_of(file), first):
+        for piece in _pieces_of(file, name or source.name_of(file), first):
             yield piece
             first = piece.first + len(piece)
 

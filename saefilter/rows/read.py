@@ -270,6 +270,11 @@ def is_readable_name(path: Path) -> bool:
     return suffix[1:] in plugin_names(READERS) and not compression
 
 
+def open_lines(path: Path) -> IO[bytes]:
+    """The bytes of a file, decompressed where its name says so: `.gz`, `.zst`."""
+    return _open_bytes(path, COMPRESSIONS.get(path.suffix.lower()))
+
+
 def _open_bytes(path: Path, compression: str | None) -> IO[bytes]:
     if compression is None:
         return open(path, "rb")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.row import Row
 from saefilter.storage import Location
 
+GZIP_LEVEL = 6
+"""As gzip itself has it."""
 OUTPUT_SUFFIXES = (".parquet", ".jsonl")
 PREFIX = "saefilter_"
 """Of the columns that are added to dropped and quarantined rows; a trainer never sees them."""
@@ -111,25 +114,35 @@ def _parquet_errors() -> Iterator[None]:
 
 
 class JsonlRows:
-    """A JSONL file that grows by lines."""
+    """A JSONL file that grows by lines; compressed where its name ends in `.gz` or `.zst`."""
 
     def __init__(self, path: Path):
         self.path = path
-        self._file = open(path, "wb")  # noqa: SIM115 - closed by close and abandon
+        self._files: list[Any] = []
+        """The one that is written to comes last."""
+        self._files.append(open(path, "wb"))  # noqa: SIM115 - closed by close and abandon
+        if (
+            path.suffix.lower() == ".gz"
+        ):  # without name and time, so that equal rows give equal bytes
+            self._files.append(gzip.GzipFile("", "wb", GZIP_LEVEL, self._files[0], mtime=0))
+        elif path.suffix.lower() == ".zst":
+            self._files.append(pa.CompressedOutputStream(self._files[0], "zstd"))
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Add lines, which come without their ends."""
+        file = self._files[-1]
         for line in lines:
-            self._file.write(line + b"\n")
+            file.write(line + b"\n")
 
     def close(self) -> None:
         """End the file."""
-        self._file.close()
+        for file in reversed(self._files):
+            file.close()
 
     def abandon(self) -> None:
         """Close what is open, whatever is missing."""
         with suppress(OSError):
-            self._file.close()
+            self.close()
 
 
 def json_line(data: dict[str, Any], row_id: int) -> bytes:

@@ -1,5 +1,5 @@
-"""What a cut does to the values of a column, so that no topic, language or length goes silently: how many
-rows each value loses, and a choice that takes the same share of each.
+"""What a cut does to the values of a column or to the files of a folder, so that no topic, language, length
+or source goes silently: how many rows each loses, and a choice that takes the same share of each.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from saefilter.errors import SaefilterError, did_you_mean
 
 if TYPE_CHECKING:
+    from saefilter.rows.read import Source
     from saefilter.select.ranking import Candidates
 
 LENGTH = "length"
 """Tokens that are scored, in four parts of as many rows; a column of the data that is called so wins."""
+FILE = "file"
+"""The files of an input that is several; of one file it is a column like any other."""
 MOST_VALUES = 30
 """Of a column that are told apart; the rarer ones are one."""
 MOST_NUMBERS = 12
@@ -37,6 +40,10 @@ class Values:
     """Untrusted."""
     label: NDArray[np.int64]
     """Which value each scored row has, `[n_rows]`."""
+    is_ordered: bool = False
+    """Whether the names are ranges, which are told in their order and not by what they lose."""
+    n_all: NDArray[np.int64] | None = None
+    """Rows of each value, those that were not scored among them, `[n_values]`; known of files alone."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +52,27 @@ class Loss:
 
     value: str
     rows: int
+    """That are scored."""
     dropped: int
     times: float
     """The share of its rows that goes, over that of all rows."""
     warned: bool
+    first: int = 0
+    """Of its rows, those that one cut over all rows takes; `dropped` unless the same share of each goes."""
+    quarantined: int | None = None
+    """Rows that were not scored; known of files alone."""
+
+    @property
+    def share(self) -> float:
+        """Of its rows that one cut over all rows takes, 0 to 1: how bad it is."""
+        return self.first / self.rows if self.rows else 0.0
 
 
 def read_values(candidates: Candidates, column: str) -> Values:
-    """The values of a column of the data, or of `length`. Raises SaefilterError where there is none."""
+    """The values of a column of the data, of `length`, or the files. Raises SaefilterError where there is
+    none."""
+    if column == FILE and candidates.source is not None and len(candidates.source.files) > 1:
+        return _files(candidates, candidates.source)
     held: list[Any] = []
     names: dict[str, None] = {}
     for row in candidates.rows():
@@ -66,7 +86,7 @@ def read_values(candidates: Candidates, column: str) -> Values:
             return _ranges(LENGTH, counts.astype(np.float64), " tokens")
         raise SaefilterError(
             f"the data have no column {column!r}",
-            remedy=did_you_mean(column, [*names, LENGTH]),
+            remedy=did_you_mean(column, [*names, LENGTH, FILE]),
         )
     if any(isinstance(value, (dict, list)) for value in held):
         raise SaefilterError(
@@ -83,6 +103,17 @@ def read_values(candidates: Candidates, column: str) -> Values:
     return Values(column, shown, label)
 
 
+def _files(candidates: Candidates, source: Source) -> Values:
+    """The files; none is among others, however many there are."""
+    names = [source.name_of(file) or file.path.name for file in source.files]
+    if candidates.scores is None:
+        counts = np.array([file.count_rows() for file in source.files], dtype=np.int64)
+    else:
+        counts = candidates.scores.rows_of_files(source)
+    label = np.searchsorted(np.cumsum(counts), candidates.row_ids, "right").astype(np.int64)
+    return Values(FILE, names, label, n_all=counts)
+
+
 def _ranges(column: str, values: NDArray[np.float64], unit: str) -> Values:
     """Four ranges with as many rows each, as far as values are not equal."""
     ends = (
@@ -95,43 +126,62 @@ def _ranges(column: str, values: NDArray[np.float64], unit: str) -> Values:
     names = [f"up to {bounds[0]}{unit}"] if bounds else [f"any{unit}"]
     names += [f"over {low} to {high}{unit}" for low, high in pairwise(bounds)]
     names += [f"over {bounds[-1]}{unit}"] if bounds else []
-    return Values(column, names, label)
+    return Values(column, names, label, is_ordered=True)
 
 
-def losses(values: Values, dropped: NDArray[np.bool_]) -> list[Loss]:
-    """What each value loses, `dropped` `[n_rows]`; values without rows are left out.
+def losses(
+    values: Values, dropped: NDArray[np.bool_], one_cut: NDArray[np.bool_] | None = None
+) -> list[Loss]:
+    """What each value loses, worst first; values without rows are left out. `dropped` is `[n_rows]`, and so
+    is `one_cut`, what goes by a cut over all rows, where the same share of each goes instead.
 
     One is warned of that loses more than TIMES its share, or all its rows; of single rows none is.
     """
     share = float(dropped.mean()) if len(dropped) else 0.0
+    rows, gone, first = (
+        np.bincount(label, minlength=len(values.names)).tolist()
+        for label in (
+            values.label,
+            values.label[dropped],
+            values.label[dropped if one_cut is None else one_cut],
+        )
+    )
+    n_all = rows if values.n_all is None else values.n_all.tolist()
     found_losses = []
     for number, name in enumerate(values.names):
-        own = dropped[values.label == number]
-        if not len(own):
+        if not n_all[number]:
             continue
-        count = int(own.sum())
-        times = float(own.mean()) / share if share else 0.0
-        all_gone = count == len(own) and share < 1
-        found_losses.append(
-            Loss(name, len(own), count, times, count > 1 and (times > TIMES or all_gone))
-        )
+        scored, count = rows[number], gone[number]
+        times = count / scored / share if share and scored else 0.0
+        warned = count > 1 and (times > TIMES or (count == scored and share < 1))
+        aside = None if values.n_all is None else n_all[number] - scored
+        found_losses.append(Loss(name, scored, count, times, warned, first[number], aside))
+    if not values.is_ordered:
+        found_losses.sort(key=lambda loss: (-loss.share, -loss.rows, loss.value))
     return found_losses
 
 
 def balanced(order: NDArray[np.int64], count: int, values: Values) -> NDArray[np.bool_]:
     """The first `count` rows of the `order` with the same share of every value, `[n_rows]`.
 
-    What does not come out even goes to the values with the largest remainder.
+    What does not come out even goes to the values with the largest remainder, and of equal ones to those
+    whose next row comes first.
     """
     sizes = np.bincount(values.label, minlength=len(values.names))
     exact = count * sizes / max(1, len(order))
     quota = np.floor(exact + 1e-9).astype(np.int64)
     rest = count - int(quota.sum())
-    quota[np.argsort(quota - exact, kind="stable")[:rest]] += 1
+    # rows grouped by value, in the order within each: `place` is a row's number in its group
+    label = values.label[order]
+    grouped = np.argsort(label, kind="stable")
+    starts = np.cumsum(sizes) - sizes
+    place = np.arange(len(order)) - starts[label[grouped]]
+    following = np.full(len(sizes), len(order))
+    at_quota = grouped[place == quota[label[grouped]]]
+    following[label[at_quota]] = at_quota
+    quota[np.lexsort((following, np.round(quota - exact, 9)))[:rest]] += 1
     dropped = np.zeros(len(order), dtype=np.bool_)
-    for number in range(len(values.names)):
-        own = order[values.label[order] == number]
-        dropped[own[: quota[number]]] = True
+    dropped[order[grouped[place < quota[label[grouped]]]]] = True
     return dropped
 
 

@@ -53,11 +53,12 @@ class Selection:
         None, "With --drop auto, instead: the most rows of which at most this share is harmless, 0 to 1.",
         least=0, most=1,
     )  # fmt: skip
-    per: tuple[str, ...] | None = option(
-        None, "Show what the cut does to each value of this column, or of length; repeatable."
-    )
+    by: tuple[str, ...] | None = option(
+        None, "Show what the cut does to each file, to each value of a column, or to each length: file, "
+        "COLUMN or length; repeatable.",
+    )  # fmt: skip
     keep_balance: str | None = option(
-        None, "Drop the same share of every value of this column, or of length."
+        None, "Cut each by itself: the same share of every file, value of a COLUMN, or length."
     )
 
     def check(self) -> None:

@@ -27,7 +27,7 @@ from saefilter.filtering.conserve import (
 )
 from saefilter.filtering.soft import taken_off
 from saefilter.filtering.switch import Switches
-from saefilter.rows.read import Source
+from saefilter.rows.read import Source, open_lines
 from saefilter.rows.write import PREFIX
 
 
@@ -35,7 +35,8 @@ from saefilter.rows.write import PREFIX
 class Parts:
     """The files that hold the rows of one run."""
 
-    kept: Path
+    kept: Path | None
+    """None for a file of a folder that lost all its rows."""
     dropped: Path | None
     """None for soft outputs."""
     quarantined: Path | None
@@ -62,7 +63,7 @@ class Parts:
 
     def counts(self) -> dict[str, int | None]:
         """Rows of each file; None for one that cannot be read."""
-        counts: dict[str, int | None] = {"dropped": 0, "quarantined": 0}
+        counts: dict[str, int | None] = {"kept": 0, "dropped": 0, "quarantined": 0}
         for role, path in self.named().items():
             if path is not None:
                 try:
@@ -73,8 +74,8 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class _Ids:
-    """Row ids in each file, in its order."""
+class Ids:
+    """Numbers of rows in each file, in its order."""
 
     kept: NDArray[np.int64]
     dropped: NDArray[np.int64]
@@ -90,35 +91,69 @@ def check_conservation(parts: Parts, scores: Scores) -> str:
 
     Returns it in words. Raises SaefilterError with what is wrong.
     """
-    hashes = scores.row_hashes()
+    rows = ScoredRows.of(scores)
+    ids = conserved(parts, rows)
+    return (
+        f"{len(ids.kept):,} kept + {len(ids.dropped):,} dropped + {len(ids.quarantined):,} "
+        f"quarantined = {len(rows.hashes):,} scored rows, each in one place"
+    )
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """What the scores say of consecutive rows."""
+
+    hashes: NDArray[np.uint64]
+    scored: NDArray[np.bool_]
+    """Whether they could be."""
+    name: str
+    """Of the scores file."""
+    first: int = 0
+    """The number of the first of them; files have row ids from there on."""
+
+    @classmethod
+    def of(cls, scores: Scores) -> ScoredRows:
+        by_batch = (pc.equal(batch.column(0), SCORED) for batch in scores.batches(["status"]))
+        flags = [flags.to_numpy(zero_copy_only=False) for flags in by_batch]
+        scored = np.concatenate([np.empty(0, np.bool_), *flags])
+        return cls(scores.row_hashes(), scored, scores.path.name)
+
+    def part(self, first: int, count: int) -> ScoredRows:
+        """Those of one file."""
+        here = slice(first, first + count)
+        return ScoredRows(self.hashes[here], self.scored[here], self.name, first)
+
+
+def conserved(parts: Parts, rows: ScoredRows) -> Ids:
+    """Where each of the rows is; `check_conservation` of some of them. Raises SaefilterError."""
+    hashes = rows.hashes
     try:
-        ids = _row_ids(parts, len(hashes))
-        n_kept = _count(parts.kept)
+        ids = _row_ids(parts, rows)
+        n_kept = _count(parts.kept) if parts.kept else 0
         if n_kept != len(ids.kept):
+            name = parts.kept.name if parts.kept else "the missing file"
             raise _wrong(
-                f"{n_kept:,} rows in {parts.kept.name}, where {len(ids.kept):,} of the "
+                f"{n_kept:,} rows in {name}, where {len(ids.kept):,} of the "
                 f"{len(hashes):,} scored are neither dropped nor quarantined"
             )
-        _check_statuses(ids, scores)
+        _check_statuses(ids, rows)
         for path, own in ((parts.kept, ids.kept), (parts.dropped, ids.dropped)):
             recorded = _recorded_hashes(path) if path else None
             if path is None:
                 continue
             if recorded is not None and recorded != row_hashes_sha256(hashes[own]):
-                raise _wrong(f"{path.name} was not written from these rows of {scores.path.name}")
+                raise _wrong(f"{path.name} was not written from these rows of {rows.name}")
         if parts.quarantined is not None:
             for entry in entries_of(parts.quarantined, parts.quarantined.suffix):
-                row_id = entry[PREFIX + "row_id"]
+                row_id = entry[PREFIX + "row_id"] - rows.first
                 if not is_quarantined_row(entry, int(hashes[row_id])):
                     raise _wrong(
-                        f"row {row_id + 1} in {parts.quarantined.name} is not the one scored"
+                        f"row {rows.first + row_id + 1} in {parts.quarantined.name} is not the one "
+                        "scored"
                     )
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise _wrong(f"the files cannot be read ({str(error).splitlines()[0]})") from error
-    return (
-        f"{len(ids.kept):,} kept + {len(ids.dropped):,} dropped + {len(ids.quarantined):,} "
-        f"quarantined = {len(hashes):,} scored rows, each in one place"
-    )
+    return ids
 
 
 def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
@@ -126,13 +161,19 @@ def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
 
     Returns it in words. Raises SaefilterError with the first row that differs.
     """
-    hashes = scores.row_hashes()
-    ids = _row_ids(parts, len(hashes))
+    n_rows = compared(parts, ScoredRows.of(scores), source)
+    return f"all {n_rows:,} kept and dropped rows are those of {source.path}"
+
+
+def compared(parts: Parts, rows: ScoredRows, source: Source) -> int:
+    """How many rows were compared; `check_rows` of a file. Raises SaefilterError."""
+    hashes = rows.hashes
+    ids = _row_ids(parts, rows)
     is_dropped, is_quarantined = np.zeros((2, len(hashes)), dtype=np.bool_)
     is_dropped[ids.dropped], is_quarantined[ids.quarantined] = True, True
     own: list[str] = []
     switches = Switches.of(parts.written, len(hashes))
-    kept_rows = _written(parts.kept)
+    kept_rows = _written(parts.kept) if parts.kept else iter(())
     dropped_rows = _written(parts.dropped) if parts.dropped else iter(())
     number = -1
     for number, row in enumerate(source.rows()):
@@ -141,8 +182,8 @@ def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
         if is_quarantined[number]:
             continue
         goes = bool(is_dropped[number])
-        path, rows = (parts.dropped, dropped_rows) if goes else (parts.kept, kept_rows)
-        line, data = next(rows)
+        path, written = (parts.dropped, dropped_rows) if goes else (parts.kept, kept_rows)
+        line, data = next(written)
         if switches is not None and switches.mask[number]:
             line, data = line and switches.exchange.line(line), switches.exchange.row(data)
         added = bool(parts.written) and switches is None
@@ -159,13 +200,13 @@ def check_rows(parts: Parts, scores: Scores, source: Source) -> str:
             raise _wrong(f"row {number + 1} of {source.path} is not what {name} has for it")
     if number + 1 != len(hashes):
         raise _wrong(f"{source.path} has {number + 1:,} rows, the scores {len(hashes):,}")
-    return f"all {len(hashes) - len(ids.quarantined):,} kept and dropped rows are those of {source.path}"
+    return len(hashes) - len(ids.quarantined)
 
 
-def _row_ids(parts: Parts, n_rows: int) -> _Ids:
-    none = np.empty(0, np.int64)
-    dropped = _ids_in(parts.dropped) if parts.dropped else none
-    quarantined = _ids_in(parts.quarantined) if parts.quarantined else none
+def _row_ids(parts: Parts, rows: ScoredRows) -> Ids:
+    n_rows, none = len(rows.hashes), np.empty(0, np.int64)
+    dropped = _ids_in(parts.dropped) - rows.first if parts.dropped else none
+    quarantined = _ids_in(parts.quarantined) - rows.first if parts.quarantined else none
     placed = np.concatenate([dropped, quarantined])
     if len(np.unique(placed)) != len(placed):
         raise _wrong("a row is in two places, or twice in one")
@@ -173,7 +214,7 @@ def _row_ids(parts: Parts, n_rows: int) -> _Ids:
         raise _wrong("a dropped or quarantined row is none of those scored")
     is_kept = np.ones(n_rows, dtype=np.bool_)
     is_kept[placed] = False
-    return _Ids(np.flatnonzero(is_kept), dropped, quarantined)
+    return Ids(np.flatnonzero(is_kept), dropped, quarantined)
 
 
 def _ids_in(path: Path) -> NDArray[np.int64]:
@@ -189,17 +230,15 @@ def _ids_in(path: Path) -> NDArray[np.int64]:
 def _count(path: Path) -> int:
     if path.suffix == ".parquet":
         return int(pq.read_metadata(path).num_rows)
-    with open(path, "rb") as lines:
+    with open_lines(path) as lines:
         return sum(1 for _ in lines)
 
 
-def _check_statuses(ids: _Ids, scores: Scores) -> None:
+def _check_statuses(ids: Ids, rows: ScoredRows) -> None:
     """Rows that could not be scored are in quarantine."""
-    by_batch = (pc.equal(batch.column(0), SCORED) for batch in scores.batches(["status"]))
-    scored = np.concatenate([flags.to_numpy(zero_copy_only=False) for flags in by_batch])
     for used in (ids.kept, ids.dropped):
-        if not scored[used].all():
-            wrong = int(used[~scored[used]][0])
+        if not rows.scored[used].all():
+            wrong = rows.first + int(used[~rows.scored[used]][0])
             raise _wrong(f"row {wrong + 1} was not scored, and is not in quarantine")
 
 
@@ -216,6 +255,6 @@ def _written(path: Path) -> Iterator[tuple[bytes | None, dict[str, Any]]]:
         for entry in entries_of(path, path.suffix):
             yield None, entry
         return
-    with open(path, "rb") as lines:
+    with open_lines(path) as lines:
         for line in lines:
             yield line.rstrip(b"\n"), json.loads(line)

@@ -36,6 +36,7 @@ from saefilter.verify.findings import (
     origin_of_report,
     short,
 )
+from saefilter.verify.layout import check_layout_files, check_layout_rows, report_above
 from saefilter.verify.rows import Parts, check_conservation, check_rows
 
 ROLES = ("kept", "dropped", "quarantined")
@@ -77,10 +78,13 @@ def _fetched(path: RemotePath, folder: Path) -> Path:
 
 
 def _verify(path: Path, given: Given) -> Findings:
+    findings = Findings(path)
+    report = _report_of(path) if path.is_file() else None
+    if report is None and path.exists() and (above := report_above(path)) is not None:
+        findings.kind = "folder of filtered files"
+        return _with_report(findings, above.parent, above, given, None)
     if not path.is_file():
         raise SaefilterError(f"there is no file {path}", remedy="Name an artifact of saefilter.")
-    findings = Findings(path)
-    report = _report_of(path)
     if path.suffix == ".parquet":
         made = _metadata(path, findings, report)
         if made is None:
@@ -215,6 +219,10 @@ def _with_report(
                 where=str(report_path),
             )
         _check_files(findings, report_path, report)
+    layout = report.get("layout") or []
+    if layout and report_path is not None:
+        path = report_path.absolute().parent
+    whole = not layout or check_layout_files(findings, path, layout)
     origin = report.get("made_from") or {}
     recorded = origin_of(made) if made is not None else origin_of_report(report)
     if made is not None and origin:
@@ -231,7 +239,10 @@ def _with_report(
     near = scores.file if scores else path
     source = find_input(findings, given, name, recorded["input_sha256"], near)
     sound = check_origin(findings, source, given, recorded, path)
-    parts = Parts.beside(report_path or path, report)
+    if layout and scores is not None and whole:
+        check_layout_rows(findings, path, layout, scores, source if sound else None)
+        return findings
+    parts = None if layout else Parts.beside(report_path or path, report)
     if parts is None or scores is None:
         lacks = "the scores" if scores is None else "the files of all rows"
         findings.add("conservation", NOT_FOUND, f"cannot be counted without {lacks}")

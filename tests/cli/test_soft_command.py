@@ -65,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_auto_drops_what_is_bad_and_says_why(folder: Path) -> None:
     done = saefilter(
         folder, "filter", "data.jsonl", "--reference", "good.jsonl", "--drop", "auto",
-        "--per", "topic", "--per", "length", "-o", "auto.jsonl",
+        "--by", "topic", "--by", "length", "-o", "auto.jsonl",
     )  # fmt: skip
     said = " ".join(done.stdout.split())
     assert "are estimated to be bad" in said

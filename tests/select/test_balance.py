@@ -29,7 +29,7 @@ DISTANCES = [i / 60 for i in range(60)]
 def test_a_topic_that_goes_is_pointed_out(jsonl: Callable[..., Path], tmp_path: Path) -> None:
     source = Source.open(jsonl(ROWS))
     scores = write_scores(source, tmp_path / "s.parquet", DISTANCES)
-    selection = Selection(drop_frac=0.15, per=("topic", "length", "n"))
+    selection = Selection(drop_frac=0.15, by=("topic", "length", "n"))
     report = filter_file(source, scores, tmp_path / "out.parquet", selection).report
     topic, length, numbers = report.per
     lost = {loss["value"]: loss for loss in topic["values"]}
@@ -89,7 +89,5 @@ def test_a_column_that_cannot_be_told_apart_is_refused(
         )
     assert not (tmp_path / "out.parquet").exists()
     with pytest.raises(SaefilterError, match=says):
-        filter_file(
-            source, scores, tmp_path / "out.parquet", Selection(drop_count=3, per=(column,))
-        )
+        filter_file(source, scores, tmp_path / "out.parquet", Selection(drop_count=3, by=(column,)))
     assert not (tmp_path / "out.parquet").exists()
