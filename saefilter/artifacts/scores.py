@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from saefilter.artifacts.column import Column, Groups
 from saefilter.artifacts.integrity import BATCH_ROWS, parquet_content
 from saefilter.artifacts.provenance import METADATA_KEY, PART_KEY, SCORES_VERSION, Provenance
 from saefilter.errors import SaefilterError
@@ -195,18 +197,21 @@ class Scores:
 
     def read(self, columns: list[str]) -> pa.Table:
         """Some of its columns."""
-        try:
+        with self.reading():
             return pq.read_table(self.file, columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise self._unreadable(error) from error
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Some of its columns, a number of rows at a time."""
-        try:
-            with pq.ParquetFile(self.file) as file:
-                yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise self._unreadable(error) from error
+        with self.reading(), pq.ParquetFile(self.file) as file:
+            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+
+    def column(self, name: str, groups: Groups | None = None) -> Column[np.float64]:
+        """One of its columns of numbers, not held; NaN where there is none."""
+
+        def decoded(array: pa.Array) -> NDArray[np.float64]:
+            return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+        return Column(groups or Groups(self), name, decoded, np.float64)
 
     def having(self, columns: Iterable[str]) -> list[str]:
         """Those of the columns that the file has."""
@@ -231,14 +236,21 @@ class Scores:
 
     def row_hashes(self) -> NDArray[np.uint64]:
         """`Row.digest` of every row as numbers, eight bytes a row."""
-        hashes = [_as_numbers(batch.column(0).to_pylist()) for batch in self.batches(["row_hash"])]
-        if any(some is None for some in hashes):
+        return self.row_hash_column()[:]
+
+    def row_hash_column(self, groups: Groups | None = None) -> Column[np.uint64]:
+        """The same, not held."""
+        return Column(groups or Groups(self), "row_hash", self._hashes, np.uint64)
+
+    def _hashes(self, array: pa.Array) -> NDArray[np.uint64]:
+        numbers = _as_numbers(array.to_pylist())
+        if numbers is None:
             raise SaefilterError(
                 "its row hashes are damaged",
                 where=str(self.path),
                 remedy="Run saefilter score again with --overwrite.",
             )
-        return np.concatenate([np.empty(0, np.uint64), *hashes])
+        return numbers
 
     def rows_of_files(self, source: Source) -> NDArray[np.int64]:
         """How many rows each of the source's files has, `[n_files]`.
@@ -262,12 +274,17 @@ class Scores:
                 last = number
         return counts
 
-    def _unreadable(self, error: Exception) -> SaefilterError:
-        return SaefilterError(
-            f"cannot be read ({str(error).splitlines()[0]})",
-            where=str(self.path),
-            remedy="Run saefilter score again with --overwrite.",
-        )
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What goes wrong with the file becomes a SaefilterError."""
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            raise SaefilterError(
+                f"cannot be read ({str(error).splitlines()[0]})",
+                where=str(self.path),
+                remedy="Run saefilter score again with --overwrite.",
+            ) from error
 
 
 def _as_numbers(hashes: list[str]) -> NDArray[np.uint64] | None:

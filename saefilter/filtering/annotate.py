@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from saefilter.artifacts.column import Column, Groups
 from saefilter.artifacts.scores import SCORED, Scores
 from saefilter.filtering.soft import (
     Notes,
@@ -21,40 +22,42 @@ from saefilter.select.ranking import Ranked
 
 @dataclass(frozen=True)
 class ScoreColumns:
-    """The scores that selection and report need, one entry per input row: 25 bytes a row."""
+    """The scores that selection and report need, of every row of the input. One byte a row is held: whether it
+    was scored."""
 
-    row_hash: NDArray[np.uint64]
+    row_hash: Column[np.uint64]
     scored: NDArray[np.bool_]
-    distance: NDArray[np.float64]
-    percentile: NDArray[np.float64]
+    distance: Column[np.float64]
+    percentile: Column[np.float64]
 
     @classmethod
     def of(cls, scores: Scores) -> ScoreColumns:
-        n_rows = scores.provenance.rows
-        scored = np.zeros(n_rows, dtype=np.bool_)
-        distance, percentile = np.full((2, n_rows), np.nan)
+        scored = np.zeros(scores.provenance.rows, dtype=np.bool_)
         first = 0
-        for batch in scores.batches(["status", "distance", "percentile"]):
-            here = slice(first, first + batch.num_rows)
-            scored[here] = pc.equal(batch["status"], SCORED).to_numpy(zero_copy_only=False)
-            distance[here] = batch["distance"].to_numpy(zero_copy_only=False)
-            percentile[here] = batch["percentile"].to_numpy(zero_copy_only=False)
+        for batch in scores.batches(["status"]):
+            flags = pc.equal(batch["status"], SCORED).to_numpy(zero_copy_only=False)
+            scored[first : first + batch.num_rows] = flags
             first += batch.num_rows
-        return cls(scores.row_hashes(), scored, distance, percentile)
+        groups = Groups(scores)
+        distance, percentile = (scores.column(name, groups) for name in ("distance", "percentile"))
+        return cls(scores.row_hash_column(groups), scored, distance, percentile)
 
 
 def notes_on(
     source: Source,
-    ids: NDArray[np.int64],
+    chosen: NDArray[np.bool_],
     columns: ScoreColumns,
     ranked: Ranked,
     labels: NDArray[np.object_] | None = None,
 ) -> Notes | None:
-    """What is added to the rows of these ids; nothing where there are none. `labels`: what would be done
-    with each of all rows, where that is told and not done."""
-    if not len(ids):
+    """What is added to the rows that are `chosen`, `[n_rows]`; nothing where there are none. `labels`: what
+    would be done with each of all rows, where that is told and not done."""
+    if not chosen.any():
         return None
-    has_percentile = not np.isnan(columns.percentile[ids]).all()
+    has_percentile = any(
+        (chosen[first : first + len(values)] & ~np.isnan(values)).any()
+        for first, values in columns.percentile.blocks()
+    )
     types = added_columns(
         has_percentile=has_percentile,
         has_file=has_files(source),

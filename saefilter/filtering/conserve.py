@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from saefilter.artifacts.column import Column
 from saefilter.artifacts.integrity import BATCH_ROWS, parquet_content
 from saefilter.errors import SaefilterError
 from saefilter.rows.pieces import Piece, pieces
@@ -34,6 +37,8 @@ from saefilter.rows.write import PREFIX, Annotations
 N_COMPARED = 1000
 AddedTo = Callable[[Sequence[dict[str, Any]], Piece, Sequence[int]], list[dict[str, Any]]]
 """Rows at positions of a piece, with what is added to them."""
+Hashes = NDArray[np.uint64] | Column[np.uint64]
+"""Of rows, in order."""
 BUG = "Nothing was written under its final name. Please report this as a bug."
 
 
@@ -62,16 +67,46 @@ def line_hash(raw: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "big")
 
 
-def row_hashes_sha256(hashes: NDArray[np.uint64]) -> str:
-    """One hash for the rows of a file: of their row hashes as hex digits, a line each, in order."""
+def row_hashes_sha256(hashes: Iterable[NDArray[np.uint64]]) -> str:
+    """One hash for the rows of a file: of their row hashes, which come some at a time, as hex digits, a line
+    each, in order."""
     digest = hashlib.sha256()
-    for start in range(0, len(hashes), BATCH_ROWS):
-        digits = hashes[start : start + BATCH_ROWS].astype(">u8").tobytes().hex("\n", 8)
-        digest.update(f"\n{digits}".encode() if start else digits.encode())
+    between = ""
+    for some in hashes:
+        if len(some):
+            digits = some.astype(">u8").tobytes().hex("\n", 8)
+            digest.update(f"{between}{digits}".encode())
+            between = "\n"
     return digest.hexdigest()
 
 
-def check_scored(piece: Piece, hashes: NDArray[np.uint64], source: Source) -> None:
+@dataclass(frozen=True)
+class Placed:
+    """Which rows have one place, as a mask that is not held."""
+
+    places: NDArray[np.int8]
+    """Of all rows, `[n_rows]`."""
+    place: int
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.bool_]:
+        mask: NDArray[np.bool_] = self.places[rows] == self.place
+        return mask
+
+    @cached_property
+    def count(self) -> int:
+        return int(np.count_nonzero(self[:]))
+
+    def hashes(self, hashes: Hashes) -> Iterator[NDArray[np.uint64]]:
+        """Those of `hashes`, `[n_rows]`, that are of these rows, some at a time."""
+        for start in range(0, len(self), BATCH_ROWS):
+            here = slice(start, start + BATCH_ROWS)
+            yield hashes[here][self[here]]
+
+
+def check_scored(piece: Piece, hashes: Hashes, source: Source) -> None:
     """Link 1 for a piece of the input. `hashes` are those of the scores. Raises SaefilterError."""
     digests = piece.digests()
     expected = hashes[piece.first : piece.first + len(piece)]
@@ -115,42 +150,42 @@ def check_parquet(path: Path, what: str, n_rows: int, content: str) -> None:
 def check_copied(
     path: Path,
     what: str,
-    hashes: NDArray[np.uint64],
+    n_rows: int,
+    hashes: Iterable[NDArray[np.uint64]],
     undo: Callable[[bytes, int], bytes] | None = None,
 ) -> None:
-    """Link 3 for JSONL that was copied line by line: `hashes` are the rows'. `undo` takes back what was done
-    to a line, by its number from 0. Raises SaefilterError."""
+    """Link 3 for JSONL that was copied line by line: `hashes` are the rows', some at a time. `undo` takes back
+    what was done to a line, by its number from 0. Raises SaefilterError."""
     number = 0
     with open_lines(path) as file:
-        while lines := list(islice(file, BATCH_ROWS)):
-            bare = [line.rstrip(b"\n") for line in lines]
+        for expected in hashes:
+            bare = [line.rstrip(b"\n") for line in islice(file, len(expected))]
             if undo is not None:
                 bare = [undo(line, number + i) for i, line in enumerate(bare)]
             written = np.array([line_hash(line) for line in bare], dtype=np.uint64)
-            expected = hashes[number : number + len(written)]
-            same = written[: len(expected)] == expected
+            same = written == expected[: len(written)]
             if not same.all():
                 wrong = number + int(np.argmin(same)) + 1
                 raise lost(f"line {wrong} of the {what} rows is not the row that was chosen")
-            if len(written) > len(expected):
-                raise lost(f"more than {len(hashes):,} {what} rows were written")
             number += len(written)
-    if number != len(hashes):
-        raise lost(f"{number:,} {what} rows were written of {len(hashes):,}")
+            if len(written) < len(expected):
+                raise lost(f"{number:,} {what} rows were written of {n_rows:,}")
+        if file.readline():
+            raise lost(f"more than {n_rows:,} {what} rows were written")
 
 
 def check_jsonl(
     path: Path,
     what: str,
     source: Source,
-    chosen: NDArray[np.bool_],
+    chosen: Placed,
     added_to: AddedTo | None = None,
     part: tuple[int, str | None] = (0, None),
 ) -> None:
-    """Link 3 for JSONL that was made of values: the input is read again, and its `chosen` rows,
-    `[n_rows]`, with what was `added_to` them, are compared with the lines. `part`: of one file of several,
-    the number of its first row and what rows call it. Raises SaefilterError."""
-    n_rows, number = int(chosen.sum()), 0
+    """Link 3 for JSONL that was made of values: the input is read again, and its `chosen` rows, with what was
+    `added_to` them, are compared with the lines. `part`: of one file of several, the number of its first row
+    and what rows call it. Raises SaefilterError."""
+    number = 0
     with open_lines(path) as file:
         for piece in pieces(source, *part):
             at = piece.first - part[0]
@@ -158,12 +193,12 @@ def check_jsonl(
             expected = [row or {} for row in piece.values(here)]
             for row in added_to(expected, piece, here) if added_to else expected:
                 if not (line := file.readline()):
-                    raise lost(f"{number:,} {what} rows were written of {n_rows:,}")
+                    raise lost(f"{number:,} {what} rows were written of {chosen.count:,}")
                 number += 1
                 if not same_row(json.loads(line), row):
                     raise lost(f"line {number} of the {what} rows is not the row that was chosen")
         if file.readline():
-            raise lost(f"more than {n_rows:,} {what} rows were written")
+            raise lost(f"more than {chosen.count:,} {what} rows were written")
 
 
 def unannotated(data: dict[str, Any], own: Sequence[str] = ()) -> dict[str, Any]:
@@ -174,13 +209,12 @@ def unannotated(data: dict[str, Any], own: Sequence[str] = ()) -> dict[str, Any]
 
 def check_quarantined(
     entries: Iterator[dict[str, Any]],
-    chosen: NDArray[np.bool_],
-    hashes: NDArray[np.uint64],
+    chosen: Placed,
+    hashes: Hashes,
     first: int = 0,
 ) -> None:
-    """Link 3 for quarantined rows: each entry is one of those `chosen`, `[n_rows]`, and still has its
-    row's hash; `first` is the number of the first of them. Raises SaefilterError."""
-    missing = chosen.copy()
+    """Link 3 for quarantined rows: each entry is one of those `chosen`, and still has its row's hash; `first` is the number of the first of them. Raises SaefilterError."""
+    missing = chosen[:]
     n_rows = 0
     for entry in entries:
         n_rows += 1
@@ -190,7 +224,7 @@ def check_quarantined(
             raise lost(f"the quarantined row {first + row_id + 1} is not the one that was read")
         missing[row_id] = False
     if missing.any():
-        raise lost(f"{n_rows:,} quarantined rows were written of {int(chosen.sum()):,}")
+        raise lost(f"{n_rows:,} quarantined rows were written of {chosen.count:,}")
 
 
 def is_quarantined_row(entry: dict[str, Any], row_hash: int) -> bool:

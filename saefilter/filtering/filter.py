@@ -13,6 +13,7 @@ from saefilter.artifacts.publish import exclusive, publishing
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.annotate import ScoreColumns, has_files, notes_on
+from saefilter.filtering.conserve import Placed
 from saefilter.filtering.outputs import OutputPaths, file_record, made_by, refuse_own_columns
 from saefilter.filtering.parts import (
     DROPPED,
@@ -46,7 +47,7 @@ from saefilter.rows.read import Source
 from saefilter.rows.tables import UNTYPED, TypedRows, typed_rows
 from saefilter.rows.write import check_output_name
 from saefilter.select.balance import Loss, losses, read_values
-from saefilter.select.ranking import Candidates, Ranked
+from saefilter.select.ranking import Candidates, Ranked, UnreadCandidates
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.settings import ScoreSettings
 from saefilter.storage import Location, same_file
@@ -133,43 +134,52 @@ class Job:
         watch: Watch | None,
     ) -> Job:
         """With what the selection chooses, where it has not yet chosen."""
-        candidates = candidates_of(source, scores, watch)
+        columns = ScoreColumns.of(scores)
+        candidates = candidates_of(source, scores, watch, columns)
         if choice is None:
             choice = choose(candidates, selection)
-        columns, ranked = ScoreColumns.of(scores), Ranked(choice.ranking, candidates.row_ids)
+        ranked = Ranked(choice.ranking, candidates)
         return cls(source, scores, paths, selection, choice, candidates, columns, ranked)
 
     @property
-    def dropped(self) -> NDArray[np.int64]:
-        """Ids of the rows that are dropped, or are marked or switched instead."""
+    def gone(self) -> NDArray[np.bool_]:
+        """Which rows are dropped, or are marked or switched instead, `[n_rows]` of the input."""
         if self.soft is not None and isinstance(self.soft.additions, Switches):
-            return np.flatnonzero(self.soft.additions.mask)
-        return self.candidates.row_ids[self.choice.dropped]
+            return self.soft.additions.mask
+        gone = self.columns.scored.copy()
+        gone[gone] = self.choice.dropped
+        return gone
 
 
-def candidates_of(source: Source, scores: Scores, watch: Watch | None = None) -> Candidates:
-    """The scored rows of a dataset, for a strategy to choose among."""
-    columns = ScoreColumns.of(scores)
-    row_ids = np.flatnonzero(columns.scored)
-    return Candidates(columns.distance[row_ids], row_ids, scores, source, watch or Watch())
+def candidates_of(
+    source: Source,
+    scores: Scores,
+    watch: Watch | None = None,
+    columns: ScoreColumns | None = None,
+) -> Candidates:
+    """The scored rows of a dataset, for a strategy to choose among. `columns`: of the scores, where they are at
+    hand."""
+    columns = columns or ScoreColumns.of(scores)
+    return UnreadCandidates(columns.scored, columns.distance, scores, source, watch or Watch())
 
 
 def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:
     source, columns, paths = job.source, job.columns, job.paths
     rows = typed_rows(source, columns.scored)
     if paths.kept.suffix == ".jsonl" and source.kind in UNTYPED:  # it need not be one table
-        rows = replace(rows, conflict=np.zeros_like(rows.conflict))
+        rows = replace(rows, conflict=np.zeros(len(rows.conflict), dtype=np.int32))
     refuse_own_columns(rows.schema.names, source)
     if job.swaps:
         job = replace(job, soft=switched(job.candidates, job.choice, rows))
     soft = job.soft
     if soft is not None:
         refuse_columns(soft.about, rows.schema.names, str(source.path))
-    places = _places(columns, job.dropped if soft is None else job.dropped[:0], rows)
+    places = _places(columns, job.gone if soft is None else None, rows)
     _refuse_to_keep_nothing(job, rows)
     roles = {KEPT: paths.kept, DROPPED: paths.dropped, QUARANTINED: paths.quarantined}
     absent = [DROPPED] if soft else []
-    absent += [] if (places == QUARANTINED).any() else [QUARANTINED]
+    placed = {place: Placed(places, place) for place in roles}
+    absent += [] if placed[QUARANTINED].count else [QUARANTINED]
     unwritten = [roles.pop(place) for place in absent]
     to_write = [path for path in paths.wanted(card) if path not in unwritten]
     about = {name: value for name, value in soft.about.items() if name != ROW_IDS} if soft else None
@@ -177,7 +187,7 @@ def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:
     with publishing(to_write, paths.manifest) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
         chosen = {
-            place: Chosen(ROLES[place], at[path], rows, places == place, columns.row_hash, made)
+            place: Chosen(ROLES[place], at[path], rows, placed[place], columns.row_hash, made)
             for place, path in roles.items()
         }
         parts = _parts(job, chosen, places)
@@ -190,7 +200,7 @@ def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:
             parts[QUARANTINED], quarantine = aside, aside.quarantine
         partition(source, places, columns.row_hash, parts)
         files = {
-            ROLES[place]: file_record(at[path], path.name, int((places == place).sum()))
+            ROLES[place]: file_record(at[path], path.name, placed[place].count)
             for place, path in roles.items()
         }
         names = {ROLES[place]: path.name for place, path in roles.items()}
@@ -207,17 +217,16 @@ def report_on(
     job: Job, places: NDArray[np.int8], names: dict[str, str], quarantine: Quarantine
 ) -> Report:
     """The report of a run; of a soft output, its rows that are marked stand where dropped ones do."""
-    gone = np.zeros(len(places), dtype=np.bool_)
-    gone[job.dropped] = True
-    gone &= places != QUARANTINED
+    there = places != QUARANTINED
+    gone = job.gone & there
     report = build_report(
         job.source,
         job.scores,
         job.selection,
         job.ranked,
         names,
-        kept=np.flatnonzero((places != QUARANTINED) & ~gone),
-        dropped=np.flatnonzero(gone),
+        kept=there & ~gone,
+        dropped=gone,
         quarantined=quarantine,
         distance=job.columns.distance,
         percentile=job.columns.percentile,
@@ -251,7 +260,7 @@ def _soft(options: SoftOptions, job: Job, settings: ScoreSettings) -> Soft | Non
     chosen = pushing(candidates, choice) if options.swaps else candidates.row_ids[choice.dropped]
     labels = np.full(len(columns.scored), "keep", dtype=object)
     labels[chosen] = label
-    notes = notes_on(candidates.source, candidates.row_ids, columns, ranked, labels)
+    notes = notes_on(candidates.source, columns.scored, columns, ranked, labels)
     names = list(notes.types.names) if notes else []
     return (
         Soft(notes, {"as": LABELS, "how": f"{label} or keep", "columns": names}) if notes else None
@@ -296,10 +305,13 @@ def _refuse_to_overwrite_inputs(paths: OutputPaths, source: Source, scores: Scor
                 )
 
 
-def _places(columns: ScoreColumns, dropped: NDArray[np.int64], rows: TypedRows) -> NDArray[np.int8]:
-    """Where each row goes, `[n_rows]`; `dropped` are row ids."""
+def _places(
+    columns: ScoreColumns, dropped: NDArray[np.bool_] | None, rows: TypedRows
+) -> NDArray[np.int8]:
+    """Where each row goes, `[n_rows]`, and so are those that are `dropped`, if any."""
     places = np.full(len(columns.scored), KEPT, dtype=np.int8)
-    places[dropped] = DROPPED
+    if dropped is not None:
+        places[dropped] = DROPPED
     places[~columns.scored | (rows.conflict != 0)] = QUARANTINED
     return places
 
@@ -307,7 +319,7 @@ def _places(columns: ScoreColumns, dropped: NDArray[np.int64], rows: TypedRows) 
 def _refuse_to_keep_nothing(job: Job, rows: TypedRows) -> None:
     """Raises SaefilterError when every scored row would be set aside for its types."""
     scored = job.columns.scored
-    if not scored.any() or not rows.conflict[scored].all():
+    if not scored.any() or (scored & (rows.conflict == 0)).any():
         return
     first = int(np.flatnonzero(scored)[0])
     raise SaefilterError(
@@ -327,5 +339,5 @@ def _parts(job: Job, chosen: dict[int, Chosen], places: NDArray[np.int8]) -> dic
     part = ParquetPart if job.paths.kept.suffix == ".parquet" else JsonlPart
     if job.soft is not None:
         return {KEPT: part(chosen[KEPT], job.soft.additions)}
-    notes = notes_on(job.source, np.flatnonzero(places == DROPPED), job.columns, job.ranked)
+    notes = notes_on(job.source, places == DROPPED, job.columns, job.ranked)
     return {KEPT: part(chosen[KEPT]), DROPPED: part(chosen[DROPPED], notes)}

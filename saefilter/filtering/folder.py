@@ -17,6 +17,7 @@ from saefilter.artifacts.publish import exclusive
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.annotate import has_files, notes_on
+from saefilter.filtering.conserve import Placed
 from saefilter.filtering.filter import FilterResult, Job, report_on, write_faces
 from saefilter.filtering.layout import FolderPart, LaidOut, laid_out, records
 from saefilter.filtering.outputs import OutputPaths, made_by, refuse_own_columns
@@ -151,7 +152,7 @@ def _write(job: Job, name: str, staged: Path, card: bool, source_dataset: str | 
     files = laid_out(job.source)
     starts = [0, *np.cumsum(job.scores.rows_of_files(job.source)).tolist()]
     places = np.full(len(columns.scored), KEPT, dtype=np.int8)
-    places[job.dropped] = DROPPED
+    places[job.gone] = DROPPED
     places[~columns.scored] = QUARANTINED
     opener = _Opener(job, files, starts, places)
     of_place = [
@@ -178,9 +179,7 @@ class _Opener:
     def __init__(self, job: Job, files: list[LaidOut], starts: list[int], places: NDArray[np.int8]):
         self._job, self._files, self._starts, self._places = job, files, starts, places
         self._made = made_by(job.scores, job.selection, job.choice)
-        self._notes = notes_on(
-            job.source, np.flatnonzero(places == DROPPED), job.columns, job.ranked
-        )
+        self._notes = notes_on(job.source, places == DROPPED, job.columns, job.ranked)
         self._reasons = Reasons(job.scores)
         self._has_file = has_files(job.source)
         self.quarantine = Quarantine()
@@ -209,6 +208,7 @@ class _Opener:
         else:  # JSON lines, which need no common types
             typed = TypedRows(one.file, pa.schema([]), np.zeros(len(here), dtype=np.int32), [])
         return Chosen(
-            ROLES[place], path, typed, here == place, self._job.columns.row_hash[rows],
+            ROLES[place], path, typed, Placed(here, place),
+            self._job.columns.row_hash.part(rows.start, rows.stop),
             self._made, (self._starts[number], self._job.source.name_of(one.file)), one_table=False,
         )  # fmt: skip

@@ -21,6 +21,8 @@ from saefilter.artifacts.provenance import METADATA_KEY
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.conserve import (
+    Hashes,
+    Placed,
     SampledRows,
     check_copied,
     check_jsonl,
@@ -54,7 +56,7 @@ ROLES = {KEPT: "kept", DROPPED: "dropped", QUARANTINED: "quarantined"}
 def partition(
     source: Source,
     places: NDArray[np.int8],
-    hashes: NDArray[np.uint64],
+    hashes: Hashes,
     parts: Mapping[int, Part],
 ) -> None:
     """Write every row of the input to the part of its place, and check what was written.
@@ -84,7 +86,7 @@ def _check_conservation(places: NDArray[np.int8], parts: Mapping[int, Part]) -> 
     """Every input row was given to one part."""
     n_written = {place: parts[place].n_written if place in parts else 0
                  for place in (KEPT, DROPPED, QUARANTINED)}  # fmt: skip
-    if any(int((places == place).sum()) != count for place, count in n_written.items()):
+    if any(Placed(places, place).count != count for place, count in n_written.items()):
         raise SaefilterError(
             f"rows would be lost: {n_written[KEPT]} kept, {n_written[DROPPED]} dropped and "
             f"{n_written[QUARANTINED]} quarantined are not the {len(places)} rows of the input",
@@ -137,9 +139,9 @@ class Chosen:
     path: Path
     """The temporary name."""
     rows: TypedRows
-    mask: NDArray[np.bool_]
-    """Which rows of the input, `[n_rows]`."""
-    hashes: NDArray[np.uint64]
+    mask: Placed
+    """Which rows of the input."""
+    hashes: Hashes
     """Of all rows of the input, `[n_rows]`."""
     made_by: dict[str, Any]
     part: tuple[int, str | None] = (0, None)
@@ -149,7 +151,7 @@ class Chosen:
 
     @property
     def n_rows(self) -> int:
-        return int(self.mask.sum())
+        return self.mask.count
 
     def metadata(self, content: str | None) -> dict[bytes, bytes]:
         """What a Parquet file says of itself."""
@@ -157,7 +159,7 @@ class Chosen:
             **self.made_by,
             "role": self.role,
             "rows": self.n_rows,
-            "row_hashes_sha256": row_hashes_sha256(self.hashes[self.mask]),
+            "row_hashes_sha256": row_hashes_sha256(self.mask.hashes(self.hashes)),
             "content_sha256": content,
         }
         return {METADATA_KEY: json.dumps(made).encode()}
@@ -237,12 +239,12 @@ class JsonlPart:
         self._file.close()
         chosen, rows = self._chosen, self._chosen.rows
         if self._copies:
-            ids, switches = np.flatnonzero(chosen.mask) + chosen.part[0], self._notes
             undo = None
-            if isinstance(switches, Switches):
-                back = switches
-                undo = lambda line, number: back.line(line, int(ids[number]))  # noqa: E731
-            check_copied(chosen.path, chosen.role, chosen.hashes[chosen.mask], undo)
+            if isinstance(back := self._notes, Switches):
+                switches, ids = back, np.flatnonzero(chosen.mask[:]) + chosen.part[0]
+                undo = lambda line, number: switches.line(line, int(ids[number]))  # noqa: E731
+            hashes = chosen.mask.hashes(chosen.hashes)
+            check_copied(chosen.path, chosen.role, chosen.n_rows, hashes, undo)
             return
         check_jsonl(
             chosen.path, chosen.role, rows.source, chosen.mask,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter import __version__
+from saefilter.artifacts.column import Column
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import Scores
 from saefilter.columns import Columns
@@ -19,12 +20,12 @@ from saefilter.report.data import (
     Closest,
     Evidence,
     FeatureEvidence,
-    Histogram,
     QuarantinedView,
     Report,
     SampleView,
     ThemeEvidence,
 )
+from saefilter.report.figures import Figures
 from saefilter.rows.excerpts import turns_of
 from saefilter.rows.read import Source
 from saefilter.rows.row import OTHER_REASONS, Row, commonest, kind_of_reason
@@ -32,7 +33,6 @@ from saefilter.select.balance import Loss, warnings_of
 from saefilter.select.ranking import Ranked
 from saefilter.select.registry import is_seeded
 from saefilter.select.strategies import Selection
-from saefilter.toxic.toxicset import is_beyond
 
 if TYPE_CHECKING:
     from saefilter.select.auto import Cut
@@ -44,8 +44,6 @@ N_KINDS = 10_000
 """Reasons that are counted apart on the way to the commonest."""
 TIED_SHARE = 0.01
 """Of the rows; fewer with the same distance are mostly duplicates."""
-N_BINS = 40
-FLAG_LEVELS = ("95", "99", "99.9")
 
 
 @dataclass
@@ -74,41 +72,41 @@ def build_report(
     ranked: Ranked,
     outputs: dict[str, str],
     *,
-    kept: NDArray[np.int64],
-    dropped: NDArray[np.int64],
+    kept: NDArray[np.bool_],
+    dropped: NDArray[np.bool_],
     quarantined: Quarantine,
-    distance: NDArray[np.float64],
-    percentile: NDArray[np.float64],
+    distance: Column[np.float64],
+    percentile: Column[np.float64],
     cut: Cut | None = None,
     per: Sequence[tuple[str, list[Loss]]] = (),
 ) -> Report:
-    """The report of a run. `kept` and `dropped` are row ids; `distance` and `percentile` are `[n_rows]`;
+    """The report of a run. `kept`, `dropped`, `distance` and `percentile` are `[n_rows]` of the input;
     `per`: what the values of columns lose."""
     provenance = scores.provenance
-    if ranked.ranking.score is None:
-        shown_dropped = dropped[np.argsort(distance[dropped], kind="stable")][:N_DROPPED]
-        shown_kept = kept[np.argsort(distance[kept], kind="stable")][:N_BORDERLINE]
-    else:
-        shown_dropped = ranked.first(dropped, N_DROPPED)
-        shown_kept = ranked.first(kept, N_BORDERLINE)
+    figures = Figures.of(
+        kept, dropped, distance, percentile, provenance.reference_rows, (N_BORDERLINE, N_DROPPED)
+    )
+    shown_kept, shown_dropped = figures.first_kept, figures.first_dropped
+    if ranked.ranking.score is not None:
+        shown_dropped = ranked.first(np.flatnonzero(dropped), N_DROPPED)
+        shown_kept = ranked.first(np.flatnonzero(kept), N_BORDERLINE)
     evidence = Evidence.read(scores, [*shown_dropped, *shown_kept], kept=kept, dropped=dropped)
     views = _views(source, scores.provenance.own_columns, evidence, distance, percentile)
     for rows, gone in ((shown_dropped, True), (shown_kept, False)):
         views |= _with_strategy(views, rows, ranked, dropped=gone)
-    shown = np.concatenate([kept, dropped])
     return Report(
         version=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         input=source.path.name,
         input_sha256=provenance.input_sha256,
         outputs=outputs,
-        counts=_counts(len(distance), kept, dropped, quarantined, provenance),
-        selection=_selection(selection, ranked, dropped, distance),
+        counts=_counts(len(distance), figures, quarantined, provenance),
+        selection=_selection(selection, ranked, dropped, figures.threshold),
         scoring={**_scoring(provenance), "own_share": scores.own_share()},
-        histogram=_histogram(distance[kept], distance[dropped]),
-        flagged=_flagged(percentile[shown], provenance.reference_rows),
+        histogram=figures.histogram,
+        flagged=figures.flagged,
         # of pairs without reference pairs no row has a percentile, so none is beyond anything
-        reference_rows=0 if np.isnan(percentile[shown]).all() else provenance.reference_rows,
+        reference_rows=provenance.reference_rows if figures.has_percentiles else 0,
         reference_name=provenance.reference_name,
         dropped=[views[int(i)] for i in shown_dropped],
         borderline=[views[int(i)] for i in shown_kept],
@@ -118,7 +116,7 @@ def build_report(
         quarantine_reasons=commonest(quarantined.kinds),
         notes=[
             *_notes(scores, quarantined.count, len(distance)),
-            *_ties(selection, distance[kept], distance[dropped]),
+            *_ties(selection, figures),
             *(note for column, lost in per for note in warnings_of(column, lost)),
         ],
         cut=asdict(cut) if cut else None,
@@ -129,26 +127,17 @@ def build_report(
 
 def _counts(
     rows: int,
-    kept: NDArray[np.int64],
-    dropped: NDArray[np.int64],
+    figures: Figures,
     quarantined: Quarantine,
     provenance: Provenance,
 ) -> dict[str, int]:
     return {
         "rows": rows,
-        "kept": len(kept),
-        "dropped": len(dropped),
+        "kept": figures.n_kept,
+        "dropped": figures.n_dropped,
         "quarantined": quarantined.count,
         "truncated": provenance.truncated,
         "duplicates": provenance.duplicates,
-    }
-
-
-def _flagged(percentile: NDArray[np.float64], reference_rows: int) -> dict[str, int]:
-    """How many rows are beyond each level."""
-    return {
-        level: int(is_beyond(percentile, float(level), reference_rows).sum())
-        for level in FLAG_LEVELS
     }
 
 
@@ -179,16 +168,16 @@ def _made_from(scores: Scores) -> dict[str, Any]:
 def _selection(
     selection: Selection,
     ranked: Ranked,
-    dropped: NDArray[np.int64],
-    distance: NDArray[np.float64],
+    dropped: NDArray[np.bool_],
+    threshold: float | None,
 ) -> dict[str, Any]:
     fields: dict[str, Any] = {
         **selection.to_fields(),
         "seed": selection.seed if is_seeded(selection.strategy) else None,
-        "threshold": float(distance[dropped].max()) if len(dropped) else None,
+        "threshold": threshold,
     }
-    scores = ranked.scores(dropped)
-    if scores is not None:
+    if ranked.ranking.score is not None:
+        scores = ranked.scores(np.flatnonzero(dropped)) or []
         known = [score for score in scores if score is not None]
         fields["score_name"] = ranked.ranking.score_name
         fields["score_threshold"] = min(known) if known else None
@@ -222,15 +211,13 @@ def _notes(scores: Scores, n_quarantined: int, n_rows: int) -> list[str]:
     return notes
 
 
-def _ties(
-    selection: Selection, kept: NDArray[np.float64], dropped: NDArray[np.float64]
-) -> list[str]:
+def _ties(selection: Selection, figures: Figures) -> list[str]:
     """A note where many rows are as close as the last one dropped, and only the order of the input
     says which of them go."""
-    if selection.strategy != "closest" or not len(dropped):
+    if selection.strategy != "closest" or not figures.n_dropped:
         return []
-    n_kept, n_dropped = (int((side == dropped.max()).sum()) for side in (kept, dropped))
-    if not n_kept or n_kept + n_dropped <= TIED_SHARE * (len(kept) + len(dropped)):
+    n_kept, n_dropped = figures.tied
+    if not n_kept or n_kept + n_dropped <= TIED_SHARE * (figures.n_kept + figures.n_dropped):
         return []
     return [
         f"{n_kept + n_dropped} rows are exactly as close as the last one dropped; {n_dropped} of them "
@@ -239,24 +226,12 @@ def _ties(
     ]
 
 
-def _histogram(kept: NDArray[np.float64], dropped: NDArray[np.float64]) -> Histogram:
-    everything = np.concatenate([kept, dropped])
-    if not len(everything):
-        return Histogram([0.0, 1.0], [0], [0])
-    edges = np.histogram_bin_edges(everything, bins=N_BINS)
-    return Histogram(
-        [float(edge) for edge in edges],
-        np.histogram(kept, bins=edges)[0].tolist(),
-        np.histogram(dropped, bins=edges)[0].tolist(),
-    )
-
-
 def _views(
     source: Source,
     columns: Columns,
     evidence: Evidence,
-    distance: NDArray[np.float64],
-    percentile: NDArray[np.float64],
+    distance: Column[np.float64],
+    percentile: Column[np.float64],
 ) -> dict[int, SampleView]:
     return {
         row.index: _view(row, columns, evidence.details[row.index], distance, percentile)
@@ -268,8 +243,8 @@ def _view(
     row: Row,
     columns: Columns,
     detail: dict[str, Any],
-    distance: NDArray[np.float64],
-    percentile: NDArray[np.float64],
+    distance: Column[np.float64],
+    percentile: Column[np.float64],
 ) -> SampleView:
     share = float(percentile[row.index])
     return SampleView(

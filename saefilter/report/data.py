@@ -231,12 +231,12 @@ class Evidence:
         scores: Scores,
         wanted: Iterable[int],
         *,
-        kept: NDArray[np.int64],
-        dropped: NDArray[np.int64],
+        kept: NDArray[np.bool_],
+        dropped: NDArray[np.bool_],
     ) -> Evidence:
-        """`wanted`, `kept` and `dropped` are row ids."""
+        """`wanted` are row ids; `kept` and `dropped` are `[n_rows]` of the input."""
         ids = np.array(sorted({int(i) for i in wanted}), dtype=np.int64)
-        totals = _FeatureTotals(scores.provenance.rows, kept, dropped)
+        totals = _FeatureTotals(kept, dropped)
         details: dict[int, dict[str, Any]] = {}
         first = 0
         columns = ["row_id", "truncated", "top_features", "top_words", "themes", "closest"]
@@ -255,11 +255,9 @@ class Evidence:
 class _FeatureTotals:
     """Counts of features over the rows of a scores file."""
 
-    def __init__(self, n_rows: int, kept: NDArray[np.int64], dropped: NDArray[np.int64]):
-        self._n_kept, self._n_dropped = len(kept), len(dropped)
-        self._is_kept, self._is_dropped = np.zeros((2, n_rows), dtype=np.bool_)
-        self._is_kept[kept] = True
-        self._is_dropped[dropped] = True
+    def __init__(self, kept: NDArray[np.bool_], dropped: NDArray[np.bool_]):
+        self._n_kept, self._n_dropped = (int(np.count_nonzero(side)) for side in (kept, dropped))
+        self._is_kept, self._is_dropped = kept, dropped
         self._in_kept: Counter[int] = Counter()
         self._in_dropped: Counter[int] = Counter()
         self._first_seen: dict[int, dict[str, Any]] = {}

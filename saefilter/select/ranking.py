@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.watch import Watch
 
 if TYPE_CHECKING:
+    from saefilter.artifacts.column import Column
     from saefilter.artifacts.scores import Scores
     from saefilter.rows.read import Source
     from saefilter.rows.row import Row
@@ -38,6 +40,10 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.row_ids)
+
+    def distances(self) -> Iterator[NDArray[np.float64]]:
+        """The distances in order, so many at a time as are at hand."""
+        yield self.distance
 
     def rows(self) -> Iterator[Row]:
         """The scored rows, one after the other, in order; nothing is kept.
@@ -88,6 +94,41 @@ class Candidates:
         return hashes
 
 
+class UnreadCandidates(Candidates):
+    """Candidates whose distances and ids are read when a strategy asks for all of them, sixteen bytes a row;
+    until then they take the one byte of `scored`."""
+
+    def __init__(
+        self,
+        scored: NDArray[np.bool_],
+        column: Column[np.float64],
+        scores: Scores,
+        source: Source,
+        watch: Watch,
+    ):
+        """`scored` is `[n_rows]` of the input, and so is the `column` of distances."""
+        own = {"scored": scored, "scores": scores, "source": source, "watch": watch}
+        vars(self).update(own, _column=column, _count=int(np.count_nonzero(scored)))
+
+    def __len__(self) -> int:
+        count: int = vars(self)["_count"]
+        return count
+
+    @cached_property
+    def row_ids(self) -> NDArray[np.int64]:
+        return np.flatnonzero(vars(self)["scored"])
+
+    @cached_property
+    def distance(self) -> NDArray[np.float64]:
+        return np.concatenate([np.empty(0), *self.distances()])
+
+    def distances(self) -> Iterator[NDArray[np.float64]]:
+        scored: NDArray[np.bool_] = vars(self)["scored"]
+        column: Column[np.float64] = vars(self)["_column"]
+        for first, values in column.blocks():
+            yield values[scored[first : first + len(values)]]
+
+
 @dataclass(frozen=True)
 class Ranking:
     """The candidates, first to drop first."""
@@ -128,16 +169,31 @@ class Ranking:
         return [self.reasons[position] for position in positions.tolist()]
 
 
+class ByDistance(Ranking):
+    """Smallest distance first, equal ones in the order of the input; sorted when the order is asked for."""
+
+    def __init__(self, candidates: Candidates, reason: str):
+        super().__init__(np.empty(0, dtype=np.int64), reason)
+        vars(self)["_candidates"] = candidates
+        del vars(self)["order"]
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        candidates: Candidates = vars(self)["_candidates"]
+        return np.argsort(candidates.distance, kind="stable")
+
+
 @dataclass(frozen=True)
 class Ranked:
     """A ranking by row id, for those who know rows of the input and not candidates."""
 
     ranking: Ranking
-    row_ids: NDArray[np.int64]
-    """Of the candidates, ascending, `[n_rows]`."""
+    candidates: Candidates
 
     def reasons(self, ids: NDArray[np.int64]) -> list[str]:
         """Why rows are dropped."""
+        if self.ranking.reasons is None:
+            return [self.ranking.reason] * len(ids)
         return self.ranking.reasons_of(self._positions(ids))
 
     def scores(self, ids: NDArray[np.int64]) -> list[float | None] | None:
@@ -149,9 +205,9 @@ class Ranked:
 
     def first(self, ids: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """The `count` rows of `ids` that are dropped first, in that order."""
-        place = np.empty(len(self.row_ids), dtype=np.int64)
-        place[self.ranking.order] = np.arange(len(self.row_ids))
+        place = np.empty(len(self.candidates), dtype=np.int64)
+        place[self.ranking.order] = np.arange(len(self.candidates))
         return ids[np.argsort(place[self._positions(ids)], kind="stable")][:count]
 
     def _positions(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.searchsorted(self.row_ids, ids)
+        return np.searchsorted(self.candidates.row_ids, ids)

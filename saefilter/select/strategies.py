@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from saefilter.described import described, option
 from saefilter.errors import SaefilterError
 from saefilter.select.balance import balanced, read_values
-from saefilter.select.ranking import Candidates, Ranking
+from saefilter.select.closest import smallest
+from saefilter.select.ranking import ByDistance, Candidates, Ranking
 from saefilter.select.registry import StrategyOptions, check_strategy, load_strategy
 from saefilter.select.row_labels import RowLabels, read_labels
 
@@ -139,10 +140,14 @@ def choose(candidates: Candidates, selection: Selection) -> Choice:
     count = cut.rows if cut is not None else count_of(selection, n_rows)
     ranking = rank(candidates, selection)
     if count is None:
-        return Choice(candidates.distance < float(selection.min_distance or 0.0), ranking)
+        limit = float(selection.min_distance or 0.0)
+        closer = (values < limit for values in candidates.distances())
+        return Choice(np.concatenate([np.zeros(0, dtype=np.bool_), *closer]), ranking)
     if selection.keep_balance is not None:
         values = read_values(candidates, selection.keep_balance)
         return Choice(balanced(ranking.order, count, values), ranking, cut)
+    if isinstance(ranking, ByDistance):  # which need not be sorted for it
+        return Choice(smallest(candidates.distances, count, n_rows), ranking, cut)
     dropped = np.zeros(n_rows, dtype=bool)
     dropped[ranking.order[:count]] = True
     return Choice(dropped, ranking, cut)
@@ -168,6 +173,8 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     Raises SaefilterError when the strategy cannot do its work, or did not order each row once.
     """
     ranking = load_strategy(selection.strategy)(candidates, selection)
+    if isinstance(ranking, ByDistance):
+        return ranking
     if not isinstance(ranking, Ranking):
         order = np.asarray(ranking, dtype=np.int64)
         ranking = Ranking(order, f"chosen by the strategy {selection.strategy}")
@@ -182,7 +189,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
 
 def rank_closest(candidates: Candidates, selection: Selection) -> Ranking:
     """By the metric that made the scores, smallest distance first; equal ones in the order of the input."""
-    return Ranking(np.argsort(candidates.distance, kind="stable"), CLOSEST)
+    return ByDistance(candidates, CLOSEST)
 
 
 def rank_chosen_side(candidates: Candidates, selection: Selection) -> Ranking:

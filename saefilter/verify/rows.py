@@ -141,7 +141,7 @@ def conserved(parts: Parts, rows: ScoredRows) -> Ids:
             recorded = _recorded_hashes(path) if path else None
             if path is None:
                 continue
-            if recorded is not None and recorded != row_hashes_sha256(hashes[own]):
+            if recorded is not None and recorded != row_hashes_sha256([hashes[own]]):
                 raise _wrong(f"{path.name} was not written from these rows of {rows.name}")
         if parts.quarantined is not None:
             for entry in entries_of(parts.quarantined, parts.quarantined.suffix):

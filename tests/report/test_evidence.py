@@ -54,7 +54,8 @@ def write_scores(path: Path) -> Scores:
 def test_features_and_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(module, "BATCH_ROWS", size)
     scores = write_scores(tmp_path / "s.parquet")
-    found = Evidence.read(scores, [39, 3, 10], kept=KEPT, dropped=DROPPED)
+    kept, dropped = (np.isin(np.arange(40), ids) for ids in (KEPT, DROPPED))
+    found = Evidence.read(scores, [39, 3, 10], kept=kept, dropped=dropped)
     assert found.details.keys() == {3, 10, 39}
     assert found.details[39]["top_words"] == ["word 39"]
     assert found.details[10]["top_features"] is None
