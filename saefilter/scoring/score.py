@@ -86,10 +86,7 @@ def score_file(
         if not resume:
             refuse_existing([output], overwrite=overwrite)
             _refuse_unfinished(output, overwrite=overwrite)
-        input_sha256 = source.sha256()
-        n_rows = source.count_rows()
-        if not n_rows:
-            raise SaefilterError("there are no rows in it", where=str(source.path))
+        input_sha256, n_rows = source.sha256(), _count(source)
         with _engine(settings, scorer, watch) as engine:
             made_of = fingerprint_of(input_sha256, n_rows, settings, engine.identity)
             shards = plan_shards(n_rows, settings.shard_rows)
@@ -117,6 +114,12 @@ def score_file(
                     run = RunIdentity(engine.identity, str(source.path), kind)
                     _publish(folder, receipts, output, run, part)
         folder.remove()
+
+
+def _count(source: Source) -> int:
+    if not (n_rows := source.count_rows()):
+        raise SaefilterError("there are no rows in it", where=str(source.path))
+    return n_rows
 
 
 def _publish(
