@@ -30,7 +30,8 @@ def parquet_file(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     with _errors(path, "parquet"):
-        file = pq.ParquetFile(path)
+        # or, since pyarrow 26, it holds all that was read until it is closed
+        file = pq.ParquetFile(path, pre_buffer=False)
         _check_schema(file.schema_arrow, file.metadata.num_rows, path)
         # memory is set aside by what the groups state
         groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
