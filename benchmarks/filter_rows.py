@@ -18,7 +18,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def write_files(folder: Path, rows: int) -> None:
             rows=rows, scored=rows, quarantined=0, truncated=0, duplicates=0, tokens=1, seconds=1.0,
             reference_rows=1000, note=None, content_sha256=content.hexdigest(),
         )  # fmt: skip
-        writer.add_key_value_metadata(replace(made).to_metadata())
+        writer.add_key_value_metadata(made.to_metadata())
 
 
 def _scores_of(lines: list[bytes], first: int, rng: np.random.Generator) -> pa.Table:
