@@ -73,8 +73,10 @@ def table_batches(path: Path, kind: str) -> Iterator[Any]:
     """Consecutive rows as record batches. Raises SaefilterError where the file cannot be read on."""
     with _errors(path, kind):
         if kind == "parquet":
+            from saefilter.artifacts.integrity import batches_of  # imports pyarrow
+
             file = parquet_file(path)
-            batches = file.iter_batches(batch_size=_batch_rows(file.metadata, path.stat().st_size))
+            batches = batches_of(file, _batch_rows(file.metadata, path.stat().st_size))
             stated = file.metadata.num_rows
         else:
             table = arrow_table(path)

@@ -4,9 +4,11 @@ which they would be dropped with what it rests on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
     from saefilter.rows.read import Source
     from saefilter.rows.row import Row
+
+
+BYTES_A_ROW = 100
+"""What strategies hold that sort or read all rows, about."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class Candidates:
     def distances(self) -> Iterator[NDArray[np.float64]]:
         """The distances in order, so many at a time as are at hand."""
         yield self.distance
+
+    def before(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many of the rows come before each of some, which ascend and are of the input."""
+        return np.searchsorted(self.row_ids, ids)
 
     def rows(self) -> Iterator[Row]:
         """The scored rows, one after the other, in order; nothing is kept.
@@ -116,10 +126,12 @@ class UnreadCandidates(Candidates):
 
     @cached_property
     def row_ids(self) -> NDArray[np.int64]:
+        refuse_too_many(len(self))
         return np.flatnonzero(vars(self)["scored"])
 
     @cached_property
     def distance(self) -> NDArray[np.float64]:
+        refuse_too_many(len(self))
         return np.concatenate([np.empty(0), *self.distances()])
 
     def distances(self) -> Iterator[NDArray[np.float64]]:
@@ -127,6 +139,26 @@ class UnreadCandidates(Candidates):
         column: Column[np.float64] = vars(self)["_column"]
         for first, values in column.blocks():
             yield values[scored[first : first + len(values)]]
+
+    def before(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        scored: NDArray[np.bool_] = vars(self)["scored"]
+        ends = [0, *ids.tolist()]
+        return np.cumsum([np.count_nonzero(scored[a:b]) for a, b in pairwise(ends)])
+
+
+def refuse_too_many(n_rows: int) -> None:
+    """Raises SaefilterError where so many rows cannot be held on this machine."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not told by this system
+        return
+    needed = BYTES_A_ROW * n_rows
+    if needed > memory:
+        raise SaefilterError(
+            f"what was asked for holds every row: {n_rows:,} of them take about {needed / 1e9:,.0f} GB of "
+            f"memory, and this machine has {memory / 1e9:,.0f}",
+            remedy="The strategy closest does not, without --drop auto, --by COLUMN and --keep-balance.",
+        )
 
 
 @dataclass(frozen=True)
