@@ -164,6 +164,15 @@ def test_a_killed_run_leaves_the_folder_of_before(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_another_run_is_writing_is_no_leftover(tmp_path: Path) -> None:
+    with publishing_folder(tmp_path / "out.v2") as staged:
+        (staged / "rows").write_text("all")
+        (tmp_path / ".out.v2.1.old").mkdir()
+        tidy_up(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.v2" / "rows").read_text() == "all"
+
+
 @pytest.mark.parametrize(
     ("extra", "where", "says"),
     [
