@@ -116,6 +116,14 @@ def test_verify_judges_a_folder(data: Path, tmp_path: Path) -> None:
         said = {check.name: check.says for check in findings.checks}
         assert "103 scored rows, each in one place, of 7 files" in said["conservation"]
         assert "all 100 kept and dropped rows" in said["rows"]
+    (out / "a" / "notes.md").write_text("about")
+    assert verify(out, Given()).exit_code == 0
+    slipped_in = out / "a" / "more.jsonl"
+    slipped_in.write_text('{"prompt": "q", "completion": "a"}\n')
+    findings = verify(out, Given())
+    assert findings.exit_code == 1
+    assert "not of this run: a/more.jsonl" in findings.checks[2].says, findings.checks
+    slipped_in.unlink()
     path = out / "a" / "one.jsonl"
     path.write_bytes(path.read_bytes().replace(b"answer", b"Answer", 1))
     findings = verify(out, Given())
