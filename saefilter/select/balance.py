@@ -109,6 +109,11 @@ def read_values(candidates: Candidates, column: str) -> Values:
             tokens = candidates.scores.read(["n_scored"])["n_scored"]
             counts = tokens.take(candidates.row_ids).to_numpy(zero_copy_only=False)
             return _ranges(LENGTH, counts.astype(np.float64), " tokens")
+        if column == FILE:
+            raise SaefilterError(
+                "the data are one file and have no column 'file'",
+                remedy="Leave it out, or name a column.",
+            )
         raise SaefilterError(
             f"the data have no column {column!r}",
             remedy=did_you_mean(column, [*names, LENGTH, FILE]),
