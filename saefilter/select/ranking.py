@@ -55,6 +55,11 @@ class Candidates:
         """How many of the rows come before each of some, which ascend and are of the input."""
         return np.searchsorted(self.row_ids, ids)
 
+    def among(self, ids: NDArray[np.int64]) -> Candidates:
+        """Those of them that have one of some ids, which ascend."""
+        near = self.distance[np.isin(self.row_ids, ids)]
+        return Candidates(near, ids, self.scores, self.source, self.watch)
+
     def rows(self) -> Iterator[Row]:
         """The scored rows, one after the other, in order; nothing is kept.
 
