@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -137,7 +136,10 @@ def _pools(source: Source, scores: Sequence[Scores], watch: Watch) -> tuple[list
     if not len(common):
         raise SaefilterError("there is no row that all of these scores have scored")
     shared = [
-        replace(pool, distance=pool.distance[np.isin(pool.row_ids, common)], row_ids=common)
+        Candidates(
+            pool.distance[np.isin(pool.row_ids, common)], common, pool.scores, pool.source,
+            pool.watch,
+        )  # fmt: skip
         for pool in pools
     ]
     return shared, len(some) - len(common)
