@@ -7,6 +7,7 @@ whole or not at all: whoever writes one makes it here and hands it over in one g
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import random
@@ -148,11 +149,23 @@ class RemotePath:
         names: set[str] = self._ask("listed", listed)
         return names - {self.name, ""}
 
+    def matching(self) -> list[RemotePath]:
+        """What it fits, as a pattern."""
+
+        def found(store: Any, path: str) -> list[RemotePath]:
+            return [RemotePath(store.unstrip_protocol(name)) for name in sorted(store.glob(path))]
+
+        return self._ask("looked for", found)
+
     def remove_all(self) -> None:
         """Remove it with all below it."""
 
         def remove(store: Any, path: str) -> None:
-            if below := store.find(path):
+            below = store.find(path)
+            if glob.has_magic(path):  # which several at once are taken for
+                for one in below:
+                    store.rm_file(one)
+            elif below:
                 store.rm(below)
 
         self._ask("removed", remove)
@@ -205,14 +218,29 @@ def no_package(url: str, error: Exception) -> SaefilterError:
 
 
 def located(name: str | os.PathLike[str] | RemotePath) -> Location:
-    """A place as a user names it: a URL, or a path here (`file://` too)."""
+    """A place as a user names it: a URL, or a path here (`file://` too). Raises SaefilterError for a bucket."""
     if isinstance(name, RemotePath):
         return name
     text = os.fspath(name)
     scheme, is_url, rest = text.partition("://")
     if not is_url:
         return Path(text)
-    return Path(rest) if scheme in ("file", "local") else RemotePath(text.rstrip("/"))
+    if scheme in ("file", "local"):
+        return Path(rest)
+    if scheme in EXTRAS and not all(rest.rstrip("/").partition("/")[::2]):
+        raise SaefilterError(
+            f"{text} names nothing in a bucket", remedy=f"Write {scheme}://BUCKET/NAME."
+        )
+    return RemotePath(text.rstrip("/"))
+
+
+def matched(name: str) -> list[Location]:
+    """The places that a user names: those that a URL with * or ? fits, which no shell has looked for. Itself,
+    where there are none."""
+    place = located(name)
+    if isinstance(place, Path) or not glob.has_magic(place.url) or place.exists():
+        return [place]
+    return list(place.matching()) or [place]
 
 
 def located_if(name: str | None) -> Location | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +17,15 @@ from s3_server import Store, s3_server
 from saefilter.artifacts import lease
 from saefilter.artifacts.publish import exclusive, publishing
 from saefilter.errors import SaefilterError
-from saefilter.storage import RemotePath, local_copy, located, names_in, readable, same_file
+from saefilter.storage import (
+    RemotePath,
+    local_copy,
+    located,
+    matched,
+    names_in,
+    readable,
+    same_file,
+)
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +167,29 @@ def test_a_lock_of_another_machine_goes_stale_and_its_run_finds_out(store: Store
         ):
             temporary.write_bytes(b"late")
     assert names_in(output.parent) == {".s.parquet.lock"}
+
+
+def test_processes_of_another_container_are_not_ours(store: Store) -> None:
+    output = remote(store, "contained/s.parquet")
+    lock = output.with_name(".s.parquet.lock")
+    said = {
+        "host": socket.gethostname(), "processes": "pid:[1]", "process": os.getpid(), "token": "t",
+        "alive": time.time(),
+    }  # fmt: skip
+    lock.write_bytes(json.dumps(said).encode())
+    with pytest.raises(SaefilterError, match="another run is writing"):
+        exclusive(output).__enter__()
+
+
+def test_names_with_the_signs_of_patterns(store: Store) -> None:
+    folder = remote(store, "signs/rows[1]*.shards")
+    (folder / "a").write_bytes(b"1")
+    remote(store, "signs/rows1.shards/a").write_bytes(b"1")
+    folder.remove_all()
+    assert names_in(folder) == set()
+    assert remote(store, "signs/rows1.shards/a").exists()
+    assert matched(store.url("signs/rows?.shards/*")) == [remote(store, "signs/rows1.shards/a")]
+    assert matched(store.url("signs/none*")) == [located(store.url("signs/none*"))]
+    for name in ("s3://", "s3://bucket", "s3://bucket/", "s3:///s.parquet"):
+        with pytest.raises(SaefilterError, match="names nothing in a bucket"):
+            located(name)

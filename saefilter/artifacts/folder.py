@@ -28,7 +28,8 @@ def publishing_folder(folder: Path) -> Iterator[Path]:
     elsewhere there is a moment between two renames. Raises SaefilterError when the disk is full or not
     writable.
     """
-    staged, former = _beside(folder, NEW), _beside(folder, OLD)
+    token = os.urandom(4).hex()  # two hosts that share the folder may have processes of one number
+    staged, former = _beside(folder, token, NEW), _beside(folder, token, OLD)
     try:
         staged.mkdir()
         yield staged
@@ -75,8 +76,8 @@ def refuse_foreign(folder: Path, own: Iterable[str]) -> None:
                 )
 
 
-def _beside(folder: Path, ending: str) -> Path:
-    return folder.with_name(f".{folder.name}.{os.getpid()}.{ending}")
+def _beside(folder: Path, token: str, ending: str) -> Path:
+    return folder.with_name(f".{folder.name}.{os.getpid()}-{token}.{ending}")
 
 
 def _to_disk(folder: Path) -> None:

@@ -69,9 +69,17 @@ def _lock_of(output: RemotePath) -> RemotePath:
 
 def _says(token: str) -> bytes:
     now = {
-        "host": socket.gethostname(), "process": os.getpid(), "token": token, "alive": time.time(),
+        "host": socket.gethostname(), "processes": _processes(), "process": os.getpid(),
+        "token": token, "alive": time.time(),
     }  # fmt: skip
     return json.dumps(now).encode()
+
+
+def _processes() -> str:
+    """Among which ones this process has its number: containers may share the host's name, not these."""
+    with suppress(OSError):  # not every system has it
+        return os.readlink("/proc/self/ns/pid")
+    return ""
 
 
 def _read(lock: RemotePath) -> dict[str, Any] | None:
@@ -108,7 +116,7 @@ def _acquire(lock: RemotePath, token: str, output: RemotePath) -> None:
 def _is_abandoned(lock: RemotePath, other: dict[str, Any]) -> bool:
     """Whether the run that made a lock has ended: its process, where it was on this machine, or else it
     has said nothing for long."""
-    if other.get("host") == socket.gethostname():
+    if (other.get("host"), other.get("processes")) == (socket.gethostname(), _processes()):
         import psutil
 
         process = other.get("process")

@@ -66,7 +66,8 @@ def _handed_over(targets: list[RemotePath], manifest: Location | None) -> Iterat
 
 @contextmanager
 def _renamed(paths: list[Path]) -> Iterator[list[Path]]:
-    temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    token = os.urandom(4).hex()  # two hosts that share the folder may have processes of one number
+    temporary = [path.with_name(f".{path.name}.{os.getpid()}-{token}.tmp") for path in paths]
     try:
         yield temporary
         for source in temporary:

@@ -39,20 +39,21 @@ def merge(
     Parts of another job, and parts that are missing, doubled or damaged, are refused by name.
     """
     from saefilter.scoring.merge import merge_parts
-    from saefilter.storage import located
+    from saefilter.storage import located, matched
     from saefilter.text import one_line
 
+    places = [place for part in parts for place in matched(part)]
     merged = merge_parts(
-        [located(part) for part in parts], located(output), overwrite=overwrite,
+        places, located(output), overwrite=overwrite,
         say=lambda text: warn(text, quiet=quiet or as_json),
     )  # fmt: skip
     made = merged.provenance
     if as_json:
-        said = {"scores": str(merged.path), "parts": len(parts), **asdict(made)}
+        said = {"scores": str(merged.path), "parts": len(places), **asdict(made)}
         print_json(json.dumps(said, ensure_ascii=False, indent=2))
     elif not quiet:
         typer.echo(
-            f"Merged {len(parts):,} parts of {one_line(made.input_path)}: {made.rows:,} rows, "
+            f"Merged {len(places):,} parts of {one_line(made.input_path)}: {made.rows:,} rows, "
             f"{made.scored:,} scored, {made.quarantined:,} quarantined, "
             f"{made.duplicates:,} duplicates\n{one_line(str(merged.path))}"
         )

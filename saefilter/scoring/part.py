@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from saefilter.scoring.join import FinishedShards, RunIdentity
 from saefilter.scoring.scorer import ScorerIdentity
 from saefilter.scoring.workfolder import MANIFEST_VERSION
 from saefilter.stats.tally import Tally
-from saefilter.storage import Location, local_copy
+from saefilter.storage import Location, RemotePath, local_copy
 from saefilter.toxic.toxicset import Likeness, PushReference
 
 RECEIPT_KEY = b"saefilter-receipt-%06d"
@@ -72,12 +73,16 @@ class Part:
         """Beside the scores file that the parts will be; a name that says the part already stays."""
         if output.name.endswith(self._ending):
             return output
-        return output.with_name(output.stem + self._ending)
+        return output.with_name(output.name.removesuffix(".parquet") + self._ending)
 
     def how_to_merge(self, file: Location) -> str:
         """The command for when this file and all others are there."""
         stem = str(file).removesuffix(self._ending)
-        return f"saefilter scores merge {stem}.part-*-of-{self.of}.parquet -o {stem}.parquet"
+        ending = f".part-*-of-{self.of}.parquet"
+        # no shell looks into a store, and some refuse a pattern that nothing fits
+        own = isinstance(file, RemotePath)
+        parts = shlex.quote(stem + ending) if own else shlex.quote(stem) + ending
+        return f"saefilter scores merge {parts} -o {shlex.quote(stem + '.parquet')}"
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ class Crew:
         if self._refused:
             raise SaefilterError(
                 "; ".join(dict.fromkeys(self._refused)),
-                remedy="All hosts need what the first has; or leave the others out of the cluster.",
+                remedy="All hosts need what the first has, credentials too; or leave the others out of the cluster.",
             )
 
     def _hire(self, seat: Seat) -> None:

@@ -118,7 +118,7 @@ class Mark(NamedTuple):
 
     def remove(self, job: Job) -> None:
         """Remove it, if the folder is still there."""
-        with suppress(OSError):
+        with suppress(OSError, SaefilterError):  # of a store, which says the latter
             (job.folder / self.name).unlink()
 
     def unseen(self, job: Job) -> SaefilterError | None:
@@ -128,6 +128,8 @@ class Mark(NamedTuple):
                 return None
         except OSError:
             pass
+        except SaefilterError as error:  # of a store
+            return SaefilterError(error.problem)
         return SaefilterError(
             f"the folder {job.folder} is not to be seen there",
             remedy="Put the scores (-o) where all hosts have the same folder: NFS, Lustre, s3://.",

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,6 +129,7 @@ def _publish(
     run: RunIdentity,
     part: Part | None,
 ) -> None:
+    folder = replace(folder, written={one.shard: one.sha256 for one in receipts.values()})
     if part is None:
         join_shards(folder, receipts, output, run)
     else:
@@ -258,7 +259,11 @@ def _how_to_go_on(folder: WorkFolder, again: str | None) -> str:
     if again is None:
         folder.remove()
         return "Nothing was written."
-    if not (done := len(folder.receipts())):
+    try:
+        done = len(folder.receipts())
+    except (SaefilterError, OSError):  # a store that is out of reach: nothing is known of them
+        return f"What is done is in {folder.path}: {again}."
+    if not done:
         folder.remove()
         return "No shard was finished, nothing was written."
     return f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: {again}."

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.publish import publishing
 from saefilter.errors import SaefilterError
 from saefilter.scoring.job import Receipt, Shard, fingerprint_digest
-from saefilter.storage import Location, RemotePath, names_in, read_each, readable
+from saefilter.storage import Location, RemotePath, names_in, read_each
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 4
@@ -36,6 +36,9 @@ class WorkFolder:
     path: Location
     fingerprint: dict[str, Any]
     shards: list[Shard]
+    written: dict[int, str] = field(default_factory=dict)
+    """Shard -> hash of its file, where those that are read must be the ones that were written: a worker that
+    was given up, or a run that was taken over, may still write."""
 
     @classmethod
     def begin(
@@ -154,7 +157,11 @@ class WorkFolder:
     def read(self, shard: Shard, columns: list[str] | None = None) -> pa.Table:
         """The rows of a finished shard. Raises SaefilterError when it cannot be read."""
         try:
-            with pq.ParquetFile(readable(self.path / shard.name)) as file:
+            content = (self.path / shard.name).read_bytes()
+            wanted = self.written.get(shard.number)
+            if wanted not in (None, hashlib.sha256(content).hexdigest()):
+                raise self._foreign(shard.name, "it was changed after it was written")
+            with pq.ParquetFile(pa.BufferReader(content)) as file:
                 return file.read(columns)
         except (pa.ArrowException, OSError) as error:
             raise SaefilterError(

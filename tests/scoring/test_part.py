@@ -28,6 +28,7 @@ from saefilter.scoring.scorer import RowScorer
 from saefilter.scoring.workfolder import work_folder
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
+from saefilter.storage import located
 from saefilter.verify.findings import Given
 from saefilter.verify.verify import verify
 from saefilter.watch import Watch
@@ -278,6 +279,13 @@ def test_parts_hold_each_shard_once() -> None:
     assert part.file(Path("a/y.part-3-of-8.parquet")) == Path("a/y.part-3-of-8.parquet")
     assert part.how_to_merge(Path("a/x.part-3-of-8.parquet")) == (
         "saefilter scores merge a/x.part-*-of-8.parquet -o a/x.parquet"
+    )
+    assert part.file(Path("x.v1")) == Path("x.v1.part-3-of-8.parquet")
+    assert part.how_to_merge(Path("my x.part-3-of-8.parquet")) == (
+        "saefilter scores merge 'my x'.part-*-of-8.parquet -o 'my x.parquet'"
+    )
+    assert part.how_to_merge(located("s3://b/x.part-3-of-8.parquet")) == (
+        "saefilter scores merge 's3://b/x.part-*-of-8.parquet' -o s3://b/x.parquet"
     )
 
 

@@ -28,6 +28,7 @@ from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
 from saefilter.scoring.workfolder import WorkFolder, work_folder
 from saefilter.settings import ScoreSettings
+from saefilter.storage import RemotePath
 from saefilter.watch import Watch
 
 SHARD_ROWS = 4
@@ -264,6 +265,11 @@ def test_a_folder_that_a_host_does_not_see(tmp_path: Path, data: Path) -> None:
     assert "elsewhere is not to be seen there. Put the scores (-o)" in str(problem)
     mark.remove(job)
     assert list(tmp_path.iterdir()) == [data]
+    job = replace(job, folder=RemotePath("nowhere://bucket/s.parquet.shards"))
+    problem = mark.unseen(job)  # told, not raised: a worker that raises is given up as lost
+    assert problem is not None
+    assert "nowhere:// is not known to fsspec" in str(problem)
+    mark.remove(job)
 
 
 @pytest.mark.slow

@@ -22,7 +22,8 @@ from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
 from saefilter.scoring.workfolder import work_folder
 from saefilter.settings import ScoreSettings
-from saefilter.storage import RemotePath, located, names_in
+from saefilter.storage import Location, RemotePath, located, names_in
+from saefilter.watch import Watch
 
 N_ROWS, SHARD_ROWS = 60, 8
 
@@ -86,8 +87,6 @@ def test_a_run_killed_between_shards_goes_on_from_the_store(
     with pytest.raises(SaefilterError, match=r"was not finished.*s3://.*--resume"):
         score_file(source, output, settings, scorer=scorer)
     with store.fault(busy=lambda n, line: n % 12 == 0, cut=lambda n, line: n % 5 == 0):
-        from saefilter.watch import Watch
-
         score_file(source, output, settings, scorer=scorer, resume=True, watch=Watch(said.append))
     done = len([name for name in shards if name.startswith("0") and name.endswith(".json")])
     assert f"Going on: {done} of 8 shards are done" in said
@@ -105,8 +104,6 @@ def test_a_run_killed_between_shards_goes_on_from_the_store(
 def test_a_damaged_shard_is_named_and_begun_anew_where_told(
     store: Store, jsonl: Callable[..., Path], scorer: RowScorer
 ) -> None:
-    from saefilter.watch import Watch
-
     class Stopping(Exception):
         pass
 
@@ -148,3 +145,39 @@ def test_scores_never_replace_the_data_they_are_of(
         open_input(str(data)), located(store.url("s.parquet")), scorer.settings, scorer=scorer
     )
     assert Scores.open(store.url("s.parquet")).provenance.rows == 5
+
+
+def test_a_shard_that_another_run_wrote_meanwhile_is_not_joined(
+    store: Store, jsonl: Callable[..., Path], tmp_path: Path, scorer: RowScorer
+) -> None:
+    source = open_input(jsonl(some_rows()))
+    settings = replace(scorer.settings, shard_rows=SHARD_ROWS)
+    for output in (located(store.url("meanwhile/s.parquet")), tmp_path / "s.parquet"):
+        shard, done = work_folder(output) / "000000.parquet", 0
+
+        def change(rows: int, tokens: int, shard: Location = shard) -> None:
+            nonlocal done
+            done += rows
+            if done == N_ROWS:
+                shard.write_bytes((shard.parent / "000001.parquet").read_bytes())
+
+        with pytest.raises(SaefilterError, match=r"000000\.parquet: it was changed.*000000\.json"):
+            score_file(source, output, settings, scorer=scorer, watch=Watch(advance=change))
+        assert not output.exists()
+        (shard.parent / "000000.json").unlink()
+        score_file(source, output, settings, scorer=scorer, resume=True)
+
+
+def test_a_store_that_is_lost_says_how_to_go_on(
+    store: Store, jsonl: Callable[..., Path], scorer: RowScorer
+) -> None:
+    source, output = open_input(jsonl(some_rows())), located(store.url("lost/s.parquet"))
+    settings = replace(scorer.settings, shard_rows=SHARD_ROWS)
+
+    def fail(rows: int, tokens: int) -> None:
+        store.proxy.fault.busy = lambda n, line: "000002" in line or "list-type" in line
+
+    lost = r"000002.*cannot be written.*s\.parquet\.shards: .*--resume"
+    with store.fault(), pytest.raises(SaefilterError, match=lost):
+        score_file(source, output, settings, scorer=scorer, watch=Watch(advance=fail))
+    score_file(source, output, settings, scorer=scorer, resume=True)
