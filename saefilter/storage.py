@@ -149,7 +149,7 @@ class RemotePath:
         names: set[str] = self._ask("listed", listed)
         return names - {self.name, ""}
 
-    def matching(self) -> list[RemotePath]:
+    def those_like_it(self) -> list[RemotePath]:
         """What it fits, as a pattern."""
 
         def found(store: Any, path: str) -> list[RemotePath]:
@@ -240,7 +240,7 @@ def matched(name: str) -> list[Location]:
     place = located(name)
     if isinstance(place, Path) or not glob.has_magic(place.url) or place.exists():
         return [place]
-    return list(place.matching()) or [place]
+    return list(place.those_like_it()) or [place]
 
 
 def located_if(name: str | None) -> Location | None:

@@ -137,9 +137,12 @@ def _pools(source: Source, scores: Sequence[Scores], watch: Watch) -> tuple[list
         raise SaefilterError("there is no row that all of these scores have scored")
     shared = [
         Candidates(
-            pool.distance[np.isin(pool.row_ids, common)], common, pool.scores, pool.source,
+            pool.distance[np.isin(pool.row_ids, common)],
+            common,
+            pool.scores,
+            pool.source,
             pool.watch,
-        )  # fmt: skip
+        )
         for pool in pools
     ]
     return shared, len(some) - len(common)
