@@ -149,13 +149,13 @@ class RemotePath:
         names: set[str] = self._ask("listed", listed)
         return names - {self.name, ""}
 
-    def those_like_it(self) -> list[RemotePath]:
+    def matching(self) -> list[RemotePath]:
         """What it fits, as a pattern."""
 
-        def found(store: Any, path: str) -> list[RemotePath]:
+        def fitting(store: Any, path: str) -> list[RemotePath]:
             return [RemotePath(store.unstrip_protocol(name)) for name in sorted(store.glob(path))]
 
-        return self._ask("looked for", found)
+        return self._ask("looked for", fitting)
 
     def remove_all(self) -> None:
         """Remove it with all below it."""
@@ -240,7 +240,7 @@ def matched(name: str) -> list[Location]:
     place = located(name)
     if isinstance(place, Path) or not glob.has_magic(place.url) or place.exists():
         return [place]
-    return list(place.those_like_it()) or [place]
+    return list(place.matching()) or [place]
 
 
 def located_if(name: str | None) -> Location | None:
