@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from saefilter.artifacts.integrity import row_group_windows
 from saefilter.errors import SaefilterError
 
 if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
 
-WINDOW_ROWS = 65_536
-"""Row groups that are read at once have about so many rows together."""
 Number = TypeVar("Number", bound=np.generic)
 
 
@@ -32,19 +31,9 @@ class Groups:
         with scores.reading():
             self._file = pq.ParquetFile(scores.file)
         metadata = self._file.metadata
-        self._groups: list[list[int]] = []
-        ends: list[int] = []
-        held = last = 0
-        for number in range(metadata.num_row_groups):
-            if not self._groups or held >= WINDOW_ROWS:
-                self._groups.append([])
-                ends.append(last)
-                held = 0
-            rows = metadata.row_group(number).num_rows
-            self._groups[-1].append(number)
-            held, last = held + rows, last + rows
-            ends[-1] = last
-        self.ends = np.array(ends, dtype=np.int64)
+        self._groups = row_group_windows(metadata)
+        rows = [sum(metadata.row_group(i).num_rows for i in groups) for groups in self._groups]
+        self.ends = np.cumsum(rows, dtype=np.int64)
         """The number of the row behind each window's last."""
 
     def read(self, window: int, column: str) -> pa.Array:
@@ -111,7 +100,7 @@ class Column(Generic[Number]):
         return value
 
     def _between(self, start: int, stop: int) -> NDArray[Number]:
-        found: list[NDArray[Number]] = []
+        pieces: list[NDArray[Number]] = []
         while start < stop:
             window = self._window_of(start)
             first = int(self.groups.ends[window - 1]) if window else 0
@@ -121,11 +110,11 @@ class Column(Generic[Number]):
             here: NDArray[Number] = self._values[start - first : stop - first]
             if not len(here):  # a row group that has fewer rows than it says
                 raise SaefilterError("rows are missing", where=str(self.groups.scores.path))
-            found.append(here)
+            pieces.append(here)
             start += len(here)
-        if len(found) == 1:
-            return found[0]
-        return np.concatenate(found) if found else np.empty(0, self.dtype)
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate(pieces) if pieces else np.empty(0, self.dtype)
 
     def _window_of(self, row: int) -> int:
         return int(np.searchsorted(self.groups.ends, row, "right"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import glob
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -47,12 +47,18 @@ def publishing_folder(folder: Path) -> Iterator[Path]:
 def tidy_up(folder: Path) -> None:
     """Remove what a killed run left beside `folder`, and put a folder back that it had moved away and not
     yet replaced. Only for who holds the right to write `folder`."""
-    for former in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*.{OLD}")):
+    for former in _left_beside(folder, OLD):
         if not folder.exists():
             former.rename(folder)
     for ending in (NEW, OLD):
-        for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.*.{ending}"):
+        for leftover in _left_beside(folder, ending):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _left_beside(folder: Path, ending: str) -> list[Path]:
+    """What has a process's number alone in its name: `.out.v2.7.new` is of `out.v2`, not of `out`."""
+    name = re.compile(rf"\.{re.escape(folder.name)}\.\d+\.{ending}")
+    return sorted(path for path in folder.parent.iterdir() if name.fullmatch(path.name))
 
 
 def refuse_foreign(folder: Path, own: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from saefilter.artifacts.column import Column, Groups
-from saefilter.artifacts.integrity import BATCH_ROWS, parquet_content
+from saefilter.artifacts.integrity import BATCH_ROWS, batches_of, parquet_content
 from saefilter.artifacts.provenance import METADATA_KEY, PART_KEY, SCORES_VERSION, Provenance
 from saefilter.errors import SaefilterError
 from saefilter.storage import Location, local_copy, located
@@ -203,7 +203,7 @@ class Scores:
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Some of its columns, a number of rows at a time."""
         with self.reading(), pq.ParquetFile(self.file) as file:
-            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+            yield from batches_of(file, BATCH_ROWS, columns)
 
     def column(self, name: str, groups: Groups | None = None) -> Column[np.float64]:
         """One of its columns of numbers, not held; NaN where there is none."""

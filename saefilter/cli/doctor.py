@@ -123,6 +123,9 @@ def _plan(
         assert wanted.rows is not None
         tokens = wanted.tokens_per_row or ASSUMED_TOKENS
         rests_on = f"{tokens} tokens a row, {'as given' if wanted.tokens_per_row else 'assumed'}"
+        if tokens > settings.max_tokens:
+            tokens = settings.max_tokens
+            rests_on += f", cut at --max-tokens {tokens}"
         rows = Rows(wanted.rows, tokens, tokens * SCORED_PER_READ, rests_on)
     else:
         sample = sample_of(open_input(input), settings.columns)

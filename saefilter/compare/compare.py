@@ -135,16 +135,7 @@ def _pools(source: Source, scores: Sequence[Scores], watch: Watch) -> tuple[list
         some = np.union1d(some, pool.row_ids)
     if not len(common):
         raise SaefilterError("there is no row that all of these scores have scored")
-    shared = [
-        Candidates(
-            pool.distance[np.isin(pool.row_ids, common)],
-            common,
-            pool.scores,
-            pool.source,
-            pool.watch,
-        )
-        for pool in pools
-    ]
+    shared = [pool.among(common) for pool in pools]
     return shared, len(some) - len(common)
 
 

@@ -16,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ASKED = re.compile(r"(?:(\d+)\s*[x×*])?\s*([A-Za-z][\w -]*)")
+ASKED = re.compile(r"(?:(\d{1,9})\s*[x×*])?\s*([A-Za-z][\w -]*)")
 
 
 @dataclass(frozen=True)

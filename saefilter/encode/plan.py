@@ -123,8 +123,9 @@ class Figure:
 
 
 def read_count(text: str) -> int:
-    """`10M`, `2.5k` or `10_000_000` as a number. Raises SaefilterError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgb]?)", re.sub(r"[_,\s]", "", text).casefold())
+    """`10M`, `2.5k`, `10_000_000` or `10,000,000` as a number. Raises SaefilterError."""
+    plain = re.sub(r"[_\s]|,(?=\d{3}(?!\d))", "", text)  # `1,5` may be one and a half
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)([kmgb]?)", plain.casefold())
     count = round(float(match[1]) * SUFFIXES[match[2]]) if match else 0
     if not count:
         raise SaefilterError(

@@ -28,7 +28,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from saefilter.artifacts.column import Column
-from saefilter.artifacts.integrity import BATCH_ROWS, parquet_content
+from saefilter.artifacts.integrity import BATCH_ROWS, batches_of, parquet_content
 from saefilter.errors import SaefilterError
 from saefilter.rows.pieces import Piece, pieces
 from saefilter.rows.read import Source, open_lines
@@ -252,7 +252,7 @@ def entries_of(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
+            for batch in batches_of(file, 1024):
                 yield from batch.to_pylist()
         return
     with open_lines(path) as lines:

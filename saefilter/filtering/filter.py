@@ -160,7 +160,7 @@ def candidates_of(
     """The scored rows of a dataset, for a strategy to choose among. `columns`: of the scores, where they are at
     hand."""
     columns = columns or ScoreColumns.of(scores)
-    return UnreadCandidates(columns.scored, columns.distance, scores, source, watch or Watch())
+    return UnreadCandidates.of(columns.scored, columns.distance, scores, source, watch or Watch())
 
 
 def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.artifacts.column import Column
+from saefilter.errors import SaefilterError
 from saefilter.report.data import Histogram
 from saefilter.select.closest import First
 from saefilter.toxic.toxicset import is_beyond
@@ -46,7 +47,8 @@ class Figures:
         reference_rows: int,
         shown: tuple[int, int],
     ) -> Figures:
-        """All of `[n_rows]` of the input; `shown`: so many kept and dropped rows."""
+        """All of `[n_rows]` of the input; `shown`: so many kept and dropped rows. Raises SaefilterError for a
+        distance that is not finite, which no run of score writes."""
         sides = (kept, dropped)
         first = [First(count) for count in shown]
         low, high, threshold = np.inf, -np.inf, -np.inf
@@ -57,10 +59,14 @@ class Figures:
                     continue
                 own = values[here]
                 closest.add(start + here, own)
-                # NaN stays, as it does where all values are held
                 low, high = np.minimum(low, own.min()), np.maximum(high, own.max())
                 if side is dropped:
                     threshold = np.maximum(threshold, own.max())
+        if np.isnan(low) or (np.isinf([low, high]).any() and low <= high):
+            raise SaefilterError(
+                "a distance is not a finite number", where=str(distance.groups.scores.path),
+                remedy="Score the data again.",
+            )  # fmt: skip
         n_kept, n_dropped = (int(np.count_nonzero(side)) for side in sides)
         last = float(threshold) if n_dropped else None
         histogram, tied = _counted(sides, distance, (float(low), float(high)), last)
@@ -80,7 +86,7 @@ def _counted(
     """The histogram of distances between their `ends`, and how many are the `last` that goes."""
     if ends[0] > ends[1]:
         return Histogram([0.0, 1.0], [0], [0]), (0, 0)
-    edges = np.histogram_bin_edges(np.array(ends), bins=N_BINS)
+    edges = _edges(*ends)
     counts = np.zeros((SIDES, N_BINS), dtype=np.int64)
     tied = [0, 0]
     for start, values in distance.blocks():
@@ -90,6 +96,13 @@ def _counted(
             tied[number] += int(np.count_nonzero(own == last))
     kept, dropped = counts.tolist()
     return Histogram([float(edge) for edge in edges], kept, dropped), (tied[0], tied[1])
+
+
+def _edges(low: float, high: float) -> NDArray[np.float64]:
+    """Of bins between two distances; around them where floats that close leave no room for so many."""
+    if high - low < 2 * N_BINS * np.spacing(max(abs(low), abs(high))):
+        low, high = low - 0.5, high + 0.5
+    return np.histogram_bin_edges(np.array([low, high]), bins=N_BINS)
 
 
 def _flagged(

@@ -30,7 +30,8 @@ def parquet_file(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     with _errors(path, "parquet"):
-        file = pq.ParquetFile(path)
+        # or, since pyarrow 26, it holds all that was read until it is closed
+        file = pq.ParquetFile(path, pre_buffer=False)
         _check_schema(file.schema_arrow, file.metadata.num_rows, path)
         # memory is set aside by what the groups state
         groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
@@ -72,8 +73,10 @@ def table_batches(path: Path, kind: str) -> Iterator[Any]:
     """Consecutive rows as record batches. Raises SaefilterError where the file cannot be read on."""
     with _errors(path, kind):
         if kind == "parquet":
+            from saefilter.artifacts.integrity import batches_of  # imports pyarrow
+
             file = parquet_file(path)
-            batches = file.iter_batches(batch_size=_batch_rows(file.metadata, path.stat().st_size))
+            batches = batches_of(file, _batch_rows(file.metadata, path.stat().st_size))
             stated = file.metadata.num_rows
         else:
             table = arrow_table(path)

@@ -79,7 +79,7 @@ def _several(path: Path, folder: Path, paths: list[Path]) -> Source:
         for p in sorted(paths)
         if is_readable_name(p) and p.is_file() and not _hidden(p.relative_to(folder))
     ]
-    readable = _data_among(readable)
+    readable = _data_among(readable, path)
     _refuse_links_out(readable, folder)
     files = [Source.open(p) for p in readable]
     if not files:
@@ -102,9 +102,14 @@ FOLDER_REPORT = "saefilter.report.json"
 """In a folder of files that was filtered, of all of them."""
 
 
-def _data_among(paths: list[Path]) -> list[Path]:
+ASIDE = ("dropped", "quarantined")
+"""Rows of a filtered dataset that are no data, in the names of their files."""
+
+
+def _data_among(paths: list[Path], asked: Path) -> list[Path]:
     """Without metadata, and without what saefilter made of the other files: scores, reports, and the
-    rows it dropped or set aside; those it kept, where what they are of lies there too."""
+    rows it dropped or set aside; those it kept, where what they are of lies there too. Raises
+    SaefilterError when the rest is nothing, unless `asked` is a pattern for what was set aside."""
     data = [path for path in paths if path.name not in METADATA]
     data = [
         path for path in data if not path.name.endswith(ARTIFACTS) and not PART.search(path.name)
@@ -117,7 +122,8 @@ def _data_among(paths: list[Path]) -> list[Path]:
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
             outputs = {Path(str(name)).name for name in report["outputs"].values()}
-            whole = Path(str(report["input"])).name in names or path.parent.name in report["input"]
+            data_name = Path(str(report["input"])).name
+            whole = data_name in names or path.parent.absolute().name == data_name
             made |= _set_aside(report, path.parent)
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             continue  # somebody else's
@@ -125,14 +131,20 @@ def _data_among(paths: list[Path]) -> list[Path]:
         for name in outputs & names:
             if whole or not name.startswith(f"{kept}.") or ".dropped" in name or ".quarant" in name:
                 made.add(path.with_name(name))
-    return [path for path in data if path not in made] or paths
+    if rest := [path for path in data if path not in made]:
+        return rest
+    if made and not any(role in asked.name for role in ASIDE):
+        raise SaefilterError(
+            f"{asked} holds only what filter dropped or set aside",
+            remedy="Name such a file itself, or a pattern with its role: '*.dropped.jsonl'.",
+        )
+    return paths
 
 
 def _set_aside(report: dict[str, Any], folder: Path) -> set[Path]:
     """The dropped and quarantined rows of a folder of files that was filtered."""
-    roles = ("dropped", "quarantined")
     layout = report.get("layout") or ()
-    return {folder / str(one[role]["name"]) for one in layout for role in roles if role in one}
+    return {folder / str(one[role]["name"]) for one in layout for role in ASIDE if role in one}
 
 
 def _refuse_links_out(paths: Iterable[Path], folder: Path) -> None:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from saefilter.scoring.scorer import ScorerIdentity
     from saefilter.storage import Location
 
+GROUP_ROWS = 32_768
+"""Shards are put together to row groups of about so many rows: each group takes 30 KiB of whoever opens the file, so
+one of each of a hundred thousand shards would take 3 GB."""
+
 
 @dataclass(frozen=True)
 class RunIdentity:
@@ -86,6 +90,7 @@ def join_shards(
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         next_row = 0
+        held: list[pa.Table] = []
         for shard in finished.shards:
             table = finished.read(shard)
             if table["row_id"].to_pylist() != list(range(next_row, shard.end_row)):
@@ -99,7 +104,11 @@ def join_shards(
             if run.kind != ANSWERS:
                 table = pushes.counted(table)
             content.update(table)
-            writer.write_table(table)
+            held.append(table)
+            if sum(map(len, held)) >= GROUP_ROWS or next_row == len(hashes):
+                group = pa.concat_tables(held)
+                writer.write_table(group, row_group_size=group.num_rows)
+                held = []
         made = _provenance(ordered, finished.fingerprint, run)
         made = replace(
             made, duplicates=_count_duplicates(hashes), content_sha256=content.hexdigest()

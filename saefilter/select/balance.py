@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,30 @@ class Values:
     """Whether the names are ranges, which are told in their order and not by what they lose."""
     n_all: NDArray[np.int64] | None = None
     """Rows of each value, those that were not scored among them, `[n_values]`; known of files alone."""
+
+    def counts(self, chosen: NDArray[np.bool_] | None = None) -> list[int]:
+        """Rows of each value, all or those `chosen`, `[n_rows]`."""
+        label = self.label if chosen is None else self.label[chosen]
+        rows: list[int] = np.bincount(label, minlength=len(self.names)).tolist()
+        return rows
+
+
+class FileValues(Values):
+    """The files, whose rows stand together: which each row is of need not be held to count them."""
+
+    def __init__(self, names: list[str], n_all: NDArray[np.int64], ends: NDArray[np.int64]):
+        """`ends`: how many scored rows there are up to each file's end, `[n_files]`."""
+        super().__init__(FILE, names, np.empty(0, dtype=np.int64), n_all=n_all)
+        vars(self)["_ends"] = [0, *ends.tolist()]
+        del vars(self)["label"]
+
+    @cached_property
+    def label(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self.names)), np.diff(vars(self)["_ends"]))
+
+    def counts(self, chosen: NDArray[np.bool_] | None = None) -> list[int]:
+        spans = pairwise(vars(self)["_ends"])
+        return [b - a if chosen is None else int(np.count_nonzero(chosen[a:b])) for a, b in spans]
 
 
 @dataclass(frozen=True)
@@ -84,6 +109,11 @@ def read_values(candidates: Candidates, column: str) -> Values:
             tokens = candidates.scores.read(["n_scored"])["n_scored"]
             counts = tokens.take(candidates.row_ids).to_numpy(zero_copy_only=False)
             return _ranges(LENGTH, counts.astype(np.float64), " tokens")
+        if column == FILE:
+            raise SaefilterError(
+                "the data are one file and have no column 'file'",
+                remedy="Leave it out, or name a column.",
+            )
         raise SaefilterError(
             f"the data have no column {column!r}",
             remedy=did_you_mean(column, [*names, LENGTH, FILE]),
@@ -110,8 +140,7 @@ def _files(candidates: Candidates, source: Source) -> Values:
         counts = np.array([file.count_rows() for file in source.files], dtype=np.int64)
     else:
         counts = candidates.scores.rows_of_files(source)
-    label = np.searchsorted(np.cumsum(counts), candidates.row_ids, "right").astype(np.int64)
-    return Values(FILE, names, label, n_all=counts)
+    return FileValues(names, counts, candidates.before(np.cumsum(counts)))
 
 
 def _ranges(column: str, values: NDArray[np.float64], unit: str) -> Values:
@@ -138,14 +167,8 @@ def losses(
     One is warned of that loses more than TIMES its share, or all its rows; of single rows none is.
     """
     share = float(dropped.mean()) if len(dropped) else 0.0
-    rows, gone, first = (
-        np.bincount(label, minlength=len(values.names)).tolist()
-        for label in (
-            values.label,
-            values.label[dropped],
-            values.label[dropped if one_cut is None else one_cut],
-        )
-    )
+    rows, gone = values.counts(), values.counts(dropped)
+    first = gone if one_cut is None else values.counts(one_cut)
     n_all = rows if values.n_all is None else values.n_all.tolist()
     found_losses = []
     for number, name in enumerate(values.names):

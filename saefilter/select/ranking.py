@@ -4,9 +4,11 @@ which they would be dropped with what it rests on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
     from saefilter.rows.read import Source
     from saefilter.rows.row import Row
+
+
+BYTES_A_ROW = 100
+"""What strategies hold that sort or read all rows, about."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,15 @@ class Candidates:
     def distances(self) -> Iterator[NDArray[np.float64]]:
         """The distances in order, so many at a time as are at hand."""
         yield self.distance
+
+    def before(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many of the rows come before each of some, which ascend and are of the input."""
+        return np.searchsorted(self.row_ids, ids)
+
+    def among(self, ids: NDArray[np.int64]) -> Candidates:
+        """Those of them that have one of some ids, which ascend."""
+        near = self.distance[np.isin(self.row_ids, ids)]
+        return Candidates(near, ids, self.scores, self.source, self.watch)
 
     def rows(self) -> Iterator[Row]:
         """The scored rows, one after the other, in order; nothing is kept.
@@ -96,37 +111,70 @@ class Candidates:
 
 class UnreadCandidates(Candidates):
     """Candidates whose distances and ids are read when a strategy asks for all of them, sixteen bytes a row;
-    until then they take the one byte of `scored`."""
+    until then they take the one byte of `scored`. Once `replace` gave them others, they are like any."""
 
-    def __init__(
-        self,
+    @classmethod
+    def of(
+        cls,
         scored: NDArray[np.bool_],
         column: Column[np.float64],
         scores: Scores,
         source: Source,
         watch: Watch,
-    ):
+    ) -> UnreadCandidates:
         """`scored` is `[n_rows]` of the input, and so is the `column` of distances."""
-        own = {"scored": scored, "scores": scores, "source": source, "watch": watch}
-        vars(self).update(own, _column=column, _count=int(np.count_nonzero(scored)))
+        nothing = np.empty(0)
+        unread = cls(nothing, nothing.astype(np.int64), scores, source, watch)
+        del vars(unread)["distance"], vars(unread)["row_ids"]
+        vars(unread)["_unread"] = scored, column, int(np.count_nonzero(scored))
+        return unread
+
+    @property
+    def _unread(self) -> tuple[NDArray[np.bool_], Column[np.float64], int] | None:
+        return vars(self).get("_unread")
 
     def __len__(self) -> int:
-        count: int = vars(self)["_count"]
-        return count
+        return self._unread[2] if self._unread else super().__len__()
 
     @cached_property
     def row_ids(self) -> NDArray[np.int64]:
-        return np.flatnonzero(vars(self)["scored"])
+        assert self._unread is not None
+        refuse_too_many(len(self))
+        return np.flatnonzero(self._unread[0])
 
     @cached_property
     def distance(self) -> NDArray[np.float64]:
+        refuse_too_many(len(self))
         return np.concatenate([np.empty(0), *self.distances()])
 
     def distances(self) -> Iterator[NDArray[np.float64]]:
-        scored: NDArray[np.bool_] = vars(self)["scored"]
-        column: Column[np.float64] = vars(self)["_column"]
+        if self._unread is None:
+            yield from super().distances()
+            return
+        scored, column, _ = self._unread
         for first, values in column.blocks():
             yield values[scored[first : first + len(values)]]
+
+    def before(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self._unread is None:
+            return super().before(ids)
+        scored, ends = self._unread[0], [0, *ids.tolist()]
+        return np.cumsum([np.count_nonzero(scored[a:b]) for a, b in pairwise(ends)])
+
+
+def refuse_too_many(n_rows: int) -> None:
+    """Raises SaefilterError where so many rows cannot be held on this machine."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not told by this system
+        return
+    needed = BYTES_A_ROW * n_rows
+    if needed > memory:
+        raise SaefilterError(
+            f"what was asked for holds every row: {n_rows:,} of them take about {needed / 1e9:,.0f} GB of "
+            f"memory, and this machine has {memory / 1e9:,.0f}",
+            remedy="The strategy closest does not, without --drop auto, --by COLUMN and --keep-balance.",
+        )
 
 
 @dataclass(frozen=True)
@@ -172,15 +220,22 @@ class Ranking:
 class ByDistance(Ranking):
     """Smallest distance first, equal ones in the order of the input; sorted when the order is asked for."""
 
-    def __init__(self, candidates: Candidates, reason: str):
-        super().__init__(np.empty(0, dtype=np.int64), reason)
-        vars(self)["_candidates"] = candidates
-        del vars(self)["order"]
+    @classmethod
+    def of(cls, candidates: Candidates, reason: str) -> ByDistance:
+        ranking = cls(np.empty(0, dtype=np.int64), reason)
+        del vars(ranking)["order"]
+        vars(ranking)["_candidates"] = candidates
+        return ranking
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
         candidates: Candidates = vars(self)["_candidates"]
         return np.argsort(candidates.distance, kind="stable")
+
+    @property
+    def is_unsorted(self) -> bool:
+        """Whether it is still by distance alone, and not what `replace` made of it."""
+        return "_candidates" in vars(self)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def choose(candidates: Candidates, selection: Selection) -> Choice:
     if selection.keep_balance is not None:
         values = read_values(candidates, selection.keep_balance)
         return Choice(balanced(ranking.order, count, values), ranking, cut)
-    if isinstance(ranking, ByDistance):  # which need not be sorted for it
+    if isinstance(ranking, ByDistance) and ranking.is_unsorted:  # and need not be sorted for it
         return Choice(smallest(candidates.distances, count, n_rows), ranking, cut)
     dropped = np.zeros(n_rows, dtype=bool)
     dropped[ranking.order[:count]] = True
@@ -173,7 +173,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     Raises SaefilterError when the strategy cannot do its work, or did not order each row once.
     """
     ranking = load_strategy(selection.strategy)(candidates, selection)
-    if isinstance(ranking, ByDistance):
+    if isinstance(ranking, ByDistance) and ranking.is_unsorted:
         return ranking
     if not isinstance(ranking, Ranking):
         order = np.asarray(ranking, dtype=np.int64)
@@ -189,7 +189,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
 
 def rank_closest(candidates: Candidates, selection: Selection) -> Ranking:
     """By the metric that made the scores, smallest distance first; equal ones in the order of the input."""
-    return ByDistance(candidates, CLOSEST)
+    return ByDistance.of(candidates, CLOSEST)
 
 
 def rank_chosen_side(candidates: Candidates, selection: Selection) -> Ranking:

@@ -13,7 +13,7 @@ from saefilter.artifacts.integrity import file_sha256
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.parts import ROLES
-from saefilter.rows.inputs import FOLDER_REPORT
+from saefilter.rows.inputs import FOLDER_REPORT, open_input
 from saefilter.rows.read import Source
 from saefilter.verify.findings import MISMATCH, NOT_FOUND, OK, Findings
 from saefilter.verify.rows import Parts, ScoredRows, compared, conserved
@@ -48,13 +48,14 @@ def _names(report: Path, name: str) -> bool:
 
 
 def check_layout_files(findings: Findings, folder: Path, layout: list[dict[str, Any]]) -> bool:
-    """The files have the bytes that the report says; whether all are there and have them."""
-    missing, other, count = [], [], 0
+    """The files have the bytes that the report says, and no other file would be read with them; whether all
+    are there and have them."""
+    missing, other, known = [], [], set[str]()
     for one in layout:
         for role in ROLES.values():
             if (record := one.get(role)) is None:
                 continue
-            count += 1
+            known.add(str(record["name"]))
             path = _within(folder, str(record["name"]))
             if not path.is_file():
                 missing.append(record["name"])
@@ -62,11 +63,23 @@ def check_layout_files(findings: Findings, folder: Path, layout: list[dict[str, 
                 other.append(record["name"])
     if other:
         findings.add("files", MISMATCH, f"changed after they were written: {_some(other)}")
+    if foreign := _foreign(folder, known):
+        findings.add("files", MISMATCH, f"read as data here and not of this run: {_some(foreign)}")
     if missing:
         findings.add("files", NOT_FOUND, f"not there: {_some(missing)}")
-    if not missing and not other:
-        findings.add("files", OK, f"bytes of {count:,} files of {len(layout):,}")
+    if not missing and not other and not foreign:
+        findings.add("files", OK, f"bytes of {len(known):,} files of {len(layout):,}")
     return not missing and not other
+
+
+def _foreign(folder: Path, known: set[str]) -> list[str]:
+    """The files that who reads the folder would read too."""
+    try:
+        read = open_input(folder).files
+    except SaefilterError:  # there is nothing to be read, or not all of it
+        return []
+    names = (file.path.relative_to(folder).as_posix() for file in read)
+    return [name for name in names if name not in known]
 
 
 def check_layout_rows(

@@ -65,8 +65,12 @@ def test_other_machines_are_planned_for_without_the_model() -> None:
     said = run(*asked)
     assert "Plan on 8 x H100:" in said
     assert f"--part 1/{plan['parts']['parts']} to" in said
-    longer = figures(*asked, "--tokens-per-row", 3000)
-    assert longer["time"]["seconds"] > 8 * plan["time"]["seconds"]
+    longer = (*asked, "--tokens-per-row", 3000)
+    cut = figures(*longer)  # at the 1024 tokens where scoring cuts rows
+    assert cut["rows"]["tokens"] == 1024 * 10_000_000
+    assert cut["rows"]["rests_on"] == "3000 tokens a row, as given, cut at --max-tokens 1024"
+    whole = figures(*longer, "--max-tokens", 4096)
+    assert whole["time"]["seconds"] > 8 * plan["time"]["seconds"]
 
 
 def test_what_does_not_fit_is_said_and_is_no_success() -> None:

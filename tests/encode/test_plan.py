@@ -35,7 +35,7 @@ def test_counts_and_cards_as_people_write_them() -> None:
         assert (cards.count, cards.card.name) == (count, name)
 
 
-@pytest.mark.parametrize("text", ["", "many", "0", "10X", "-3"])
+@pytest.mark.parametrize("text", ["", "many", "0", "10X", "-3", "1,5M", "9" * 400])
 def test_what_is_no_number_of_rows_is_refused(text: str) -> None:
     with pytest.raises(SaefilterError, match="Write it as 10M"):
         read_count(text)
@@ -44,7 +44,7 @@ def test_what_is_no_number_of_rows_is_refused(text: str) -> None:
 def test_what_is_no_card_is_refused_with_the_nearest() -> None:
     with pytest.raises(SaefilterError, match="Did you mean 'H100'"):
         read_cards("8xH1000")
-    for text in ("0xH100", "8x", "8xx"):
+    for text in ("0xH100", "8x", "8xx", "9" * 5000 + "xH100"):
         with pytest.raises(SaefilterError):
             read_cards(text)
 

@@ -73,6 +73,29 @@ def test_a_cut_through_rows_that_are_equally_close_is_pointed_out(
         assert "exactly as close" not in notes(f"{number}.parquet", tied, **asked)
 
 
+@pytest.mark.parametrize("others", [np.nextafter(0.3, 1), np.nextafter(0.3, 0), 0.3])
+def test_distances_that_differ_by_their_last_bit_have_a_histogram(
+    jsonl: Callable[..., Path], tmp_path: Path, others: float
+) -> None:
+    source = Source.open(jsonl(ROWS))
+    scores = write_scores(source, tmp_path / "s.parquet", [0.3, *[others] * 39])
+    report = filter_file(source, scores, tmp_path / "out.jsonl", Selection(drop_count=1)).report
+    assert (sum(report.histogram.kept), sum(report.histogram.dropped)) == (39, 1)
+    assert report.selection["threshold"] == min(0.3, others)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_a_distance_that_is_no_number_is_refused(
+    jsonl: Callable[..., Path], tmp_path: Path, odd: float
+) -> None:
+    source = Source.open(jsonl(ROWS))
+    scores = write_scores(source, tmp_path / "s.parquet", [*[0.3] * 39, odd])
+    with pytest.raises(SaefilterError, match="not a finite number") as raised:
+        filter_file(source, scores, tmp_path / "out.parquet", Selection(drop_count=1))
+    assert raised.value.where == str(tmp_path / "s.parquet")
+    assert {p.name for p in tmp_path.glob("out*")} == set()
+
+
 def test_quarantined_rows_can_be_put_back(jsonl: Callable[..., Path], tmp_path: Path) -> None:
     bad = [b'{"broken', b'{"text": "caf\xe9"}']
     source = Source.open(

@@ -116,6 +116,14 @@ def test_verify_judges_a_folder(data: Path, tmp_path: Path) -> None:
         said = {check.name: check.says for check in findings.checks}
         assert "103 scored rows, each in one place, of 7 files" in said["conservation"]
         assert "all 100 kept and dropped rows" in said["rows"]
+    (out / "a" / "notes.md").write_text("about")
+    assert verify(out, Given()).exit_code == 0
+    slipped_in = out / "a" / "more.jsonl"
+    slipped_in.write_text('{"prompt": "q", "completion": "a"}\n')
+    findings = verify(out, Given())
+    assert findings.exit_code == 1
+    assert "not of this run: a/more.jsonl" in findings.checks[2].says, findings.checks
+    slipped_in.unlink()
     path = out / "a" / "one.jsonl"
     path.write_bytes(path.read_bytes().replace(b"answer", b"Answer", 1))
     findings = verify(out, Given())
@@ -162,6 +170,15 @@ def test_a_killed_run_leaves_the_folder_of_before(tmp_path: Path) -> None:
         (staged / "rows").write_text("after")
     assert (out / "rows").read_text() == "after"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_another_run_is_writing_is_no_leftover(tmp_path: Path) -> None:
+    with publishing_folder(tmp_path / "out.v2") as staged:
+        (staged / "rows").write_text("all")
+        (tmp_path / ".out.v2.1.old").mkdir()
+        tidy_up(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.v2" / "rows").read_text() == "all"
 
 
 @pytest.mark.parametrize(

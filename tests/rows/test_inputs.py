@@ -80,6 +80,36 @@ def test_what_holds_no_data_is_an_error(tmp_path: Path) -> None:
         open_input(tmp_path / "none.jsonl")
 
 
+def filtered_into(folder: Path, data: str, *names: str, layout: Any = ()) -> None:
+    """As `filter` leaves a folder: rows, and a report that says what they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text('{"text": "x"}\n')
+    outputs = {"kept": names[0], "dropped": names[1]} if not layout else {"kept": folder.name}
+    report = "saefilter.report.json" if layout else "c.report.json"
+    (folder / report).write_text(json.dumps({"input": data, "outputs": outputs, "layout": layout}))
+
+
+def test_dropped_rows_are_no_data_where_none_was_kept(tmp_path: Path) -> None:
+    layout = [{"file": "a/1.jsonl", "dropped": {"name": "a/1.dropped.jsonl"}}]
+    filtered_into(tmp_path / "out", "data", "a/1.dropped.jsonl", layout=layout)
+    for name in (tmp_path / "out", tmp_path / "out" / "a", tmp_path / "out" / "*" / "1.*"):
+        with pytest.raises(SaefilterError, match="only what filter dropped or set aside"):
+            open_input(name)
+    asked = open_input(tmp_path / "out" / "a" / "*.dropped.jsonl")  # by its name it is to be had
+    assert asked.path.name == "1.dropped.jsonl"
+
+
+def test_kept_rows_are_data_in_a_folder_whose_name_is_in_that_of_the_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filtered_into(tmp_path / "d", "data.jsonl", "c.jsonl", "c.dropped.jsonl")
+    assert open_input(tmp_path / "d").path.name == "c.jsonl"
+    monkeypatch.chdir(tmp_path / "d")  # which has no name then
+    assert open_input(".").path.name == "c.jsonl"
+
+
 def test_outputs_must_not_become_input(folder: Path, tmp_path: Path) -> None:
     for source in (open_input(folder), open_input(f"{folder}/*.jsonl")):
         with pytest.raises(SaefilterError, match="would be read as data"):

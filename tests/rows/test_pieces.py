@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,15 @@ def test_a_line_that_is_none_says_so_and_costs_no_other() -> None:
     assert piece.values([0, 1, 2, 3]) == [{"a": 1}, None, None, {"a": 2}]
     assert piece.values([3, 0]) == [{"a": 2}, {"a": 1}]
     assert piece.values([]) == []
+
+
+def test_what_was_read_of_a_parquet_file_is_not_held(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    rng = random.Random(0)
+    with pq.ParquetWriter(path, pa.schema([("text", pa.string())])) as writer:
+        for _ in range(16):
+            writer.write_table(pa.table({"text": [rng.randbytes(400).hex() for _ in range(2000)]}))
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in pieces(Source.open(path)):
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < path.stat().st_size / 3

@@ -91,3 +91,11 @@ def test_a_column_that_cannot_be_told_apart_is_refused(
     with pytest.raises(SaefilterError, match=says):
         filter_file(source, scores, tmp_path / "out.parquet", Selection(drop_count=3, by=(column,)))
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_one_file_has_no_files_to_tell_apart(jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    source = Source.open(jsonl(ROWS))
+    candidates = candidates_of(source, write_scores(source, tmp_path / "s.parquet"))
+    with pytest.raises(SaefilterError, match="one file") as raised:
+        read_values(candidates, "file")
+    assert "Did you mean" not in str(raised.value)

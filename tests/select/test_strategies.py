@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scored import ROWS, write_scores
 
 from saefilter.errors import SaefilterError
-from saefilter.select.strategies import Candidates, Selection, choose
+from saefilter.filtering.filter import candidates_of
+from saefilter.rows.read import Source
+from saefilter.select.strategies import Candidates, Selection, choose, rank_closest
 
 DISTANCES = st.lists(st.floats(-1, 2), min_size=1, max_size=50).map(np.array)
 
@@ -62,3 +69,22 @@ def test_random_is_seeded_and_ignores_distances() -> None:
 def test_nonsense_is_refused(selection: Selection, message: str) -> None:
     with pytest.raises(SaefilterError, match=message):
         choose(candidates(np.zeros(3)), selection)
+
+
+def test_what_replace_makes_of_unread_candidates_and_unsorted_rankings_is_like_any(
+    jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = Source.open(jsonl(ROWS))
+    unread = candidates_of(source, write_scores(source, tmp_path / "s.parquet"))
+    asked = Selection(drop_frac=0.3)
+    held = Candidates(unread.distance, unread.row_ids)
+    assert np.array_equal(choose(unread, asked).dropped, choose(held, asked).dropped)
+    ranking = rank_closest(unread, asked)
+    renamed = replace(ranking, reason="another")
+    assert renamed.reason == "another"
+    assert np.array_equal(renamed.order, np.argsort(held.distance, kind="stable"))
+    fewer = replace(unread, distance=unread.distance[::2], row_ids=unread.row_ids[::2])
+    assert len(fewer) == 20
+    assert choose(fewer, asked).dropped.sum() == 6
+    assert fewer.before(np.array([0, 4, 40])).tolist() == [0, 2, 20]
+    assert unread.before(np.array([0, 4, 40])).tolist() == [0, 4, 40]
