@@ -152,10 +152,10 @@ class RemotePath:
     def matching(self) -> list[RemotePath]:
         """What it fits, as a pattern."""
 
-        def found(store: Any, path: str) -> list[RemotePath]:
+        def fitting(store: Any, path: str) -> list[RemotePath]:
             return [RemotePath(store.unstrip_protocol(name)) for name in sorted(store.glob(path))]
 
-        return self._ask("looked for", found)
+        return self._ask("looked for", fitting)
 
     def remove_all(self) -> None:
         """Remove it with all below it."""

@@ -56,8 +56,8 @@ def tidy_up(folder: Path) -> None:
 
 
 def _left_beside(folder: Path, ending: str) -> list[Path]:
-    """What has a process's number alone in its name: `.out.v2.7.new` is of `out.v2`, not of `out`."""
-    name = re.compile(rf"\.{re.escape(folder.name)}\.\d+\.{ending}")
+    """What has a process's number (and token) alone in its name: `.out.v2.7.new` is of `out.v2`, not of `out`."""
+    name = re.compile(rf"\.{re.escape(folder.name)}\.\d+(-[0-9a-f]+)?\.{ending}")
     return sorted(path for path in folder.parent.iterdir() if name.fullmatch(path.name))
 
 

@@ -137,7 +137,7 @@ def _locked(output: Path, beside: Iterable[Location]) -> Iterator[None]:
             f"cannot write {path} ({error.strerror or error})", remedy="Choose another folder."
         ) from error
     for published in (output, *(path for path in beside if isinstance(path, Path))):
-        for leftover in published.parent.glob(f".{glob.escape(published.name)}.*.tmp"):
+        for leftover in published.parent.glob(f".{glob.escape(published.name)}.[0-9]*.tmp"):
             leftover.unlink(missing_ok=True)  # of a run that was killed while it published
     try:
         yield

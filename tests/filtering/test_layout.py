@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -339,3 +340,12 @@ def test_each_of_many_files_cut_by_itself(tmp_path: Path) -> None:
     assert all(abs(loss.dropped - 0.2 * loss.rows) < 1 for loss in told)
     assert sum(loss.first for loss in told) == choice.dropped.sum()
     assert told[0].share == max(loss.share for loss in told) > 0.2
+
+
+def test_what_a_killed_run_staged_is_removed(tmp_path: Path) -> None:
+    with publishing_folder(tmp_path / "out") as staged:
+        left = tmp_path / staged.name
+        shutil.copytree(staged, kept := tmp_path / "kept")
+    kept.rename(left)  # as one killed inside the block leaves it
+    tidy_up(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
