@@ -70,7 +70,7 @@ def test_other_machines_are_planned_for_without_the_model() -> None:
     assert cut["rows"]["tokens"] == 1024 * 10_000_000
     assert cut["rows"]["rests_on"] == "3000 tokens a row, as given, cut at --max-tokens 1024"
     whole = figures(*longer, "--max-tokens", 4096)
-    assert whole["time"]["seconds"] > 8 * plan["time"]["seconds"]
+    assert whole["rows"]["tokens"] == 3000 * 10_000_000
 
 
 def test_what_does_not_fit_is_said_and_is_no_success() -> None:
