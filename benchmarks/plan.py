@@ -3,7 +3,7 @@
     python -m benchmarks.plan [--presets minilm ...] [--models FOLDER] [--rows 100 1000 5000] \\
         [--data FILE.gz ...] [--write docs/performance.md]
 
-Rows are drawn from the files (advice on money and code, data by default) with one seed.
+Rows are drawn from the files (by default advice on money and code, in the folder data) with one seed.
 `--models` is a folder with SmolLM2-135M-Instruct, as examples/smollm2.py makes it. Each command is a
 process of its own, timed from outside. Runs are added to those that the JSON file has.
 """
