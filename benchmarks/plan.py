@@ -103,7 +103,7 @@ def table(found: dict[str, Any]) -> str:
         ratios = [(one[predicted] or 0) / one[name] for one in found["runs"]]
         within = sum(1 / WITHIN <= ratio <= WITHIN for ratio in ratios)
         said.append(f"{within} of {len(ratios)} {kind}")
-    load = "`load` is that of the machine before the run, which had other work"
+    load = "`load` is that of the machine before the run"
     return "\n".join([*lines, "", f"Within a factor of {WITHIN}: {', '.join(said)}. {load}."])
 
 
