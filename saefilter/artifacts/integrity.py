@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from saefilter.errors import SaefilterError
@@ -82,6 +81,8 @@ class _Column:
                 self._streams["lengths"] = hashlib.sha256()
 
     def update(self, array: pa.Array) -> None:
+        import pyarrow.compute as pc  # 25 ms, which `--help` need not take
+
         array = _as_plain(array, self._kind)
         self._streams["valid"].update(_numbers(pc.cast(array.is_valid(), pa.uint8())))
         if pa.types.is_null(self._kind):

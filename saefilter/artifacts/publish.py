@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from saefilter.artifacts.lease import leased, refuse_lost
-from saefilter.artifacts.manifest import hand_over
 from saefilter.errors import SaefilterError
 from saefilter.storage import Location, RemotePath, read_each
 
@@ -49,6 +47,9 @@ def publishing(paths: Sequence[Location], manifest: Location | None = None) -> I
 
 @contextmanager
 def _handed_over(targets: list[RemotePath], manifest: Location | None) -> Iterator[list[Path]]:
+    from saefilter.artifacts.lease import refuse_lost
+    from saefilter.artifacts.manifest import hand_over
+
     try:
         with tempfile.TemporaryDirectory(prefix="saefilter-") as folder:
             staged = [Path(folder) / target.name for target in targets]
@@ -111,7 +112,12 @@ def exclusive(output: Location, beside: Iterable[Location] = ()) -> Iterator[Non
     The operating system lets go of it when the process ends, however it ends; for a store see lease.py.
     What a killed run left half written of it, or of the files that are written with it, is removed.
     """
-    held = leased(output) if isinstance(output, RemotePath) else _locked(output, beside)
+    if isinstance(output, RemotePath):
+        from saefilter.artifacts.lease import leased
+
+        held = leased(output)
+    else:
+        held = _locked(output, beside)
     with held:
         yield
 

@@ -23,7 +23,6 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 import pyarrow as pa
 
-from saefilter.artifacts.manifest import refuse_unfinished
 from saefilter.artifacts.publish import appearing_whole
 from saefilter.config import made_in_cache
 from saefilter.errors import SaefilterError
@@ -211,6 +210,8 @@ def _fetched(url: str) -> Source:
         else:
             names = [path]
         if not is_web:
+            from saefilter.artifacts.manifest import refuse_unfinished
+
             refuse_unfinished([RemotePath(filesystem.unstrip_protocol(name)) for name in names])
         versions = [f"{name} {filesystem.ukey(name)}" for name in names]
         folder = (
