@@ -99,6 +99,7 @@ class RemotePath:
             except FileExistsError:
                 return False
             except (NotImplementedError, OSError) as error:
+                # other filesystems than s3fs raise it; S3 servers without If-None-Match answer so
                 if "NotImplemented" not in f"{type(error).__name__} {error}":
                     raise
                 if store.exists(path):

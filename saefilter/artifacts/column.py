@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from saefilter.artifacts.integrity import row_group_windows
+from saefilter.artifacts.integrity import WINDOW_ROWS, row_group_windows
 from saefilter.errors import SaefilterError
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ Number = TypeVar("Number", bound=np.generic)
 class Groups:
     """A Parquet file's row groups, as windows that are read as a whole."""
 
-    def __init__(self, scores: Scores):
+    def __init__(self, scores: Scores, window_rows: int = WINDOW_ROWS):
         """Raises SaefilterError when the file cannot be read."""
         self.scores = scores
         with scores.reading():
             self._file = pq.ParquetFile(scores.file)
         metadata = self._file.metadata
-        self._groups = row_group_windows(metadata)
+        self._groups = row_group_windows(metadata, window_rows)
         rows = [sum(metadata.row_group(i).num_rows for i in groups) for groups in self._groups]
         self.ends = np.cumsum(rows, dtype=np.int64)
         """The number of the row behind each window's last."""

@@ -174,12 +174,12 @@ def content_sha256(schema: pa.Schema, batches: Iterable[pa.RecordBatch | pa.Tabl
     return content.hexdigest()
 
 
-def row_group_windows(metadata: Any) -> list[list[int]]:
+def row_group_windows(metadata: Any, window_rows: int = WINDOW_ROWS) -> list[list[int]]:
     """The row groups of a Parquet file, by number, those together that are read at once."""
     windows: list[list[int]] = []
     held = 0
     for number in range(metadata.num_row_groups):
-        if not windows or held >= WINDOW_ROWS:
+        if not windows or held >= window_rows:
             windows.append([])
             held = 0
         windows[-1].append(number)

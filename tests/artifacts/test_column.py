@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import saefilter.artifacts.integrity as module
 from saefilter.artifacts.column import Groups
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import SCHEMA, Scores
@@ -39,12 +38,9 @@ def scores(tmp_path: Path) -> Scores:
 
 
 @pytest.mark.parametrize("window", [1, 10, 32_768])
-def test_rows_are_those_of_an_array(
-    scores: Scores, monkeypatch: pytest.MonkeyPatch, window: int
-) -> None:
-    monkeypatch.setattr(module, "WINDOW_ROWS", window)
+def test_rows_are_those_of_an_array(scores: Scores, window: int) -> None:
     held = np.array(DISTANCES, dtype=np.float64)
-    column = scores.column("distance", Groups(scores))
+    column = scores.column("distance", Groups(scores, window))
     parts = [values for _, values in column.blocks()]
     assert len(parts) == {1: 9, 10: 5, 32_768: 1}[window]
     np.testing.assert_array_equal(np.concatenate(parts), held)
