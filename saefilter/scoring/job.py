@@ -1,6 +1,6 @@
 """A scoring job, cut into shards that can be scored anywhere, in any order, once each.
 
-A `Job` and a `Shard` are small values. What scores one (`score_shard` in score.py) needs them, a loaded
+A `Job` and a `Shard` are small values. What scores one (`score_shard` in shard.py) needs them, a loaded
 scorer and a folder that it shares with whoever gathers the shards, and knows nothing of where it runs.
 """
 

@@ -6,33 +6,23 @@ prepare -> encode -> measure gave, publish. Where that work is done is in engine
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from saefilter.artifacts.integrity import file_sha256
-from saefilter.artifacts.publish import exclusive, publishing, refuse_existing
+from saefilter.artifacts.publish import exclusive, refuse_existing
 from saefilter.artifacts.scores import Scores
-from saefilter.errors import SaefilterError, is_out_of_memory
+from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
-from saefilter.rows.row import commonest, kind_of_reason
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
     Receipt,
-    ShardRows,
     UnusableInput,
     changed_input,
     fingerprint_digest,
@@ -44,9 +34,8 @@ from saefilter.scoring.job import (
 )
 from saefilter.scoring.join import RunIdentity, join_shards
 from saefilter.scoring.part import Part, PartFile, publish_part
-from saefilter.scoring.processes import give_back_free_memory
+from saefilter.scoring.shard import score_shard
 from saefilter.scoring.workfolder import WorkFolder, work_folder
-from saefilter.stats.tally import Tally
 from saefilter.storage import Location, same_file
 from saefilter.watch import Interrupted, StopRequest, Watch, stop_on_signals
 
@@ -136,55 +125,6 @@ def _publish(
         publish_part(folder, receipts, output, run, part)
 
 
-def score_shard(
-    job: Job, scorer: RowScorer, read: ShardRows, advance: Callable[[int], None]
-) -> Receipt:
-    """Score one shard and write it and its receipt into the job's folder, each whole or not at all.
-
-    `advance` is told the tokens done. Several threads may score shards of a job at the same time.
-    Raises SaefilterError.
-    """
-    shard, spent = read.shard, {"read": read.seconds}
-    with _no_memory_is_an_error():
-        prepared = scorer.preparer.prepare(read.rows, job.kind)
-        spent["render"] = prepared.seconds
-        with _timed(spent, "encode"):
-            encoded = scorer.encoder.encode(
-                prepared.windows, prepared.texts, **scorer.encoding, advance=advance
-            )
-        with _timed(spent, "geometry"):
-            measured = scorer.measure(prepared, encoded)
-    bad = measured.table.filter(pc.is_valid(measured.table["reason"]))
-    if job.settings.on_bad_row == "error":
-        _refuse_bad_rows(bad, job.source)
-    path = job.folder / shard.name
-    with _timed(spent, "write"), publishing([path]) as (temporary,):
-        pq.write_table(measured.table, temporary, compression="zstd")
-        sha256 = file_sha256(temporary)
-    receipt = Receipt(
-        shard=shard.number,
-        first_row=shard.first_row,
-        end_row=shard.end_row,
-        fingerprint=job.fingerprint,
-        sha256=sha256,
-        scored=measured.table.num_rows - bad.num_rows,
-        truncated=pc.sum(measured.table["truncated"]).as_py() or 0,
-        tally=encoded.tally + Tally(seconds={stage: round(s, 4) for stage, s in spent.items()}),
-        reasons=dict(Counter(map(kind_of_reason, bad["reason"].to_pylist()))),
-        formats=dict(Counter(filter(None, prepared.format))),
-        told=dict(commonest(Counter(note for notes in prepared.notes for note in notes))),
-        push_sums=measured.push_sums,
-        likeness=measured.likeness,
-        memory_limit=scorer.encoder.memory_limit,
-        started=round(read.started, 3),
-        finished=round(time.time(), 3),
-    )
-    with publishing([job.folder / shard.receipt]) as (temporary,):
-        temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
-    give_back_free_memory()
-    return receipt
-
-
 @contextmanager
 def _engine(settings: ScoreSettings, scorer: RowScorer | None, watch: Watch) -> Iterator[Engine]:
     """Where the work will be done, with the scorer loaded there."""
@@ -267,35 +207,6 @@ def _how_to_go_on(folder: WorkFolder, again: str | None) -> str:
         folder.remove()
         return "No shard was finished, nothing was written."
     return f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: {again}."
-
-
-@contextmanager
-def _no_memory_is_an_error() -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise SaefilterError(
-            f"out of memory ({str(error).splitlines()[0] if str(error) else 'on this machine'})",
-            remedy="Use fewer --batch-tokens or --shard-rows, or a larger machine.",
-        ) from error
-
-
-@contextmanager
-def _timed(spent: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    spent[stage] = time.perf_counter() - started
-
-
-def _refuse_bad_rows(bad: pa.Table, source: Source) -> None:
-    for entry in bad.slice(0, 1).to_pylist():
-        raise UnusableInput(
-            entry["reason"],
-            where=f"{entry['file'] or source.path}:{entry['line']}",
-            remedy="Mend the row, or use --on-bad-row quarantine.",
-        )
 
 
 def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Location) -> None:

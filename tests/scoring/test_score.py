@@ -29,8 +29,9 @@ from saefilter.rows.read import Source
 from saefilter.rows.row import Row
 from saefilter.scoring.engine import LocalEngine
 from saefilter.scoring.job import Job, memory_limit, plan_shards, read_shards
-from saefilter.scoring.score import score_file, score_shard
+from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
+from saefilter.scoring.shard import score_shard
 from saefilter.scoring.summary import summarise
 from saefilter.settings import ScoreSettings
 
