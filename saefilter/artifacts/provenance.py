@@ -116,6 +116,14 @@ class Provenance(Identity):
     """Of preference data: `kind` (`pairs` or `labelled`), `by` (what the difference is of), `middle` (of labelled answers, on the
     metric's linear scale, from which they count), `towards` and `same`
     (scored rows whose push is above 0, and 0). None where rows train on an answer as it stands."""
+    cascade: dict[str, Any] | None = None
+    """Where a cheap `reader` ranked the rows and the model read some: of the `nearest` rows at least the share
+    `recall` was read, with that `confidence` (`reached`: as much as was `wanted_recall`); `cut` is the distance of
+    the last of them. Rows drawn at random (`pilot`, `audit` at a `rate`), rows read by the order (`front`), audited
+    rows beyond it that are as near as its last needed one (`near_in_audit` of `allowed_in_audit`), the
+    `correlation` of guesses with distances, how many rows are only `estimated`, the `coverage` of their intervals by
+    so many `interval_rows`, tokens that the cheap reader read and tokens that the model was spared. None where
+    the model read all rows; `scored` counts those that it read."""
     told: dict[str, int] | None = None
     """What of scored rows is not scored, or is odd: phrase -> rows."""
     padding: float = 0.0

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SUFFIX = ".scores.parquet"
 SCORED = "scored"
 QUARANTINED = "quarantined"
+ESTIMATED = "estimated"
+"""Of a cascade's rows that the model did not read: they have an estimate instead of a distance."""
 
 TOP_FEATURE = pa.struct(
     [
@@ -85,6 +87,17 @@ SCHEMA = pa.schema(
 )
 """One line per input row, in the input's order; quarantined rows have nulls and their reason. The last three are not in files of before there were any."""
 
+CASCADE_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        ("estimate", pa.float64()),
+        ("estimate_low", pa.float64()),
+        ("estimate_high", pa.float64()),
+        ("sampled", pa.bool_()),
+    ]
+)
+"""Of a cascade: rows that were not read have an estimate of their distance, and its interval. `sampled` rows were
+read because they were drawn at random, each with the same chance; they stand for all."""
 OF_SIDE = {
     "proximity": pa.float64(), "percentile": pa.float64(), "n_scored": pa.int32(),
     "truncated": pa.bool_(),

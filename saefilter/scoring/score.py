@@ -19,6 +19,10 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
+from saefilter.rows.sides import ANSWERS, KINDS
+from saefilter.scoring.cascade.finish import CascadeRun, CascadeShards
+from saefilter.scoring.cascade.run import Reading, read_in_steps
+from saefilter.scoring.cascade.screen import screen_shard
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
@@ -69,6 +73,8 @@ def score_file(
     settings = settings.of_data(source.path)
     _refuse_what_is_read(source, settings, output)
     kind = kind_of_data(source, settings.columns)
+    if settings.cheap_reader is not None:
+        refuse_cascade(part, kind, str(source.path))
     if not resume:
         refuse_existing([output], overwrite=overwrite)
     with exclusive(output):
@@ -90,18 +96,14 @@ def score_file(
                 with _going_on_later(folder, receipts, watch, again) as stop:
                     job = Job(source, settings, folder.path, fingerprint_digest(made_of),
                               memory_limit(receipts.values()), kind)  # fmt: skip
-                    missing = [shard for shard in shards if shard.number not in receipts]
-                    for receipt in engine.run(
-                        score_shard, job, read_shards(job, missing), stop,
-                        lambda tokens: watch.advance(0, tokens),
-                    ):  # fmt: skip
-                        receipts[receipt.shard] = receipt
-                        watch.advance(receipt.rows, 0)
+                    reading = _read(job, folder, receipts, engine, stop, watch)
+                    if stop.is_set() and (len(receipts) < len(shards) or reading is None):
+                        raise Interrupted(stop.signal_number, _how_to_go_on(folder, again))
                 with _no_use_in_going_on(folder):
                     if source.sha256() != input_sha256:
                         raise changed_input(source)
                     run = RunIdentity(engine.identity, str(source.path), kind)
-                    _publish(folder, receipts, output, run, part)
+                    _publish(folder, receipts, output, run, part, reading, settings)
         folder.remove()
 
 
@@ -111,18 +113,51 @@ def _count(source: Source) -> int:
     return n_rows
 
 
+def _read(
+    job: Job,
+    folder: WorkFolder,
+    receipts: dict[int, Receipt],
+    engine: Engine,
+    stop: StopRequest,
+    watch: Watch,
+) -> Reading | None:
+    """Do the work of the missing shards, adding their receipts; of a cascade also what comes after the cheap
+    reader has seen all rows. Less where it is asked to stop."""
+    is_cascade = job.settings.cheap_reader is not None
+    work = screen_shard if is_cascade else score_shard
+    missing = [shard for shard in folder.shards if shard.number not in receipts]
+    for receipt in engine.run(
+        work, job, read_shards(job, missing), stop, lambda tokens: watch.advance(0, tokens)
+    ):
+        receipts[receipt.shard] = receipt
+        watch.advance(receipt.rows, 0)
+    unfinished = len(receipts) < len(folder.shards)
+    if not is_cascade or unfinished or not any(one.scored for one in receipts.values()):
+        return None
+    return read_in_steps(_as_written(folder, receipts), job, engine, stop, watch)
+
+
+def _as_written(folder: WorkFolder, receipts: dict[int, Receipt]) -> WorkFolder:
+    return replace(folder, written={one.shard: one.sha256 for one in receipts.values()})
+
+
 def _publish(
     folder: WorkFolder,
     receipts: dict[int, Receipt],
     output: Location,
     run: RunIdentity,
     part: Part | None,
+    reading: Reading | None,
+    settings: ScoreSettings,
 ) -> None:
-    folder = replace(folder, written={one.shard: one.sha256 for one in receipts.values()})
-    if part is None:
+    folder = _as_written(folder, receipts)
+    if part is not None:
+        publish_part(folder, receipts, output, run, part)
+    elif reading is None:
         join_shards(folder, receipts, output, run)
     else:
-        publish_part(folder, receipts, output, run, part)
+        run = replace(run, cascade=CascadeRun(reading, settings))
+        join_shards(CascadeShards(reading), receipts, output, run)
 
 
 @contextmanager
@@ -168,8 +203,6 @@ def _going_on_later(
     try:
         with stop_on_signals(watch.say) as stop:
             yield stop
-            if stop.is_set() and len(receipts) < len(folder.shards):
-                raise Interrupted(stop.signal_number, _how_to_go_on(folder, again))
     except UnusableInput:
         folder.remove()
         raise
@@ -219,6 +252,21 @@ def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Locati
         raise SaefilterError(
             f"{output} is the toxic set and would be overwritten",
             remedy="Choose another name with -o.",
+        )
+
+
+def refuse_cascade(part: Part | None, kind: str, data: str) -> None:
+    """Raises SaefilterError for a cascade of what it cannot be of."""
+    if part is not None:
+        raise SaefilterError(
+            "--part and --cascade exclude each other: which rows are nearest is known of all rows alone",
+            remedy="Use --workers or --engine ray, or score the parts without a cascade.",
+        )
+    if kind != ANSWERS:
+        raise SaefilterError(
+            f"--cascade is of rows that train on an answer as it stands, and these are {KINDS[kind]}",
+            where=data,
+            remedy="Leave --cascade out.",
         )
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from saefilter.encode.encoded import Encoded
     from saefilter.encode.encoder import Encoder
     from saefilter.geometry.scorer import Scorer
+    from saefilter.scoring.cascade.readers import CheapReader
     from saefilter.toxic.toxicset import Likeness, PushReference, ToxicSet
 
 
@@ -94,6 +95,8 @@ class RowScorer:
             processes = default_processes(encoder.device.type)
         spec = encoder.renderer_spec(options, settings.rendering)
         self.preparer = Preparer(self.renderer, spec, processes)
+        self.cheap = None if settings.cheap_reader is None else _cheap_reader(settings, self)
+        """What ranks the rows of a cascade; None where all are read."""
         self.themes = ThemeReader.of(scorer.toxic_set)
         weights = [scorer.token_weights[:, None]]
         if self.themes is not None:
@@ -211,6 +214,8 @@ class RowScorer:
 
     def close(self) -> None:
         """End the processes and threads that it started."""
+        if self.cheap is not None:
+            self.cheap.close()
         self.preparer.close()
         self.encoder.close()
 
@@ -250,6 +255,12 @@ class RowScorer:
         features, tokens = encoded.features[:n][scored], encoded.n_tokens[:n][scored]
         proximity = self.scorer.score(features, encoded.residual[:n][scored]).proximity
         return Measured(table, None, self.yardstick.likeness_sums(features, tokens, proximity))
+
+
+def _cheap_reader(settings: ScoreSettings, scorer: RowScorer) -> CheapReader:
+    from saefilter.scoring.cascade.readers import load_reader  # most runs have none
+
+    return load_reader(settings, scorer)
 
 
 def toxic_set_of(
