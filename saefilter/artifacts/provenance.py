@@ -146,6 +146,11 @@ class Provenance(Identity):
         """What a run found, with the scorer that it was found by."""
         return cls(**{one.name: getattr(identity, one.name) for one in fields(Identity)}, **found)
 
+    @property
+    def estimated(self) -> int:
+        """Rows of a cascade that the model did not read."""
+        return int((self.cascade or {}).get("estimated", 0))
+
     def to_metadata(self) -> dict[bytes, bytes]:
         """As Parquet key-value metadata."""
         return {METADATA_KEY: json.dumps(asdict(self)).encode()}

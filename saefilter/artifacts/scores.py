@@ -226,6 +226,17 @@ class Scores:
 
         return Column(groups or Groups(self), name, decoded, np.float64)
 
+    def fit(self, status: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+        """Of the column `status`, which rows could be scored: those that were, and those of a cascade that have
+        an estimate."""
+        known = pc.is_in(status, pa.array([SCORED, ESTIMATED]))
+        flags: NDArray[np.bool_] = (
+            known.to_numpy(zero_copy_only=False)
+            if isinstance(known, pa.Array)
+            else known.to_numpy()
+        )
+        return flags
+
     def having(self, columns: Iterable[str]) -> list[str]:
         """Those of the columns that the file has."""
         names = set(pq.read_schema(self.file).names)

@@ -107,6 +107,7 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
         Text.assemble(
             ("Scored ", "bold"),
             (f"{made.scored:,}", "bold"),
+            *([f", estimated {made.estimated:,}"] if made.estimated else []),
             f" of {made.rows:,} rows from ",
             (one_line(made.input_path), "bold"),
             f" in {made.seconds:.1f} s "
@@ -121,6 +122,8 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
     title = "Distance to toxic features (smaller is closer)"
     if made.preference is not None:
         title = "Opposite of what training pushes towards (below 0: towards toxic features)"
+    if made.estimated:
+        title += f", of the {len(summary.distances):,} rows drawn at random"
     console.print(Text(f"\n{title}", style="bold"))
     console.print(Padding(histogram(summary.distances), (0, 2)))
     if summary.percentiles is not None:

@@ -134,12 +134,31 @@ class CascadeRun:
             formats=everything.formats,
             told=everything.told,
             seconds=round(everything.seconds + work.seconds, 3),
-            note=sample.note,
+            note=" ".join(filter(None, [self.words(), sample.note])),
             spillover=sample.spillover,
             likeness=sample.likeness,
             unlike=sample.unlike,
             timings=_added(everything.timings, work.timings),
             cascade=self.fields(everything.tokens),
+        )
+
+    def words(self) -> str:
+        """What a reader of the scores must know of how they came about."""
+        found, reader = self.reading.found, self.settings.cheap_reader
+        n, read = len(found.read), int(found.read.sum())
+        if not found.unread:
+            return f"The model read all {n:,} rows: what {reader} saw of them spared none."
+        held = (
+            f"with {found.goal.confidence:.0%} confidence at least {found.recall:.1%} of the {found.goal.count:,} "
+            "nearest are among them"
+        )
+        if not found.reached:
+            held += (
+                f", less than the {found.goal.recall:.0%} that was asked for: the budget was spent"
+            )
+        return (
+            f"The model read {read:,} of {n:,} rows ({read / n:.0%}), chosen by what {reader} saw of all; {held}. "
+            f"The other {found.unread:,} have estimates."
         )
 
     def fields(self, cheap_tokens: int) -> dict[str, Any]:
