@@ -107,11 +107,7 @@ def build_report(
         scoring={**_scoring(provenance), "own_share": scores.own_share()},
         histogram=figures.histogram,
         flagged=figures.flagged,
-        # of pairs without reference pairs no row has a percentile, so none is beyond anything
-        # nor of a cascade: rows that were read are not like all
-        reference_rows=provenance.reference_rows
-        if figures.has_percentiles and not provenance.cascade
-        else 0,
+        reference_rows=_reference_rows(provenance, figures),
         reference_name=provenance.reference_name,
         dropped=[views[int(i)] for i in shown_dropped],
         borderline=[views[int(i)] for i in shown_kept],
@@ -129,6 +125,12 @@ def build_report(
         per=[{"column": column, "values": [asdict(loss) for loss in lost]} for column, lost in per],
         made_from=_made_from(scores),
     )
+
+
+def _reference_rows(made: Provenance, figures: Figures) -> int:
+    """0 where nothing can be said of how many rows are beyond reference rows: of pairs without reference pairs none
+    has a percentile, and those that a cascade has read are not like all."""
+    return 0 if made.estimated or not figures.has_percentiles else made.reference_rows
 
 
 def _read(distance: Column[np.float64]) -> NDArray[np.bool_]:
