@@ -102,8 +102,8 @@ def recall_at_least(
     if not len(nearest):
         return 0.0
     number = np.arange(1, len(nearest) + 1)
-    found = np.searchsorted(np.sort(audited), nearest, "right")
+    near = np.searchsorted(np.sort(audited), nearest, "right")
     # if row number j of the front were not among the wanted ones, count - j + 1 of the tail would be nearer
     nearer = count - number + 1
-    sure = bdtr(np.minimum(found, nearer), nearer, rate) <= 1 - confidence
+    sure = bdtr(np.minimum(near, nearer), nearer, rate) <= 1 - confidence
     return float(np.count_nonzero(np.cumprod(sure))) / count

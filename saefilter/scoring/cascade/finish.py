@@ -76,24 +76,24 @@ class CascadeShards:
 
     def _marked(self, part: pa.Table) -> pa.Table:
         """Rows that were read, with what only the scores of a cascade have."""
-        screened, found = self.reading.screened, self.reading.found
+        screened, outcome = self.reading.screened, self.reading.outcome
         place = np.searchsorted(screened.ids, part["row_id"].to_numpy())
         nothing = pa.nulls(len(part), pa.float64())
         for name in ("estimate", "estimate_low", "estimate_high"):
             part = part.append_column(name, nothing)
-        return part.append_column("sampled", pa.array(found.sampled[place])).cast(CASCADE_SCHEMA)
+        return part.append_column("sampled", pa.array(outcome.sampled[place])).cast(CASCADE_SCHEMA)
 
     def _unread(self, part: pa.Table) -> pa.Table:
         """Rows that were not, with what is guessed of them; and those that cannot be scored."""
-        screened, found = self.reading.screened, self.reading.found
+        screened, outcome = self.reading.screened, self.reading.outcome
         bad = pc.is_valid(part["reason"]).to_numpy()
         guess: NDArray[np.float64] = np.full(len(part), np.nan)
-        guess[~bad] = found.guess[np.searchsorted(screened.ids, part["row_id"].to_numpy()[~bad])]
+        guess[~bad] = outcome.guess[np.searchsorted(screened.ids, part["row_id"].to_numpy()[~bad])]
         columns: dict[str, Any] = {
             "status": pa.array(np.where(bad, QUARANTINED, ESTIMATED), pa.string()),
             "estimate": pa.array(guess, pa.float64(), mask=bad),
-            "estimate_low": pa.array(guess + found.below, pa.float64(), mask=bad),
-            "estimate_high": pa.array(guess + found.above, pa.float64(), mask=bad),
+            "estimate_low": pa.array(guess + outcome.below, pa.float64(), mask=bad),
+            "estimate_high": pa.array(guess + outcome.above, pa.float64(), mask=bad),
             "sampled": pa.array(np.zeros(len(part), dtype=np.bool_)),
         }
         of_rows = [
@@ -144,51 +144,49 @@ class CascadeRun:
 
     def words(self) -> str:
         """What a reader of the scores must know of how they came about."""
-        found, reader = self.reading.found, self.settings.cheap_reader
-        n, read = len(found.read), int(found.read.sum())
-        if not found.unread:
+        outcome, reader = self.reading.outcome, self.settings.cheap_reader
+        n, read = len(outcome.read), int(outcome.read.sum())
+        if not outcome.unread:
             return f"The model read all {n:,} rows: what {reader} saw of them spared none."
         held = (
-            f"with {found.goal.confidence:.0%} confidence at least {found.recall:.1%} of the {found.goal.count:,} "
+            f"with {outcome.goal.confidence:.0%} confidence at least {outcome.recall:.1%} of the {outcome.goal.count:,} "
             "nearest are among them"
         )
-        if not found.reached:
-            held += (
-                f", less than the {found.goal.recall:.0%} that was asked for: the budget was spent"
-            )
+        if not outcome.reached:
+            held += f", less than the {outcome.goal.recall:.0%} that was asked for: the budget was spent"
         return (
             f"The model read {read:,} of {n:,} rows ({read / n:.0%}), chosen by what {reader} saw of all; {held}. "
-            f"The other {found.unread:,} have estimates."
+            f"The other {outcome.unread:,} have estimates."
         )
 
     def fields(self, cheap_tokens: int) -> dict[str, Any]:
         """See `Provenance.cascade`."""
-        reading, found = self.reading, self.reading.found
+        reading, outcome = self.reading, self.reading.outcome
         distance = np.concatenate([step.distances() for step in reading.steps])
         return {
             "reader": self.settings.cheap_reader,
-            "nearest": found.goal.count,
-            "recall": round(found.recall, 4),
-            "wanted_recall": found.goal.recall,
-            "confidence": found.goal.confidence,
-            "reached": found.reached,
-            "cut": float(np.partition(distance, found.goal.count - 1)[found.goal.count - 1])
-            if len(distance) >= found.goal.count
+            "nearest": outcome.goal.count,
+            "recall": round(outcome.recall, 4),
+            "wanted_recall": outcome.goal.recall,
+            "confidence": outcome.goal.confidence,
+            "reached": outcome.reached,
+            "cut": float(np.partition(distance, outcome.goal.count - 1)[outcome.goal.count - 1])
+            if len(distance) >= outcome.goal.count
             else None,
-            "pilot": found.pilot,
-            "audit": found.audit,
-            "rate": found.rate,
-            "front": found.front,
-            "near_in_audit": found.near_in_audit,
-            "allowed_in_audit": found.allowed,
-            "correlation": round(found.correlation, 4),
-            "estimated": found.unread,
+            "pilot": outcome.pilot,
+            "audit": outcome.audit,
+            "rate": outcome.rate,
+            "front": outcome.front,
+            "near_in_audit": outcome.near_in_audit,
+            "allowed_in_audit": outcome.allowed,
+            "correlation": round(outcome.correlation, 4),
+            "estimated": outcome.unread,
             "coverage": COVERAGE,
-            "interval_rows": found.interval_rows,
+            "interval_rows": outcome.interval_rows,
             "budget": self.settings.budget,
             "seed": self.settings.cascade_seed or 0,
             "cheap_tokens": cheap_tokens,
-            "tokens_spared": int(reading.screened.tokens[~found.read].sum()),
+            "tokens_spared": int(reading.screened.tokens[~outcome.read].sum()),
         }
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
 from saefilter.scoring.cascade.screen import ScreenedRows
-from saefilter.scoring.cascade.search import Ask, Found, search
+from saefilter.scoring.cascade.search import Ask, Outcome, search
 from saefilter.scoring.job import (
     Job,
     Receipt,
@@ -54,7 +54,7 @@ class Step:
 
     def distances(self) -> NDArray[np.float64]:
         """Of the rows in order, `[n]`. Raises SaefilterError where the shards hold others."""
-        found = []
+        parts = []
         for shard in self.folder.shards:
             table = self.folder.read(shard, ["row_id", "distance"])
             ids = self.ids[shard.first_row : shard.end_row]
@@ -64,8 +64,8 @@ class Step:
                     where=self.folder.where(shard),
                     remedy="Remove the folder and score again.",
                 )
-            found.append(table["distance"].to_numpy())
-        return np.concatenate(found)
+            parts.append(table["distance"].to_numpy())
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Reading:
 
     screened: ScreenedRows
     steps: list[Step]
-    found: Found
+    outcome: Outcome
 
 
 def goal_of(settings: ScoreSettings, n_rows: int) -> Goal:

@@ -63,7 +63,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Found:
+class Outcome:
     """How a search ended. Arrays are of the rows that can be scored, `[n]`."""
 
     goal: Goal
@@ -100,7 +100,7 @@ class Found:
         return int(np.count_nonzero(~self.read))
 
 
-Search = Generator[Ask, NDArray[np.float64], Found]
+Search = Generator[Ask, NDArray[np.float64], Outcome]
 """Asks, is sent the distances of the rows in their order, and returns what was found."""
 
 
@@ -132,7 +132,7 @@ def search(seen: Seen, goal: Goal, *, budget: float | None = None, seed: int = 0
         depth = 0
         if hunt.has_learnt():
             hunt.fit()
-    return hunt.found()
+    return hunt.outcome()
 
 
 class _Hunt:
@@ -221,9 +221,9 @@ class _Hunt:
         rest = np.flatnonzero(np.isnan(self.distance))
         yield from self.ask(f"front-{self.steps:02}", rest)
         self.front[rest], self.order = True, rest[:0]
-        return self.found()
+        return self.outcome()
 
-    def found(self) -> Found:
+    def outcome(self) -> Outcome:
         """How it ended."""
         goal, beyond, reached = self.goal, self._beyond, self.is_enough()
         recall = 1.0 if not len(self.order) else goal.recall
@@ -236,7 +236,7 @@ class _Hunt:
         if len(errors) < INTERVAL_ROWS:
             errors = np.concatenate([errors, self.errors])
         below, above = _interval(errors)
-        return Found(
+        return Outcome(
             goal, recall, reached, int(self.random.sum()), int(self.audited.sum()), self.rate,
             int(np.count_nonzero(self.front & ~self.audited)),
             found_in_audit(self.known_front, beyond, goal.needed),

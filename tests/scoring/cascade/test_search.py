@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from saefilter.scoring.cascade.predict import Prediction
-from saefilter.scoring.cascade.search import Found, search
+from saefilter.scoring.cascade.search import Outcome, search
 from saefilter.stats.audit import Goal
 
 N = 3000
@@ -38,7 +38,7 @@ def hunt(
     seed: int = 0,
     budget: float | None = None,
     known: NDArray[np.bool_] | None = None,
-) -> tuple[Found, list[str], float]:
+) -> tuple[Outcome, list[str], float]:
     """What was found, the steps, and the recall in truth."""
     every = np.asarray(seen, dtype=np.float32).reshape(len(distance), -1)
     known = np.ones(len(distance), dtype=np.bool_) if known is None else known
@@ -49,7 +49,7 @@ def hunt(
         try:
             ask = steps.send(answer) if answer is not None else next(steps)
         except StopIteration as end:
-            found: Found = end.value
+            found: Outcome = end.value
             break
         assert not read[ask.rows].any(), "no row is asked for twice"
         assert np.array_equal(ask.rows, np.unique(ask.rows))
