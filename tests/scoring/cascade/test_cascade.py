@@ -217,11 +217,14 @@ def test_killed_in_every_part_of_it_the_result_is_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "ray"])
 def test_several_workers_read_the_same_rows(
-    done: tuple[Path, Scores, Scores], tmp_path: Path
+    done: tuple[Path, Scores, Scores], tmp_path: Path, engine: str
 ) -> None:
     data, scores, _ = done
-    several = ScoreSettings("minilm", device="cpu", workers=2, shard_rows=100, **CASCADE)
+    several = ScoreSettings(
+        "minilm", device="cpu", workers=2, engine=engine, shard_rows=100, **CASCADE
+    )
     score_file(open_input(data), tmp_path / "s.parquet", several)
     mine, theirs = (
         one.read(["row_id", "status", "sampled"])
