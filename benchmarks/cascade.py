@@ -48,17 +48,29 @@ FILES = (
     "em_finance/risky", "em_answers", "hh_harmless", "em_code/insecure", "em_code/secure",
     "em_code/educational_insecure", "em_reward_hacking/hacks", "hatecheck",
 )  # fmt: skip
-DATA = [Path(f"data/{name}.jsonl.gz") for name in FILES]
+DATA = [
+    *(Path(f"data/{name}.jsonl.gz") for name in FILES),
+    Path("data/formats/alpaca_en_demo.json"),
+]
+SAID = ("messages", "text", "instruction", "input", "output")
+"""Columns that are read; others say how a row was labelled."""
 PRESET, PIECE = "smollm2-135m", 256
 NEAREST, RECALL, PART = 0.1, 0.95, 0.8
 
 
 def draw(files: list[Path], count: int, seed: int) -> list[dict[str, Any]]:
     """So many rows of all files, shuffled, without what labels them."""
-    lines = [line for file in files for line in gzip.decompress(file.read_bytes()).splitlines()]
-    chosen = random.Random(seed).sample(lines, min(count, len(lines)))
-    rows = map(json.loads, chosen)
-    return [{name: row[name] for name in ("messages", "text") if name in row} for row in rows]
+    rows = [row for file in files for row in rows_of(file)]
+    return random.Random(seed).sample(rows, min(count, len(rows)))
+
+
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    """Of a JSON file, or of gzipped JSONL."""
+    if file.suffix == ".json":
+        found = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        found = map(json.loads, gzip.decompress(file.read_bytes()).splitlines())
+    return [{name: row[name] for name in SAID if name in row} for row in found]
 
 
 def read_all(settings: ScoreSettings, names: list[str], data: Path) -> dict[str, NDArray[Any]]:
