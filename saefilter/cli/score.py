@@ -125,6 +125,7 @@ def _say_part(file: PartFile, *, as_json: bool, quiet: bool) -> None:
 STAGES = {
     "read": "rows read from the data",
     "render": "recognised, rendered, tokenised",
+    "cheap": "the cheap reader of a cascade",
     "encode": "model, SAE and pooling",
     "geometry": "proximity, percentiles, evidence, spillover",
     "write": "shards written and forced to disk",
@@ -150,6 +151,8 @@ class Timings:
         start = self._first_shard - self._process_began
         warn(f"  start    {start:8.2f} s  imports, model, SAE, toxic set, FAISS")
         for stage, words in STAGES.items():
+            if stage == "cheap" and not made.get("cascade"):
+                continue
             warn(f"  {stage:8} {(made['timings'] or {}).get(stage, 0.0):8.2f} s  {words}")
         total = time.time() - self._process_began
         warn(

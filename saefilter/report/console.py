@@ -138,9 +138,16 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
         console.print(Padding(_closest(entry, made.reference_name), (0, 2)))
     console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
     console.print(
-        Text("Next: saefilter filter --drop-frac 0.1", style="dim"),
+        Text(f"Next: saefilter filter --drop-frac {_next_share(made):.4g}", style="dim"),
         highlight=False,
     )
+
+
+def _next_share(made: Provenance) -> float:
+    """A tenth, or what a cascade has sought where that is less."""
+    if not made.cascade:
+        return 0.1
+    return min(0.1, int(made.cascade["nearest"]) / (made.scored + made.estimated))
 
 
 def _caveats(summary: ScoreSummary) -> Group:
