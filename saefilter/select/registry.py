@@ -149,6 +149,22 @@ BUILT_IN: dict[str, BuiltIn] = {
         takes=(*_CONTRAST, *_READS, "toxic_set", "hook", "max_new_tokens", "temperature"),
         seeded=True,
     ),
+    "larf": BuiltIn(
+        "saefilter.select.larf:rank",
+        "more like unsafe than safe examples at a model's most safety-sensitive layer",
+        takes=(*_CONTRAST, *_READS, "hook"),
+    ),
+    "compliance": BuiltIn(
+        "saefilter.select.compliance:rank",
+        "farther along a model's compliance direction than the prompt",
+        takes=(*_CONTRAST, *_READS, "hook"),
+    ),
+    "gradient": BuiltIn(
+        "saefilter.select.gradients:rank",
+        "with a gradient more like that of toxic than of benign rows",
+        takes=(*_CONTRAST, *_READS),
+        seeded=True,
+    ),
     "judge": BuiltIn(
         "saefilter.select.judge.strategy:rank",
         "most harmful by a language model at an endpoint",
