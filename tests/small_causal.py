@@ -15,9 +15,9 @@ from scored import write_scores
 from saefilter.filtering.filter import candidates_of
 from saefilter.rows.formats import ASSISTANT, Conversation, Message
 from saefilter.rows.read import Source
-from saefilter.select.layered import load_layers
 from saefilter.select.causal_reader import CausalReader
 from saefilter.select.classifiers import ContrastPair
+from saefilter.select.layered import load_layers
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Selection, rank

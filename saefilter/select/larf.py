@@ -46,6 +46,8 @@ from saefilter.select.strategies import Selection
 BACKWARD_SHARE = 4
 """Of the tokens that are only predicted at once, so many times fewer go through a backward pass."""
 MIN_BACKWARD_TOKENS = 256
+STANDS_OUT = 3
+"""Standard errors, since the largest of many layers is looked at."""
 
 
 def rank(candidates: Candidates, selection: Selection) -> Ranking:
@@ -59,6 +61,12 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
             candidates, "larf", depends_on, lambda: learn(reader, contrast, asked).numbers()
         )
     )
+
+    if not asked and not learnt.stands_out:
+        candidates.watch.say(
+            f"larf: no layer's sensitivity stands out from chance on these contrast rows; {learnt.layer} has "
+            "the largest. Refusals as benign contrast rows tell more, or name the layer: --hook"
+        )
 
     def score(conversations: Sequence[Conversation]) -> NDArray[np.float64]:
         tokens, readable = last_tokens(reader, conversations, learnt.layer)
@@ -74,7 +82,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
             **reader.about,
             "hook": hook_after(learnt.layer),
             "layer": "as asked for" if asked else "the most safety-sensitive",
-            "sensitivity": [round(float(value), 4) for value in learnt.sensitivity],
+            "sensitivity": np.round(learnt.sensitivity.astype(float), 4).tolist(),
             "contrast": contrast.about,
         },
     )
@@ -86,7 +94,7 @@ class Learnt(NamedTuple):
     layer: int
     """Counted from 1."""
     sensitivity: Floats
-    """Of every layer, or empty where the layer was asked for, `[n_layers]`."""
+    """Of every layer and its standard error, or empty where the layer was asked for, `[n_layers, 2]`."""
     direction: Floats
     """Mean of the unsafe examples' unit vectors less that of the safe ones', `[d_model]`: a unit vector's
     product with it is the difference of its mean cosines."""
@@ -94,22 +102,28 @@ class Learnt(NamedTuple):
     def numbers(self) -> Floats:
         """All of it in one row, to be kept."""
         head = np.array([self.layer, len(self.sensitivity)], dtype=np.float32)
-        return np.concatenate([head, self.sensitivity, self.direction])
+        return np.concatenate([head, self.sensitivity.ravel(), self.direction])
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the layer's sensitivity is more than what the contrast rows' differences make of chance."""
+        value, error = self.sensitivity[self.layer - 1]
+        return bool(abs(value) > STANDS_OUT * error)
 
     @classmethod
     def of(cls, numbers: Floats) -> Learnt:
         """What was kept."""
-        end = 2 + int(numbers[1])
-        return cls(int(numbers[0]), numbers[2:end], numbers[end:])
+        end = 2 + 2 * int(numbers[1])
+        return cls(int(numbers[0]), numbers[2:end].reshape(-1, 2), numbers[end:])
 
 
 def learn(reader: CausalReader, contrast: ContrastPair, layer: int | None) -> Learnt:
     """The most safety-sensitive layer, unless one is asked for, and the direction there. Raises
     SaefilterError when a side of the contrast cannot be read."""
-    sensitivity = np.empty(0, dtype=np.float32)
+    sensitivity: Floats = np.empty((0, 2), dtype=np.float32)
     if layer is None:
         sensitivity = safety_sensitivity(reader, contrast)
-        layer = int(np.abs(sensitivity).argmax()) + 1
+        layer = int(np.abs(sensitivity[:, 0]).argmax()) + 1
     tokens, readable = last_tokens(reader, contrast.conversations, layer)
     usable_sides(contrast.toxic, readable)
     vectors = unit(tokens)
@@ -146,16 +160,18 @@ def unit(vectors: Floats) -> Floats:
 
 def safety_sensitivity(reader: CausalReader, contrast: ContrastPair) -> Floats:
     """By how much the margin between safe and unsafe answers, in nats per token, changes with a layer's
-    scale: `d(mean log p(safe) - mean log p(unsafe)) / d scale` at scale 1, `[n_layers]`."""
+    scale: `d(mean log p(safe) - mean log p(unsafe)) / d scale` at scale 1, with its standard error over
+    rows, `[n_layers, 2]`."""
     responses = last_responses(reader, contrast.conversations)
     usable = np.array([response is not None for response in responses])
     usable_sides(contrast.toxic, usable)
     windows = [response.window for response in responses if response is not None]
     budget = max(MIN_BACKWARD_TOKENS, reader.predicted_tokens // BACKWARD_SHARE)
     slopes = scale_slopes(reader.model, windows, budget)
-    toxic = contrast.toxic[usable]
-    difference: Floats = slopes[~toxic].mean(axis=0) - slopes[toxic].mean(axis=0)
-    return difference
+    safe, unsafe = slopes[~contrast.toxic[usable]], slopes[contrast.toxic[usable]]
+    error = np.sqrt(safe.var(axis=0) / len(safe) + unsafe.var(axis=0) / len(unsafe))
+    sensitivity: Floats = np.stack([safe.mean(axis=0) - unsafe.mean(axis=0), error], axis=1)
+    return sensitivity
 
 
 def scale_slopes(model: CausalModel, windows: Sequence[Window], batch_tokens: int) -> Floats:

@@ -191,9 +191,7 @@ def test_sides_that_mean_nothing_rank_at_chance(gradients: RowGradients) -> None
     toxic, benign = planted(2, 24)
     vectors = unit(in_order(gradients, [*toxic, *benign]))
     bad = np.arange(48) < 24
-    found = [
-        auroc(bad, vectors @ toxic_direction(gradients, one)) for one in mixed(contrast, 12)
-    ]
+    found = [auroc(bad, vectors @ toxic_direction(gradients, one)) for one in mixed(contrast, 12)]
     assert abs(np.mean(found) - 0.5) < 0.12
 
 

@@ -80,10 +80,12 @@ def test_the_layer_where_safety_was_planted_is_found(
     contrast = contrast_of(*pairs(2, 24))
     reader = reader_of(candidates_in(jsonl([chat("q", "a")])), "larf", folder)
     sensitivity = safety_sensitivity(reader, contrast)
-    assert sensitivity.shape == (LAYERS,)
-    assert int(np.abs(sensitivity).argmax()) + 1 == layer
-    assert sensitivity[layer - 1] > 0  # more of it, more refusals
-    assert learn(reader, contrast, None).layer == layer
+    assert sensitivity.shape == (LAYERS, 2)
+    assert int(np.abs(sensitivity[:, 0]).argmax()) + 1 == layer
+    assert sensitivity[layer - 1, 0] > 0  # more of it, more refusals
+    learnt = learn(reader, contrast, None)
+    assert learnt.layer == layer
+    assert learnt.stands_out
 
 
 def test_sides_that_mean_nothing_make_no_layer_sensitive_and_rank_at_chance(
@@ -96,13 +98,16 @@ def test_sides_that_mean_nothing_make_no_layer_sensitive_and_rank_at_chance(
     vectors = unit(last_tokens(reader, [*toxic, *benign], 2)[0])
     bad = np.arange(60) < 30
     assert auroc(bad, vectors @ learn(reader, contrast, 2).direction) > 0.75
-    told = np.abs(safety_sensitivity(reader, contrast)).max()
-    by_chance, slopes = [], []
+    told = np.abs(safety_sensitivity(reader, contrast)[:, 0]).max()
+    by_chance, slopes, stand_out = [], [], []
     for one in mixed(contrast, 20):
         by_chance.append(auroc(bad, vectors @ learn(reader, one, 2).direction))
-        slopes.append(np.abs(safety_sensitivity(reader, one)).max())
+        learnt = learn(reader, one, None)
+        slopes.append(np.abs(learnt.sensitivity[:, 0]).max())
+        stand_out.append(learnt.stands_out)
     assert abs(np.mean(by_chance) - 0.5) < 0.15
     assert np.median(slopes) < told / 4
+    assert np.mean(stand_out) <= 0.1
 
 
 def test_slopes_are_what_scaling_a_layer_does(tmp_path: Path, jsonl: Callable[..., Path]) -> None:
@@ -189,7 +194,7 @@ def test_anchors_stay_paired_and_what_was_learnt_is_kept_whole() -> None:
     assert len(few.conversations) == 20
     assert few.toxic.sum() == 10
     assert [one[0] for one in few.conversations[:10]] == [one[0] for one in few.conversations[10:]]
-    learnt = Learnt(3, np.arange(4, dtype=np.float32), np.ones(7, dtype=np.float32))
+    learnt = Learnt(3, np.arange(8, dtype=np.float32).reshape(4, 2), np.ones(7, dtype=np.float32))
     again = Learnt.of(learnt.numbers())
     assert again.layer == 3
     assert np.array_equal(again.sensitivity, learnt.sensitivity)
