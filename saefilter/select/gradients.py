@@ -79,9 +79,9 @@ def toxic_direction(gradients: RowGradients, contrast: ContrastPair) -> Floats:
     with it is the difference of its mean cosines. Raises SaefilterError when a side has no gradient."""
     sums = np.zeros((2, gradients.size))
     usable = np.zeros(len(contrast.toxic), dtype=bool)
-    for rows, found in gradients.pieces(contrast.conversations):
-        usable[rows] = np.isfinite(found[:, 0])
-        vectors = unit(np.nan_to_num(found))
+    for rows, gradient in gradients.pieces(contrast.conversations):
+        usable[rows] = np.isfinite(gradient[:, 0])
+        vectors = unit(np.nan_to_num(gradient))
         for side in (0, 1):
             sums[side] += vectors[contrast.toxic[rows] == side].sum(axis=0)
     usable_sides(contrast.toxic, usable)
@@ -95,8 +95,8 @@ def similarity(
 ) -> NDArray[np.float64]:
     """Of each conversation's gradient, `[n]`; NaN for one without a token to predict."""
     value = np.full(len(conversations), np.nan)
-    for rows, found in gradients.pieces(conversations):
-        value[rows] = unit(found) @ direction
+    for rows, gradient in gradients.pieces(conversations):
+        value[rows] = unit(gradient) @ direction
     return value
 
 
@@ -148,19 +148,19 @@ class RowGradients:
 
     def _of_rows(self, rows: Sequence[Sequence[Window]]) -> Floats:
         predicted = np.array([sum(int(one.scored[1:].sum()) for one in row) for row in rows])
-        found = torch.zeros(len(rows), len(self.maps), self.side, self.side)
+        blocks = torch.zeros(len(rows), len(self.maps), self.side, self.side)
         pairs = [(number, one) for number, row in enumerate(rows) for one in row]
         pairs = [(number, one) for number, one in pairs if one.scored[1:].any()]
         budget = max(MIN_BACKWARD_TOKENS, self.reader.predicted_tokens // BACKWARD_SHARE)
         for positions in plan_batches([len(one.ids) for _, one in pairs], budget):
             numbers = [pairs[position][0] for position in positions]
             # a row longer than the context is in several windows, whose gradients add up
-            found.index_add_(
+            blocks.index_add_(
                 0,
                 torch.tensor(numbers),
                 self._of_batch([pairs[position][1] for position in positions], predicted[numbers]),
             )
-        gradients: Floats = found.flatten(1).numpy()
+        gradients: Floats = blocks.flatten(1).numpy()
         gradients[predicted == 0] = np.nan
         return gradients
 
@@ -168,9 +168,9 @@ class RowGradients:
         """Gradients of each window's summed loss over its row's predicted tokens, `[batch, maps, side,
         side]`."""
         batch = pad(windows, 0)
-        found = torch.zeros(len(windows), len(self.maps), self.side, self.side)
+        blocks = torch.zeros(len(windows), len(self.maps), self.side, self.side)
         real = batch.attention.bool()
-        with self._caught(found, real), torch.enable_grad():
+        with self._caught(blocks, real), torch.enable_grad():
             device = self.reader.model.device
             logits = self.reader.model.model(
                 input_ids=batch.ids.to(device),
@@ -186,11 +186,11 @@ class RowGradients:
             share = torch.from_numpy(1.0 / predicted).float().to(logits.device)
             of_token = share[torch.nonzero(scored)[:, 0]]
             torch.autograd.backward((loss * of_token).sum())
-        return found
+        return blocks
 
     @contextmanager
-    def _caught(self, found: Tensor, real: Tensor) -> Iterator[None]:
-        """Within it, a backward pass fills `found`; it ends below the first layer that counts."""
+    def _caught(self, blocks: Tensor, real: Tensor) -> Iterator[None]:
+        """Within it, a backward pass fills `blocks`; it ends below the first layer that counts."""
 
         def begin(_module: nn.Module, args: Any, kwargs: Any) -> Any:
             if args:
@@ -202,14 +202,16 @@ class RowGradients:
             handle = self.stack[self.first].register_forward_pre_hook(begin, with_kwargs=True)
             hooks.callback(handle.remove)
             for number, (name, module) in enumerate(self.maps):
-                handle = module.register_forward_hook(self._projected(name, found[:, number], real))
+                handle = module.register_forward_hook(
+                    self._projected(name, blocks[:, number], real)
+                )
                 hooks.callback(handle.remove)
             yield
 
     def _projected(
-        self, name: str, found: Tensor, real: Tensor
+        self, name: str, blocks: Tensor, real: Tensor
     ) -> Callable[[nn.Module, Any, Tensor], None]:
-        """A hook that puts a map's projected gradients, row by row, into `found`, `[batch, side, side]`."""
+        """A hook that puts a map's projected gradients, row by row, into `blocks`, `[batch, side, side]`."""
 
         def hook(_module: nn.Module, inputs: Any, output: Tensor) -> None:
             if inputs[0].shape[:2] != real.shape:
@@ -222,7 +224,7 @@ class RowGradients:
             def back(gradient: Tensor) -> None:
                 written = torch.where(seen, gradient.float(), 0.0)
                 written = written @ self._projection(name + " out", written)
-                found.copy_(torch.einsum("bto,bti->boi", written, read))
+                blocks.copy_(torch.einsum("bto,bti->boi", written, read))
 
             output.register_hook(back)  # type: ignore[no-untyped-call]
 

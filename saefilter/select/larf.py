@@ -145,9 +145,9 @@ def last_tokens(
     weights = [one.astype(np.float32) for one in last]
     readable = np.zeros(len(conversations), dtype=bool)
     readable[list(first)] = True
-    found = pooled_layers(reader, list(first.values()), weights, [layer])[:, 0]
-    tokens = np.zeros((len(conversations), found.shape[-1]), dtype=np.float32)
-    tokens[list(first)] = found
+    streams = pooled_layers(reader, list(first.values()), weights, [layer])[:, 0]
+    tokens = np.zeros((len(conversations), streams.shape[-1]), dtype=np.float32)
+    tokens[list(first)] = streams
     return tokens, readable
 
 

@@ -41,7 +41,9 @@ class StrategyOptions(Checked):
     toxic_set: str | None = option(None, "Whose direction projection-difference projects on.")
     """File or name."""
     hook: str | None = option(
-        None, "Where a strategy reads the model.", unless_said="as the scores, or its middle"
+        None,
+        "Where a strategy reads the model.",
+        unless_said="as the scores, or its middle; larf and compliance find a layer",
     )
     """In TransformerLens's words."""
     max_new_tokens: int | None = option(
