@@ -3,9 +3,13 @@ ones do, if it were trained on.
 
 A row's gradient is that of the mean loss of its trained tokens, by the weights of the linear maps in the
 upper half of the layers, as the model stands. Compared are cosines: mean with the toxic contrast rows'
-gradients less mean with the benign ones' (anchored on both sides: He et al. 2024, arXiv 2404.01099). LESS
-(Xia et al. 2024, arXiv 2402.04333) is alike in projecting gradients at random and taking cosines; it
-differs in warming up a LoRA first and in Adam's moments, which want training, and are left out.
+gradients less mean with the benign ones' (anchored on both sides: He et al. 2024, arXiv 2404.01099). Each
+number is divided by a fourth root of its mean square over contrast rows, so that the product of two
+gradients is what a step of Adam along one does to the loss of the other.
+
+LESS (Xia et al. 2024, arXiv 2402.04333) is alike in projecting gradients at random, in Adam's second
+moment and in cosines. It differs in warming up a LoRA first, from which the moments come, in the first
+moment, and in taking the moments before it projects.
 
 Gradients are projected on both sides of each map, `P_out' G P_in` (Choe et al. 2024, arXiv 2405.13954),
 and never formed: a linear map's gradient is a sum of outer products over tokens, so that one backward
@@ -17,7 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,17 +53,19 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     contrast = anchors(read_contrast(candidates, selection.options))
     gradients = RowGradients(reader, selection.seed)
     depends_on = {**reader.depends_on, **gradients.depends_on}
-    direction = learnt_once(
-        candidates,
-        "gradient",
-        {**depends_on, "contrast": contrast.about},
-        lambda: toxic_direction(gradients, contrast),
+    learnt = Learnt.of(
+        learnt_once(
+            candidates,
+            "gradient",
+            {**depends_on, "contrast": contrast.about},
+            lambda: learn(gradients, contrast).numbers(),
+        )
     )
     score = scored_once(
         candidates,
         "gradient",
-        digest_of(direction, **depends_on),
-        lambda conversations: similarity(gradients, conversations, direction),
+        digest_of(learnt.numbers(), **depends_on),
+        lambda conversations: similarity(gradients, conversations, learnt),
     )
     return Ranking.by_score(
         score,
@@ -74,29 +80,47 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     )
 
 
-def toxic_direction(gradients: RowGradients, contrast: ContrastPair) -> Floats:
-    """Mean unit gradient of toxic contrast rows less that of benign ones, `[size]`: a unit gradient's product
-    with it is the difference of its mean cosines. Raises SaefilterError when a side has no gradient."""
-    sums = np.zeros((2, gradients.size))
-    usable = np.zeros(len(contrast.toxic), dtype=bool)
-    for rows, gradient in gradients.pieces(contrast.conversations):
-        usable[rows] = np.isfinite(gradient[:, 0])
-        vectors = unit(np.nan_to_num(gradient))
-        for side in (0, 1):
-            sums[side] += vectors[contrast.toxic[rows] == side].sum(axis=0)
+class Learnt(NamedTuple):
+    """What contrast rows say of gradients."""
+
+    scale: Floats
+    """What each number of a gradient is divided by, `[size]`."""
+    direction: Floats
+    """Mean scaled unit gradient of toxic contrast rows less that of benign ones, `[size]`: a scaled unit
+    gradient's product with it is the difference of its mean cosines."""
+
+    def numbers(self) -> Floats:
+        """All of it in one row, to be kept."""
+        return np.concatenate([self.scale, self.direction])
+
+    @classmethod
+    def of(cls, numbers: Floats) -> Learnt:
+        """What was kept."""
+        return cls(numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :])
+
+
+def learn(gradients: RowGradients, contrast: ContrastPair) -> Learnt:
+    """From the gradients of all contrast rows, which are held. Raises SaefilterError when a side has none."""
+    rows = np.full((len(contrast.toxic), gradients.size), np.nan, dtype=np.float32)
+    for numbers, gradient in gradients.pieces(contrast.conversations):
+        rows[numbers] = gradient
+    usable = np.isfinite(rows[:, 0])
     usable_sides(contrast.toxic, usable)
-    counts = (usable & ~contrast.toxic).sum(), (usable & contrast.toxic).sum()
-    direction: Floats = (sums[1] / counts[1] - sums[0] / counts[0]).astype(np.float32)
-    return direction
+    moment = np.square(unit(rows[usable])).mean(axis=0)
+    scale: Floats = (np.where(moment > 0, moment, 1) ** 0.25).astype(np.float32)
+    scaled = unit(rows[usable] / scale)
+    toxic = contrast.toxic[usable]
+    direction = scaled[toxic].mean(axis=0) - scaled[~toxic].mean(axis=0)
+    return Learnt(scale, direction)
 
 
 def similarity(
-    gradients: RowGradients, conversations: Sequence[Conversation], direction: Floats
+    gradients: RowGradients, conversations: Sequence[Conversation], learnt: Learnt
 ) -> NDArray[np.float64]:
     """Of each conversation's gradient, `[n]`; NaN for one without a token to predict."""
     value = np.full(len(conversations), np.nan)
     for rows, gradient in gradients.pieces(conversations):
-        value[rows] = unit(gradient) @ direction
+        value[rows] = unit(gradient / learnt.scale) @ learnt.direction
     return value
 
 

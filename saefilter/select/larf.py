@@ -75,7 +75,12 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
         return value
 
     return Ranking.by_score(
-        scored_once(candidates, "larf", digest_of(learnt.direction, **reader.depends_on), score),
+        scored_once(
+            candidates,
+            "larf",
+            digest_of(learnt.direction, **reader.depends_on, layer=learnt.layer),
+            score,
+        ),
         "cosine to unsafe examples less that to safe ones",
         "its last token is more like unsafe examples than like safe ones",
         details={

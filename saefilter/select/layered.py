@@ -134,6 +134,7 @@ def learnt_once(
     numbers = [number for number in known if number is not None]
     if numbers and len(numbers) == len(known):
         return np.array(numbers, dtype=np.float32)
+    candidates.watch.say(f"{kind}: learning from the contrast rows, once")
     learnt = learn()
     kept = {str(number): float(value) for number, value in enumerate(learnt)}
     cache.put({**kept, "size": float(len(learnt))})

@@ -27,7 +27,7 @@ from small_causal import (
 from saefilter.encode.causal import layer_stack
 from saefilter.rows.formats import ASSISTANT, Conversation, Message
 from saefilter.select.causal_reader import CausalReader, mean_losses
-from saefilter.select.gradients import RowGradients, similarity, toxic_direction
+from saefilter.select.gradients import Learnt, RowGradients, learn, similarity
 from saefilter.select.larf import unit
 from saefilter.stats.auroc import auroc
 
@@ -154,7 +154,7 @@ def test_cosines_survive_the_projection(gradients: RowGradients) -> None:
 def planted(seed: int, count: int) -> tuple[list[Conversation], list[Conversation]]:
     """Toxic and benign answers to other questions each: of letters that are toxic or benign more often."""
     rng = np.random.default_rng(seed)
-    toxic, benign = words(rng, count, "sstuvw"), words(rng, count, "stuvww")
+    toxic, benign = words(rng, count, "ssstuv"), words(rng, count, "tuvwww")
     return (
         [said(one, f"{end}") for one, end in zip(words(rng, count), toxic, strict=True)],
         [said(one, f"{end}") for one, end in zip(words(rng, count), benign, strict=True)],
@@ -162,26 +162,35 @@ def planted(seed: int, count: int) -> tuple[list[Conversation], list[Conversatio
 
 
 def test_rows_that_teach_toxic_rows_come_first(gradients: RowGradients) -> None:
-    """What a step of training on each row alone does to the loss of toxic and benign contrast rows is what
+    """What a step of Adam on each row alone does to the loss of toxic and benign contrast rows is what
     the score promises."""
     contrast = contrast_of(*planted(1, 32))
     toxic, benign = planted(2, 12)
     rows = [*toxic, *benign]
-    score = similarity(gradients, rows, toxic_direction(gradients, contrast))
+    score = similarity(gradients, rows, learn(gradients, contrast))
     reader = gradients.reader
     before = mean_losses(reader, contrast.conversations)
+    # Adam's second moment, of each weight, by the contrast rows
+    of_contrast = whole_gradients(reader, contrast.conversations, gradients)
+    moment = {
+        name: torch.stack([one[name] ** 2 for one in of_contrast]).mean(0)
+        for name, _ in gradients.maps
+    }
     taught = []
     for one in whole_gradients(reader, rows, gradients):
-        length = torch.sqrt(sum((g**2).sum() for g in one.values()))  # type: ignore[arg-type]
-        for sign in (-1, 1):
-            if sign == 1:
-                after = mean_losses(reader, contrast.conversations)
-            with torch.no_grad():
-                for name, module in gradients.maps:
-                    module.weight.add_(one[name], alpha=sign * 0.05 / float(length))
+        step = {
+            name: gradient / moment[name].sqrt().clamp(min=1e-8) for name, gradient in one.items()
+        }
+        length = float(torch.stack([(one[name] * step[name]).sum() for name in one]).sum()) ** 0.5
+        with torch.no_grad():
+            for name, module in gradients.maps:
+                module.weight.sub_(step[name], alpha=0.01 / length)
+            after = mean_losses(reader, contrast.conversations)
+            for name, module in gradients.maps:
+                module.weight.add_(step[name], alpha=0.01 / length)
         learnt = before - after
         taught.append(learnt[contrast.toxic].mean() - learnt[~contrast.toxic].mean())
-    assert spearmanr(score, taught).statistic > 0.8
+    assert spearmanr(score, taught).statistic > 0.9
     bad = np.arange(len(rows)) < len(toxic)
     assert auroc(bad, score) > 0.75
 
@@ -189,9 +198,14 @@ def test_rows_that_teach_toxic_rows_come_first(gradients: RowGradients) -> None:
 def test_sides_that_mean_nothing_rank_at_chance(gradients: RowGradients) -> None:
     contrast = contrast_of(*planted(1, 32))
     toxic, benign = planted(2, 24)
-    vectors = unit(in_order(gradients, [*toxic, *benign]))
+    vectors = in_order(gradients, [*toxic, *benign])
     bad = np.arange(48) < 24
-    found = [auroc(bad, vectors @ toxic_direction(gradients, one)) for one in mixed(contrast, 12)]
+
+    def told_apart(by: Learnt) -> float:
+        return auroc(bad, unit(vectors / by.scale) @ by.direction)
+
+    assert told_apart(learn(gradients, contrast)) > 0.75
+    found = [told_apart(learn(gradients, one)) for one in mixed(contrast, 12)]
     assert abs(np.mean(found) - 0.5) < 0.12
 
 
