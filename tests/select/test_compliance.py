@@ -21,6 +21,7 @@ from small_causal import (
     small_llama,
     words,
 )
+from transformers import AutoTokenizer
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, Message
@@ -44,8 +45,6 @@ def complying(folder: Path, layer: int) -> Path:
     first, so that no embedding tells."""
 
     def plant(model: Any) -> None:
-        from transformers import AutoTokenizer
-
         tokenizer = AutoTokenizer.from_pretrained(folder)
         table = model.model.embed_tokens.weight
         with torch.no_grad():

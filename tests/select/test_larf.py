@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoints import configs, save_model, small_tokenizer
 from conftest import chat
 from small_causal import (
     LAYERS,
@@ -22,6 +23,7 @@ from small_causal import (
     train_layer,
     words,
 )
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from saefilter.encode.causal import layer_stack
 from saefilter.errors import SaefilterError
@@ -45,8 +47,6 @@ def refusing(folder: Path, layer: int) -> Path:
             for one in model.model.layers:  # what is not planted does little
                 one.self_attn.o_proj.weight.mul_(0.1)
                 one.mlp.down_proj.weight.mul_(0.1)
-        from transformers import AutoTokenizer
-
         tokenizer = AutoTokenizer.from_pretrained(folder)
         for prompt in words(np.random.default_rng(1), 32):
             ids = [*start, *tokenizer(prompt + "\n\n")["input_ids"]]
@@ -110,10 +110,16 @@ def test_sides_that_mean_nothing_make_no_layer_sensitive_and_rank_at_chance(
     assert np.mean(stand_out) <= 0.1
 
 
-def test_slopes_are_what_scaling_a_layer_does(tmp_path: Path, jsonl: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+def test_slopes_are_what_scaling_a_layer_does(
+    tmp_path: Path, jsonl: Callable[..., Path], family: str
+) -> None:
     """By what the paper does: scale each layer a little up and down, and look."""
-    folder = small_llama(tmp_path / "model")
-    reader = reader_of(candidates_in(jsonl([chat("q", "a")])), "larf", folder)
+    config = configs()[family]
+    tokenizer = small_tokenizer(bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+    model_class = AutoModelForCausalLM._model_mapping[type(config)]
+    save_model(config, tmp_path / "model", tokenizer, model_class=model_class)
+    reader = reader_of(candidates_in(jsonl([chat("q", "a")])), "larf", tmp_path / "model")
     conversations = [said("one", "two three"), said("four five six", "s")]
     windows = [one.window for one in last_responses(reader, conversations) if one]
     slopes = scale_slopes(reader.model, windows, 256)
@@ -122,14 +128,15 @@ def test_slopes_are_what_scaling_a_layer_does(tmp_path: Path, jsonl: Callable[..
         for scale in (1.01, 0.99):
 
             def scaled(_module: Any, args: Any, output: Any, by: float = scale) -> Any:
-                return args[0] + by * (output - args[0])
+                after = output[0] if isinstance(output, tuple) else output
+                moved = args[0] + by * (after - args[0])
+                return (moved, *output[1:]) if isinstance(output, tuple) else moved
 
             handle = layer.register_forward_hook(scaled)
             means.append(reader.model.log_likelihood(windows, 256).numpy())
             handle.remove()
-        np.testing.assert_allclose(
-            slopes[:, number], (means[0] - means[1]) / 0.02, rtol=0.02, atol=2e-3
-        )
+        expected = (means[0] - means[1]) / 0.02
+        np.testing.assert_allclose(slopes[:, number], expected, rtol=0.02, atol=2e-3)
 
 
 def test_the_score_is_the_mean_cosine_to_unsafe_less_that_to_safe(
