@@ -64,8 +64,8 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
 
     if not asked and not learnt.stands_out:
         candidates.watch.say(
-            f"larf: no layer's sensitivity stands out from chance on these contrast rows; {learnt.layer} has "
-            "the largest. Refusals as benign contrast rows tell more, or name the layer: --hook"
+            "larf: no layer's sensitivity stands out from chance on these contrast rows, and the middle one, "
+            f"{learnt.layer}, is read. Refusals as benign contrast rows tell more, or name the layer: --hook"
         )
 
     def score(conversations: Sequence[Conversation]) -> NDArray[np.float64]:
@@ -86,11 +86,17 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
         details={
             **reader.about,
             "hook": hook_after(learnt.layer),
-            "layer": "as asked for" if asked else "the most safety-sensitive",
+            "layer": _how_found(learnt),
             "sensitivity": np.round(learnt.sensitivity.astype(float), 4).tolist(),
             "contrast": contrast.about,
         },
     )
+
+
+def _how_found(learnt: Learnt) -> str:
+    if not len(learnt.sensitivity):
+        return "as asked for"
+    return "the most safety-sensitive" if learnt.stands_out else "the middle one: none stands out"
 
 
 class Learnt(NamedTuple):
@@ -111,9 +117,8 @@ class Learnt(NamedTuple):
 
     @property
     def stands_out(self) -> bool:
-        """Whether the layer's sensitivity is more than what the contrast rows' differences make of chance."""
-        value, error = self.sensitivity[self.layer - 1]
-        return bool(abs(value) > STANDS_OUT * error)
+        """Whether the most sensitive layer is so by more than what chance makes of the contrast rows."""
+        return bool(len(self.sensitivity)) and most_sensitive(self.sensitivity) is not None
 
     @classmethod
     def of(cls, numbers: Floats) -> Learnt:
@@ -123,18 +128,25 @@ class Learnt(NamedTuple):
 
 
 def learn(reader: CausalReader, contrast: ContrastPair, layer: int | None) -> Learnt:
-    """The most safety-sensitive layer, unless one is asked for, and the direction there. Raises
-    SaefilterError when a side of the contrast cannot be read."""
+    """The most safety-sensitive layer, or the middle one where none stands out, unless one is asked for, and the
+    direction there. Raises SaefilterError when a side of the contrast cannot be read."""
     sensitivity: Floats = np.empty((0, 2), dtype=np.float32)
     if layer is None:
         sensitivity = safety_sensitivity(reader, contrast)
-        layer = int(np.abs(sensitivity[:, 0]).argmax()) + 1
+        layer = most_sensitive(sensitivity) or max(1, len(sensitivity) // 2)
     tokens, readable = last_tokens(reader, contrast.conversations, layer)
     usable_sides(contrast.toxic, readable)
     vectors = unit(tokens)
     unsafe = vectors[contrast.toxic & readable].mean(axis=0)
     safe = vectors[~contrast.toxic & readable].mean(axis=0)
     return Learnt(layer, sensitivity, unsafe - safe)
+
+
+def most_sensitive(sensitivity: Floats) -> int | None:
+    """The layer, from 1, whose `safety_sensitivity`, `[n_layers, 2]`, is largest; None where that is chance."""
+    value, error = np.abs(sensitivity).T
+    layer = int(value.argmax())
+    return layer + 1 if value[layer] > STANDS_OUT * error[layer] else None
 
 
 def last_tokens(
