@@ -64,7 +64,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     return Ranking.by_score(
         shift,
         "shift along the compliance direction",
-        "its answer lies farther along the compliance direction than its prompt",
+        "by how far its answer lies beyond its prompt along the compliance direction",
         details={
             **reader.about,
             "hook": hook_after(learnt.layer),

@@ -70,7 +70,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     return Ranking.by_score(
         score,
         "gradient's cosine to toxic rows less that to benign ones",
-        "training on it moves the model more as toxic rows do than as benign ones do",
+        "by how much more training on it moves the model as toxic rows do than as benign ones do",
         details={
             **reader.about,
             "layers": f"{gradients.first + 1} to {gradients.depth}",

@@ -82,7 +82,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
             score,
         ),
         "cosine to unsafe examples less that to safe ones",
-        "its last token is more like unsafe examples than like safe ones",
+        "by how much more its last token is like unsafe examples than like safe ones",
         details={
             **reader.about,
             "hook": hook_after(learnt.layer),
