@@ -117,12 +117,12 @@ def _leaders(prepared: Prepared, texts: Sequence[Sequence[Window]]) -> list[int]
 def normal_form(text: RenderedRow, windows: Sequence[Window]) -> tuple[str, str]:
     """What nearly identical texts have in common: the words of the whole text and of what is scored of
     it, whatever their case, what stands between them, and which numbers they name."""
-    scored = "".join(
-        text.text[start:end]
-        for window in windows
-        for start, end in window.spans[window.scored].tolist()
-    )
-    return _words(text.text), _words(scored)
+    scored = []
+    for window in windows:
+        edges = np.flatnonzero(np.diff(window.scored, prepend=False, append=False))
+        for first, end in edges.reshape(-1, 2).tolist():  # stretches of scored tokens
+            scored.append(text.text[window.spans[first, 0] : window.spans[end - 1, 1]])
+    return _words(text.text), _words(" ".join(scored))
 
 
 def _words(text: str) -> str:
@@ -169,11 +169,13 @@ def _moved(
 ) -> list[list[TokenScore]]:
     """Tokens of one text where the same tokens stand in another: white space and, for some tokenizers,
     case may differ."""
-    spans = [np.concatenate([window.spans for window in some]) for some in (read, own)]
-    if np.array_equal(*spans):
+    before, after = (np.concatenate([window.spans for window in some]) for some in (read, own))
+    if np.array_equal(before, after):
         return tokens
-    place = dict(zip(map(tuple, spans[0].tolist()), map(tuple, spans[1].tolist()), strict=True))
-    return [
-        [TokenScore(*place[token.start, token.end], token.score) for token in some]
-        for some in tokens
-    ]
+    place = {tuple(one): other for one, other in zip(before.tolist(), after.tolist(), strict=True)}
+    moved = []
+    for some in tokens:
+        spans = [place[token.start, token.end] for token in some]
+        pairs = zip(some, spans, strict=True)
+        moved.append([TokenScore(start, end, one.score) for one, (start, end) in pairs])
+    return moved
