@@ -1,9 +1,9 @@
 """What it costs to read less: rows that repeat, rows that nearly do, and a sample of a long text's tokens.
 
     python -m benchmarks.reading --data FILE.jsonl ... [--preset minilm] [--model FOLDER] [--rows 3000]
-                                 [--write benchmarks/README.md]
+                                 [--repeats FILE.jsonl ...] [--write benchmarks/README.md]
 
-Three questions, each of the rows named by `--data`, an equal share of them from each file:
+Three questions, the first of the files after `--repeats`, the others of as many rows of each file after `--data`:
 
 repeats   which share of the tokens is of rows that another one equals (or nearly), in the whole file and
           within shards of 1,024 rows, which is where they are looked for. Reads no model.
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--model", help="folder of the preset's model")
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--repeats", action="store_true", help="count repeated rows too")
+    parser.add_argument("--repeats", type=Path, nargs="*", default=[], metavar="FILE")
     parser.add_argument("--write", type=Path, metavar="FILE")
     asked = parser.parse_args()
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"repeats": [], "presets": {}}
@@ -260,7 +260,7 @@ def main() -> None:
     except SaefilterError as error:
         raise SystemExit(str(error)) from error
     if asked.repeats:
-        kept["repeats"] = [one for file in asked.data if (one := repeats(scorer, file))]
+        kept["repeats"] = [one for file in asked.repeats if (one := repeats(scorer, file))]
     rows = conversations(asked.data, asked.rows)
     every = -(-len(rows) // TIMED_ROWS)
     sample = sampling(scorer, prepared(scorer, rows))
