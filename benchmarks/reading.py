@@ -1,25 +1,19 @@
-"""What it costs to read less: rows that repeat, rows that nearly do, and a sample of a long text's tokens.
+"""What reading less costs and saves: repeated rows once, nearly identical ones once, samples of tokens.
 
-    python -m benchmarks.reading --data FILE.jsonl ... [--preset minilm] [--model FOLDER] [--rows 3000]
-                                 [--repeats FILE.jsonl ...] [--write benchmarks/README.md]
+    python -m benchmarks.reading --data FILE ... [--rows 1000] [--preset minilm] [--model FOLDER]
 
-Three questions, the first of the files after `--repeats`, the others of as many rows of each file after `--data`:
-
-repeats   which share of the tokens is of rows that another one equals (or nearly), in the whole file and
-          within shards of 1,024 rows, which is where they are looked for. Reads no model.
-sample    Spearman of distances and recall of the nearest tenth, `--max-scored-tokens N` against all tokens;
-          how far distances move; processor time of encoding, in turn with reading all.
-near      the same for rows whose answers were changed as little as `--near-duplicates` ignores.
-
-Intervals (95 %) are over rows, by 1,000 bootstrap resamples. Results of presets measured before stay in
-results/reading.json.
+Rows are an even share of every file, in a random order. `--max-scored-tokens` is compared with reading all
+of the same rows: Spearman's correlation of proximities and the share of the nearest tenth that is found,
+with 95 % intervals (bootstrap over rows), seconds of encoding (medians of rounds in turn) and tokens. As a
+control the first tokens instead of a sample, where a causal model reads no further. Of repeated and
+nearly identical rows: how many tokens they are of each file as it is, within shards and in the whole file,
+and how far the proximities of nearly identical ones lie apart. Results go to `results/reading.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -29,252 +23,259 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from benchmarks.common import put_between
-from benchmarks.throughput.machine import describe, in_words
-from saefilter.encode.sample import by_text
-from saefilter.errors import SaefilterError
-from saefilter.rows.formats import ASSISTANT, RowProblem, recognise
+from saefilter.encode.sample import by_text, digest_of
 from saefilter.rows.inputs import open_input
+from saefilter.rows.rendered import Window
 from saefilter.rows.row import Row
-from saefilter.scoring.once import plan, read_once
+from saefilter.scoring.once import normal_form, read_once
 from saefilter.scoring.prepare import Prepared
 from saefilter.scoring.scorer import RowScorer
 from saefilter.settings import ScoreSettings
 
-SIZES = (32, 64, 128, 256)
-SHARD = ScoreSettings.shard_rows
-NEAREST = 0.1
-TIMED_ROWS = 300
-FEWEST = 20
-"""Rows that an interval is given for."""
-RESAMPLES = 1000
 RESULTS = Path(__file__).parent / "results" / "reading.json"
-MARKER = "<!-- reading: written by python -m benchmarks.reading -->"
-
-CHANGES: dict[str, Callable[[str], str]] = {
-    "white space doubled": lambda text: text.replace(" ", "  "),
-    "all small letters": str.lower,
-    "all capitals": str.upper,
-    "punctuation left out": lambda text: re.sub(r"[^\w\s]", " ", text),
-    "other numbers": lambda text: re.sub(r"\d", lambda digit: str((int(digit[0]) + 3) % 10), text),
-}
-"""Of an answer, to what `--near-duplicates` takes for the same."""
+SHARDS = (256, 1024, 4096)
+DRAWS = 1000
+NEAREST = 0.1
+Floats = NDArray[np.float64]
 
 
-def conversations(files: Sequence[Path], count: int) -> list[list[dict[str, str]]]:
-    """Plain conversations, an even sample of each file; rows of preference data are left out."""
+def rows_of(path: Path) -> list[Row]:
+    """A file's rows, without the labels beside a conversation, which are no text to train on."""
     found = []
-    for file in files:
-        own = []
-        for row in open_input(str(file)).rows():
-            try:
-                messages = recognise(row.data or {})
-            except RowProblem:
-                continue
-            if messages and messages[-1].role == ASSISTANT:
-                own.append([{"role": one.role, "content": one.content} for one in messages])
-        size = min(len(own), -(-count // len(files)))
-        found += [own[i * len(own) // size] for i in range(size)]
+    for row in open_input(str(path)).rows():
+        data = row.data or {}
+        text = next((name for name in ("messages", "text") if name in data), None)
+        found.append(row if text is None else replace(row, data={text: data[text]}))
     return found
 
 
-def prepared(scorer: RowScorer, rows: Sequence[list[dict[str, str]]]) -> Prepared:
-    return scorer.preparer.prepare([Row(i, i + 1, {"messages": row}) for i, row in enumerate(rows)])
+def prepared_of(scorer: RowScorer, rows: Sequence[Row]) -> Prepared:
+    return scorer.preparer.prepare([replace(row, index=n) for n, row in enumerate(rows)])
 
 
-def repeats(scorer: RowScorer, file: Path) -> dict[str, Any] | None:
-    """Shares of a file's tokens; None for one without conversations."""
-    rows = conversations([file], 1 << 40)
-    if not rows:
-        return None
-    shares = {}
-    for name, size, near in (
-        ("equal in the file", len(rows), False), ("equal in a shard", SHARD, False),
-        ("nearly equal in the file", len(rows), True), ("nearly equal in a shard", SHARD, True),
-    ):  # fmt: skip
-        read = tokens = 0
-        for start in range(0, len(rows), size):
-            some = prepared(scorer, rows[start : start + size])
-            texts = by_text(some.windows, some.texts)
-            lengths = np.array([sum(len(window.ids) for window in own) for own in texts])
-            tokens += int(lengths.sum())
-            read += int(lengths[plan(some, texts, near=near).is_read].sum())
-        shares[name] = 1 - read / tokens
-    return {"file": "/".join(file.parts[-2:]), "rows": len(rows), "tokens": tokens, **shares}
+def repeated(scorer: RowScorer, path: Path, most: int) -> dict[str, Any]:
+    """Share of a file's tokens that are of rows which repeat an earlier one, exactly or nearly."""
+    rows = rows_of(path)[:most]
+    prepared = prepared_of(scorer, rows)
+    texts = by_text(prepared.windows, prepared.texts)[: len(rows)]
+    sizes = np.array([sum(len(own.ids) for own in some) for some in texts])
+    exact = [digest_of(some) if some else None for some in texts]
+    near = [
+        normal_form(text, some) if text is not None and some else None
+        for text, some in zip(prepared.rendered, texts, strict=True)
+    ]
+    found: dict[str, Any] = {"file": path.name, "rows": len(rows), "tokens": int(sizes.sum())}
+    for name, keys in (("exact", exact), ("near", near)):
+        for shard in (*SHARDS, len(rows)):
+            seen: set[Any] = set()
+            again = 0
+            for number, key in enumerate(keys):
+                place = (number // shard, key)
+                again += int(sizes[number]) if key is not None and place in seen else 0
+                seen.add(place)
+            label = "file" if shard == len(rows) else str(shard)
+            found[f"{name} {label}"] = round(again / max(1, int(sizes.sum())), 4)
+    return found | _apart(scorer, prepared, exact, near)
 
 
-def spearman(one: NDArray[Any], other: NDArray[Any]) -> float:
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+def _apart(
+    scorer: RowScorer, prepared: Prepared, exact: Sequence[Any], near: Sequence[Any]
+) -> dict[str, Any]:
+    """How far nearly identical rows lie apart when each is read, beside two rows at random."""
+    first: dict[Any, int] = {}
+    pairs = [
+        (first[key], row)
+        for row, key in enumerate(near)
+        if key is not None and first.setdefault(key, row) != row and exact[row] != exact[first[key]]
+    ][:300]
+    if not pairs:
+        return {"near pairs": 0}
+    rng = np.random.default_rng(0)
+    usable = [row for row, key in enumerate(near) if key is not None]
+    others = rng.choice(usable, (len(pairs), 2)).tolist()
+    wanted = sorted({row for pair in (*pairs, *others) for row in pair})
+    place = {row: number for number, row in enumerate(wanted)}
+    windows = [w._replace(row=place[w.row]) for w in prepared.windows if w.row in place]
+    value = proximities(scorer, scorer.encoder.encode(windows, len(wanted), **scorer.encoding))
+    apart, at_random = (
+        np.abs([value[place[a]] - value[place[b]] for a, b in some]) for some in (pairs, others)
+    )
+    return {
+        "near pairs": len(pairs),
+        "near apart": round(float(np.median(apart)), 5),
+        "near apart 95%": round(float(np.quantile(apart, 0.95)), 5),
+        "random apart": round(float(np.median(at_random)), 5),
+    }
 
 
-def recall(full: NDArray[Any], some: NDArray[Any]) -> float:
-    """Share of the nearest rows by `full` that are among as many nearest by `some`."""
-    count = max(1, round(NEAREST * len(full)))
-    nearest = [set(np.argsort(each, kind="stable")[:count].tolist()) for each in (full, some)]
-    return len(nearest[0] & nearest[1]) / count
-
-
-def loss(full: NDArray[Any], some: NDArray[Any]) -> dict[str, Any]:
-    """What a ranking lost, each figure with its interval over rows."""
-    random = np.random.default_rng(0)
-    drawn = [random.integers(0, len(full), len(full)) for _ in range(RESAMPLES)]
-    found: dict[str, Any] = {}
-    for name, figure in (("spearman", spearman), ("recall", recall)):
-        values = [figure(full[rows], some[rows]) for rows in drawn]
-        found[name] = [figure(full, some), *np.quantile(values, [0.025, 0.975]).tolist()]
-    moved = (some - full) / full.std()
-    found["mean_move"] = [
-        float(moved.mean()), *(moved.mean() + np.array([-1.96, 1.96]) * moved.std() / len(full) ** 0.5)
-    ]  # fmt: skip
-    found["typical_move"] = float(np.sqrt(np.mean(moved**2)))
+def proximities(scorer: RowScorer, encoded: Any) -> Floats:
+    found: Floats = scorer.scorer.score(encoded.features, encoded.residual).proximity
     return found
 
 
-def distances(scorer: RowScorer, rows: Prepared, settings: ScoreSettings) -> tuple[Any, ...]:
-    """Distances, processor seconds of encoding, and its tally."""
-    started = time.process_time()
-    encoded, _ = read_once(scorer.encoder, rows, settings, scorer.encoding)
-    spent = time.process_time() - started
-    result = scorer.scorer.score(encoded.features, encoded.residual)
-    return 1 - result.proximity, spent, encoded.tally
+def first_tokens(windows: Sequence[Window], size: int, *, cut: bool) -> list[Window]:
+    """The control: the first scored tokens of a text."""
+    found, left = [], size
+    for window in windows:
+        places = np.flatnonzero(window.scored)[:left]
+        left -= len(places)
+        if len(places):
+            scored = np.zeros_like(window.scored)
+            scored[places] = True
+            end = int(places[-1]) + 1 if cut else len(scored)
+            found.append(Window(window.row, window.ids[:end], scored[:end], window.spans[:end]))
+    return found
 
 
-def sampling(scorer: RowScorer, rows: Prepared) -> list[dict[str, Any]]:
-    """One entry for each of SIZES."""
-    lengths = np.array([text.n_scored if text else 0 for text in rows.rendered])
-    full, _, everything = distances(scorer, rows, scorer.settings)
+def spearman(one: Floats, other: Floats) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(one, other).statistic)
+
+
+def found_of_nearest(full: Floats, estimate: Floats) -> float:
+    """Share of the nearest tenth that is among the nearest tenth by the estimate."""
+    k = max(1, round(NEAREST * len(full)))
+    ours, theirs = (set(np.argsort(-one, kind="stable")[:k].tolist()) for one in (estimate, full))
+    return len(ours & theirs) / k
+
+
+def with_interval(
+    measure: Callable[[Floats, Floats], float], full: Floats, estimate: Floats
+) -> list[float]:
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(DRAWS):
+        rows = rng.integers(len(full), size=len(full))
+        draws.append(measure(full[rows], estimate[rows]))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return [round(float(v), 4) for v in (measure(full, estimate), low, high)]
+
+
+def samples(
+    scorer: RowScorer, prepared: Prepared, sizes: Sequence[int], rounds: int
+) -> list[dict[str, Any]]:
+    """What each limit does to the ranking, and what it saves."""
+    cut = scorer.encoder.cuts_ends()
+    texts = by_text(prepared.windows, prepared.texts)
+    counts = np.array([sum(int(own.scored.sum()) for own in some) for some in texts])
+
+    def sampling(size: int) -> Callable[[], Any]:
+        settings = replace(scorer.settings, max_scored_tokens=size)
+        return lambda: read_once(scorer.encoder, prepared, settings, scorer.encoding)[0]
+
+    def control(size: int) -> Callable[[], Any]:
+        windows = [w for own in texts for w in first_tokens(own, size, cut=cut)]
+        return lambda: scorer.encoder.encode(windows, prepared.texts, **scorer.encoding)
+
+    ways: dict[str, Callable[[], Any]] = {"all": lambda: scorer.read(prepared)[0]}
+    for size in sizes:
+        ways[f"sample of {size}"] = sampling(size)
+        ways[f"first {size}"] = control(size)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    encoded: dict[str, Any] = {}
+    for _ in range(rounds):
+        for name, read in ways.items():
+            started = time.perf_counter()
+            encoded[name] = read()
+            seconds[name].append(time.perf_counter() - started)
+    scored = counts > 0
+    full = proximities(scorer, encoded["all"])[scored]
     entries = []
-    for size in SIZES:
-        some = replace(scorer.settings, max_scored_tokens=size)
-        distance, _, tally = distances(scorer, rows, some)
-        long = lengths > size
+    for name, one in encoded.items():
+        size = int(name.split()[-1]) if name != "all" else None
+        value = proximities(scorer, one)[scored]
+        ratios = [a / b for a, b in zip(seconds["all"], seconds[name], strict=True)]
+        longer = counts[scored] > (size or 0)
         entries.append({
-            "size": size, "rows": len(rows), "longer": float(long.mean()),
-            "left_out": tally.left_out / everything.scored,
-            "unread": 1 - tally.tokens / everything.tokens,
-            "of_all": loss(full, distance),
-            "of_longer": loss(full[long], distance[long]) if long.sum() >= FEWEST else None,
+            "read": name,
+            "spearman": with_interval(spearman, full, value),
+            "recall": with_interval(found_of_nearest, full, value),
+            "longer": round(float(longer.mean()), 4),
+            "spearman of longer": round(spearman(full[longer], value[longer]), 4),
+            "bias": round(float((value - full).mean()), 6),
+            "tokens": one.tally.tokens,
+            "scored": one.tally.scored,
+            "seconds": round(statistics.median(seconds[name]), 2),
+            "times as fast": round(statistics.median(ratios), 3),
         })  # fmt: skip
     return entries
 
 
-def processor_times(scorer: RowScorer, rows: Prepared, runs: int) -> dict[int, float]:
-    """Processor seconds of encoding with each of SIZES, of those without a limit: median of the rounds."""
-    ratios: dict[int, list[float]] = {size: [] for size in SIZES}
-    for _ in range(runs):
-        _, whole, _ = distances(scorer, rows, scorer.settings)
-        for size in SIZES:
-            some = replace(scorer.settings, max_scored_tokens=size)
-            ratios[size].append(distances(scorer, rows, some)[1] / whole)
-    return {size: statistics.median(own) for size, own in ratios.items()}
+def mixed(paths: Sequence[Path], count: int) -> list[Row]:
+    """An even share of every file, in a random order that is always the same."""
+    rng = np.random.default_rng(0)
+    rows: list[Row] = []
+    for path in paths:
+        some = rows_of(path)
+        kept = rng.permutation(len(some))[: -(-count // len(paths))]
+        rows += [some[i] for i in kept.tolist()]
+    return [rows[i] for i in rng.permutation(len(rows))[:count].tolist()]
 
 
-def nearly(scorer: RowScorer, rows: Sequence[list[dict[str, str]]]) -> list[dict[str, Any]]:
-    """One entry for each of CHANGES, of the rows that it changes and that the normal form equates."""
-    before = prepared(scorer, rows)
-    full, _, _ = distances(scorer, before, scorer.settings)
-    entries = []
-    for name, change in CHANGES.items():
-        changed = [[*row[:-1], row[-1] | {"content": change(row[-1]["content"])}] for row in rows]
-        together = prepared(scorer, [*rows, *changed])
-        texts = by_text(together.windows, together.texts)
-        taken = plan(together, texts, near=True).read_as[len(rows) :]
-        own = np.array([read_as is not None for read_as in taken])
-        after, _, _ = distances(scorer, prepared(scorer, changed), scorer.settings)
-        if own.sum() >= FEWEST:
-            measured = loss(full[own], after[own])
-            entries.append({"change": name, "rows": int(own.sum()), **measured})
-    return entries
-
-
-def _interval(values: Sequence[float], digits: int = 3) -> str:
-    middle, low, high = (f"{value:.{digits}f}" for value in values)
-    return f"{middle} ({low} to {high})"
-
-
-def tables(results: dict[str, Any]) -> str:
-    """All results as Markdown."""
+def table(result: dict[str, Any]) -> str:
+    """Markdown."""
     lines = [
-        "| file | rows | tokens | equal: in the file | in shards | nearly equal: in the file | in shards |",
+        "| read | Spearman | nearest tenth found | rows longer | SAE tokens | model tokens | "
+        "times as fast |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for one in results["repeats"]:
-        shares = (one[f"{kind} in {where}"] for kind in ("equal", "nearly equal")
-                  for where in ("the file", "a shard"))  # fmt: skip
-        cells = " | ".join(f"{share:.2%}" for share in shares)
-        lines.append(f"| {one['file']} | {one['rows']:,} | {one['tokens']:,} | {cells} |")
-    for name, preset in results["presets"].items():
-        lines += [
-            "", f"#### `{name}`", "", preset["machine"], "",
-            "| N | rows, longer than N | scored tokens left out | tokens not read | processor time "
-            "| Spearman | recall of the nearest tenth | distances move by | on average by |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        ]  # fmt: skip
-        for one in preset["sample"]:
-            for kind in ("of_all", "of_longer"):
-                if (lost := one[kind]) is not None:
-                    rows = (
-                        f"{one['rows']:,}, {one['longer']:.0%}"
-                        if kind == "of_all"
-                        else "of the longer"
-                    )
-                    cost = [
-                        f"{one['left_out']:.0%}",
-                        f"{one['unread']:.1%}",
-                        f"{one['processor']:.2f}",
-                    ]
-                    cells = " | ".join(cost if kind == "of_all" else [""] * 3)
-                    lines.append(
-                        f"| {one['size']} | {rows} | {cells} | {_interval(lost['spearman'])} "
-                        f"| {_interval(lost['recall'])} | {lost['typical_move']:.2f} "
-                        f"| {_interval(lost['mean_move'])} |"
-                    )
-        lines += [
-            "", "| change of the answer | rows | Spearman | recall of the nearest tenth "
-            "| distances move by | on average by |", "| --- | --- | --- | --- | --- | --- |",
-        ]  # fmt: skip
-        lines += [
-            f"| {one['change']} | {one['rows']:,} | {_interval(one['spearman'])} "
-            f"| {_interval(one['recall'])} | {one['typical_move']:.2f} | {_interval(one['mean_move'])} |"
-            for one in preset["near"]
-        ]  # fmt: skip
+    for one in result["samples"]:
+        s, r = one["spearman"], one["recall"]
+        lines.append(
+            f"| {one['read']} | {s[0]:.3f} ({s[1]:.3f} to {s[2]:.3f}) | {r[0]:.2f} ({r[1]:.2f} to "
+            f"{r[2]:.2f}) | {one['longer']:.0%} | {one['scored']:,} | {one['tokens']:,} | "
+            f"{one['times as fast']:.2f} |"
+        )
+    names = ["exact 1024", "exact file", "near 1024", "near file"]
+    if result["repeated"]:
+        lines += ["", "| file | rows | " + " | ".join(names) + " | near pairs apart | at random |",
+                  "| --- " * (4 + len(names)) + "|"]  # fmt: skip
+    for one in result["repeated"]:
+        shares = " | ".join(f"{one[name]:.1%}" for name in names)
+        apart = [
+            f"{one[name]:.4f}" if name in one else "-" for name in ("near apart", "random apart")
+        ]
+        lines.append(f"| {one['file']} | {one['rows']:,} | {shares} | {' | '.join(apart)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reading", description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FILE")
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--sizes", default="32,64,128,256")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--preset", default="minilm")
-    parser.add_argument("--model", help="folder of the preset's model")
-    parser.add_argument("--rows", type=int, default=3000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--repeats", type=Path, nargs="*", default=[], metavar="FILE")
-    parser.add_argument("--write", type=Path, metavar="FILE")
+    parser.add_argument("--model", default=None, help="the folder of the preset's model")
+    parser.add_argument(
+        "--whole", type=int, default=4096, help="rows of a file looked at for repeats"
+    )
+    parser.add_argument(
+        "--also",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="looked at for repeats alone",
+    )
     asked = parser.parse_args()
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"repeats": [], "presets": {}}
-    settings = ScoreSettings(asked.preset, model=asked.model, device="cpu", dtype="fp32")
-    try:
-        scorer = RowScorer.load(settings)
-    except SaefilterError as error:
-        raise SystemExit(str(error)) from error
-    if asked.repeats:
-        kept["repeats"] = [one for file in asked.repeats if (one := repeats(scorer, file))]
-    rows = conversations(asked.data, asked.rows)
-    every = -(-len(rows) // TIMED_ROWS)
-    sample = sampling(scorer, prepared(scorer, rows))
-    times = processor_times(scorer, prepared(scorer, rows[::every]), asked.runs)
-    kept["presets"][asked.preset] = {
-        "machine": in_words(describe(scorer.encoder.device)),
-        "sample": [one | {"processor": times[one["size"]]} for one in sample],
-        "near": nearly(scorer, rows),
+    looked_at = [*asked.data, *asked.also] if asked.whole else []
+    scorer = RowScorer.load(ScoreSettings(asked.preset, model=asked.model, device="cpu"))
+    prepared = prepared_of(scorer, mixed(asked.data, asked.rows))
+    sizes = [int(size) for size in asked.sizes.split(",")]
+    result = {
+        "preset": asked.preset,
+        "rows": len(prepared),
+        "files": [path.name for path in asked.data],
+        "samples": samples(scorer, prepared, sizes, asked.rounds),
+        "repeated": [repeated(scorer, path, asked.whole) for path in looked_at],
     }
     scorer.close()
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-    print(tables(kept))
-    if asked.write is not None:
-        put_between(asked.write, MARKER, tables(kept))
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(kept | {asked.preset: result}, indent=1) + "\n")
+    print(table(result))
 
 
 if __name__ == "__main__":
