@@ -47,6 +47,14 @@ def drawn(n: int, size: int, seed: bytes) -> NDArray[np.int64]:
     return np.sort(np.argsort(bits, kind="stable")[:size])
 
 
+def ended(window: Window) -> Window:
+    """Without what comes after its last scored token, for models in which no token sees a later one."""
+    places = np.flatnonzero(window.scored)
+    if not len(places) or (end := int(places[-1]) + 1) == len(window.scored):
+        return window
+    return Window(window.row, window.ids[:end], window.scored[:end], window.spans[:end])
+
+
 def sampled(windows: Sequence[Window], size: int, *, cut: bool, seed: bytes = b"") -> list[Window]:
     """The windows of one text with at most `size` scored tokens among them all; those that keep none are
     left out, since nothing of them is read.
@@ -58,7 +66,7 @@ def sampled(windows: Sequence[Window], size: int, *, cut: bool, seed: bytes = b"
     if sum(counts) <= size:
         return list(windows)
     kept = drawn(sum(counts), size, digest_of(windows) + seed)
-    found = []
+    read = []
     first = 0
     for window, count in zip(windows, counts, strict=True):
         own = kept[(kept >= first) & (kept < first + count)] - first
@@ -68,6 +76,6 @@ def sampled(windows: Sequence[Window], size: int, *, cut: bool, seed: bytes = b"
         places = np.flatnonzero(window.scored)[own]
         scored = np.zeros_like(window.scored)
         scored[places] = True
-        end = int(places[-1]) + 1 if cut else len(scored)
-        found.append(Window(window.row, window.ids[:end], scored[:end], window.spans[:end]))
-    return found
+        one = window._replace(scored=scored)
+        read.append(ended(one) if cut else one)
+    return read

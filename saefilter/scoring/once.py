@@ -1,5 +1,6 @@
-"""Read no more of a shard's rows than is needed: equal texts once, near-identical rows once where that
-is asked for, of long texts a sample of the tokens where that is asked for.
+"""Read no more of a shard's rows than is needed: equal texts once, nothing after a text's last scored token
+where the model does not look ahead; where they are asked for, near-identical rows once, and of long texts a
+sample of the tokens.
 
 Within a shard, since a shard is what is scored anywhere, in any order, and comes out the same.
 """
@@ -7,6 +8,7 @@ Within a shard, since a shard is what is scored anywhere, in any order, and come
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.encode.encoded import Encoded, TokenScore
-from saefilter.encode.sample import by_text, digest_of, sampled
+from saefilter.encode.sample import by_text, digest_of, ended, sampled
 from saefilter.rows.rendered import RenderedRow, Window
 from saefilter.stats.tally import Tally
 
@@ -24,8 +26,23 @@ if TYPE_CHECKING:
     from saefilter.scoring.prepare import Prepared
     from saefilter.settings import ScoreSettings
 
+SIGNS = "#%&/@\\"
+"""That Unicode counts as punctuation, and which tell C# from C."""
 _DIGITS = re.compile(r"\d+")
-_WORD = re.compile(r"\w+")
+
+
+class _Apart(dict[int, str]):
+    """For `str.translate`: punctuation becomes a space. Signs such as + or an emoji do not, and neither do
+    marks: in Hindi or Thai a word's vowels are marks, in code a line differs from another by a sign."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        apart = unicodedata.category(letter).startswith("P") and letter not in SIGNS
+        self[code] = " " if apart else letter
+        return self[code]
+
+
+_APART = _Apart()
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,9 @@ def read_once(
     tokens that the SAE read.
     """
     texts = by_text(prepared.windows, prepared.texts)
+    cut = encoder.cuts_ends()
+    if cut:
+        texts = [[ended(window) for window in own] for own in texts]
     once = plan(prepared, texts, near=settings.near_duplicates)
     left_out = 0
     windows: list[Window] = []
@@ -67,7 +87,7 @@ def read_once(
             continue
         kept: Sequence[Window] = own
         if settings.max_scored_tokens is not None:
-            kept = sampled(own, settings.max_scored_tokens, cut=encoder.cuts_ends())
+            kept = sampled(own, settings.max_scored_tokens, cut=cut)
             left_out += _scored(own) - _scored(kept)
         windows += kept
     encoded = encoder.encode(windows, prepared.texts, **encoding, advance=advance)
@@ -110,7 +130,8 @@ def _leaders(prepared: Prepared, texts: Sequence[Sequence[Window]]) -> list[int]
         places = range(row, len(texts), n)
         if all(texts[place] for place in places):
             key = tuple(normal_form(_rendered(prepared, place), texts[place]) for place in places)
-            leader[row] = first.setdefault(key, row)
+            if all(scored for _, scored in key):  # of punctuation alone nothing is left to be alike
+                leader[row] = first.setdefault(key, row)
     return leader
 
 
@@ -126,7 +147,8 @@ def normal_form(text: RenderedRow, windows: Sequence[Window]) -> tuple[str, str]
 
 
 def _words(text: str) -> str:
-    return _DIGITS.sub("0", " ".join(_WORD.findall(text.lower())))
+    plain = unicodedata.normalize("NFKC", text).casefold().translate(_APART)
+    return _DIGITS.sub("0", " ".join(plain.split()))
 
 
 def _rendered(prepared: Prepared, place: int) -> RenderedRow:

@@ -15,7 +15,7 @@ from test_encoder import write_sae
 
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
-from saefilter.encode.sample import by_text, digest_of, drawn, sampled
+from saefilter.encode.sample import by_text, digest_of, drawn, ended, sampled
 from saefilter.rows.rendered import Window
 
 SEEDS = [number.to_bytes(4, "little") for number in range(4000)]
@@ -70,6 +70,14 @@ def test_equal_texts_have_one_digest_and_others_do_not() -> None:
     apart = [Window(0, ids, one.scored[: len(ids)], one.spans[: len(ids)]) for ids in parts]
     assert len({digest_of(some) for some in ([one], [other], [one, one], apart, [])}) == 5
     assert by_text([one, other._replace(row=2)], 3)[1] == []
+
+
+def test_what_comes_after_the_last_scored_token_is_no_part_of_what_is_read() -> None:
+    one = ended(window([False, True, False, True, False, False]))
+    assert one.scored.tolist() == [False, True, False, True]
+    assert len(one.ids) == len(one.spans) == 4
+    for whole in (window([False, True]), window([False, False])):
+        assert ended(whole) is whole
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from saefilter.artifacts.scores import Scores
 from saefilter.encode.sample import by_text
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
+from saefilter.rows.rendered import RenderedRow, Window
 from saefilter.rows.row import Row
-from saefilter.scoring.once import plan, read_once
+from saefilter.scoring.once import normal_form, plan, read_once
 from saefilter.scoring.prepare import Prepared
 from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
@@ -87,6 +88,31 @@ def test_nearly_identical_rows_are_read_once_only_if_asked_and_marked(
     assert found.provenance.repeated > every.provenance.repeated > 0
     assert (found.provenance.settings or {})["near_duplicates"]
     assert found.read(["percentile"])["percentile"].null_count == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("Take 2 pills -- at night!", "take 90 pills, at  night", True),
+        ("cafe\u0301 \u0663", "CAF\u00c9 7", True),
+        ("\u0915\u093f", "\u0915\u0940", False),  # Hindi; the vowel is a mark
+        ("\U0001f642", "\U0001f52a", False),
+        ("if a == b", "if a != b", False),
+        ("C#", "C", False),
+    ],
+)
+def test_what_nearly_identical_is(one: str, other: str, alike: bool) -> None:
+    def form(text: str) -> tuple[str, str]:
+        spans = np.array([[place, place + 1] for place in range(len(text))], dtype=np.int32)
+        own = Window(0, np.arange(len(text)), np.ones(len(text), dtype=bool), spans)
+        return normal_form(RenderedRow(text, len(text), len(text), len(text)), [own])
+
+    assert (form(one) == form(other)) is alike
+
+
+def test_answers_of_punctuation_alone_are_all_read(scorer: RowScorer) -> None:
+    prepared = prepared_of(scorer, [chat("And now?", "..."), chat("And now?", "?!")])
+    assert plan(prepared, by_text(prepared.windows, 2), near=True).read_as == [None, None]
 
 
 def test_answers_of_a_pair_that_differ_in_a_number_are_two(scorer: RowScorer) -> None:
