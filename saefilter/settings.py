@@ -99,6 +99,17 @@ class ScoreSettings(Checked):
         "right", "What a cut takes away: right (the end) or left.", choices=("right", "left"),
         scores_depend=True, fingerprint={"truncation side": "truncation_side"},
     )  # fmt: skip
+    max_scored_tokens: int | None = option(
+        None, "Of longer texts the SAE reads an even sample of so many trained tokens.", least=1,
+        scores_depend=True, fingerprint={"scored tokens a text": "max_scored_tokens"},
+        unless_said="all",
+    )  # fmt: skip
+    """Proximity is then an estimate; see encode/sample.py."""
+    near_duplicates: bool = option(
+        False, "Read rows that differ in case, punctuation, spaces or numbers alone once; marked.",
+        scores_depend=True, fingerprint={"near duplicates": "near_duplicates"},
+    )  # fmt: skip
+    """Exact ones are always read once: that changes nothing."""
     rendering: str = option(
         "auto", "chat (the model's template), plain, or auto (the preset's).",
         choices=("auto", "chat", "plain"),
@@ -178,6 +189,11 @@ class ScoreSettings(Checked):
             )
         if self.trainer is not None and self.train_on != "assistant":
             raise either_or()
+        if self.max_scored_tokens is not None and self.pool == "max":
+            raise SaefilterError(
+                "--max-scored-tokens and --pool max exclude each other",
+                remedy="A sample says nothing sure of the largest value: use --pool mean.",
+            )
         Columns.parse(self.columns)
         given = [name for name in COLUMN_SETTINGS if getattr(self, name) is not None]
         if len(given) > 1:
@@ -248,7 +264,7 @@ class ScoreSettings(Checked):
         (docs/performance.md); `quantize` is.
         """
         apart = (*WHICH_MODEL, "toxic_set", "reference", "metric", "pool", "dtype",
-                 *COLUMN_SETTINGS, "cascade", *OF_CASCADES)  # fmt: skip
+                 "near_duplicates", *COLUMN_SETTINGS, "cascade", *OF_CASCADES)  # fmt: skip
         values = {name: value for name, value in self.shaping().items() if name not in apart}
         return values | {"neighbours": self.neighbours or 1, "rendering": rendering}
 

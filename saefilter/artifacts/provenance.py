@@ -130,6 +130,10 @@ class Provenance(Identity):
     """Share of the tokens read that were padding."""
     shared: float = 0.0
     """Share of the tokens read that began a row as another one does, and were computed once."""
+    repeated: int = 0
+    """Tokens that were not read, of rows with the text of another one, or nearly (`near_duplicates`)."""
+    left_out: int = 0
+    """Scored tokens that were not in the sample which the SAE read (`max_scored_tokens`)."""
     timings: dict[str, float] | None = None
     """Seconds spent on each stage (`read`, `render`, `encode`, `geometry`, `write`), summed over shards;
     stages of different shards overlap. None where no times are kept."""

@@ -83,9 +83,11 @@ SCHEMA = pa.schema(
         ("own_share", pa.float32()),
         ("themes", pa.list_(THEME)),
         ("closest", CLOSEST),
+        ("read_as", pa.int64()),
     ]
 )
-"""One line per input row, in the input's order; quarantined rows have nulls and their reason. The last three are not in files of before there were any."""
+"""One line per input row, in the input's order; quarantined rows have nulls and their reason. The last four are not in files of before there were any.
+`read_as` is the row that was read in this one's place, where the two are nearly identical and that was asked for."""
 
 CASCADE_SCHEMA = pa.schema(
     [

@@ -146,8 +146,8 @@ class Timings:
         self._first_shard = time.time()
 
     def say(self, made: Mapping[str, Any]) -> None:
-        """A line for each stage, on standard error; `made`: `timings`, `padding` and `shared`, as in
-        `Provenance`. Stages of different shards overlap, so that they may add up to more than passed."""
+        """A line for each stage, on standard error; `made`: `timings`, `padding`, `shared` and so on, as
+        in `Provenance`. Stages of different shards overlap, so that they may add up to more than passed."""
         start = self._first_shard - self._process_began
         warn(f"  start    {start:8.2f} s  imports, model, SAE, toxic set, FAISS")
         for stage, words in STAGES.items():
@@ -162,4 +162,6 @@ class Timings:
                 if made["shared"]
                 else ""
             )
+            + (f", {made['repeated']:,} tokens read in another row" if made["repeated"] else "")
+            + (f", {made['left_out']:,} not sampled" if made["left_out"] else "")
         )

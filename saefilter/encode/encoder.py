@@ -132,6 +132,12 @@ class Encoder:
         """What is suspicious about the measured L0; None when nothing is."""
         return l0_warning(self.tally.l0, self.sae.expected_l0) if self.tally.scored else None
 
+    def cuts_ends(self) -> bool:
+        """Whether what comes after a text's last scored token may be left unread: in models in which no
+        token sees a later one, nor the length of the whole."""
+        shares = self.model.shares_prefixes
+        return shares is not None and shares()
+
     def limit_memory(self, batch_tokens: int | None) -> None:
         """Plan no batch of more tokens from now on; None changes nothing."""
         with self._lock:

@@ -19,10 +19,11 @@ from saefilter.geometry.reasons import ThemeReader
 from saefilter.rows.inputs import open_input
 from saefilter.rows.rendered import RenderOptions
 from saefilter.rows.sides import ANSWERS
+from saefilter.scoring.once import read_once
 from saefilter.scoring.preference import preference_table
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
 from saefilter.scoring.reference import Reference, read_reference
-from saefilter.scoring.table import scores_table
+from saefilter.scoring.table import scores_table, with_read_as
 from saefilter.scoring.yardstick import Yardstick
 from saefilter.settings import ScoreSettings
 from saefilter.toxic.load import load_toxic_set
@@ -196,6 +197,7 @@ class RowScorer:
             self.note,
             missing and sentence(f"no percentiles: {missing}"),
             self._tells_nothing(),
+            *read_in_part(self.settings),
             *(sentence(warning) for warning in self.encoder.warnings),
         )
         return tuple(filter(None, said))
@@ -219,8 +221,23 @@ class RowScorer:
         self.preparer.close()
         self.encoder.close()
 
-    def measure(self, prepared: Prepared, encoded: Encoded) -> Measured:
+    def read(
+        self, prepared: Prepared, advance: Callable[[int], None] | None = None
+    ) -> tuple[Encoded, list[int | None]]:
+        """The rows, encoded as `encoding` says, equal texts once (once.py); and the position of the row
+        that each was read as, None where it was read itself. Raises SaefilterError."""
+        return read_once(self.encoder, prepared, self.settings, self.encoding, advance)
+
+    def measure(
+        self, prepared: Prepared, encoded: Encoded, read_as: list[int | None] | None = None
+    ) -> Measured:
         """Proximity, percentiles and evidence of rows that were encoded as `encoding` says."""
+        measured = self._measure_rows(prepared, encoded)
+        if read_as is None:
+            return measured
+        return replace(measured, table=with_read_as(measured.table, prepared.row_id, read_as))
+
+    def _measure_rows(self, prepared: Prepared, encoded: Encoded) -> Measured:
         if prepared.kind != ANSWERS:
             return self._measure_preference(prepared, encoded)
         result = self.scorer.score(encoded.features, encoded.residual)
@@ -261,6 +278,22 @@ def _cheap_reader(settings: ScoreSettings, scorer: RowScorer) -> CheapReader:
     from saefilter.scoring.cascade.readers import load_reader  # most runs have none
 
     return load_reader(settings, scorer)
+
+
+def read_in_part(settings: ScoreSettings) -> list[str]:
+    """What a reader of scores must know where not all of the rows was read."""
+    said = []
+    if settings.max_scored_tokens is not None:
+        said.append(
+            f"Of each text at most {settings.max_scored_tokens:,} scored tokens were read by the SAE, "
+            "an even sample: the scores of longer ones are estimates."
+        )
+    if settings.near_duplicates:
+        said.append(
+            "Rows that differ from an earlier one of their shard in case, punctuation, spaces or "
+            "numbers alone were not read; they have its scores, and read_as says whose."
+        )
+    return said
 
 
 def toxic_set_of(

@@ -43,11 +43,9 @@ def score_shard(
         prepared = scorer.preparer.prepare(read.rows, job.kind)
         spent["render"] = prepared.seconds
         with timed(spent, "encode"):
-            encoded = scorer.encoder.encode(
-                prepared.windows, prepared.texts, **scorer.encoding, advance=advance
-            )
+            encoded, read_as = scorer.read(prepared, advance)
         with timed(spent, "geometry"):
-            measured = scorer.measure(prepared, encoded)
+            measured = scorer.measure(prepared, encoded, read_as)
     return written(job, scorer, read, prepared, measured, encoded.tally, spent)
 
 

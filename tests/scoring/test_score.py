@@ -175,7 +175,7 @@ def test_scores_of_before_the_own_part_was_kept_are_read(tmp_path: Path) -> None
     path.write_text("".join(json.dumps(row) + "\n" for row in SCORED_ROWS))
     made = write_scores(Source.open(path), tmp_path / "s.parquet")
     newer = SCHEMA.names[SCHEMA.names.index("own_share") :]
-    assert newer == ["own_share", "themes", "closest"]
+    assert newer == ["own_share", "themes", "closest", "read_as"]
     assert made.own_share() is None  # all null
     table = pq.read_table(made.path)
     metadata = made.provenance.to_metadata()
