@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from saefilter.select.strategies import Selection
 RESIDUAL, SAE = "residual", "sae"
 CHUNK_TOKENS = 256
 """Of which the SAE's features are dense at once."""
-Means = NDArray[np.float32] | sparse.csr_matrix
+Means: TypeAlias = "NDArray[np.float32] | sparse.csr_matrix"
 """`[n_answers, width]`"""
 
 
@@ -111,7 +111,8 @@ class AnswerReader:
             parts.append(_mean_features(self.sae, stream[mask], mask.sum(dim=1).cpu().numpy()))
             positions += places
         order = np.argsort(positions)
-        return sparse.vstack(parts, format="csr")[order]
+        stacked: sparse.csr_matrix = sparse.vstack(parts, format="csr")
+        return stacked[order]
 
     def projections(
         self, windows: Sequence[Window], vectors: NDArray[np.float32]

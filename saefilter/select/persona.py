@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation
+from saefilter.rows.write import TRAIT
 from saefilter.select.answers import SAE, AnswerReader, Means
 from saefilter.select.classifiers import read_contrast
+from saefilter.select.learnt import Learnt, kept_once
 from saefilter.select.per_row import scored_each
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.strategies import Selection
@@ -41,7 +43,7 @@ class PersonaVectors:
 
     @classmethod
     def find(
-        cls, candidates: Candidates, selection: Selection, name: str
+        cls, candidates: Candidates, selection: Selection
     ) -> tuple[AnswerReader, PersonaVectors]:
         """A model, and what the options make vectors of. Raises SaefilterError where they do not go
         together, or nothing tells the two sides apart."""
@@ -65,8 +67,14 @@ class PersonaVectors:
                 )
             return answers, cls(direction[None], {"toxic_set": toxic_set.name})
         contrast = read_contrast(candidates, options)
-        vector = contrast_vector(answers, contrast.conversations, contrast.toxic)
-        return answers, cls(vector[None], {"contrast": contrast.about})
+
+        def learn() -> Learnt:
+            vector = contrast_vector(answers, contrast.conversations, contrast.toxic)
+            return Learnt(vector.astype(np.float64), {"contrast": contrast.about})
+
+        depends_on = {**answers.depends_on, "contrast": contrast.about}
+        learnt = kept_once(candidates, "persona", depends_on, learn)
+        return answers, cls(learnt.numbers.astype(np.float32)[None], learnt.about)
 
     def digests(self) -> list[str]:
         """Of each vector."""
@@ -83,6 +91,13 @@ def _check_source(selection: Selection) -> None:
         )
     if options.trait and len(set(options.trait)) < len(options.trait):
         raise SaefilterError("a --trait is given twice")
+    generates = selection.strategy == "projection-difference" or options.trait
+    for name in ("max_new_tokens", "temperature"):
+        if not generates and getattr(options, name) is not None:
+            raise SaefilterError(
+                f"--{name.replace('_', '-')} is of answers that the model writes, and --strategy "
+                f"{selection.strategy} has it write none without --trait"
+            )
     if options.toxic_set and options.space == SAE:
         raise SaefilterError(
             "a toxic set's direction is of the residual stream",
@@ -120,7 +135,7 @@ def unit_difference(means: Means, bad: NDArray[np.bool_]) -> NDArray[np.float32]
 def rank_vector_filter(candidates: Candidates, selection: Selection) -> Ranking:
     """Largest projection of a row's answer on the vector first, whatever the prompt and whatever the model
     would have said itself."""
-    answers, found = PersonaVectors.find(candidates, selection, "vector-filter")
+    answers, found = PersonaVectors.find(candidates, selection)
 
     def projections(conversations: Sequence[Conversation]) -> Floats:
         responses = answers.responses(conversations)
@@ -152,7 +167,7 @@ def persona_ranking(
         )
     from saefilter.select.traits import slugs
 
-    columns = {f"trait_{slug}": score[:, i] for i, slug in enumerate(slugs(found.traits))}
+    columns = {f"{TRAIT}{slug}": score[:, i] for i, slug in enumerate(slugs(found.traits))}
     of_trait = [f"{words} the direction of {trait!r}{_than(name)}" for trait in found.traits]
     if len(found.traits) == 1:
         return Ranking.by_score(score[:, 0], name, of_trait[0], details=details, columns=columns)

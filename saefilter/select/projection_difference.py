@@ -35,7 +35,7 @@ DEFAULT_NEW_TOKENS = 64
 def rank(candidates: Candidates, selection: Selection) -> Ranking:
     """Largest difference first, in the units of the space."""
     options = selection.options
-    answers, found = PersonaVectors.find(candidates, selection, "projection-difference")
+    answers, found = PersonaVectors.find(candidates, selection)
     difference = ProjectionDifference(
         answers,
         found.vectors,

@@ -164,6 +164,11 @@ BUILT_IN: dict[str, BuiltIn] = {
         takes=(*_PERSONA, "max_new_tokens", "temperature"),
         seeded=True,
     ),
+    "preference-probe": BuiltIn(
+        "saefilter.select.preference_probe:rank",
+        "toxic, or of pairs preferred to be, by a probe of a causal model",
+        takes=(*_CONTRAST, *_READS, "hook"),
+    ),
     "judge": BuiltIn(
         "saefilter.select.judge.strategy:rank",
         "most harmful by a language model at an endpoint",
