@@ -55,8 +55,8 @@ class PersonaVectors:
         if options.trait:
             from saefilter.select.traits import trait_vectors
 
-            learnt, about = trait_vectors(candidates, selection, answers)
-            return answers, cls(learnt, {"traits": about}, options.trait)
+            vectors, about = trait_vectors(candidates, selection, answers)
+            return answers, cls(vectors, {"traits": about}, options.trait)
         if toxic_set is not None:
             direction = np.asarray(toxic_set.direction, dtype=np.float32)
             if direction.shape != (answers.width,):
