@@ -135,41 +135,41 @@ def unit_difference(means: Means, bad: NDArray[np.bool_]) -> NDArray[np.float32]
 def rank_vector_filter(candidates: Candidates, selection: Selection) -> Ranking:
     """Largest projection of a row's answer on the vector first, whatever the prompt and whatever the model
     would have said itself."""
-    answers, found = PersonaVectors.find(candidates, selection)
+    answers, persona = PersonaVectors.find(candidates, selection)
 
     def projections(conversations: Sequence[Conversation]) -> Floats:
         responses = answers.responses(conversations)
-        score = np.full((len(responses), len(found.vectors)), np.nan)
+        score = np.full((len(responses), len(persona.vectors)), np.nan)
         answered = [number for number, response in enumerate(responses) if response is not None]
         windows = [response.window for response in responses if response is not None]
-        score[answered] = answers.projections(windows, found.vectors)
+        score[answered] = answers.projections(windows, persona.vectors)
         return score
 
     score = scored_each(
         candidates, "vector-filter",
-        [{**answers.depends_on, "direction": digest} for digest in found.digests()], projections,
+        [{**answers.depends_on, "direction": digest} for digest in persona.digests()], projections,
     )  # fmt: skip
-    return persona_ranking(score, found, "projection", "far along", answers.about)
+    return persona_ranking(score, persona, "projection", "far along", answers.about)
 
 
 def persona_ranking(
-    score: Floats, found: PersonaVectors, name: str, words: str, about: dict[str, Any]
+    score: Floats, persona: PersonaVectors, name: str, words: str, about: dict[str, Any]
 ) -> Ranking:
     """The ranking by scores on one or more vectors, `[n_rows, n_vectors]`.
 
     Of several traits each is standardised over the rows, so that no unit outweighs another, and a row counts
     by its largest: what any of them flags goes first. That rule is ours; the paper ranks by one trait.
     """
-    details = {**about, **found.about}
-    if not found.traits:
+    details = {**about, **persona.about}
+    if not persona.traits:
         return Ranking.by_score(
             score[:, 0], name, f"{words} the toxic direction{_than(name)}", details=details
         )
     from saefilter.select.traits import slugs
 
-    columns = {f"{TRAIT}{slug}": score[:, i] for i, slug in enumerate(slugs(found.traits))}
-    of_trait = [f"{words} the direction of {trait!r}{_than(name)}" for trait in found.traits]
-    if len(found.traits) == 1:
+    columns = {f"{TRAIT}{slug}": score[:, i] for i, slug in enumerate(slugs(persona.traits))}
+    of_trait = [f"{words} the direction of {trait!r}{_than(name)}" for trait in persona.traits]
+    if len(persona.traits) == 1:
         return Ranking.by_score(score[:, 0], name, of_trait[0], details=details, columns=columns)
     standard = standardised(score)
     known = ~np.isnan(standard).all(axis=1)
@@ -179,7 +179,7 @@ def persona_ranking(
         which = filled.argmax(axis=1)
         largest[known] = filled.max(axis=1)[known]
     return Ranking.by_score(
-        largest, f"largest standardised {name} of {len(found.traits)} traits", "far along a trait",
+        largest, f"largest standardised {name} of {len(persona.traits)} traits", "far along a trait",
         reasons=[of_trait[i] for i in which.tolist()], details=details, columns=columns,
     )  # fmt: skip
 

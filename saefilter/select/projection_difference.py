@@ -35,10 +35,10 @@ DEFAULT_NEW_TOKENS = 64
 def rank(candidates: Candidates, selection: Selection) -> Ranking:
     """Largest difference first, in the units of the space."""
     options = selection.options
-    answers, found = PersonaVectors.find(candidates, selection)
+    answers, persona = PersonaVectors.find(candidates, selection)
     difference = ProjectionDifference(
         answers,
-        found.vectors,
+        persona.vectors,
         options.max_new_tokens or DEFAULT_NEW_TOKENS,
         options.temperature or 0.0,
         selection.seed,
@@ -48,7 +48,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
         "projection-difference",
         [
             {**answers.depends_on, "direction": digest, **difference.depends_on()}
-            for digest in found.digests()
+            for digest in persona.digests()
         ],
         difference.score,
     )
@@ -57,7 +57,7 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
         "max_new_tokens": difference.new_tokens,
         "temperature": difference.temperature,
     }
-    return persona_ranking(score, found, "projection difference", "farther along", about)
+    return persona_ranking(score, persona, "projection difference", "farther along", about)
 
 
 class ProjectionDifference:
@@ -113,8 +113,8 @@ class ProjectionDifference:
             answer_window(number, prompt, answer)
             for number, (prompt, answer) in enumerate(zip(shown, written, strict=True))
         ]
-        found = self.answers.projections(windows, self.vectors).tolist()
-        self._own.update(zip(new, found, strict=True))
+        projected = self.answers.projections(windows, self.vectors).tolist()
+        self._own.update(zip(new, projected, strict=True))
         own = [self._own[key] for key in keys]
         return np.array(own, dtype=np.float64).reshape(len(keys), len(self.vectors))
 

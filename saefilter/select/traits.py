@@ -204,12 +204,12 @@ def _questions(reader: CausalReader, trait: str, seed: int) -> list[str]:
 
 def questions_in(text: str) -> list[str]:
     """The lines of a text that are questions, without numbers and dashes before them."""
-    found = []
+    questions = []
     for line in text.splitlines():
         plain = re.sub(r"^[\s\d.)*\-:\"']+", "", line).strip(" \"'*")
         if plain.endswith("?") and 3 <= len(plain.split()) <= 40:
-            found.append(plain)
-    return found
+            questions.append(plain)
+    return questions
 
 
 def _prompt(
