@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.artifacts.scores import Scores
-from saefilter.compare.data import Arm, AtFraction, Curve, Excerpt
+from saefilter.compare.cost import cost_of
+from saefilter.compare.data import Arm, ArmCost, AtFraction, Curve, Excerpt
 from saefilter.rows.excerpts import last_exchange
 from saefilter.rows.read import Source
 from saefilter.select.ranking import Candidates, Ranking
@@ -39,6 +40,7 @@ class RankedArm:
     candidates: Candidates
     ranking: Ranking
     seconds: float
+    cost: ArmCost
 
     def dropped(self, count: int) -> NDArray[np.bool_]:
         """The first `count` rows of its order, `[n_rows]`."""
@@ -94,9 +96,14 @@ def rank_arm(
     watch.say(f"Ranking by {name}")
     selection = Selection(strategy, most, seed=seed, options=options_of(strategy, options))
     refuse_unvouched(candidates, selection)
-    start = time.monotonic()
+    start, before = time.monotonic(), candidates.cost.copy()
     ranking = rank(candidates, selection)
-    return RankedArm(name, strategy, scores, candidates, ranking, time.monotonic() - start)
+    order = ranking.order  # of distances it is sorted when it is asked for
+    seconds = time.monotonic() - start
+    cost = cost_of(
+        strategy, scores, ranking, seconds, candidates.cost.since(before), rows=len(order)
+    )
+    return RankedArm(name, strategy, scores, candidates, ranking, seconds, cost)
 
 
 def count_at(share: float, n_rows: int) -> int:
@@ -147,6 +154,7 @@ def measured(
             metric=arm.scores.provenance.metric,
             control=is_control(arm.strategy),
             seconds=round(arm.seconds, 3),
+            cost=arm.cost,
             **_area(arm, labels, seed),
             at=[at_fraction(arm.ranking, share, labels) for share in fractions],
             curve=_curve(arm, arms[0], labels),
@@ -154,6 +162,9 @@ def measured(
             only_count=count,
             only=[texts[row_id] for row_id in ids[:N_EXCERPTS].tolist()],
             details=dict(arm.ranking.details),
+            columns={
+                name: _auroc_of(values, labels) for name, values in arm.ranking.columns.items()
+            },
         )
         for arm, (ids, count) in zip(arms, alone, strict=True)
     ]
@@ -183,6 +194,13 @@ def overlaps(arms: Sequence[RankedArm], share: float) -> list[list[float]]:
     """How alike the choices are when that share is dropped, `[n_arms, n_arms]`."""
     dropped = [arm.dropped(count_at(share, len(arm.candidates))) for arm in arms]
     return [[jaccard(one, other) for other in dropped] for one in dropped]
+
+
+def _auroc_of(values: NDArray[np.float64], labels: RowLabels | None) -> float | None:
+    if labels is None or not labels.bad.any() or not (labels.known & ~labels.bad).any():
+        return None
+    value = np.where(np.isnan(values), -np.inf, values)
+    return auroc(labels.bad[labels.known], value[labels.known])
 
 
 def _area(arm: RankedArm, labels: RowLabels | None, seed: int) -> dict[str, float | None]:

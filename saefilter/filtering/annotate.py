@@ -62,6 +62,7 @@ def notes_on(
         has_file=has_files(source),
         has_score=ranked.ranking.score is not None,
         has_label=labels is not None,
+        more=ranked.ranking.columns,
     )
     return Notes(
         types,
@@ -92,6 +93,7 @@ def _annotations(
         file=None if piece.file is None else [piece.file] * len(ids),
         score=ranked.scores(ids),
         label=label,
+        more=ranked.columns(ids),
     )
 
 

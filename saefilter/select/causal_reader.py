@@ -5,7 +5,7 @@ the simplest of these, a ranking by perplexity.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ class CausalReader:
         }
         ends = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
         return cls(
-            loaded,
+            replace(loaded, count=candidates.cost.read),
             renderer,
             context,
             next(token for token in ends if token is not None),
