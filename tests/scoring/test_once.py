@@ -176,7 +176,8 @@ def test_the_rows_that_a_cascade_reads_are_read_as_in_any_run(
     np.testing.assert_allclose(both[1][own], both[0][own], atol=1e-5)
     read_as = cascade["read_as"].to_pylist()
     named = {one for one in read_as if one is not None}
-    assert named and all(read[one] and read_as[one] is None for one in named)
+    assert named
+    assert all(read[one] and read_as[one] is None for one in named)
 
 
 def test_short_texts_are_read_as_without_a_limit(scorer: RowScorer) -> None:
