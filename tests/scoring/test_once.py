@@ -156,6 +156,30 @@ def test_a_sample_is_the_same_in_any_order_shard_and_worker(
     assert "--max-scored-tokens" in str(made.reference)
 
 
+def test_the_rows_that_a_cascade_reads_are_read_as_in_any_run(
+    scorer: RowScorer, jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [*ROWS, *(chat(f"What of {i}?", LONG.format(str(i) * 3)) for i in range(12)), *ROWS[:3]]
+    source = open_input(jsonl(rows))
+    settings = replace(scorer.settings, max_scored_tokens=16, near_duplicates=True)
+    for name, cascade in (("plain", None), ("cascade", "tokens:4")):
+        own = replace(settings, cascade=cascade)
+        reader = RowScorer(scorer.encoder, scorer.scorer, own)
+        score_file(source, tmp_path / name, own, scorer=reader)
+    plain, cascade = (
+        Scores.open(tmp_path / name).read(["proximity", "read_as", "status"])
+        for name in ("plain", "cascade")
+    )
+    read = np.array([status == "scored" for status in cascade["status"].to_pylist()])
+    both = [table["proximity"].to_numpy()[read] for table in (plain, cascade)]
+    own = np.array([one is None for one in plain["read_as"].to_pylist()])[read]
+    np.testing.assert_allclose(both[1][own], both[0][own], atol=1e-5)
+    read_as = cascade["read_as"].to_pylist()
+    named = {one for one in read_as if one is not None}
+    assert named
+    assert all(read[one] and read_as[one] is None for one in named)
+
+
 def test_short_texts_are_read_as_without_a_limit(scorer: RowScorer) -> None:
     prepared = prepared_of(scorer, ROWS)
     limited = replace(scorer.settings, max_scored_tokens=10_000)
