@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from benchmarks.throughput.machine import in_words
 from benchmarks.throughput.ours import Run
 from benchmarks.throughput.prepare import Prepared
 from benchmarks.throughput.rounds import BARE, FLOOR, INSIDE, OURS, Outcome, Timed
-from benchmarks.throughput.shapes import CPU_SHAPES, GPU_SHAPES, Shape
+from benchmarks.throughput.shapes import CPU_SHAPES
 
 MARKER = "<!-- {name}: written by python -m benchmarks.throughput -->"
 ALTERNATIVES = ("tutorial", "stop", "hidden", "interp", "interp-cut")
@@ -41,7 +40,7 @@ def outcome_fields(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
     """One precision's part of an entry."""
     last = outcome.last
     return {
-        "contenders": {key: _timed(key, outcome) for key in ORDER},
+        "contenders": {key: _timed(key, outcome) for key in ORDER if key in outcome.timed},
         "floor": outcome.floor,
         "ours": {
             "seconds": outcome.ours_seconds,
@@ -181,15 +180,13 @@ def save_entries(path: Path, entries: dict[str, Any]) -> dict[str, Any]:
 
 def pages(entries: dict[str, Any]) -> dict[str, str]:
     """Marker -> the text that belongs between two of it."""
-    known: dict[str, Sequence[Shape]] = {"cpu": CPU_SHAPES, "gpu": GPU_SHAPES}
     return {
-        f"throughput on a {kind.upper()}": "\n\n".join(
+        "throughput on a CPU": "\n\n".join(
             table(shape.name, entries[shape.name])
             if shape.name in entries
             else f"#### {shape.name}: {shape.title}\n\nNot measured."
-            for shape in shapes
+            for shape in CPU_SHAPES
         )
-        for kind, shapes in known.items()
     }
 
 

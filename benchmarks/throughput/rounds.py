@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,17 +65,27 @@ class Outcome:
 
 
 def measure(
-    prepared: Prepared, dtype: str, runs: int, folder: Path, say: Say, peer_tokens: int | None
+    prepared: Prepared,
+    dtype: str,
+    runs: int,
+    folder: Path,
+    say: Say,
+    peer_tokens: int | None,
+    *,
+    only: Sequence[str] | None = None,
+    until: float = float("inf"),
 ) -> Outcome:
     """Choose batches (which warms up), run ours once unmeasured, then `runs` rounds.
 
-    `peer_tokens` lets the alternatives read an even sample of the rows instead of all.
+    `peer_tokens` lets the alternatives read an even sample of the rows instead of all. `only`: keys of
+    the alternatives that run; None for all. No round but the first begins after `until`, of
+    `time.monotonic()`.
     """
-    models = Models(prepared, DTYPES[dtype])
+    models = Models(prepared, DTYPES[dtype], cut_only=only is not None and not only)
     peer_windows = rows.every(prepared.windows, peer_tokens) if peer_tokens else prepared.windows
     timed = {key: Timed(title) for key, title in TITLES.items()}
     work: dict[str, Callable[[], float]] = {}
-    for contender in contenders(models):
+    for contender in _chosen(models, only):
         timed[contender.key] = entry = Timed(contender.title)
         try:
             size = _best_size(models, contender, say)
@@ -100,6 +111,9 @@ def measure(
     ours: list[Run] = []
     floors = []
     for number in range(runs):
+        if number and time.monotonic() > until:
+            say(f"  no time for more than {number} of {runs} rounds")
+            break
         last = score(prepared, dtype, folder)
         ours.append(last)
         timed[OURS].tokens_per_second.append(prepared.tokens / last.seconds)
@@ -121,6 +135,13 @@ def measure(
         "seconds": statistics.median(f.seconds for f in floors),
     }  # fmt: skip
     return Outcome(timed, last, [run.seconds for run in ours], floor)
+
+
+def _chosen(models: Models, only: Sequence[str] | None) -> list[Contender]:
+    """The alternatives that run. Those left out are not made ready either."""
+    if only is not None and not only:
+        return []
+    return [one for one in contenders(models) if only is None or one.key in only]
 
 
 def _rate(work: Callable[[], object], windows: Sequence[Any], prepared: Prepared) -> Any:
