@@ -69,6 +69,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="alternatives read an even "
         "sample of the rows of about N tokens; their rates are per token [all]",
     )
+    parser.add_argument("--peers", help="alternatives that run, separated by commas [all]: "
+                        + ", ".join(results.ALTERNATIVES))  # fmt: skip
     parser.add_argument("--write", type=Path, metavar="FILE", help="document to put the tables in")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE",
                         help=f"[{RESULTS}; with --gpu {GPU_RESULTS}]")  # fmt: skip
@@ -128,7 +130,8 @@ def main() -> None:
             for dtype in dtypes:
                 say(f" {dtype}, {prepared.n_rows:,} rows, {prepared.tokens:,} tokens")
                 outcome = measure(
-                    prepared, dtype, asked.runs, folder, say, asked.peer_tokens
+                    prepared, dtype, asked.runs, folder, say, asked.peer_tokens,
+                    only=None if asked.peers is None else asked.peers.split(","),
                 )  # fmt: skip
                 fields["dtypes"][dtype] = results.outcome_fields(outcome, prepared)
                 runs[dtype] = outcome.last

@@ -16,6 +16,8 @@ from benchmarks.throughput.shapes import CPU_SHAPES
 
 MARKER = "<!-- {name}: written by python -m benchmarks.throughput -->"
 ALTERNATIVES = ("tutorial", "stop", "hidden", "interp", "interp-cut")
+NOT_RUN: dict[str, Any] = {"tokens_per_second": None, "problem": None}
+"""Of an alternative that was not asked for."""
 ORDER = (OURS, INSIDE, *ALTERNATIVES, BARE, FLOOR)
 
 
@@ -104,10 +106,10 @@ def _columns(fields: dict[str, Any]) -> list[str]:
     names = list(fields["dtypes"])
     head = " | ".join(f"{name}: tokens/s | ours is | batch" for name in names)
     lines = [f"| contender | {head} |", "| --- |" + " --- | --- | --- |" * len(names)]
-    for key in ORDER:
+    for key in (key for key in ORDER if key in fields["dtypes"][names[0]]["contenders"]):
         cells = []
         for name in names:
-            one = fields["dtypes"][name]["contenders"][key]
+            one = fields["dtypes"][name]["contenders"].get(key, NOT_RUN)
             if one["tokens_per_second"] is None:
                 cells.append("does not run | | ")
                 continue
@@ -123,7 +125,7 @@ def _remarks(fields: dict[str, Any]) -> list[str]:
     for name, part in fields["dtypes"].items():
         rounds = len(part["contenders"][OURS]["rounds"])
         strongest = max(
-            (part["contenders"][key] for key in ALTERNATIVES),
+            (part["contenders"].get(key, NOT_RUN) for key in ALTERNATIVES),
             key=lambda one: one["tokens_per_second"] or 0.0,
         )
         if strongest["tokens_per_second"]:
@@ -135,7 +137,7 @@ def _remarks(fields: dict[str, Any]) -> list[str]:
                 f"{part['floor']['sae_rate'] / 1e9:,.0f}). {_own(part['ours'])}"
             )
         for key in ALTERNATIVES:
-            if problem := part["contenders"][key]["problem"]:
+            if problem := part["contenders"].get(key, NOT_RUN)["problem"]:
                 found.append(f"{name}, {part['contenders'][key]['title']}: {problem}")
         if not part["same_tokens"]:
             found.append(

@@ -17,8 +17,9 @@ from benchmarks.throughput import rows
 from benchmarks.throughput.contenders import Contender, Models, contenders
 from benchmarks.throughput.limits import bare_forward, clock, measure_floor, release
 from benchmarks.throughput.ours import Run, score
-from benchmarks.throughput.prepare import Prepared
+from benchmarks.throughput.prepare import SAMPLE_TOKENS, Prepared
 from saefilter.encode.model import DTYPES
+from saefilter.rows.rendered import Window
 
 Say = Callable[[str], None]
 CLEARLY_SLOWER = 1.3
@@ -85,10 +86,13 @@ def measure(
     peer_windows = rows.every(prepared.windows, peer_tokens) if peer_tokens else prepared.windows
     timed = {key: Timed(title) for key, title in TITLES.items()}
     work: dict[str, Callable[[], float]] = {}
+    sample = prepared.sample()
+    if peer_tokens:
+        sample = rows.every(sample, min(peer_tokens, SAMPLE_TOKENS))
     for contender in _chosen(models, only):
         timed[contender.key] = entry = Timed(contender.title)
         try:
-            size = _best_size(models, contender, say)
+            size = _best_size(models, contender, sample, say)
             entry.agreement = _agreement(models, contender)
         except (RuntimeError, ValueError, ImportError, AttributeError) as error:
             entry.problem = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
@@ -156,12 +160,12 @@ def _rate(work: Callable[[], object], windows: Sequence[Any], prepared: Prepared
 
 
 @torch.no_grad()
-def _best_size(models: Models, contender: Contender, say: Say) -> int:
+def _best_size(models: Models, contender: Contender, sample: Sequence[Window], say: Say) -> int:
     """The batch size at which it is fastest on the sample; sizes beyond the memory do not count."""
     prepared = models.prepared
     best, best_seconds = 0, float("inf")
     for size in prepared.shape.batches:
-        batches = rows.fixed_batches(prepared.sample(), size, prepared.device)
+        batches = rows.fixed_batches(sample, size, prepared.device)
         try:
             contender.run(batches[-1])
             seconds = clock(lambda b=batches: [contender.run(x) for x in b], prepared.device)
