@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from saefilter.scoring.scorer import RowScorer
 
 Tokens = Callable[[int], None]
+WIDEST = 640
+"""Numbers of a residual that are kept of each row."""
 OWN = re.compile(r"(layer|tokens):([0-9]{1,6})")
 
 
@@ -72,8 +75,21 @@ def load_reader(settings: ScoreSettings, scorer: RowScorer) -> CheapReader:
     return OtherModel.of(settings, name, scorer)
 
 
-def _vectors(*parts: NDArray[np.floating]) -> NDArray[np.float16]:
-    """Side by side, at half precision: it is kept for every row, and a guess needs no more."""
+@cache
+def _projection(width: int) -> NDArray[np.float32]:
+    """`[width, WIDEST]`, the same everywhere: it keeps lengths and angles nearly (Johnson and Lindenstrauss 1984)."""
+    normal: NDArray[np.float32] = (
+        np.random.default_rng(width).normal(size=(width, WIDEST)).astype(np.float32)
+    )
+    return normal / np.float32(np.sqrt(WIDEST))
+
+
+def _vectors(residual: NDArray[np.floating], *more: NDArray[np.floating]) -> NDArray[np.float16]:
+    """Side by side, at half precision, a wide residual projected at random: it is kept for every row, and a guess
+    needs no more."""
+    if residual.shape[1] > WIDEST:
+        residual = residual @ _projection(residual.shape[1])
+    parts = (residual, *more)
     limit = float(np.finfo(np.float16).max)
     columns: NDArray[np.floating] = np.concatenate(
         [part.reshape(len(part), -1) for part in parts], axis=1

@@ -11,6 +11,7 @@ simulation has them all. With equal seed, vectors and distances it asks for the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -124,10 +125,12 @@ def search(seen: Seen, goal: Goal, *, budget: float | None = None, seed: int = 0
         return (yield from hunt.read_all())
     rate, depth = plan or (min(RATES[-1], hunt.left / 3 / max(1, len(hunt.order))), 0)
     hunt.rate = rate
+    if budget is not None:
+        hunt.room = _room(len(hunt.order), rate, hunt.left)
     hunt.audited[hunt.order[draws.random(len(hunt.order)) < rate]] = True
     yield from hunt.ask("audit", np.flatnonzero(hunt.audited))
     step = max(1, round(STEP * n))
-    while not hunt.is_enough() and hunt.left:
+    while not hunt.is_enough() and hunt.left and hunt.room:
         yield from hunt.grow(max(step, depth - 2 * step))
         depth = 0
         if hunt.has_learnt():
@@ -154,6 +157,8 @@ class _Hunt:
         """Of guesses of the pilot's rows, each guessed without it."""
         self.correlation = 0.0
         self.steps = self.fitted = 0
+        self.room = n
+        """By how many rows the front may still grow. Of a budget it must not depend on who was audited."""
 
     @property
     def n_read(self) -> int:
@@ -171,7 +176,9 @@ class _Hunt:
     def grow(self, more: int) -> Generator[Ask, NDArray[np.float64], None]:
         """Let the front grow by so many rows, or as many as may still be read."""
         unread = np.cumsum(np.isnan(self.distance[self.order]))
-        more = min(more, int(np.searchsorted(unread, self.left, "right")), len(self.order))
+        affordable = int(np.searchsorted(unread, self.left, "right"))
+        more = min(more, self.room, affordable, len(self.order))
+        self.room -= more
         next_rows, self.order = np.sort(self.order[:more]), self.order[more:]
         self.front[next_rows] = True
         unread_rows = next_rows[np.isnan(self.distance[next_rows])]
@@ -248,6 +255,13 @@ class _Hunt:
 def _pilot_size(n: int, most: int) -> int:
     """A third of a budget at most: the rest is for what it taught."""
     return min(n, max(1, most // 3), max(PILOT_LEAST, min(PILOT_MOST, round(PILOT_SHARE * n))))
+
+
+def _room(n: int, rate: float, left: int) -> int:
+    """By how many of `n` rows a front may grow, where so many may be read with those of an audit: with four
+    standard deviations to spare, so that it hardly ever is the audit's own number that ends it."""
+    spare = 4 * math.sqrt(n * rate * (1 - rate))
+    return max(0, min(n, math.floor((left - rate * n - spare) / (1 - rate))))
 
 
 def plan_audit(
