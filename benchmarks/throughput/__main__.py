@@ -1,7 +1,8 @@
 """Throughput of `saefilter score` beside the alternatives and the limits, in one run.
 
-    python -m benchmarks.throughput [--shapes minilm,gemma2-tiny,llama-tiny | --gpu]
+    python -m benchmarks.throughput [--shapes minilm,gemma2-tiny,llama-tiny,smollm2-135m]
         [--data FILE.jsonl ...] [--runs 5] [--write benchmarks/README.md]
+    python -m benchmarks.throughput --gpu [--minutes 40] [--steps NAME,...] [--write docs/performance.md]
 
 README.md beside this package says what is compared and how to read it.
 """
@@ -22,14 +23,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from transformers.utils import logging as hf_logging
 
-from benchmarks.throughput import results
+from benchmarks.throughput import gpu, results
 from benchmarks.throughput.machine import describe
 from benchmarks.throughput.ours import rank_correlation, score
 from benchmarks.throughput.prepare import prepare
 from benchmarks.throughput.rounds import measure
-from benchmarks.throughput.shapes import CPU_SHAPES, GPU_SHAPES, Shape, smoke
+from benchmarks.throughput.shapes import CPU_SHAPES, Shape, smoke
 
 RESULTS = Path("benchmarks/results/throughput.json")
+GPU_RESULTS = Path("benchmarks/results/gpu.json")
 
 
 def say(text: str) -> None:
@@ -40,7 +42,15 @@ def say(text: str) -> None:
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
     parser.add_argument("--shapes", help="names, separated by commas [all that fit the device]")
-    parser.add_argument("--gpu", action="store_true", help="the shapes for a GPU")
+    parser.add_argument(
+        "--gpu", action="store_true", help="all of a GPU's figures, most telling first"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=gpu.MINUTES, help="in all, with --gpu [40]"
+    )
+    parser.add_argument("--steps", default="", help="with --gpu: names, separated by commas [all]")
+    parser.add_argument("--again", action="store_true",
+                        help="with --gpu: also steps that have a figure")  # fmt: skip
     parser.add_argument(
         "--data",
         type=Path,
@@ -51,7 +61,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rows", type=int, help="rows scored [each shape's own]")
     parser.add_argument("--runs", type=int, default=5, help="rounds after the warm-up")
-    parser.add_argument("--dtypes", default=None, help="[fp32,bf16; with --gpu bf16]")
+    parser.add_argument("--dtypes", default=None, help="[fp32,bf16]")
     parser.add_argument(
         "--peer-tokens",
         type=int,
@@ -59,15 +69,18 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="alternatives read an even "
         "sample of the rows of about N tokens; their rates are per token [all]",
     )
+    parser.add_argument("--peers", help="alternatives that run, separated by commas [all]: "
+                        + ", ".join(results.ALTERNATIVES))  # fmt: skip
     parser.add_argument("--write", type=Path, metavar="FILE", help="document to put the tables in")
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help=f"[{RESULTS}]")
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE",
+                        help=f"[{RESULTS}; with --gpu {GPU_RESULTS}]")  # fmt: skip
     parser.add_argument("--smoke", action="store_true",
                         help="tiny sizes on the CPU: does everything run? Keeps no figures")  # fmt: skip
     return parser.parse_args(argv)
 
 
 def chosen_shapes(asked: argparse.Namespace) -> list[Shape]:
-    known = {shape.name: shape for shape in (GPU_SHAPES if asked.gpu else CPU_SHAPES)}
+    known = {shape.name: shape for shape in CPU_SHAPES}
     names = asked.shapes.split(",") if asked.shapes else list(known)
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"no shape {', '.join(unknown)}; there are {', '.join(known)}")
@@ -77,21 +90,38 @@ def chosen_shapes(asked: argparse.Namespace) -> list[Shape]:
     return [replace(shape, rows=asked.rows or shape.rows) for shape in shapes]
 
 
+def on_a_gpu(asked: argparse.Namespace) -> None:
+    """All steps, or those that are asked for; the smoke test keeps its results where it is told."""
+    with tempfile.TemporaryDirectory(prefix="throughput-") as name:
+        kept = asked.json or (Path(name) / "smoke.json" if asked.smoke else GPU_RESULTS)
+        entries = gpu.run_all(
+            kept, minutes=asked.minutes, names=list(filter(None, asked.steps.split(","))),
+            again=asked.again, smoke=asked.smoke, data=asked.data, say=say,
+        )  # fmt: skip
+    print(gpu.table(entries))
+    if asked.write:
+        gpu.write_table(asked.write, entries)
+
+
 def main() -> None:
     asked = arguments()
     hf_logging.disable_progress_bar()
     hf_logging.set_verbosity_error()
-    shapes = chosen_shapes(asked)
-    on_gpu = asked.gpu and not asked.smoke
+    if asked.gpu:
+        on_a_gpu(asked)
+        return
     path = asked.json or (None if asked.smoke else RESULTS)
-    if on_gpu and not torch.cuda.is_available():
-        say("There is no GPU: nothing was measured.")
-        shapes = []
-    device = torch.device("cuda" if shapes and on_gpu else "cpu")
-    dtypes = (asked.dtypes or ("bf16" if on_gpu else "fp32,bf16")).split(",")
+    device = torch.device("cpu")
+    dtypes = (asked.dtypes or "fp32,bf16").split(",")
     entries = {}
-    for shape in shapes:
+    for shape in chosen_shapes(asked):
         say(f"{shape.name}: {shape.title}")
+        try:
+            if not asked.smoke:
+                shape.real_model()
+        except FileNotFoundError as error:
+            say(f" left out: {error}")
+            continue
         with tempfile.TemporaryDirectory(prefix="throughput-") as name:
             folder = Path(name)
             prepared = prepare(shape, folder, asked.data, shape.rows, device)
@@ -100,7 +130,8 @@ def main() -> None:
             for dtype in dtypes:
                 say(f" {dtype}, {prepared.n_rows:,} rows, {prepared.tokens:,} tokens")
                 outcome = measure(
-                    prepared, dtype, asked.runs, folder, say, asked.peer_tokens
+                    prepared, dtype, asked.runs, folder, say, asked.peer_tokens,
+                    only=None if asked.peers is None else asked.peers.split(","),
                 )  # fmt: skip
                 fields["dtypes"][dtype] = results.outcome_fields(outcome, prepared)
                 runs[dtype] = outcome.last

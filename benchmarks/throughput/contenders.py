@@ -51,8 +51,10 @@ def max_pool(acts: Tensor, attention: Tensor) -> sparse.csr_matrix:
 class Models:
     """What the contenders share: the whole model, the SAE as sae-lens loads it, TransformerLens's model."""
 
-    def __init__(self, prepared: Prepared, dtype: torch.dtype):
+    def __init__(self, prepared: Prepared, dtype: torch.dtype, *, cut_only: bool = False):
+        """`cut_only`: nobody will run the layers after the hook, so that none need be made up."""
         self.prepared, self.dtype, self.device = prepared, dtype, prepared.device
+        self.cut_only = cut_only
 
     @property
     def layers(self) -> int:
@@ -63,21 +65,23 @@ class Models:
         """The causal model with its head; of MiniLM, which has none, the model."""
         import transformers as hf
 
-        network = self.prepared.shape.network
-        if network is None:
+        shape = self.prepared.shape
+        if not shape.causal:
             loaded = hf.AutoModel.from_pretrained(self.prepared.model, dtype=self.dtype)
             return loaded.to(self.device).eval()
-        # layers that the checkpoint does not hold are made up here
-        config = config_of(network, network.layers)
-        where = None if self.device.type == "cpu" else {"": self.device}
-        return hf.AutoModelForCausalLM.from_pretrained(
-            self.prepared.model, config=config, dtype=self.dtype, device_map=where
-        ).eval()
+        options: dict[str, Any] = {"dtype": self.dtype}
+        if shape.preset is None and shape.network is not None:
+            # layers that the checkpoint does not hold are made up here
+            layers = self.layers if self.cut_only else shape.network.layers
+            options["config"] = config_of(shape.network, layers)
+        if self.device.type != "cpu":
+            options["device_map"] = {"": self.device}
+        return hf.AutoModelForCausalLM.from_pretrained(self.prepared.model, **options).eval()
 
     @property
     def base(self) -> Any:
         """The whole model without its head."""
-        return self.whole if self.prepared.shape.network is None else self.whole.model
+        return self.whole.model if self.prepared.shape.causal else self.whole
 
     @cached_property
     def cut(self) -> Any:
@@ -96,16 +100,19 @@ class Models:
     def lens(self) -> Any:
         from benchmarks.throughput.lens import bridge_of_bert, hooked_model
 
-        if self.prepared.shape.network is None:
+        shape = self.prepared.shape
+        if not shape.causal:
             return bridge_of_bert(self.prepared.model, self.dtype, self.device)
-        return hooked_model(self.whole, self.prepared.shape.network, self.dtype, self.device)
+        if shape.network is None:
+            raise ValueError("its sizes are not written down for TransformerLens")
+        return hooked_model(self.whole, shape.network, self.dtype, self.device)
 
 
 def contenders(models: Models) -> list[Contender]:
     """All alternatives that run on this shape."""
     prepared = models.prepared
     hook, layers = prepared.shape.hook, models.layers
-    causal = prepared.shape.network is not None
+    causal = prepared.shape.causal
     lens_class = "HookedSAETransformer" if causal else "SAETransformerBridge"
     # TransformerBridge calls the residual stream by another name
     name = hook if causal else f"blocks.{layers - 1}.hook_out"

@@ -22,7 +22,7 @@ def hooked_model(model: Any, network: Network, dtype: torch.dtype, device: torch
         "n_layers": network.layers, "d_model": network.d_model, "d_mlp": network.d_ff,
         "n_heads": network.heads, "n_key_value_heads": network.kv_heads, "d_head": network.d_head,
         "d_vocab": network.vocabulary, "n_ctx": 2048, "normalization_type": "RMS",
-        "positional_embedding_type": "rotary", "rotary_base": 10000, "rotary_dim": network.d_head,
+        "positional_embedding_type": "rotary", "rotary_base": network.rotary_base, "rotary_dim": network.d_head,
         "gated_mlp": True, "final_rms": True, "eps": model.config.rms_norm_eps,
         "init_weights": False, "dtype": dtype, "device": str(device),
     }  # fmt: skip

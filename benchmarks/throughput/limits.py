@@ -48,7 +48,7 @@ def bare_forward(models: Models, batches: Sequence[Batch]) -> None:
     """Layers up to the hook on every batch; the result is thrown away."""
     model = models.cut
     for batch in batches:
-        if models.prepared.shape.network is not None:
+        if models.prepared.shape.causal:
             # causal attention never looks at padding on the right, and is faster without a mask
             model(input_ids=batch.ids, use_cache=False)
         else:

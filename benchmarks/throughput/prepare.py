@@ -12,7 +12,7 @@ from benchmarks.throughput import checkpoint, rows
 from benchmarks.throughput.shapes import Shape
 from saefilter.encode.model import load_config, truncated_config
 from saefilter.encode.placement import model_size
-from saefilter.encode.presets import load_preset, resolve
+from saefilter.encode.presets import resolve
 from saefilter.encode.rendering import build_renderer
 from saefilter.encode.sae import load_sae
 from saefilter.encode.sae_source import find_sae
@@ -21,6 +21,8 @@ from saefilter.rows.rendered import Window
 
 SAMPLE_TOKENS = 8192
 """For setting SAE thresholds, choosing batch sizes and comparing contenders' results."""
+READY = "ready"
+"""A file that says that the folder's random model, SAE and toxic set are whole."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,29 @@ class Prepared:
 def prepare(
     shape: Shape, folder: Path, data: Sequence[Path], n_rows: int, device: torch.device
 ) -> Prepared:
-    """Write everything a shape needs into `folder`."""
+    """Write everything a shape needs into `folder`; a checkpoint that is there already stays.
+
+    Raises FileNotFoundError where a preset's model is not at hand.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     # the example is for the preset; a GPU's rows have the lengths that the shape says
     chosen = rows.choose_rows(data, n_rows, shape.lengths, example=shape.whole_on_disk)
     conversations = rows.save(chosen, folder / "rows.jsonl")
-    if shape.network is None or shape.sae is None:
-        preset = load_preset(shape.name)
+    if shape.preset is not None:
+        real = shape.real_model()
+        preset = resolve(shape.preset, None if real is None else str(real), None)
         model, sae = preset.model_path(), str(find_sae(preset.sae))
-        options: tuple[str, ...] = ("--preset", shape.name)
+        options: tuple[str, ...] = ("--preset", shape.preset)
+        if real is not None:
+            options += ("--model", str(real))
     else:
+        assert shape.network is not None
         texts = ["\n\n".join(turn.content for turn in c) for c in conversations]
         tokenizer = checkpoint.tokenizer_of(texts, shape.network.vocabulary)
         model, sae = str(folder / "model"), str(folder / "sae")
         layers = shape.network.layers if shape.whole_on_disk else shape.layers
-        checkpoint.write_model(shape.network, layers, tokenizer, Path(model), device)
+        if not (folder / READY).exists():
+            checkpoint.write_model(shape.network, layers, tokenizer, Path(model), device)
         preset = resolve(None, model, sae)
         options = ("--model", model, "--sae", sae, "--toxic-set", str(folder / "toxic.json"))
     config = load_config(model)
@@ -87,11 +97,12 @@ def prepare(
         load_tokenizer(model),
         preset,
         context=preset.context or config.max_position_embeddings,
-        prepend_bos=shape.network is not None,
+        prepend_bos=shape.preset is None or bool(load_sae(sae).prepend_bos),
     )
     windows = rows.render(renderer, conversations)
-    if shape.network is not None and shape.sae is not None:
+    if shape.preset is None and not (folder / READY).exists():
         _calibrate(shape, model, windows, folder, device)
+        (folder / READY).touch()
     sizes = load_sae(sae)
     return Prepared(
         shape, model, sae, folder / "rows.jsonl", len(conversations), options, windows, device,

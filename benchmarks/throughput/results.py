@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,12 @@ from benchmarks.throughput.machine import in_words
 from benchmarks.throughput.ours import Run
 from benchmarks.throughput.prepare import Prepared
 from benchmarks.throughput.rounds import BARE, FLOOR, INSIDE, OURS, Outcome, Timed
-from benchmarks.throughput.shapes import CPU_SHAPES, GPU_SHAPES, Shape
+from benchmarks.throughput.shapes import CPU_SHAPES
 
 MARKER = "<!-- {name}: written by python -m benchmarks.throughput -->"
 ALTERNATIVES = ("tutorial", "stop", "hidden", "interp", "interp-cut")
+NOT_RUN: dict[str, Any] = {"tokens_per_second": None, "problem": None}
+"""Of an alternative that was not asked for."""
 ORDER = (OURS, INSIDE, *ALTERNATIVES, BARE, FLOOR)
 
 
@@ -41,7 +42,7 @@ def outcome_fields(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
     """One precision's part of an entry."""
     last = outcome.last
     return {
-        "contenders": {key: _timed(key, outcome) for key in ORDER},
+        "contenders": {key: _timed(key, outcome) for key in ORDER if key in outcome.timed},
         "floor": outcome.floor,
         "ours": {
             "seconds": outcome.ours_seconds,
@@ -105,10 +106,10 @@ def _columns(fields: dict[str, Any]) -> list[str]:
     names = list(fields["dtypes"])
     head = " | ".join(f"{name}: tokens/s | ours is | batch" for name in names)
     lines = [f"| contender | {head} |", "| --- |" + " --- | --- | --- |" * len(names)]
-    for key in ORDER:
+    for key in (key for key in ORDER if key in fields["dtypes"][names[0]]["contenders"]):
         cells = []
         for name in names:
-            one = fields["dtypes"][name]["contenders"][key]
+            one = fields["dtypes"][name]["contenders"].get(key, NOT_RUN)
             if one["tokens_per_second"] is None:
                 cells.append("does not run | | ")
                 continue
@@ -124,7 +125,7 @@ def _remarks(fields: dict[str, Any]) -> list[str]:
     for name, part in fields["dtypes"].items():
         rounds = len(part["contenders"][OURS]["rounds"])
         strongest = max(
-            (part["contenders"][key] for key in ALTERNATIVES),
+            (part["contenders"].get(key, NOT_RUN) for key in ALTERNATIVES),
             key=lambda one: one["tokens_per_second"] or 0.0,
         )
         if strongest["tokens_per_second"]:
@@ -136,7 +137,7 @@ def _remarks(fields: dict[str, Any]) -> list[str]:
                 f"{part['floor']['sae_rate'] / 1e9:,.0f}). {_own(part['ours'])}"
             )
         for key in ALTERNATIVES:
-            if problem := part["contenders"][key]["problem"]:
+            if problem := part["contenders"].get(key, NOT_RUN)["problem"]:
                 found.append(f"{name}, {part['contenders'][key]['title']}: {problem}")
         if not part["same_tokens"]:
             found.append(
@@ -181,15 +182,13 @@ def save_entries(path: Path, entries: dict[str, Any]) -> dict[str, Any]:
 
 def pages(entries: dict[str, Any]) -> dict[str, str]:
     """Marker -> the text that belongs between two of it."""
-    known: dict[str, Sequence[Shape]] = {"cpu": CPU_SHAPES, "gpu": GPU_SHAPES}
     return {
-        f"throughput on a {kind.upper()}": "\n\n".join(
+        "throughput on a CPU": "\n\n".join(
             table(shape.name, entries[shape.name])
             if shape.name in entries
             else f"#### {shape.name}: {shape.title}\n\nNot measured."
-            for shape in shapes
+            for shape in CPU_SHAPES
         )
-        for kind, shapes in known.items()
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,9 @@ from benchmarks.throughput import rows
 from benchmarks.throughput.contenders import Contender, Models, contenders
 from benchmarks.throughput.limits import bare_forward, clock, measure_floor, release
 from benchmarks.throughput.ours import Run, score
-from benchmarks.throughput.prepare import Prepared
+from benchmarks.throughput.prepare import SAMPLE_TOKENS, Prepared
 from saefilter.encode.model import DTYPES
+from saefilter.rows.rendered import Window
 
 Say = Callable[[str], None]
 CLEARLY_SLOWER = 1.3
@@ -64,20 +66,33 @@ class Outcome:
 
 
 def measure(
-    prepared: Prepared, dtype: str, runs: int, folder: Path, say: Say, peer_tokens: int | None
+    prepared: Prepared,
+    dtype: str,
+    runs: int,
+    folder: Path,
+    say: Say,
+    peer_tokens: int | None,
+    *,
+    only: Sequence[str] | None = None,
+    until: float = float("inf"),
 ) -> Outcome:
     """Choose batches (which warms up), run ours once unmeasured, then `runs` rounds.
 
-    `peer_tokens` lets the alternatives read an even sample of the rows instead of all.
+    `peer_tokens` lets the alternatives read an even sample of the rows instead of all. `only`: keys of
+    the alternatives that run; None for all. No round but the first begins after `until`, of
+    `time.monotonic()`.
     """
-    models = Models(prepared, DTYPES[dtype])
+    models = Models(prepared, DTYPES[dtype], cut_only=only is not None and not only)
     peer_windows = rows.every(prepared.windows, peer_tokens) if peer_tokens else prepared.windows
     timed = {key: Timed(title) for key, title in TITLES.items()}
     work: dict[str, Callable[[], float]] = {}
-    for contender in contenders(models):
+    sample = prepared.sample()
+    if peer_tokens:
+        sample = rows.every(sample, min(peer_tokens, SAMPLE_TOKENS))
+    for contender in _chosen(models, only):
         timed[contender.key] = entry = Timed(contender.title)
         try:
-            size = _best_size(models, contender, say)
+            size = _best_size(models, contender, sample, say)
             entry.agreement = _agreement(models, contender)
         except (RuntimeError, ValueError, ImportError, AttributeError) as error:
             entry.problem = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
@@ -100,6 +115,9 @@ def measure(
     ours: list[Run] = []
     floors = []
     for number in range(runs):
+        if number and time.monotonic() > until:
+            say(f"  no time for more than {number} of {runs} rounds")
+            break
         last = score(prepared, dtype, folder)
         ours.append(last)
         timed[OURS].tokens_per_second.append(prepared.tokens / last.seconds)
@@ -123,6 +141,13 @@ def measure(
     return Outcome(timed, last, [run.seconds for run in ours], floor)
 
 
+def _chosen(models: Models, only: Sequence[str] | None) -> list[Contender]:
+    """The alternatives that run. Those left out are not made ready either."""
+    if only is not None and not only:
+        return []
+    return [one for one in contenders(models) if only is None or one.key in only]
+
+
 def _rate(work: Callable[[], object], windows: Sequence[Any], prepared: Prepared) -> Any:
     """A function that runs the work and returns tokens per second."""
     tokens = sum(len(window.ids) for window in windows)
@@ -135,12 +160,12 @@ def _rate(work: Callable[[], object], windows: Sequence[Any], prepared: Prepared
 
 
 @torch.no_grad()
-def _best_size(models: Models, contender: Contender, say: Say) -> int:
+def _best_size(models: Models, contender: Contender, sample: Sequence[Window], say: Say) -> int:
     """The batch size at which it is fastest on the sample; sizes beyond the memory do not count."""
     prepared = models.prepared
     best, best_seconds = 0, float("inf")
     for size in prepared.shape.batches:
-        batches = rows.fixed_batches(prepared.sample(), size, prepared.device)
+        batches = rows.fixed_batches(sample, size, prepared.device)
         try:
             contender.run(batches[-1])
             seconds = clock(lambda b=batches: [contender.run(x) for x in b], prepared.device)

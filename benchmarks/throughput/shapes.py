@@ -1,11 +1,14 @@
 """What is measured: models by their sizes, where the SAE reads, how long the rows are.
 
-Only sizes matter for speed, so the weights of all but `minilm` are random; checkpoint.py makes them.
+Only sizes matter for speed, so the weights of all but presets' are random; checkpoint.py makes them.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Network:
     vocabulary: int
     window: int = 4096
     """Sliding window of every second layer (gemma2)."""
+    rotary_base: int = 10_000
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,14 @@ class Shape:
     layers: int
     """Before the hook."""
     network: Network | None = None
-    """None for the preset `minilm`."""
+    """Sizes of the causal model; None where only Hugging Face's classes run it."""
     sae: SaeShape | None = None
+    """None for a preset's own."""
+    preset: str | None = None
+    """Real weights instead of random ones."""
+    folder: str | None = None
+    """Of a preset's model, inside that of `SAEFILTER_REAL_MODELS`; None where weights come with a
+    package."""
     whole_on_disk: bool = True
     """Whether the checkpoint holds the layers after the hook too. Those that only contenders which run
     the whole model need are otherwise made up in memory."""
@@ -73,15 +83,39 @@ class Shape:
         """Where the SAE reads, in TransformerLens's words."""
         return f"blocks.{self.layers - 1}.hook_resid_post"
 
+    @property
+    def causal(self) -> bool:
+        """Whether no token sees a later one."""
+        return self.preset != "minilm"
+
+    def real_model(self) -> Path | None:
+        """Where a preset's model is. Raises FileNotFoundError with what to do where it is not."""
+        if self.folder is None:
+            return None
+        path = Path(os.environ.get("SAEFILTER_REAL_MODELS", "")) / self.folder
+        if "SAEFILTER_REAL_MODELS" not in os.environ or not (path / "config.json").exists():
+            raise FileNotFoundError(f"SAEFILTER_REAL_MODELS names no folder with {self.folder}")
+        return path
+
 
 CHAT = Lengths(120, 0.8)
 """A mix as in chat data: many short rows, a long tail."""
 LONG = Lengths(300, 0.7)
-TINY = {"d_model": 256, "d_ff": 1024, "heads": 4, "kv_heads": 2, "d_head": 64, "vocabulary": 8192}
+TINY: dict[str, Any] = {
+    "d_model": 256,
+    "d_ff": 1024,
+    "heads": 4,
+    "kv_heads": 2,
+    "d_head": 64,
+    "vocabulary": 8192,
+}
+
+SMOLLM2 = Network("llama", 30, 576, 1536, 9, 3, 64, 49_152, rotary_base=100_000)
 
 CPU_SHAPES = (
     Shape(
         "minilm", "preset `minilm`: 4 of 6 layers of 384, TopK SAE of 4,096", 5000, CHAT, 4,
+        preset="minilm",
     ),
     Shape(
         "gemma2-tiny", "Gemma-2, 5 of 8 layers of 256, JumpReLU SAE of 16,384", 1000, CHAT, 5,
@@ -91,12 +125,16 @@ CPU_SHAPES = (
         "llama-tiny", "Llama, 5 of 8 layers of 256, TopK SAE of 16,384", 1000, CHAT, 5,
         Network("llama", 8, **TINY), SaeShape(16384, 64, "topk"),
     ),
+    Shape(
+        "smollm2-135m", "SmolLM2-135M, real weights, 15 of 30 layers of 576, TopK SAE of 4,096",
+        300, CHAT, 15, SMOLLM2, preset="smollm2-135m", folder="smollm2-135m-instruct",
+    ),
 )  # fmt: skip
 
 GEMMA_2B = Network("gemma2", 26, 2304, 9216, 8, 4, 256, 256_000)
 GEMMA_9B = Network("gemma2", 42, 3584, 14336, 16, 8, 256, 256_000)
 LLAMA_8B = Network("llama", 32, 4096, 14336, 32, 8, 128, 128_256)
-ON_GPU = {
+ON_GPU: dict[str, Any] = {
     "whole_on_disk": False,
     "batches": (2, 4, 8, 16, 32, 64, 128),
     "budgets": (8192, 16384, 32768, 65536),
@@ -116,16 +154,24 @@ GPU_SHAPES = (
 )  # fmt: skip
 
 
+REAL_ON_GPU = (
+    replace(CPU_SHAPES[-1], rows=4000, batches=ON_GPU["batches"], budgets=ON_GPU["budgets"]),
+    Shape("gemma-3-270m", "Gemma-3 270M, real weights, after layer 9, Gemma Scope 2 of 16,384", 4000,
+          LONG, 10, preset="gemma-3-270m", folder="gemma-3-270m", **ON_GPU),
+)  # fmt: skip
+
+
 def smoke(shape: Shape) -> Shape:
     """The same command in seconds: small sizes, few rows; its figures mean nothing."""
     small = replace(
         shape, title=f"smoke test of {shape.name}", rows=24, lengths=Lengths(24, 0.6),
         batches=(8, 16), budgets=(512, 1024),
     )  # fmt: skip
-    if shape.network is None or shape.sae is None:
+    if not shape.causal:
         return small
     network = replace(
-        shape.network, layers=4, d_model=64, d_ff=128, heads=4, kv_heads=2, d_head=16,
+        shape.network or SMOLLM2, layers=4, d_model=64, d_ff=128, heads=4, kv_heads=2, d_head=16,
         vocabulary=2048,
     )  # fmt: skip
-    return replace(small, layers=2, network=network, sae=replace(shape.sae, d_sae=512, l0=16))
+    sae = replace(shape.sae or SaeShape(0, 0, "topk"), d_sae=512, l0=16)
+    return replace(small, layers=2, network=network, sae=sae, preset=None, folder=None)

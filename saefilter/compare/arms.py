@@ -19,7 +19,7 @@ from saefilter.rows.read import Source
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.registry import StrategyOptions, is_control, options_of
 from saefilter.select.row_labels import RowLabels
-from saefilter.select.strategies import Selection, count_of, rank
+from saefilter.select.strategies import Selection, count_of, rank, refuse_unvouched
 from saefilter.stats.auroc import auroc, auroc_interval, jaccard, wilson
 from saefilter.watch import Watch
 
@@ -50,8 +50,8 @@ class RankedArm:
 
     def value(self) -> NDArray[np.float64]:
         """Higher is dropped earlier, equal where the strategy sees no difference, `[n_rows]`."""
-        if self.strategy == "closest":
-            return -self.candidates.distance
+        if self.strategy == "closest":  # rows that a cascade did not read are far, all alike
+            return np.nan_to_num(-self.candidates.distance, nan=-np.inf)
         if self.ranking.score is not None:
             return np.where(np.isnan(self.ranking.score), -np.inf, self.ranking.score)
         place = np.empty(len(self.candidates))
@@ -95,6 +95,7 @@ def rank_arm(
     SaefilterError when it cannot."""
     watch.say(f"Ranking by {name}")
     selection = Selection(strategy, most, seed=seed, options=options_of(strategy, options))
+    refuse_unvouched(candidates, selection)
     start, before = time.monotonic(), candidates.cost.copy()
     ranking = rank(candidates, selection)
     order = ranking.order  # of distances it is sorted when it is asked for

@@ -220,15 +220,14 @@ def load_causal_model(
         raise SaefilterError(
             f"the model {model} cannot be loaded ({str(error).splitlines()[0]})"
         ) from error
-    depth = config.get_text_config().num_hidden_layers
-    stack = next(
-        (
-            module
-            for module in loaded.modules()
-            if isinstance(module, nn.ModuleList) and len(module) == depth
-        ),
-        None,
-    )
-    if stack is None:
-        raise SaefilterError(f"the layers of {type(loaded).__name__} were not found")
+    stack = layer_stack(loaded)
     return CausalModel(loaded, stack[layers - 1], next(loaded.parameters()).device)
+
+
+def layer_stack(model: Any) -> nn.ModuleList:
+    """All layers of a whole model, first to last. Raises SaefilterError when they are not found."""
+    depth = model.config.get_text_config().num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise SaefilterError(f"the layers of {type(model).__name__} were not found")

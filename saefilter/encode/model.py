@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from saefilter.encode.batches import PaddedBatch
 from saefilter.encode.checkpoint import hub_errors, truncated_checkpoint
+from saefilter.encode.fast.arranged import arrange
 from saefilter.errors import SaefilterError
 
 KEPT_PREFIXES = 2
@@ -217,7 +218,10 @@ def load_truncated_model(
     stack = _layer_stack(loaded, layers)
     hidden: int = config.hidden_size
     where = next(loaded.parameters()).device
-    return TruncatedModel(loaded.eval(), stack[layers - 1], hidden, where)
+    truncated = TruncatedModel(loaded.eval(), stack[layers - 1], hidden, where)
+    if "device_map" not in options and dtype == "fp32":
+        arrange(loaded)
+    return truncated
 
 
 def _class_of(config: Any, model: str) -> Any:

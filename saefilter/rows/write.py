@@ -33,7 +33,7 @@ memory by whoever writes or reads, less compress badly."""
 class Annotations(NamedTuple):
     """Columns added to the dropped rows, one value per row, in the rows' order."""
 
-    distance: Sequence[float]
+    distance: Sequence[float | None]
     percentile: Sequence[float | None]
     reason: Sequence[str | None]
     row_id: Sequence[int]

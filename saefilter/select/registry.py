@@ -49,7 +49,9 @@ class StrategyOptions(Checked):
         choices=("residual", "sae"), unless_said="residual",
     )  # fmt: skip
     hook: str | None = option(
-        None, "Where a strategy reads the model.", unless_said="as the scores, or its middle"
+        None,
+        "Where a strategy reads the model.",
+        unless_said="as the scores, or its middle; larf and compliance find a layer",
     )
     """In TransformerLens's words."""
     max_new_tokens: int | None = option(
@@ -156,6 +158,22 @@ BUILT_IN: dict[str, BuiltIn] = {
         "saefilter.select.projection_difference:rank",
         "farther along the toxic direction than a causal model's own answer",
         takes=(*_PERSONA, "max_new_tokens", "temperature"),
+        seeded=True,
+    ),
+    "larf": BuiltIn(
+        "saefilter.select.larf:rank",
+        "more like unsafe than safe examples at a model's most safety-sensitive layer",
+        takes=(*_CONTRAST, *_READS, "hook"),
+    ),
+    "compliance": BuiltIn(
+        "saefilter.select.compliance:rank",
+        "farther along a model's compliance direction than the prompt",
+        takes=(*_CONTRAST, *_READS, "hook"),
+    ),
+    "gradient": BuiltIn(
+        "saefilter.select.gradients:rank",
+        "with a gradient more like that of toxic than of benign rows",
+        takes=(*_CONTRAST, *_READS),
         seeded=True,
     ),
     "vector-filter": BuiltIn(

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.throughput.gpu import SMOKE, run_all, run_step, told
+from benchmarks.throughput.steps import STEPS
+
 ROOT = Path(__file__).parents[2]
 CONTENDERS = {
     "ours", "ours-inside", "tutorial", "stop", "hidden", "interp", "interp-cut", "bare", "floor",
@@ -65,21 +68,51 @@ def check(entry: dict[str, Any], page: str) -> None:
 
 def test_the_shapes_of_a_cpu(tmp_path: Path) -> None:
     entries, page = smoke(tmp_path, "--dtypes", "fp32")
-    assert list(entries) == ["minilm", "gemma2-tiny", "llama-tiny"]
+    assert list(entries) == ["minilm", "gemma2-tiny", "llama-tiny", "smollm2-135m"]
     for name, entry in entries.items():
         assert f"#### {name}: smoke test" in page
         check(entry, page)
 
 
-def test_the_shapes_of_a_gpu_with_their_sizes_cut(tmp_path: Path) -> None:
-    entries, page = smoke(
-        tmp_path, "--gpu", "--dtypes", "fp32", "--shapes", "gemma2-9b-16k,llama-8b-1000x300"
-    )
+def test_all_of_a_gpu_by_the_command_itself(tmp_path: Path) -> None:
+    page, kept = tmp_path / "performance.md", tmp_path / "gpu.json"
+    page.write_text((ROOT / "docs" / "performance.md").read_text())
+    run("throughput", "--gpu", "--smoke", "--json", str(kept), "--write", str(page))
+    entries = json.loads(kept.read_text())
+    assert list(entries) == [step.name for step in STEPS]
     for name, entry in entries.items():
-        assert not entry["whole_on_disk"]
-        assert f"#### {name}: smoke test" in page
-        check(entry, page)
-    assert "#### gemma2-2b-65k: Gemma-2-2B" in page
+        assert "problem" not in entry, (name, entry)
+        assert entry["smoke"]
+        assert f"| {SMOKE}{entry['figure']} |" in page.read_text()
+    assert entries["8b-sae-lens"]["contenders"]["stop"]["agreement"] > 0.9999
+    assert entries["8b-prefixes"]["shared_tokens"] > 0.5
+    # what has a figure is not measured again, and of what is no step nothing is
+    assert "8b-rows:" not in run_again(kept)
+    assert "no step nonsense" in run_again(kept, "--steps", "nonsense", rc=1)
+
+
+def run_again(kept: Path, *arguments: str, rc: int = 0) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.throughput",
+        "--gpu",
+        "--smoke",
+        "--json",
+        str(kept),
+    ]
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == rc
+    return done.stderr
+
+
+def test_a_step_ends_with_its_time_and_says_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    entry = run_step(STEPS[0], tmp_path, 1.0, True, [], said.append)
+    assert entry["problem"] == "stopped after 1 s, its time"
+    assert told(entry).startswith("not measured: ")
+    entries = run_all(tmp_path / "gpu.json", minutes=0.1, smoke=True, say=said.append)
+    assert {entry["problem"] for entry in entries.values()} == {"no time was left of 0 minutes"}
 
 
 def test_memory_is_measured_for_few_and_for_many_rows(tmp_path: Path) -> None:

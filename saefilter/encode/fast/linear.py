@@ -76,6 +76,11 @@ class Linear:
             if self._packs else weight
         )  # fmt: skip
 
+    @property
+    def weight(self) -> Tensor:
+        """As it was given."""
+        return self._weight.to_dense() if self._packs else self._weight
+
     def __call__(self, block: Tensor) -> Tensor:
         """Of one of the `blocks` of some rows, `[n, d_in]`: `[n, d_out]`."""
         if self._packs and (self.activation == "none" or _fuses_gelu()):
