@@ -172,6 +172,8 @@ def rank_by_embedding(candidates: Candidates, selection: Selection) -> Ranking:
     if (classifier := _Classifier.known(learnt)) is None:
         classifier = _Classifier.fitted(contrast, embedder)
         learnt.put(classifier.numbers())
+    else:
+        candidates.cost.kept_learnt += 1
 
     def probability_of(conversations: Sequence[Conversation]) -> NDArray[np.float64]:
         return classifier.probability(embedder.embed(conversations))
