@@ -152,7 +152,9 @@ def rank_by_words(candidates: Candidates, selection: Selection) -> Ranking:
     )
     auroc = cross_validated_auroc(model, texts, contrast.toxic)
     model.fit(texts, contrast.toxic)
-    by_piece = [model.predict_proba(piece)[:, 1] for piece in text_pieces(candidates)]
+    with candidates.cost.of_rows():
+        by_piece = [model.predict_proba(piece)[:, 1] for piece in text_pieces(candidates)]
+    candidates.cost.rows_read += len(candidates)
     probability = np.concatenate(by_piece) if by_piece else np.empty(0)
     return ranking_of(probability, contrast, auroc, "a text classifier")
 
@@ -170,6 +172,8 @@ def rank_by_embedding(candidates: Candidates, selection: Selection) -> Ranking:
     if (classifier := _Classifier.known(learnt)) is None:
         classifier = _Classifier.fitted(contrast, embedder)
         learnt.put(classifier.numbers())
+    else:
+        candidates.cost.kept_learnt += 1
 
     def probability_of(conversations: Sequence[Conversation]) -> NDArray[np.float64]:
         return classifier.probability(embedder.embed(conversations))

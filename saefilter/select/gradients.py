@@ -210,6 +210,7 @@ class RowGradients:
             share = torch.from_numpy(1.0 / predicted).float().to(logits.device)
             of_token = share[torch.nonzero(scored)[:, 0]]
             torch.autograd.backward((loss * of_token).sum())
+        self.reader.model.count(int(batch.attention.sum()))
         return blocks
 
     @contextmanager

@@ -230,6 +230,7 @@ def mean_log_p(model: CausalModel, batch: PaddedBatch) -> Tensor:
         attention_mask=batch.attention.to(model.device),
         use_cache=False,
     ).logits
+    model.count(int(batch.attention.sum()))
     scored = batch.scored[:, 1:].to(logits.device)
     target = batch.ids[:, 1:].to(logits.device)[scored]
     log_p = -nn.functional.cross_entropy(logits[:, :-1][scored].float(), target, reduction="none")

@@ -114,6 +114,7 @@ def pooled_layers(
                     attention_mask=batch.attention.to(reader.model.device),
                     use_cache=False,
                 )
+            reader.model.count(int(batch.attention.sum()))
     return pooled
 
 
@@ -133,6 +134,7 @@ def learnt_once(
     known = [cache.get(str(number)) for number in range(int(cache.get("size") or 0))]
     numbers = [number for number in known if number is not None]
     if numbers and len(numbers) == len(known):
+        candidates.cost.kept_learnt += 1
         return np.array(numbers, dtype=np.float32)
     candidates.watch.say(f"{kind}: learning from the contrast rows, once")
     learnt = learn()
