@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saefilter.encode.batches import Batch, PaddedBatch, scored_counts
+from saefilter.encode.encoder import finite
 from saefilter.encode.fast.prefixes import plan
 from saefilter.encode.model import TruncatedModel
 from saefilter.errors import SaefilterError
@@ -55,12 +56,13 @@ class EarlyModel:
             raise _Read(output[0] if isinstance(output, tuple) else output)
 
     def scored_residuals(self, batch: PaddedBatch) -> Tensor:
-        """The residuals there of the scored tokens, row after row, `[n_scored, d_model]` fp32."""
+        """The residuals there of the scored tokens, row after row, `[n_scored, d_model]` fp32. Raises SaefilterError
+        when one is not finite."""
         self._local.wanted = True
         try:
             self._model.scored_residuals(batch)
         except _Read as read:
-            return read.residual[batch.scored.to(read.residual.device)].float()
+            return finite(read.residual[batch.scored.to(read.residual.device)])
         finally:
             self._local.wanted = False
         raise AssertionError("the layer was not run")

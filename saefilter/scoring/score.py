@@ -23,6 +23,7 @@ from saefilter.rows.sides import ANSWERS, KINDS
 from saefilter.scoring.cascade.finish import CascadeRun, CascadeShards
 from saefilter.scoring.cascade.run import Reading, read_in_steps
 from saefilter.scoring.cascade.screen import screen_shard
+from saefilter.scoring.cascade.search import rows_of_budget
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
@@ -82,6 +83,9 @@ def score_file(
             refuse_existing([output], overwrite=overwrite)
             _refuse_unfinished(output, overwrite=overwrite)
         input_sha256, n_rows = source.sha256(), _count(source)
+        rows_of_budget(
+            settings.budget, n_rows
+        )  # one that is too small shows before the model loads
         with _engine(settings, scorer, watch) as engine:
             made_of = fingerprint_of(input_sha256, n_rows, settings, engine.identity)
             shards = plan_shards(n_rows, settings.shard_rows)

@@ -118,12 +118,12 @@ class CascadeRun:
     def provenance(
         self, screened: list[Receipt], told: Callable[[list[Receipt]], Provenance]
     ) -> Provenance:
-        """Counts are of all rows, work of those that were read, and what the data are like of those that were
-        drawn at random. `told`: what receipts say together."""
+        """Counts are of all rows, work of those that were read, and what the data are like of the pilot, since
+        the audit's step has no row of the front; of all rows where none is unread. `told`: what receipts say
+        together."""
         steps = self.reading.steps
         read = [receipt for step in steps for receipt in step.receipts.values()]
-        drawn = [receipt for step in steps if step.name in ("pilot", "audit")
-                 for receipt in step.receipts.values()]  # fmt: skip
+        drawn = list(steps[0].receipts.values()) if self.reading.outcome.unread else read
         everything, work, sample = told(screened), told(read), told(drawn)
         return replace(
             work,

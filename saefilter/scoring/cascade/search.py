@@ -2,7 +2,7 @@
 
     pilot    rows drawn at random; what a cheap reader saw of them and what the model says teach a guess
     front    the rows that are nearest by the guess, which they teach anew
-    audit    of all others each with the same chance; nothing that is learnt of them changes what is read
+    audit    of all but the pilot each with the same chance; nothing that is learnt of them changes what is read
     front    grows in the order of the guess, until the audit finds hardly a near row beyond it
 
 A generator that asks for rows and is told their distances: whoever runs it reads them wherever, and a
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.scoring.cascade.predict import Prediction
+from saefilter.scoring.job import UnusableInput
 from saefilter.stats.audit import Goal, found_in_audit, is_enough, most_found, recall_at_least
 
 PILOT_SHARE, PILOT_LEAST, PILOT_MOST = 0.03, 200, 2000
@@ -27,6 +28,10 @@ PILOT_SHARE, PILOT_LEAST, PILOT_MOST = 0.03, 200, 2000
 TEACHING_ROWS, MORE = 4000, 1.3
 """The most that teach it, an even choice of those that are known; and by how much these must have grown to
 teach it anew."""
+LEAST_BUDGET = 10
+"""Rows: with fewer there is nothing to learn from and nothing left to read by it."""
+OVERDRAWN = 0.001
+"""Chance that an audit is larger than what a budget has left; then there is none, and nothing is promised."""
 RATES = (0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 """Of the audit, among which the one is taken that is expected to need fewest rows."""
 NEARLY_ALL = 0.98
@@ -63,6 +68,23 @@ class Ask:
     """Places among the rows that can be scored, ascending."""
 
 
+def small_budget(most: int, n: int) -> UnusableInput:
+    """The error for so few rows that may be read that nothing is learnt of them."""
+    least = math.ceil(1000 * LEAST_BUDGET / n) / 1000
+    return UnusableInput(
+        f"the budget lets the model read {most:,} of {n:,} rows, too few to learn from which are near",
+        remedy=f"Use --budget {least:g} or more, or none." if least < 1 else "Leave --budget out.",
+    )
+
+
+def rows_of_budget(budget: float | None, n: int) -> int:
+    """How many of `n` rows may be read. Raises UnusableInput where nothing comes of so few."""
+    most = n if budget is None else min(n, int(budget * n + 1e-9))
+    if most < min(n, LEAST_BUDGET):
+        raise small_budget(most, n)
+    return most
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a search ended. Arrays are of the rows that can be scored, `[n]`."""
@@ -74,7 +96,7 @@ class Outcome:
     """Whether that is the recall that was asked for; False where a budget ended it before."""
     pilot: int
     audit: int
-    """Rows drawn at random."""
+    """Rows drawn at random; the audit's among those of the front too, which are read anyway."""
     rate: float
     """Of the audit, among all but the pilot's."""
     front: int
@@ -107,15 +129,17 @@ Search = Generator[Ask, NDArray[np.float64], Outcome]
 
 def search(seen: Seen, goal: Goal, *, budget: float | None = None, seed: int = 0) -> Search:
     """Find the nearest rows. Rows of which the cheap reader saw nothing are read first. `budget`: no more than
-    this share of the rows is read."""
+    this share of the rows is read. Raises UnusableInput for one that is too small."""
     n = len(seen.known)
-    most = n if budget is None else max(1, min(n, int(budget * n)))
+    most = rows_of_budget(budget, n)
     hunt = _Hunt(seen, goal, most)
     draws = np.random.default_rng([seed, n])
     pilot = np.sort(draws.permutation(n)[: _pilot_size(n, most)])
     hunt.random[pilot] = True
     yield from hunt.ask("pilot", pilot)
     if np.count_nonzero(hunt.random & seen.known) < 3 or len(pilot) == n:
+        if most < n:
+            raise small_budget(most, n)
         return (yield from hunt.read_all())
     hunt.fit()
     yield from hunt.grow(min(goal.count, hunt.left // 2))
@@ -124,11 +148,10 @@ def search(seen: Seen, goal: Goal, *, budget: float | None = None, seed: int = 0
     if plan is None and budget is None:
         return (yield from hunt.read_all())
     rate, depth = plan or (min(RATES[-1], hunt.left / 3 / max(1, len(hunt.order))), 0)
-    hunt.rate = rate
+    hunt.draw_audit(min(rate, highest_rate(len(hunt.order), hunt.left)), draws.random(n))
     if budget is not None:
-        hunt.room = _room(len(hunt.order), rate, hunt.left)
-    hunt.audited[hunt.order[draws.random(len(hunt.order)) < rate]] = True
-    yield from hunt.ask("audit", np.flatnonzero(hunt.audited))
+        hunt.room = _room(len(hunt.order), hunt.rate, hunt.left)
+    yield from hunt.ask("audit", np.flatnonzero(hunt.audited & ~hunt.front))
     step = max(1, round(STEP * n))
     while not hunt.is_enough() and hunt.left and hunt.room:
         yield from hunt.grow(max(step, depth - 2 * step))
@@ -185,6 +208,15 @@ class _Hunt:
         if len(unread_rows):
             yield from self.ask(f"front-{self.steps:02}", unread_rows)
             self.steps += 1
+
+    def draw_audit(self, rate: float, coins: NDArray[np.float64]) -> None:
+        """Choose the audit, by a number from 0 to 1 for each row. The front's rows are drawn as well, so that
+        pilot and audit together are like all rows. None where it would overdraw the budget: to draw anew would
+        choose among audits."""
+        self.rate = rate
+        self.audited = (coins < rate) & ~self.random
+        if np.count_nonzero(self.audited & ~self.front) > self.left:
+            self.rate, self.audited = 0.0, np.zeros_like(self.audited)
 
     def has_learnt(self) -> bool:
         """Whether there are many more rows to learn from than there were."""
@@ -262,6 +294,13 @@ def _room(n: int, rate: float, left: int) -> int:
     standard deviations to spare, so that it hardly ever is the audit's own number that ends it."""
     spare = 4 * math.sqrt(n * rate * (1 - rate))
     return max(0, min(n, math.floor((left - rate * n - spare) / (1 - rate))))
+
+
+def highest_rate(n: int, left: int) -> float:
+    """At which an audit of `n` rows is hardly ever of more than `left`."""
+    from scipy.special import bdtri
+
+    return 1.0 if left >= n else float(bdtri(left, n, 1 - OVERDRAWN))
 
 
 def plan_audit(

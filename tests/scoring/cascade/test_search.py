@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from saefilter.scoring.cascade.predict import Prediction
-from saefilter.scoring.cascade.search import Outcome, search
+from saefilter.scoring.cascade.search import Outcome, highest_rate, search
+from saefilter.scoring.job import UnusableInput
 from saefilter.stats.audit import Goal
 
 N = 3000
@@ -174,3 +175,46 @@ def test_errors_are_of_guesses_without_the_row() -> None:
         penalties[penalty] = np.array(errors)
     best = min(penalties.values(), key=lambda errors: float(np.mean(errors**2)))
     assert whole.errors == pytest.approx(best, abs=1e-8)
+
+
+def test_the_rows_drawn_at_random_are_like_all() -> None:
+    """Near rows, most of which the front reads, are drawn as often as far ones."""
+    of_near, of_all = [], []
+    for seed in range(60):
+        seen, distance = made("alike", np.random.default_rng(seed))
+        found, _, _ = hunt(seen, distance, Goal(300, 0.9), seed)
+        assert found.unread
+        assert found.sampled.sum() == found.pilot + found.audit
+        assert found.read[found.sampled].all()
+        of_near.append(found.sampled[np.argsort(distance)[:300]].mean())
+        of_all.append(found.sampled.mean())
+    error = np.std(of_near) / np.sqrt(len(of_near))
+    assert abs(np.mean(of_near) - np.mean(of_all)) < 4 * error
+
+
+@pytest.mark.parametrize(("n", "budget"), [(100, 0.1), (300, 0.0334), (1000, 0.012)])
+def test_a_small_budget_ends_and_is_kept(n: int, budget: float) -> None:
+    """Whatever the coins say: an audit that is larger than what is left is none."""
+    for seed in range(150):
+        seen, distance = made("alike", np.random.default_rng(seed), n)
+        found, _, recall = hunt(seen, distance, Goal(n // 10, 0.95), seed, budget=budget)
+        assert found.read.sum() <= budget * n
+        assert found.recall <= recall + 1e-9
+
+
+def test_an_audit_is_not_drawn_beyond_what_is_left() -> None:
+    rate = highest_rate(1000, 50)
+    sizes = (np.random.default_rng(0).random((4000, 1000)) < rate).sum(axis=1)
+    assert (sizes > 50).mean() < 0.003
+    assert 0.02 < rate < 0.05
+    assert highest_rate(50, 50) == 1.0
+
+
+@pytest.mark.parametrize(("n", "budget"), [(10, 0.0001), (10, 0.3), (1000, 0.005), (5, 0.9)])
+def test_a_budget_of_hardly_a_row_is_refused(n: int, budget: float) -> None:
+    seen, distance = made("alike", np.random.default_rng(0), n)
+    with pytest.raises(UnusableInput, match="too few to learn from"):
+        hunt(seen, distance, Goal(1, 0.95), budget=budget)
+    known = np.zeros(n, dtype=np.bool_)
+    with pytest.raises(UnusableInput, match="too few to learn from"):
+        hunt(seen, distance, Goal(1, 0.95), budget=budget, known=known)
