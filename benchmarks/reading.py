@@ -223,7 +223,14 @@ def altered(row: Row, rng: np.random.Generator) -> Row:
 
 def copies(scorer: RowScorer, rows: Sequence[Row]) -> dict[str, Any]:
     """What taking the originals' proximities for altered copies of rows does to the copies' ranking."""
-    some = [row for row in rows if "messages" in (row.data or {})][:300]
+    some = [
+        row
+        for row in rows
+        if all(
+            isinstance(one["content"], str)
+            for one in (row.data or {}).get("messages", [{"content": None}])
+        )
+    ][:300]
     rng = np.random.default_rng(0)
     every = prepared_of(scorer, [*some, *(altered(row, rng) for row in some)])
     settings = replace(scorer.settings, near_duplicates=True)
@@ -264,7 +271,7 @@ def table(result: dict[str, Any]) -> str:
         s, r = one["spearman"], one["recall"]
         lines.append(
             f"| {one['read']} | {s[0]:.3f} ({s[1]:.3f} to {s[2]:.3f}) | {r[0]:.2f} ({r[1]:.2f} to "
-            f"{r[2]:.2f}) | {one['longer']:.0%} | {one['scored']:,} | {one['tokens']:,} | "
+            f"{r[2]:.2f}) | {'-' if one['read'] == 'all' else format(one['longer'], '.0%')} | {one['scored']:,} | {one['tokens']:,} | "
             f"{one['times as fast']:.2f} |"
         )
     c = result["copies"]
@@ -307,17 +314,21 @@ def main() -> None:
     rows = mixed(asked.data, asked.rows)
     prepared = prepared_of(scorer, rows)
     sizes = [int(size) for size in asked.sizes.split(",")]
-    result = {
+    result: dict[str, Any] = {
         "preset": asked.preset,
         "rows": len(prepared),
         "files": [path.name for path in asked.data],
-        "samples": samples(scorer, prepared, sizes, asked.rounds),
-        "copies": copies(scorer, rows),
-        "repeated": [repeated(scorer, path, asked.whole) for path in looked_at],
     }
+    steps: dict[str, Callable[[], Any]] = {
+        "copies": lambda: copies(scorer, rows),
+        "samples": lambda: samples(scorer, prepared, sizes, asked.rounds),
+        "repeated": lambda: [repeated(scorer, path, asked.whole) for path in looked_at],
+    }
+    for name, step in steps.items():
+        result[name] = step()
+        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        RESULTS.write_text(json.dumps(kept | {asked.preset: result}, indent=1) + "\n")
     scorer.close()
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps(kept | {asked.preset: result}, indent=1) + "\n")
     print(table(result))
 
 

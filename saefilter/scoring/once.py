@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saefilter.encode.encoded import Encoded, TokenScore
 from saefilter.encode.sample import by_text, digest_of, ended, sampled
 from saefilter.rows.rendered import RenderedRow, Window
 from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
+    from saefilter.encode.encoded import Encoded, TokenScore
     from saefilter.encode.encoder import Encoder
     from saefilter.scoring.prepare import Prepared
     from saefilter.settings import ScoreSettings
@@ -199,5 +199,5 @@ def _moved(
     for some in tokens:
         spans = [place[token.start, token.end] for token in some]
         pairs = zip(some, spans, strict=True)
-        moved.append([TokenScore(start, end, one.score) for one, (start, end) in pairs])
+        moved.append([one._replace(start=start, end=end) for one, (start, end) in pairs])
     return moved
