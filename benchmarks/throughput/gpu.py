@@ -73,7 +73,7 @@ def run_all(
             )
             say(f"  {told(entries[step.name])}")
             save(results, entries)
-            if step.shape not in {one.shape for one in todo[position + 1 :]}:
+            if step.shape and step.shape not in {one.shape for one in todo[position + 1 :]}:
                 shutil.rmtree(Path(work) / step.shape, ignore_errors=True)  # tens of gigabytes
     return entries
 
