@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.compute as pc
 
-from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.artifacts.scores import Scores
 from saefilter.asked import Asked, ask, ask_with
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import Data, Held, hold
@@ -248,7 +247,7 @@ def _scores_of(
 
 def _taken_apart(held: Held, scores: Scores, choice: Choice) -> Filtered:
     table = scores.read(["status", "reason"])
-    is_scored = pc.equal(table["status"], SCORED).to_numpy()
+    is_scored = scores.fit(table["status"])
     ids = np.flatnonzero(is_scored)
     kept_ids, dropped_ids = ids[~choice.dropped].tolist(), ids[choice.dropped].tolist()
     reasons = table["reason"]

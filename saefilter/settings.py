@@ -99,6 +99,17 @@ class ScoreSettings(Checked):
         "right", "What a cut takes away: right (the end) or left.", choices=("right", "left"),
         scores_depend=True, fingerprint={"truncation side": "truncation_side"},
     )  # fmt: skip
+    max_scored_tokens: int | None = option(
+        None, "Of longer texts the SAE reads an even sample of so many trained tokens.", least=1,
+        scores_depend=True, fingerprint={"scored tokens a text": "max_scored_tokens"},
+        unless_said="all",
+    )  # fmt: skip
+    """Proximity is then an estimate; see encode/sample.py."""
+    near_duplicates: bool = option(
+        False, "Read rows that differ in case, punctuation, spaces or numbers alone once; marked.",
+        scores_depend=True, fingerprint={"near duplicates": "near_duplicates"},
+    )  # fmt: skip
+    """Exact ones are always read once: that changes nothing."""
     rendering: str = option(
         "auto", "chat (the model's template), plain, or auto (the preset's).",
         choices=("auto", "chat", "plain"),
@@ -112,6 +123,28 @@ class ScoreSettings(Checked):
         "none", "none, 8bit or 4bit (needs bitsandbytes and a GPU).",
         choices=("none", "8bit", "4bit"),
         scores_depend=True, fingerprint={"quantisation": "quantize"},
+    )  # fmt: skip
+    cascade: str | None = option(
+        None, "Let a cheap reader rank all rows, and the model read only those that decide which are "
+        "nearest: a preset (minilm), layer:N or tokens:N.",
+        scores_depend=True, unless_said="the model reads every row",
+    )  # fmt: skip
+    """docs/cascade.md; `layer:5` is the model itself read after layer 5, `tokens:64` at a row's first 64 scored
+    tokens."""
+    recall: float | None = option(
+        None, "With --cascade: share of the nearest rows that the model must read, at 95 % confidence.",
+        least=0, most=1, scores_depend=True, unless_said="0.95",
+    )  # fmt: skip
+    nearest: float | None = option(
+        None, "With --cascade: share of the rows that are the nearest ones.",
+        least=0, most=1, scores_depend=True, unless_said="0.1",
+    )  # fmt: skip
+    budget: float | None = option(
+        None, "Read at most this share of the rows; the recall reached is told. Alone, with --cascade minilm.",
+        least=0, most=1, scores_depend=True, unless_said="as many as the recall needs",
+    )  # fmt: skip
+    cascade_seed: int | None = option(
+        None, "Of the rows that a cascade draws.", least=0, scores_depend=True, unless_said="0",
     )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
     device_map: str | None = option(None, "Spread a model over several cards: auto, balanced, ...")
@@ -156,6 +189,11 @@ class ScoreSettings(Checked):
             )
         if self.trainer is not None and self.train_on != "assistant":
             raise either_or()
+        if self.max_scored_tokens is not None and self.pool == "max":
+            raise SaefilterError(
+                "--max-scored-tokens and --pool max exclude each other",
+                remedy="A sample says nothing sure of the largest value: use --pool mean.",
+            )
         Columns.parse(self.columns)
         given = [name for name in COLUMN_SETTINGS if getattr(self, name) is not None]
         if len(given) > 1:
@@ -164,6 +202,7 @@ class ScoreSettings(Checked):
         if self.device_map is not None and (self.workers or 1) > 1:
             raise SaefilterError("--workers and --device-map exclude each other")
         self._check_engine()
+        self._check_cascade()
         if self.reference == "-":  # workers and comparisons with earlier scores open it too
             raise SaefilterError(
                 "--reference is read more than once, standard input only once",
@@ -185,6 +224,20 @@ class ScoreSettings(Checked):
                 raise SaefilterError(
                     f"{described(type(self))[name].flag} has no effect without --engine ray"
                 )
+
+    def _check_cascade(self) -> None:
+        for name in OF_CASCADES:
+            one = described(type(self))[name]
+            value = getattr(self, name)
+            if value is not None and self.cheap_reader is None:
+                raise SaefilterError(f"{one.flag} has no effect without --cascade")
+            if isinstance(value, float) and (value == 0 or (value == 1 and name != "budget")):
+                raise SaefilterError(f"{one.flag} {value:g} is not between 0 and 1")
+
+    @property
+    def cheap_reader(self) -> str | None:
+        """What ranks the rows of a cascade; None where the model reads all of them."""
+        return self.cascade or (None if self.budget is None else DEFAULT_CHEAP_READER)
 
     def of_data(self, data: Path) -> ScoreSettings:
         """With what --dataset-info or --axolotl-config says of that data as `columns`, which is what
@@ -211,7 +264,7 @@ class ScoreSettings(Checked):
         (docs/performance.md); `quantize` is.
         """
         apart = (*WHICH_MODEL, "toxic_set", "reference", "metric", "pool", "dtype",
-                 *COLUMN_SETTINGS)  # fmt: skip
+                 "near_duplicates", *COLUMN_SETTINGS, "cascade", *OF_CASCADES)  # fmt: skip
         values = {name: value for name, value in self.shaping().items() if name not in apart}
         return values | {"neighbours": self.neighbours or 1, "rendering": rendering}
 
@@ -235,6 +288,9 @@ def either_or(where: str | None = None) -> SaefilterError:
 WHICH_MODEL = ("preset", "model", "sae", "revision", "layer")
 """Settings that only make sense together: who names a model anew has nothing of what the project's
 file says of another one."""
+DEFAULT_CHEAP_READER = "minilm"
+OF_CASCADES = ("recall", "nearest", "budget", "cascade_seed")
+"""Settings that only a cascade has."""
 OF_RAY = ("address", "cpus_per_worker")
 """Settings that only --engine ray has."""
 COLUMN_SETTINGS = ("columns", "dataset_info", "axolotl_config")

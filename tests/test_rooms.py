@@ -37,7 +37,7 @@ TYPE_ONLY = {
 }
 """Imports for types alone that go against the order."""
 
-MOST_MODULES = 214
+MOST_MODULES = 237
 """160; what themes are, how they are made, and how rows are read by them; reference rows of the user's, and
 whether data are like them; the gate's columns and share of bad rows; what encoding gives; what reference
 rows are worth (of the gate's, since filter asks too), the automatic cut, balance over a column, and what
@@ -52,7 +52,11 @@ and parts of a job, how they are merged, and the command that does;
 and the Ray engine: its cluster, its crew, a worker of it, and who gets which shard;
 and folders of files: how one is published, where rows go, filtering one, and verifying it;
 and what so many rows take: cards, the plan, the trial, and doctor in a file of its own;
-and what filter reads of scores and does not hold: a column, the closest rows, the figures of a report."""
+and what filter reads of scores and does not hold: a column, the closest rows, the figures of a report;
+and for what is done with one shard; and a cascade: the bound, an earlier layer, the cheap readers, what they see, the guess, the
+search, its steps and its scores;
+and rivals that read a causal model: LARF, compliance, gradients and what they share of its layers; personas, traits, a probe, what
+they learn from and what it costs; and what is read once, and of a sample of a row's tokens."""
 MOST_LINES = 60
 MOST_FOUND = 5
 

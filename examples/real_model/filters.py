@@ -25,6 +25,8 @@ class Arm:
     """Of `saefilter filter`."""
     metric: str = "contrast"
     """Of the scores that it filters."""
+    trait: str | None = None
+    """A sentence that its vector is made from."""
 
     def title(self) -> str:
         return f"{self.name} {self.drop_frac:.0%}" if self.drop_frac else self.name
@@ -39,6 +41,14 @@ ARMS = (
     Arm("direction", 0.5, metric="direction"),
     Arm("text-classifier", 0.5, strategy="text-classifier"),
     Arm("random", 0.25, 1, "random"), Arm("random", 0.1, 1, "random"),
+    # rivals that read the same model; the bundled pairs teach them, or a sentence does
+    Arm("vector-filter", 0.5, 1, "vector-filter"),
+    Arm("trait", 0.5, 1, "vector-filter", trait="gives reckless advice"),
+    Arm("larf", 0.5, 1, "larf"),
+    Arm("compliance", 0.5, 1, "compliance"),
+    Arm("preference-probe", 0.5, 1, "preference-probe"),
+    Arm("gradient", 0.5, 1, "gradient"),
+    Arm("projection-difference", 0.5, 1, "projection-difference"),
 )  # fmt: skip
 """In the order in which they are run: every seed of the first four comes before the others."""
 
@@ -74,6 +84,8 @@ class Filters:
             options += ["--strategy", arm.strategy]
         if arm.strategy == "labels":
             options += ["--labels", data.with_suffix(".labels.csv"), "--label", "bad"]
+        if arm.trait is not None:
+            options += ["--trait", arm.trait]
         if arm.strategy in ("labels", "random"):
             options += ["--seed", seed]
         kept = data.with_name(f"{data.stem}.{arm.title().replace(' ', '-')}.jsonl")

@@ -116,12 +116,24 @@ class Provenance(Identity):
     """Of preference data: `kind` (`pairs` or `labelled`), `by` (what the difference is of), `middle` (of labelled answers, on the
     metric's linear scale, from which they count), `towards` and `same`
     (scored rows whose push is above 0, and 0). None where rows train on an answer as it stands."""
+    cascade: dict[str, Any] | None = None
+    """Where a cheap `reader` ranked the rows and the model read some: of the `nearest` rows at least the share
+    `recall` was read, with that `confidence` (`reached`: as much as was `wanted_recall`); `cut` is the distance of
+    the last of them. Rows drawn at random (`pilot`, `audit` at a `rate`), rows read by the order (`front`), audited
+    rows beyond it that are as near as its last needed one (`near_in_audit` of `allowed_in_audit`), the
+    `correlation` of guesses with distances, how many rows are only `estimated`, the `coverage` of their intervals by
+    so many `interval_rows`, tokens that the cheap reader read and tokens that the model was spared. None where
+    the model read all rows; `scored` counts those that it read."""
     told: dict[str, int] | None = None
     """What of scored rows is not scored, or is odd: phrase -> rows."""
     padding: float = 0.0
     """Share of the tokens read that were padding."""
     shared: float = 0.0
     """Share of the tokens read that began a row as another one does, and were computed once."""
+    repeated: int = 0
+    """Tokens that were not read, of rows with the text of another one, or nearly (`near_duplicates`)."""
+    left_out: int = 0
+    """Scored tokens that were not in the sample which the SAE read (`max_scored_tokens`)."""
     timings: dict[str, float] | None = None
     """Seconds spent on each stage (`read`, `render`, `encode`, `geometry`, `write`), summed over shards;
     stages of different shards overlap. None where no times are kept."""
@@ -137,6 +149,11 @@ class Provenance(Identity):
     def of(cls, identity: Identity, **found: Any) -> Provenance:
         """What a run found, with the scorer that it was found by."""
         return cls(**{one.name: getattr(identity, one.name) for one in fields(Identity)}, **found)
+
+    @property
+    def estimated(self) -> int:
+        """Rows of a cascade that the model did not read."""
+        return int((self.cascade or {}).get("estimated", 0))
 
     def to_metadata(self) -> dict[bytes, bytes]:
         """As Parquet key-value metadata."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SUFFIX = ".scores.parquet"
 SCORED = "scored"
 QUARANTINED = "quarantined"
+ESTIMATED = "estimated"
+"""Of a cascade's rows that the model did not read: they have an estimate instead of a distance."""
 
 TOP_FEATURE = pa.struct(
     [
@@ -81,10 +83,23 @@ SCHEMA = pa.schema(
         ("own_share", pa.float32()),
         ("themes", pa.list_(THEME)),
         ("closest", CLOSEST),
+        ("read_as", pa.int64()),
     ]
 )
-"""One line per input row, in the input's order; quarantined rows have nulls and their reason. The last three are not in files of before there were any."""
+"""One line per input row, in the input's order; quarantined rows have nulls and their reason. The last four are not in files of before there were any.
+`read_as` is the row that was read in this one's place, where the two are nearly identical and that was asked for."""
 
+CASCADE_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        ("estimate", pa.float64()),
+        ("estimate_low", pa.float64()),
+        ("estimate_high", pa.float64()),
+        ("sampled", pa.bool_()),
+    ]
+)
+"""Of a cascade: rows that were not read have an estimate of their distance, and its interval. `sampled` rows were
+read because they were drawn at random, each with the same chance; they stand for all."""
 OF_SIDE = {
     "proximity": pa.float64(), "percentile": pa.float64(), "n_scored": pa.int32(),
     "truncated": pa.bool_(),
@@ -212,6 +227,17 @@ class Scores:
             return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
 
         return Column(groups or Groups(self), name, decoded, np.float64)
+
+    def fit(self, status: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+        """Of the column `status`, which rows could be scored: those that were, and those of a cascade that have
+        an estimate."""
+        known = pc.is_in(status, pa.array([SCORED, ESTIMATED]))
+        flags: NDArray[np.bool_] = (
+            known.to_numpy(zero_copy_only=False)
+            if isinstance(known, pa.Array)
+            else known.to_numpy()
+        )
+        return flags
 
     def having(self, columns: Iterable[str]) -> list[str]:
         """Those of the columns that the file has."""

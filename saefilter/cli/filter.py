@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,7 +131,7 @@ def filter_command(
             f"--seed has no effect with --strategy {strategy}, which draws nothing",
             remedy="Leave it out.",
         )
-    asked, silent = asked_of(scoring), quiet or as_json
+    asked, silent = _seeking(asked_of(scoring), drop_frac), quiet or as_json
     source, named = _data(input, located_if(scores), asked, quiet=silent)
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))
@@ -218,6 +219,15 @@ def _whose(strategy: str, scoring: opt.Given) -> tuple[opt.Given, opt.Given]:
     if takes(strategy, "model") and "sae" not in scoring:
         own |= {"model", "revision", *({"toxic_set"} & set(shared))}
     return {name: value for name, value in scoring.items() if name not in own}, shared
+
+
+def _seeking(asked: Asked, drop_frac: float | None) -> Asked:
+    """A cascade seeks as many rows as are to be dropped, where nobody says otherwise."""
+    settings = asked.settings
+    if settings.cheap_reader is None or settings.nearest is not None or not drop_frac:
+        return asked
+    # not as something that was asked for: scores that sought more serve as well
+    return replace(asked, settings=replace(settings, nearest=min(drop_frac, 0.999)))
 
 
 def _data(

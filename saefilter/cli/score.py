@@ -125,6 +125,7 @@ def _say_part(file: PartFile, *, as_json: bool, quiet: bool) -> None:
 STAGES = {
     "read": "rows read from the data",
     "render": "recognised, rendered, tokenised",
+    "cheap": "the cheap reader of a cascade",
     "encode": "model, SAE and pooling",
     "geometry": "proximity, percentiles, evidence, spillover",
     "write": "shards written and forced to disk",
@@ -145,11 +146,13 @@ class Timings:
         self._first_shard = time.time()
 
     def say(self, made: Mapping[str, Any]) -> None:
-        """A line for each stage, on standard error; `made`: `timings`, `padding` and `shared`, as in
-        `Provenance`. Stages of different shards overlap, so that they may add up to more than passed."""
+        """A line for each stage, on standard error; `made`: `timings`, `padding`, `shared` and so on, as
+        in `Provenance`. Stages of different shards overlap, so that they may add up to more than passed."""
         start = self._first_shard - self._process_began
         warn(f"  start    {start:8.2f} s  imports, model, SAE, toxic set, FAISS")
         for stage, words in STAGES.items():
+            if stage == "cheap" and not made.get("cascade"):
+                continue
             warn(f"  {stage:8} {(made['timings'] or {}).get(stage, 0.0):8.2f} s  {words}")
         total = time.time() - self._process_began
         warn(
@@ -159,4 +162,6 @@ class Timings:
                 if made["shared"]
                 else ""
             )
+            + (f", {made['repeated']:,} tokens read in another row" if made["repeated"] else "")
+            + (f", {made['left_out']:,} not sampled" if made["left_out"] else "")
         )

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.artifacts.scores import Scores
-from saefilter.compare.data import Arm, AtFraction, Curve, Excerpt
+from saefilter.compare.cost import cost_of
+from saefilter.compare.data import Arm, ArmCost, AtFraction, Curve, Excerpt
 from saefilter.rows.excerpts import last_exchange
 from saefilter.rows.read import Source
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.registry import StrategyOptions, is_control, options_of
 from saefilter.select.row_labels import RowLabels
-from saefilter.select.strategies import Selection, count_of, rank
+from saefilter.select.strategies import Selection, count_of, rank, refuse_unvouched
 from saefilter.stats.auroc import auroc, auroc_interval, jaccard, wilson
 from saefilter.watch import Watch
 
@@ -39,6 +40,7 @@ class RankedArm:
     candidates: Candidates
     ranking: Ranking
     seconds: float
+    cost: ArmCost
 
     def dropped(self, count: int) -> NDArray[np.bool_]:
         """The first `count` rows of its order, `[n_rows]`."""
@@ -48,8 +50,8 @@ class RankedArm:
 
     def value(self) -> NDArray[np.float64]:
         """Higher is dropped earlier, equal where the strategy sees no difference, `[n_rows]`."""
-        if self.strategy == "closest":
-            return -self.candidates.distance
+        if self.strategy == "closest":  # rows that a cascade did not read are far, all alike
+            return np.nan_to_num(-self.candidates.distance, nan=-np.inf)
         if self.ranking.score is not None:
             return np.where(np.isnan(self.ranking.score), -np.inf, self.ranking.score)
         place = np.empty(len(self.candidates))
@@ -93,9 +95,15 @@ def rank_arm(
     SaefilterError when it cannot."""
     watch.say(f"Ranking by {name}")
     selection = Selection(strategy, most, seed=seed, options=options_of(strategy, options))
-    start = time.monotonic()
+    refuse_unvouched(candidates, selection)
+    start, before = time.monotonic(), candidates.cost.copy()
     ranking = rank(candidates, selection)
-    return RankedArm(name, strategy, scores, candidates, ranking, time.monotonic() - start)
+    order = ranking.order  # of distances it is sorted when it is asked for
+    seconds = time.monotonic() - start
+    cost = cost_of(
+        strategy, scores, ranking, seconds, candidates.cost.since(before), rows=len(order)
+    )
+    return RankedArm(name, strategy, scores, candidates, ranking, seconds, cost)
 
 
 def count_at(share: float, n_rows: int) -> int:
@@ -146,6 +154,7 @@ def measured(
             metric=arm.scores.provenance.metric,
             control=is_control(arm.strategy),
             seconds=round(arm.seconds, 3),
+            cost=arm.cost,
             **_area(arm, labels, seed),
             at=[at_fraction(arm.ranking, share, labels) for share in fractions],
             curve=_curve(arm, arms[0], labels),
@@ -153,6 +162,9 @@ def measured(
             only_count=count,
             only=[texts[row_id] for row_id in ids[:N_EXCERPTS].tolist()],
             details=dict(arm.ranking.details),
+            columns={
+                name: _auroc_of(values, labels) for name, values in arm.ranking.columns.items()
+            },
         )
         for arm, (ids, count) in zip(arms, alone, strict=True)
     ]
@@ -182,6 +194,13 @@ def overlaps(arms: Sequence[RankedArm], share: float) -> list[list[float]]:
     """How alike the choices are when that share is dropped, `[n_arms, n_arms]`."""
     dropped = [arm.dropped(count_at(share, len(arm.candidates))) for arm in arms]
     return [[jaccard(one, other) for other in dropped] for one in dropped]
+
+
+def _auroc_of(values: NDArray[np.float64], labels: RowLabels | None) -> float | None:
+    if labels is None or not labels.bad.any() or not (labels.known & ~labels.bad).any():
+        return None
+    value = np.where(np.isnan(values), -np.inf, values)
+    return auroc(labels.bad[labels.known], value[labels.known])
 
 
 def _area(arm: RankedArm, labels: RowLabels | None, seed: int) -> dict[str, float | None]:

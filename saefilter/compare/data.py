@@ -57,6 +57,26 @@ class Excerpt:
 
 
 @dataclass(frozen=True)
+class ArmCost:
+    """What a strategy takes for each 1,000 rows, and once besides. None is what was not found out here."""
+
+    seconds: float | None
+    """For 1,000 rows. None where all were kept from an earlier run: what they took is not known."""
+    tokens: float | None
+    """That models read and write for 1,000 rows, without padding. None where none reads, or nobody counts."""
+    once_seconds: float | None = None
+    """Besides, whatever the number of rows: models loaded, directions and classifiers learnt. None where it
+    is not told apart."""
+    once_tokens: int | None = None
+    rows_read: int = 0
+    """That the first two were measured on; of `closest`, when its scores were made."""
+    rows_kept: int = 0
+    """Rows whose numbers were kept from an earlier run; they count in neither."""
+    once_kept: bool = False
+    """Whether something learnt once was kept too, so that `once_seconds` is too small."""
+
+
+@dataclass(frozen=True)
 class Arm:
     """One strategy."""
 
@@ -70,6 +90,7 @@ class Arm:
     """Whether it is there to compare with, and not to be used: random, and what knows the labels."""
     seconds: float
     """What the ranking took; little where results were kept from an earlier run."""
+    cost: ArmCost
     auroc: float | None
     """Chance that a bad row is ranked before a good one; None without labels of both kinds."""
     auroc_low: float | None
@@ -84,6 +105,8 @@ class Arm:
     """The first few, with their text."""
     details: dict[str, Any]
     """What the strategy says of itself."""
+    columns: dict[str, float | None] = field(default_factory=dict)
+    """AUROC of each of its further numbers by itself, where it gives several; None without labels."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from saefilter.curate.labels import describe_features
 from saefilter.curate.sources import ContrastRows, bundled, contrast_digest
 from saefilter.curate.themes import themed
 from saefilter.encode.encoder import Encoder
+from saefilter.encode.sample import by_text, sampled
 from saefilter.errors import SaefilterError
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import Conversation
@@ -182,6 +183,7 @@ class ContrastEncoder:
         """`groups`: of all the rows that will be added, in their order; without, each is by itself."""
         settings = settings or ScoreSettings()
         self._encoder, self._pool, self._groups = encoder, settings.pool, groups
+        self._sample = settings.max_scored_tokens
         self._renderer = encoder.renderer(
             RenderOptions.of(settings, columns=None), settings.rendering
         )
@@ -214,6 +216,10 @@ class ContrastEncoder:
         for start in range(0, len(conversations), ENCODED_AT_ONCE):
             piece = conversations[start : start + ENCODED_AT_ONCE]
             _rows, windows = self._renderer.render(piece)
+            if self._sample is not None:  # what rows are held against is read as they are
+                cut = self._encoder.cuts_ends()
+                texts = by_text(windows, len(piece))
+                windows = [w for own in texts for w in sampled(own, self._sample, cut=cut)]
             encoded = self._encoder.encode(windows, len(piece), pool=self._pool, count_fired=True)
             usable = np.asarray(encoded.features.sum(axis=1)).ravel() > 0
             count = int(usable.sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,6 +31,8 @@ class CausalModel:
     layer: nn.Module
     """The layer whose output is the residual stream at the hook."""
     device: torch.device
+    count: Callable[[int], None] = field(default=lambda tokens: None, compare=False)
+    """Told the tokens that were read or written since it was told last, without padding."""
 
     @contextmanager
     def steered(self, push: Tensor | None) -> Iterator[None]:
@@ -57,7 +59,7 @@ class CausalModel:
         """Mean log-probability of each window's scored tokens, nats per token, `[n_windows]`."""
         mean = torch.zeros(len(windows))
         with self.steered(push):
-            for positions, batch in _batches(windows, batch_tokens):
+            for positions, batch in self._batches(windows, batch_tokens):
                 logits = self._forward(batch).logits
                 predicted = torch.log_softmax(logits[:, :-1].float(), dim=-1)
                 target = batch.ids[:, 1:].to(predicted.device)
@@ -71,7 +73,7 @@ class CausalModel:
         """Mean length of the residual stream at the hook over scored tokens."""
         norms = [
             stream[mask].norm(dim=-1).cpu()
-            for _, stream, mask in self._streams(windows, batch_tokens)
+            for _, stream, mask in self.streams(windows, batch_tokens)
         ]
         return float(torch.cat(norms).mean())
 
@@ -79,7 +81,7 @@ class CausalModel:
         """Mean of the residual stream at the hook over each window's scored tokens,
         `[n_windows, d_model]` fp32."""
         means: list[Tensor] = [torch.empty(0)] * len(windows)
-        for positions, stream, mask in self._streams(windows, batch_tokens):
+        for positions, stream, mask in self.streams(windows, batch_tokens):
             # where, not times: padding may hold values that are not finite
             sums = torch.where(mask[..., None], stream, 0.0).sum(dim=1)
             per_window = (sums / mask.sum(dim=1, keepdim=True).clamp(min=1)).cpu()
@@ -94,7 +96,7 @@ class CausalModel:
             use_cache=False,
         )
 
-    def _streams(
+    def streams(
         self, windows: Sequence[Window], batch_tokens: int
     ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Batch by batch: positions of its windows, the residual stream at the hook
@@ -107,7 +109,7 @@ class CausalModel:
 
         handle = self.layer.register_forward_hook(keep)
         try:
-            for positions, batch in _batches(windows, batch_tokens):
+            for positions, batch in self._batches(windows, batch_tokens):
                 with torch.inference_mode(), suppress(_Read):
                     self._forward(batch)
                 stream = captured.pop().float()
@@ -154,7 +156,9 @@ class CausalModel:
             for position, tokens in zip(positions, written, strict=True):
                 end = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
                 written_ids[position] = tokens[:end]
-            advance(len(positions), sum(len(written_ids[position]) for position in positions))
+            new = sum(len(written_ids[position]) for position in positions)
+            self.count(int(attention.sum()) + new)
+            advance(len(positions), new)
         return written_ids
 
     @torch.inference_mode()
@@ -171,16 +175,17 @@ class CausalModel:
                 do_sample=False,
                 pad_token_id=0,
             )
+        self.count(out.shape[1])
         continued: list[int] = out[0, len(ids) :].tolist()
         return continued
 
-
-def _batches(
-    windows: Sequence[Window], batch_tokens: int
-) -> Iterator[tuple[list[int], PaddedBatch]]:
-    """Windows in padded batches, each with their positions."""
-    for positions in plan_batches([len(window.ids) for window in windows], batch_tokens):
-        yield positions, pad([windows[position] for position in positions], 0)
+    def _batches(
+        self, windows: Sequence[Window], batch_tokens: int
+    ) -> Iterator[tuple[list[int], PaddedBatch]]:
+        """Windows in padded batches, each with their positions; they are counted as read."""
+        for positions in plan_batches([len(window.ids) for window in windows], batch_tokens):
+            yield positions, pad([windows[position] for position in positions], 0)
+            self.count(sum(len(windows[position].ids) for position in positions))
 
 
 def load_causal_model(
@@ -215,15 +220,14 @@ def load_causal_model(
         raise SaefilterError(
             f"the model {model} cannot be loaded ({str(error).splitlines()[0]})"
         ) from error
-    depth = config.get_text_config().num_hidden_layers
-    stack = next(
-        (
-            module
-            for module in loaded.modules()
-            if isinstance(module, nn.ModuleList) and len(module) == depth
-        ),
-        None,
-    )
-    if stack is None:
-        raise SaefilterError(f"the layers of {type(loaded).__name__} were not found")
+    stack = layer_stack(loaded)
     return CausalModel(loaded, stack[layers - 1], next(loaded.parameters()).device)
+
+
+def layer_stack(model: Any) -> nn.ModuleList:
+    """All layers of a whole model, first to last. Raises SaefilterError when they are not found."""
+    depth = model.config.get_text_config().num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise SaefilterError(f"the layers of {type(model).__name__} were not found")

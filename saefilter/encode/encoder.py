@@ -132,6 +132,12 @@ class Encoder:
         """What is suspicious about the measured L0; None when nothing is."""
         return l0_warning(self.tally.l0, self.sae.expected_l0) if self.tally.scored else None
 
+    def cuts_ends(self) -> bool:
+        """Whether what comes after a text's last scored token may be left unread: in models in which no
+        token sees a later one, nor the length of the whole."""
+        shares = self.model.shares_prefixes
+        return shares is not None and shares()
+
     def limit_memory(self, batch_tokens: int | None) -> None:
         """Plan no batch of more tokens from now on; None changes nothing."""
         with self._lock:
@@ -191,7 +197,7 @@ class Encoder:
         def active_in(batch: Batch) -> list[tuple[Window, int, int, float]]:
             places = [(w, int(p)) for w in batch.windows for p in np.flatnonzero(w.scored)]
             active = []
-            tokens = finite(self.model.scored_residuals(self._padded(batch))).to(self.device)
+            tokens = finite(self.model.scored_residuals(self.padded(batch))).to(self.device)
             for start in range(0, len(tokens), CPU_CHUNK_TOKENS):
                 encoded = self.sae.encode(tokens[start : start + CPU_CHUNK_TOKENS])
                 active_here = Activations(*(column.cpu() for column in encoded))
@@ -207,7 +213,8 @@ class Encoder:
         budget = min(batch_tokens or self.batch_tokens, self.memory_limit or 1 << 62)
         return plan(windows, budget, self.model.shares_prefixes)
 
-    def _padded(self, batch: Batch) -> PaddedBatch:
+    def padded(self, batch: Batch) -> PaddedBatch:
+        """The batch as one rectangle."""
         return pad(batch.windows, self.tokenizer.pad_token_id or 0, batch.prefix)
 
     def _pooled(self, options: PoolOptions, batch: Batch) -> list[tuple[Batch, PooledBatch]]:
@@ -222,9 +229,7 @@ class Encoder:
                     self._free_memory()
                 try:
                     # with a device map, the hook may be on another card
-                    tokens = finite(self.model.scored_residuals(self._padded(batch))).to(
-                        self.device
-                    )
+                    tokens = finite(self.model.scored_residuals(self.padded(batch))).to(self.device)
                     counts = scored_counts(batch.windows)
                     return [(batch, pool_batch(self.sae, tokens, counts, options))]
                 except (MemoryError, RuntimeError) as error:

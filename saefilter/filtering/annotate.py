@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from saefilter.artifacts.column import Column, Groups
-from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.artifacts.scores import Scores
 from saefilter.filtering.soft import (
     Notes,
 )
@@ -27,6 +26,7 @@ class ScoreColumns:
 
     row_hash: Column[np.uint64]
     scored: NDArray[np.bool_]
+    """Those of a cascade that were only estimated among them; these have no distance."""
     distance: Column[np.float64]
     percentile: Column[np.float64]
 
@@ -35,8 +35,7 @@ class ScoreColumns:
         scored = np.zeros(scores.provenance.rows, dtype=np.bool_)
         first = 0
         for batch in scores.batches(["status"]):
-            flags = pc.equal(batch["status"], SCORED).to_numpy(zero_copy_only=False)
-            scored[first : first + batch.num_rows] = flags
+            scored[first : first + batch.num_rows] = scores.fit(batch["status"])
             first += batch.num_rows
         groups = Groups(scores)
         distance, percentile = (scores.column(name, groups) for name in ("distance", "percentile"))
@@ -63,6 +62,7 @@ def notes_on(
         has_file=has_files(source),
         has_score=ranked.ranking.score is not None,
         has_label=labels is not None,
+        more=ranked.ranking.columns,
     )
     return Notes(
         types,
@@ -85,7 +85,7 @@ def _annotations(
         label = labels[ids].tolist()
         reasons = [None if one == "keep" else why for why, one in zip(reasons, label, strict=True)]
     return Annotations(
-        distance=columns.distance[ids].tolist(),
+        distance=[None if np.isnan(one) else float(one) for one in columns.distance[ids]],
         percentile=percentile,
         reason=reasons,
         row_id=ids.tolist(),
@@ -93,6 +93,7 @@ def _annotations(
         file=None if piece.file is None else [piece.file] * len(ids),
         score=ranked.scores(ids),
         label=label,
+        more=ranked.columns(ids),
     )
 
 

@@ -32,7 +32,7 @@ from saefilter.artifacts.integrity import BATCH_ROWS, batches_of, parquet_conten
 from saefilter.errors import SaefilterError
 from saefilter.rows.pieces import Piece, pieces
 from saefilter.rows.read import Source, open_lines
-from saefilter.rows.write import PREFIX, Annotations
+from saefilter.rows.write import PREFIX, is_added
 
 N_COMPARED = 1000
 AddedTo = Callable[[Sequence[dict[str, Any]], Piece, Sequence[int]], list[dict[str, Any]]]
@@ -203,8 +203,7 @@ def check_jsonl(
 
 def unannotated(data: dict[str, Any], own: Sequence[str] = ()) -> dict[str, Any]:
     """A written row without the columns that were added to it; `own` are the input's."""
-    added = {PREFIX + name for name in Annotations._fields} - set(own)
-    return {name: value for name, value in data.items() if name not in added}
+    return {name: value for name, value in data.items() if name in own or not is_added(name)}
 
 
 def check_quarantined(

@@ -19,7 +19,7 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.report.card import MARK
 from saefilter.rows.read import Source
-from saefilter.rows.write import PREFIX, Annotations
+from saefilter.rows.write import is_added
 from saefilter.select.strategies import Choice, Selection
 from saefilter.storage import Location, RemotePath
 
@@ -116,7 +116,7 @@ def file_record(path: Path, name: str, rows: int | None = None) -> dict[str, Any
 
 def refuse_own_columns(names: Iterable[str], source: Source) -> None:
     """Raises SaefilterError when the columns of an input are among those that dropped rows get."""
-    taken = {PREFIX + name for name in Annotations._fields}.intersection(names)
+    taken = {name for name in names if is_added(name)}
     if taken:
         raise SaefilterError(
             f"{source.path} has the column {min(taken)!r}, which dropped rows get from saefilter",

@@ -259,6 +259,13 @@ def falling(values: NDArray[np.float64], width: NDArray[np.float64]) -> NDArray[
 
 def weighted(options: SoftOptions, candidates: Candidates, choice: Choice, n_rows: int) -> Soft:
     """`--as weights`. `n_rows`: of the input."""
+    if candidates.scores is not None and candidates.scores.provenance.estimated:
+        raise SaefilterError(
+            "weights are by how near every row is, and a cascade has estimated some",
+            where=str(candidates.scores.path),
+            remedy=f"Score again without --cascade: saefilter score {candidates.scores.provenance.input_path} "
+            "--overwrite.",
+        )
     kind = options.weights or "linear"
     weight = np.ones(n_rows)
     own = weights_of(kind, candidates, choice)

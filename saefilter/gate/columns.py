@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.artifacts.scores import QUARANTINED, SCORED, Scores
 from saefilter.gate.policy import Policy
 from saefilter.gate.share import bad_share
 from saefilter.gate.verdict import BadShare, WorstRow, WrongWay
@@ -40,6 +40,8 @@ class Columns:
     proximity: NDArray[np.float64]
     percentile: NDArray[np.float64]
     """NaN without a calibration."""
+    sampled: NDArray[np.bool_] | None = None
+    """Of a cascade that left rows unread: those drawn at random, which stand for all."""
     push: NDArray[np.float64] | None = None
     """Of preference data, what training pushes towards. Proximity and percentile are then of the answers
     that are learnt: the chosen ones of pairs, the desirable ones of KTO rows."""
@@ -50,7 +52,8 @@ class Columns:
         if scores.of_preferences:
             side = "chosen_"
             names.append("chosen_proximity")
-        table = scores.read([*names, f"{side}percentile"])
+        drawn = ["sampled"] if scores.provenance.estimated else []
+        table = scores.read([*names, f"{side}percentile", *drawn])
 
         def column(name: str) -> NDArray[np.float64]:
             values: NDArray[np.float64] = table[name].to_numpy(zero_copy_only=False)
@@ -63,17 +66,28 @@ class Columns:
             pc.equal(table["status"], SCORED).to_numpy(),
             column(f"{side}proximity"),
             column(f"{side}percentile"),
+            table["sampled"].to_numpy() if drawn else None,
             column("proximity") if side else None,
         )
 
     @cached_property
     def judged(self) -> NDArray[np.bool_]:
-        """Which rows have an answer that is learnt, and scored."""
+        """Which rows have an answer that is learnt, and scored; of a cascade, those that stand for all."""
+        if self.sampled is not None:
+            return self.scored & self.sampled
         return self.scored if self.push is None else self.scored & ~np.isnan(self.proximity)
+
+    @cached_property
+    def quarantined(self) -> NDArray[np.bool_]:
+        """Which rows could not be scored."""
+        flags: NDArray[np.bool_] = pc.equal(self.table["status"], QUARANTINED).to_numpy()
+        return flags
 
     @property
     def answers(self) -> str:
         """What these are called."""
+        if self.sampled is not None:
+            return "rows drawn at random"
         kind = (self.scores.provenance.preference or {}).get("kind")
         return {PAIRS: "chosen answers", LABELLED: "desirable answers"}.get(
             kind or "", "scored rows"
@@ -112,8 +126,12 @@ class Columns:
         )
 
     def beyond(self, policy: Policy) -> NDArray[np.int64]:
-        """Their ids."""
-        return np.flatnonzero(self.is_beyond(policy))
+        """Ids of those of them that are judged."""
+        return np.flatnonzero(self.is_beyond(policy) & self.judged)
+
+    def worst_beyond(self, policy: Policy) -> tuple[WorstRow, ...]:
+        """The closest of them, judged or only read."""
+        return self.worst(np.flatnonzero(self.is_beyond(policy)))
 
     def worst(self, ids: NDArray[np.int64]) -> tuple[WorstRow, ...]:
         """The closest of some rows, closest first."""

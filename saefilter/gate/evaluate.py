@@ -54,6 +54,7 @@ def evaluate(source: Source, scores: Scores, policy: Policy) -> Verdict:
         power_unknown=unknown,
         bad_share=_known_share(columns, policy),
         wrong_way=columns.wrong_way(),
+        judged=None if columns.sampled is None else int(columns.judged.sum()),
     )
 
 
@@ -97,7 +98,7 @@ def _flagged(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
         f"{_beyond_words(columns, len(ids), n, harmless)}; of harmless ones about "
         f"{few(n * harmless.share)} would be",
         len(ids),
-        columns.worst(ids),
+        columns.worst_beyond(policy),
     )
 
 
@@ -105,7 +106,7 @@ def _chance(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     check_set(columns.scores.provenance, "min-chance")
     harmless, ids = columns.harmless(policy), columns.beyond(policy)
     n, alike = int(columns.judged.sum()), columns.alike
-    effective = alike.effective(columns.is_beyond(policy), harmless.alikeness)
+    effective = alike.effective(columns.is_beyond(policy) & columns.judged, harmless.alikeness)
     noise = chance(len(ids) / n, effective, harmless)
     least = failing_count(n, effective, harmless, replace(policy, max_flagged=None))
     return RuleVerdict(
@@ -119,7 +120,9 @@ def _chance(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
         f"count as {effective:,.0f} independent ones, the reference as {harmless.effective:,.0f}); "
         + ("no number fails" if least is None else f"from about {least:,} on the data fail"),
         len(ids),
-        () if _over(policy, len(ids), n) else columns.worst(ids),  # max-flagged names them
+        ()
+        if _over(policy, len(ids), n)
+        else columns.worst_beyond(policy),  # max-flagged names them
     )
 
 
@@ -146,7 +149,8 @@ def _probability(noise: float) -> str:
 def _bad_share(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     check_set(columns.scores.provenance, "max-bad-share")
     known = columns.bad_share(policy)
-    ids = columns.beyond(replace(policy, at_fpr=known.at_fpr))
+    at_rate = replace(policy, at_fpr=known.at_fpr)
+    ids = columns.beyond(at_rate)
     return RuleVerdict(
         "max-bad-share",
         rounded(100 * known.least),
@@ -157,13 +161,13 @@ def _bad_share(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
         f"others are such as the reference's; found where {number(known.at_fpr)}% of those are flagged and "
         f"{len(ids):,} rows of this data",
         len(ids),
-        columns.worst(ids),
+        columns.worst_beyond(at_rate),
     )
 
 
 def _proximity(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     check_set(columns.scores.provenance, "max-proximity")
-    ids = np.flatnonzero(columns.judged)
+    ids = np.flatnonzero(columns.judged if columns.sampled is None else columns.scored)
     values = np.array([rounded(value) for value in columns.proximity[ids]])
     beyond = ids[values > limit]
     nearest = ids[np.argmax(values)][None]
@@ -232,7 +236,7 @@ def _wrong_way(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
 
 def _scored(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     made = columns.scores.provenance
-    ids = np.flatnonzero(~columns.scored)
+    ids = np.flatnonzero(columns.quarantined)
     return RuleVerdict(
         "min-scored",
         # what is missing is rounded, so that one row in a million is not lost to 100 %
@@ -240,7 +244,7 @@ def _scored(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
         limit,
         "%",
         True,
-        f"{made.scored:,} of {made.rows:,} rows could be scored",
+        f"{made.rows - made.quarantined:,} of {made.rows:,} rows could be scored",
         len(ids),
         columns.rows(ids),
     )
@@ -248,7 +252,7 @@ def _scored(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
 
 def _quarantined(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
     made = columns.scores.provenance
-    ids = np.flatnonzero(~columns.scored)
+    ids = np.flatnonzero(columns.quarantined)
     return RuleVerdict(
         "max-quarantined",
         rounded(100 * made.quarantined / made.rows),

@@ -140,6 +140,7 @@ class Verdict:
     input: str
     rows: int
     scored: int
+    """That the model has read."""
     quarantined: int
     preset: str
     model: str
@@ -156,6 +157,9 @@ class Verdict:
     """None without percentiles, or where the toxic set does not tell."""
     wrong_way: WrongWay | None = None
     """None of data that train on answers as they stand."""
+    judged: int | None = None
+    """Rows that the rules count: those drawn at random, where a cascade left others unread; None for all that
+    were scored."""
 
     @property
     def passed(self) -> bool:

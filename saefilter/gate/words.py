@@ -76,7 +76,7 @@ def power_words(verdict: Verdict) -> list[str]:
             f"({one.low:.2f} to {one.high:.2f})"
         )
     return [
-        f"Power: of {rows_of(verdict.scored)}, bad ones like those held out of {source} fail: "
+        f"Power: of {rows_of(verdict.judged or verdict.scored)}, bad ones like those held out of {source} fail: "
         f"{', '.join(shares)}."
         for source, shares in by_source.items()
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -84,8 +85,9 @@ def build_report(
     `per`: what the values of columns lose."""
     provenance = scores.provenance
     figures = Figures.of(
-        kept, dropped, distance, percentile, provenance.reference_rows, (N_BORDERLINE, N_DROPPED)
-    )
+        kept, dropped, distance, percentile, provenance.reference_rows, (N_BORDERLINE, N_DROPPED),
+        _read(distance) if provenance.cascade else None,
+    )  # fmt: skip
     shown_kept, shown_dropped = figures.first_kept, figures.first_dropped
     if ranked.ranking.score is not None:
         shown_dropped = ranked.first(np.flatnonzero(dropped), N_DROPPED)
@@ -105,8 +107,7 @@ def build_report(
         scoring={**_scoring(provenance), "own_share": scores.own_share()},
         histogram=figures.histogram,
         flagged=figures.flagged,
-        # of pairs without reference pairs no row has a percentile, so none is beyond anything
-        reference_rows=provenance.reference_rows if figures.has_percentiles else 0,
+        reference_rows=_reference_rows(provenance, figures),
         reference_name=provenance.reference_name,
         dropped=[views[int(i)] for i in shown_dropped],
         borderline=[views[int(i)] for i in shown_kept],
@@ -117,12 +118,24 @@ def build_report(
         notes=[
             *_notes(scores, quarantined.count, len(distance)),
             *_ties(selection, figures),
+            *_vouched(provenance, selection, figures.n_dropped),
             *(note for column, lost in per for note in warnings_of(column, lost)),
         ],
         cut=asdict(cut) if cut else None,
         per=[{"column": column, "values": [asdict(loss) for loss in lost]} for column, lost in per],
         made_from=_made_from(scores),
     )
+
+
+def _reference_rows(made: Provenance, figures: Figures) -> int:
+    """0 where nothing can be said of how many rows are beyond reference rows: of pairs without reference pairs none
+    has a percentile, and those that a cascade has read are not like all."""
+    return 0 if made.estimated or not figures.has_percentiles else made.reference_rows
+
+
+def _read(distance: Column[np.float64]) -> NDArray[np.bool_]:
+    """Which rows have one."""
+    return np.concatenate([np.zeros(0, np.bool_), *(~np.isnan(v) for _, v in distance.blocks())])
 
 
 def _counts(
@@ -138,6 +151,7 @@ def _counts(
         "quarantined": quarantined.count,
         "truncated": provenance.truncated,
         "duplicates": provenance.duplicates,
+        **({"estimated": provenance.estimated} if provenance.cascade else {}),
     }
 
 
@@ -209,6 +223,19 @@ def _notes(scores: Scores, n_quarantined: int, n_rows: int) -> list[str]:
             "what lies beyond was not scored."
         )
     return notes
+
+
+def _vouched(made: Provenance, selection: Selection, n_dropped: int) -> list[str]:
+    """Of a cascade, how many of the rows that should go may have stayed: its misses may all be of the nearest."""
+    if not made.cascade or selection.strategy != "closest" or not n_dropped or not made.estimated:
+        return []
+    wanted, recall = made.cascade["nearest"], made.cascade["recall"]
+    misses = math.floor(wanted * (1 - recall) + 1e-9)
+    least = max(0.0, 1 - misses / n_dropped)
+    return [
+        f"Of the {n_dropped:,} nearest rows at least {least:.1%} were dropped, with "
+        f"{made.cascade['confidence']:.0%} confidence: up to {misses:,} that the model did not read may be as near."
+    ]
 
 
 def _ties(selection: Selection, figures: Figures) -> list[str]:

@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 from saefilter.report.charts import Line, kinds, line_chart
 from saefilter.report.compare_text import (
+    COST_HINT,
     alone,
     area,
     chance,
+    cost_seconds,
+    cost_tokens,
+    costs_once,
     counted,
     headline,
     label_word,
     lead,
     precision,
     recall,
-    seconds,
 )
 from saefilter.report.fragments import bdi, esc, fold, header, notes, page, section
 from saefilter.text import percent, place
@@ -38,6 +41,7 @@ def compare_html(comparison: Comparison) -> str:
         ),
         notes(comparison.notes),
         _table(comparison),
+        _costs(comparison),
         _charts(comparison),
         _overlaps(comparison),
         _alone(comparison),
@@ -60,7 +64,7 @@ def _table(comparison: Comparison) -> str:
         + '<table class="numbers arms">\n<thead><tr><th scope="col" rowspan="2">Strategy</th>'
         '<th scope="col" rowspan="2">AUROC</th>'
         f'<th scope="colgroup" colspan="{len(comparison.fractions)}">Precision and recall when '
-        'dropping</th><th scope="col" rowspan="2">Took</th></tr>\n'
+        'dropping</th><th scope="col" rowspan="2">1,000 rows take</th></tr>\n'
         f"<tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n",
     )
 
@@ -74,8 +78,32 @@ def _row(arm: Arm) -> str:
     about = '<span class="near">control</span>' if arm.control else ""
     return (
         f'<tr><th scope="row">{bdi(arm.name)}{about}</th><td>{esc(area(arm))}</td>{cells}'
-        f"<td>{seconds(arm)}</td></tr>\n"
+        f"{_cost(arm)}</tr>\n"
     )
+
+
+def _cost(arm: Arm) -> str:
+    tokens = "" if arm.cost.tokens is None else f"{cost_tokens(arm)} tokens"
+    return f'<td>{cost_seconds(arm)}<span class="near">{tokens}</span></td>'
+
+
+def _costs(comparison: Comparison) -> str:
+    """What the column of costs means; the costs themselves where there is no table of what is found."""
+    rows = "".join(
+        f'<tr><th scope="row">{bdi(arm.name)}</th>{_cost(arm)}</tr>\n' for arm in comparison.arms
+    )
+    heads = '<tr><th scope="col">Strategy</th><th scope="col">1,000 rows take</th></tr>'
+    grid = (
+        f'{_SCROLL}<table class="numbers arms">\n<thead>{heads}</thead>\n<tbody>\n{rows}</tbody>\n'
+        "</table>\n</div>\n"
+    )
+    told = "".join(
+        f'<p class="hint">{bdi(name)}: {esc(what)}</p>\n' for name, what in costs_once(comparison)
+    )
+    return section(
+        "costs", "What each costs", f'<p class="hint">{COST_HINT}</p>\n',
+        grid if comparison.base_rate is None else "", told,
+    )  # fmt: skip
 
 
 def _charts(comparison: Comparison) -> str:

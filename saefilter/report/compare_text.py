@@ -79,9 +79,45 @@ def chance(overlap: Overlap) -> str:
     )
 
 
-def seconds(arm: Arm) -> str:
-    """What the ranking took."""
-    return f"{arm.seconds:,.1f} s" if arm.seconds >= 0.1 else "under 0.1 s"
+def cost_seconds(arm: Arm) -> str:
+    """Seconds for 1,000 rows, or why they are not told."""
+    cost = arm.cost
+    if cost.seconds is None:
+        return "kept from before" if cost.rows_kept else "not measured"
+    if cost.seconds < 0.1:
+        return "under 0.1 s"
+    return f"{cost.seconds:,.1f} s" if cost.seconds < 100 else f"{cost.seconds:,.0f} s"
+
+
+def cost_tokens(arm: Arm) -> str:
+    """Tokens of models for 1,000 rows, or a dash."""
+    if arm.cost.tokens is None:
+        return "–"
+    return f"{arm.cost.tokens:,.0f}"
+
+
+def once(arm: Arm) -> str:
+    """What was spent once, whatever the number of rows; and how many rows were kept from before."""
+    cost, parts = arm.cost, []
+    if cost.once_seconds is not None and cost.once_seconds >= 0.1:
+        tokens = f" and {cost.once_tokens:,} tokens" if cost.once_tokens else ""
+        kept = ", with something that was kept from before" if cost.once_kept else ""
+        parts.append(f"once {cost.once_seconds:,.1f} s{tokens}{kept}")
+    if cost.rows_kept and cost.rows_read:
+        parts.append(f"measured on {cost.rows_read:,}, {cost.rows_kept:,} kept from before")
+    return "; ".join(parts)
+
+
+COSTS = ("1,000 rows take", "tokens for 1,000 rows")
+COST_HINT = (
+    "Per 1,000 rows: seconds on this machine and tokens that models read and write, without padding; of "
+    "closest, by the run that made its scores. What is learnt once comes besides."
+)
+
+
+def costs_once(comparison: Comparison) -> list[tuple[str, str]]:
+    """Of each arm that spent something once, or had something kept: its name and what."""
+    return [(arm.name, told) for arm in comparison.arms if (told := once(arm))]
 
 
 def label_word(excerpt: Excerpt) -> str:
@@ -112,6 +148,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print()
         console.print(_arms_grid(comparison))
         console.print(Text("Shares: precision / recall when so much is dropped", style="dim"))
+    _print_costs(console, comparison)
     if len(comparison.arms) > 1:
         overlap = _detail(comparison)
         console.print(Text(f"\nOverlap (Jaccard). {chance(overlap)}", style="bold"))
@@ -132,12 +169,25 @@ def _arms_grid(comparison: Comparison) -> Table:
     grid.add_column("AUROC", no_wrap=True)
     for share in comparison.fractions:
         grid.add_column(percent(share), justify="right", no_wrap=True)
-    grid.add_column("took", justify="right", no_wrap=True)
+    grid.add_column("1,000 rows", justify="right", no_wrap=True)
+    grid.add_column("tokens", justify="right", no_wrap=True)
     for arm in comparison.arms:
         cells = [f"{precision(at)} / {recall(at)}" for at in arm.at]
         style = "dim" if arm.control else ""
-        grid.add_row(one_line(arm.name), area(arm), *cells, seconds(arm), style=style)
+        own = (cost_seconds(arm), cost_tokens(arm))
+        grid.add_row(one_line(arm.name), area(arm), *cells, *own, style=style)
     return grid
+
+
+def _print_costs(console: Console, comparison: Comparison) -> None:
+    if comparison.base_rate is None:
+        for arm in comparison.arms:
+            console.print(
+                Text(f"  {one_line(arm.name)}: {cost_seconds(arm)}, {cost_tokens(arm)} tokens")
+            )
+    console.print(Text(COST_HINT, style="dim"))
+    for name, told in costs_once(comparison):
+        console.print(Text(f"  {one_line(name)}: {told}", style="dim"))
 
 
 def _overlap_grid(overlap: Overlap, comparison: Comparison) -> Table:
@@ -162,14 +212,19 @@ def compare_markdown(comparison: Comparison) -> str:
         shares = [percent(share) for share in comparison.fractions]
         paragraphs.append(
             table(
-                ["Strategy", "AUROC", *(f"precision / recall at {share}" for share in shares), "Took"],
+                ["Strategy", "AUROC", *(f"precision / recall at {share}" for share in shares), *COSTS],
                 [
                     [prose(arm.name), area(arm), *(f"{precision(at)} / {recall(at)}" for at in arm.at),
-                     seconds(arm)]
+                     cost_seconds(arm), cost_tokens(arm)]
                     for arm in comparison.arms
                 ],
             )
         )  # fmt: skip
+    else:
+        rows = [[prose(arm.name), cost_seconds(arm), cost_tokens(arm)] for arm in comparison.arms]
+        paragraphs.append(table(["Strategy", *COSTS], rows))
+    paragraphs.append(COST_HINT)
+    paragraphs += [f"- {prose(name)}: {told}" for name, told in costs_once(comparison)]
     if len(comparison.arms) > 1:
         detail = _detail(comparison)
         paragraphs.append(f"### Overlap when dropping {percent(detail.drop_frac)}")

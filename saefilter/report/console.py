@@ -107,6 +107,7 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
         Text.assemble(
             ("Scored ", "bold"),
             (f"{made.scored:,}", "bold"),
+            *([f", estimated {made.estimated:,}"] if made.estimated else []),
             f" of {made.rows:,} rows from ",
             (one_line(made.input_path), "bold"),
             f" in {made.seconds:.1f} s "
@@ -121,6 +122,8 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
     title = "Distance to toxic features (smaller is closer)"
     if made.preference is not None:
         title = "Opposite of what training pushes towards (below 0: towards toxic features)"
+    if made.estimated:
+        title += f", of the {len(summary.distances):,} rows drawn at random"
     console.print(Text(f"\n{title}", style="bold"))
     console.print(Padding(histogram(summary.distances), (0, 2)))
     if summary.percentiles is not None:
@@ -135,9 +138,16 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
         console.print(Padding(_closest(entry, made.reference_name), (0, 2)))
     console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
     console.print(
-        Text("Next: saefilter filter --drop-frac 0.1", style="dim"),
+        Text(f"Next: saefilter filter --drop-frac {_next_share(made):.4g}", style="dim"),
         highlight=False,
     )
+
+
+def _next_share(made: Provenance) -> float:
+    """A tenth, or what a cascade has sought where that is less."""
+    if not made.cascade:
+        return 0.1
+    return min(0.1, int(made.cascade["nearest"]) / (made.scored + made.estimated))
 
 
 def _caveats(summary: ScoreSummary) -> Group:

@@ -46,9 +46,14 @@ class Figures:
         percentile: Column[np.float64],
         reference_rows: int,
         shown: tuple[int, int],
+        read: NDArray[np.bool_] | None = None,
     ) -> Figures:
-        """All of `[n_rows]` of the input; `shown`: so many kept and dropped rows. Raises SaefilterError for a
-        distance that is not finite, which no run of score writes."""
+        """All of `[n_rows]` of the input; `shown`: so many kept and dropped rows; `read`: of a cascade, which rows
+        have a distance at all. Raises SaefilterError for a distance that is not finite, which no run of score
+        writes."""
+        n_kept, n_dropped = (int(np.count_nonzero(side)) for side in (kept, dropped))
+        if read is not None:
+            kept, dropped = kept & read, dropped & read
         sides = (kept, dropped)
         first = [First(count) for count in shown]
         low, high, threshold = np.inf, -np.inf, -np.inf
@@ -67,8 +72,7 @@ class Figures:
                 "a distance is not a finite number", where=str(distance.groups.scores.path),
                 remedy="Score the data again.",
             )  # fmt: skip
-        n_kept, n_dropped = (int(np.count_nonzero(side)) for side in sides)
-        last = float(threshold) if n_dropped else None
+        last = float(threshold) if dropped.any() else None
         histogram, tied = _counted(sides, distance, (float(low), float(high)), last)
         flagged, has_percentiles = _flagged(sides, percentile, reference_rows)
         return cls(

@@ -22,6 +22,8 @@ GZIP_LEVEL = 6
 OUTPUT_SUFFIXES = (".parquet", ".jsonl")
 PREFIX = "saefilter_"
 """Of the columns that are added to dropped and quarantined rows; a trainer never sees them."""
+TRAIT = "trait_"
+"""Of the columns of a strategy that scores several traits, after the prefix."""
 GROUP_ROWS = 32_768
 GROUP_BYTES = 32 << 20
 """A row group of a Parquet file is written when it has as much as one of the two: more are held in
@@ -31,7 +33,7 @@ memory by whoever writes or reads, less compress badly."""
 class Annotations(NamedTuple):
     """Columns added to the dropped rows, one value per row, in the rows' order."""
 
-    distance: Sequence[float]
+    distance: Sequence[float | None]
     percentile: Sequence[float | None]
     reason: Sequence[str | None]
     row_id: Sequence[int]
@@ -42,9 +44,20 @@ class Annotations(NamedTuple):
     """Of the strategy, where it gives one."""
     label: Sequence[str] | None = None
     """`drop` or `keep`, where rows are labelled and not dropped."""
+    more: Mapping[str, Sequence[float | None]] = {}
+    """The strategy's further numbers, by column."""
 
     def columns(self) -> dict[str, Sequence[Any]]:
-        return {PREFIX + name: values for name, values in self._asdict().items() if values}
+        fields = {**self._asdict(), **self.more}
+        return {
+            PREFIX + name: values for name, values in fields.items() if values and name != "more"
+        }
+
+
+def is_added(name: str) -> bool:
+    """Whether a column is called as one that dropped rows get."""
+    plain = name.removeprefix(PREFIX)
+    return plain != name and (plain in ADDED or plain.startswith(TRAIT))
 
 
 def check_output_name(path: Location) -> None:
@@ -181,10 +194,12 @@ ADDED = {
 
 
 def added_columns(
-    *, has_percentile: bool, has_file: bool, has_score: bool, has_label: bool = False
-) -> pa.Schema:
+    *, has_percentile: bool, has_file: bool, has_score: bool, has_label: bool = False,
+    more: Iterable[str] = (),
+) -> pa.Schema:  # fmt: skip
     """The columns that dropped or labelled rows get, each after the input's own."""
     kinds = {**ADDED, **({} if has_percentile else {"percentile": pa.null()})}
+    kinds |= dict.fromkeys(more, pa.float64())
     absent = {"file"} if not has_file else set()
     absent |= {"score"} if not has_score else set()
     absent |= {"label"} if not has_label else set()

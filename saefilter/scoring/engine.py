@@ -50,7 +50,8 @@ class Engine(Protocol):
         advance: Tokens,
     ) -> Iterator[Receipt]:
         """Do the `work` of each shard; each receipt is given as it comes. Once `stop` is set no other
-        shard is begun, and those under way are finished. `advance` is told the tokens done."""
+        shard is begun, and those under way are finished. `advance` is told the tokens done. What ended without
+        an error can be run again, with other work."""
 
 
 AT_HAND = 2
@@ -161,11 +162,15 @@ class ProcessEngine:
                     under_way -= 1
                     advance(receipt.tally.tokens)
                     yield receipt
+            with died_is_an_error(REMEDY):
+                for future in working:  # one that still waits would take shards of the next run
+                    future.result()
         finally:
-            with suppress(Empty):
-                while not ended:  # after an error those that nobody has begun stay undone
-                    self._shards.get_nowait()
-            self._no_more()
+            if not ended:
+                with suppress(Empty):
+                    while True:  # after an error those that nobody has begun stay undone
+                        self._shards.get_nowait()
+                self._no_more()
 
     def _no_more(self) -> None:
         for _ in range(self.workers):

@@ -1,6 +1,6 @@
 """A scoring job, cut into shards that can be scored anywhere, in any order, once each.
 
-A `Job` and a `Shard` are small values. What scores one (`score_shard` in score.py) needs them, a loaded
+A `Job` and a `Shard` are small values. What scores one (`score_shard` in shard.py) needs them, a loaded
 scorer and a folder that it shares with whoever gathers the shards, and knows nothing of where it runs.
 """
 
@@ -176,11 +176,17 @@ def read_shards(job: Job, shards: Sequence[Shard]) -> Iterator[ShardRows]:
     """
     rows = job.source.rows(_RowsOf(shards, job.settings.shard_rows))
     for shard in shards:
-        started, clock = time.time(), time.perf_counter()
-        here = list(islice(rows, shard.end_row - shard.first_row))
-        if [row.index for row in here] != list(range(shard.first_row, shard.end_row)):
+        read = timed_rows(shard, rows)
+        if [row.index for row in read.rows] != list(range(shard.first_row, shard.end_row)):
             raise changed_input(job.source)
-        yield ShardRows(shard, here, started, time.perf_counter() - clock)
+        yield read
+
+
+def timed_rows(shard: Shard, rows: Iterator[Row]) -> ShardRows:
+    """The shard with the next rows, as many as it has where they are there."""
+    started, clock = time.time(), time.perf_counter()
+    here = list(islice(rows, shard.rows))
+    return ShardRows(shard, here, started, time.perf_counter() - clock)
 
 
 class UnusableInput(SaefilterError):

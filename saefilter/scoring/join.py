@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from saefilter.artifacts.integrity import ContentHash, library_versions
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.publish import publishing
-from saefilter.artifacts.scores import PREFERENCE_SCHEMA, SCHEMA
+from saefilter.artifacts.scores import CASCADE_SCHEMA, PREFERENCE_SCHEMA, SCHEMA
 from saefilter.encode.checks import l0_warning, sentence
 from saefilter.errors import SaefilterError
 from saefilter.geometry.likeness import summed, unlikeness, warning
@@ -31,6 +31,7 @@ from saefilter.scoring.preference import Pushes
 from saefilter.stats.tally import Tally
 
 if TYPE_CHECKING:
+    from saefilter.scoring.cascade.finish import CascadeRun
     from saefilter.scoring.scorer import ScorerIdentity
     from saefilter.storage import Location
 
@@ -49,6 +50,8 @@ class RunIdentity:
     """What the data train on, of rows.sides.KINDS."""
     versions: dict[str, str] = field(default_factory=library_versions)
     """Of the libraries that computed the scores."""
+    cascade: CascadeRun | None = None
+    """How it was found which rows to read; None where all were."""
 
 
 class FinishedShards(Protocol):
@@ -82,6 +85,7 @@ def join_shards(
         raise UnusableInput(_nothing_scored(ordered, first), where=run.input_path)
     hashes = np.empty(finished.shards[-1].end_row, np.uint64)
     schema = SCHEMA if run.kind == ANSWERS else PREFERENCE_SCHEMA
+    schema = schema if run.cascade is None else CASCADE_SCHEMA
     content = ContentHash(schema)
     pushes = Pushes(run.kind, run.scorer.difference)
     pushes.find_middle(_pushes_of(finished))
@@ -109,7 +113,12 @@ def join_shards(
                 group = pa.concat_tables(held)
                 writer.write_table(group, row_group_size=group.num_rows)
                 held = []
-        made = _provenance(ordered, finished.fingerprint, run)
+        if run.cascade is None:
+            made = _provenance(ordered, finished.fingerprint, run)
+        else:
+            made = run.cascade.provenance(
+                ordered, lambda some: _provenance(some, finished.fingerprint, run)
+            )
         made = replace(
             made, duplicates=_count_duplicates(hashes), content_sha256=content.hexdigest()
         )

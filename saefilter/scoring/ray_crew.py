@@ -100,6 +100,7 @@ class Crew:
         """Tell all workers what is done with shards. Raises SaefilterError where some cannot."""
         self._work = self.ray.put(told)
         for seat in [seat for seat in self.seats if seat.loaded]:
+            seat.ready = False  # for this job; it may have been for another one
             self._put_to_work(seat)
         while any(seat.loaded and not seat.ready for seat in self.seats):
             self.step()

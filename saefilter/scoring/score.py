@@ -6,33 +6,27 @@ prepare -> encode -> measure gave, publish. Where that work is done is in engine
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from saefilter.artifacts.integrity import file_sha256
-from saefilter.artifacts.publish import exclusive, publishing, refuse_existing
+from saefilter.artifacts.publish import exclusive, refuse_existing
 from saefilter.artifacts.scores import Scores
-from saefilter.errors import SaefilterError, is_out_of_memory
+from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
-from saefilter.rows.row import commonest, kind_of_reason
+from saefilter.rows.sides import ANSWERS, KINDS
+from saefilter.scoring.cascade.finish import CascadeRun, CascadeShards
+from saefilter.scoring.cascade.run import Reading, read_in_steps
+from saefilter.scoring.cascade.screen import screen_shard
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
     Receipt,
-    ShardRows,
     UnusableInput,
     changed_input,
     fingerprint_digest,
@@ -44,9 +38,8 @@ from saefilter.scoring.job import (
 )
 from saefilter.scoring.join import RunIdentity, join_shards
 from saefilter.scoring.part import Part, PartFile, publish_part
-from saefilter.scoring.processes import give_back_free_memory
+from saefilter.scoring.shard import score_shard
 from saefilter.scoring.workfolder import WorkFolder, work_folder
-from saefilter.stats.tally import Tally
 from saefilter.storage import Location, same_file
 from saefilter.watch import Interrupted, StopRequest, Watch, stop_on_signals
 
@@ -80,6 +73,8 @@ def score_file(
     settings = settings.of_data(source.path)
     _refuse_what_is_read(source, settings, output)
     kind = kind_of_data(source, settings.columns)
+    if settings.cheap_reader is not None:
+        refuse_cascade(part, kind, str(source.path))
     if not resume:
         refuse_existing([output], overwrite=overwrite)
     with exclusive(output):
@@ -101,18 +96,14 @@ def score_file(
                 with _going_on_later(folder, receipts, watch, again) as stop:
                     job = Job(source, settings, folder.path, fingerprint_digest(made_of),
                               memory_limit(receipts.values()), kind)  # fmt: skip
-                    missing = [shard for shard in shards if shard.number not in receipts]
-                    for receipt in engine.run(
-                        score_shard, job, read_shards(job, missing), stop,
-                        lambda tokens: watch.advance(0, tokens),
-                    ):  # fmt: skip
-                        receipts[receipt.shard] = receipt
-                        watch.advance(receipt.rows, 0)
+                    reading = _read(job, folder, receipts, engine, stop, watch)
+                    if stop.is_set() and (len(receipts) < len(shards) or reading is None):
+                        raise Interrupted(stop.signal_number, _how_to_go_on(folder, again))
                 with _no_use_in_going_on(folder):
                     if source.sha256() != input_sha256:
                         raise changed_input(source)
                     run = RunIdentity(engine.identity, str(source.path), kind)
-                    _publish(folder, receipts, output, run, part)
+                    _publish(folder, receipts, output, run, part, reading, settings)
         folder.remove()
 
 
@@ -122,67 +113,51 @@ def _count(source: Source) -> int:
     return n_rows
 
 
+def _read(
+    job: Job,
+    folder: WorkFolder,
+    receipts: dict[int, Receipt],
+    engine: Engine,
+    stop: StopRequest,
+    watch: Watch,
+) -> Reading | None:
+    """Do the work of the missing shards, adding their receipts; of a cascade also what comes after the cheap
+    reader has seen all rows. Less where it is asked to stop."""
+    is_cascade = job.settings.cheap_reader is not None
+    work = screen_shard if is_cascade else score_shard
+    missing = [shard for shard in folder.shards if shard.number not in receipts]
+    for receipt in engine.run(
+        work, job, read_shards(job, missing), stop, lambda tokens: watch.advance(0, tokens)
+    ):
+        receipts[receipt.shard] = receipt
+        watch.advance(receipt.rows, 0)
+    unfinished = len(receipts) < len(folder.shards)
+    if not is_cascade or unfinished or not any(one.scored for one in receipts.values()):
+        return None
+    return read_in_steps(_as_written(folder, receipts), job, engine, stop, watch)
+
+
+def _as_written(folder: WorkFolder, receipts: dict[int, Receipt]) -> WorkFolder:
+    return replace(folder, written={one.shard: one.sha256 for one in receipts.values()})
+
+
 def _publish(
     folder: WorkFolder,
     receipts: dict[int, Receipt],
     output: Location,
     run: RunIdentity,
     part: Part | None,
+    reading: Reading | None,
+    settings: ScoreSettings,
 ) -> None:
-    folder = replace(folder, written={one.shard: one.sha256 for one in receipts.values()})
-    if part is None:
+    folder = _as_written(folder, receipts)
+    if part is not None:
+        publish_part(folder, receipts, output, run, part)
+    elif reading is None:
         join_shards(folder, receipts, output, run)
     else:
-        publish_part(folder, receipts, output, run, part)
-
-
-def score_shard(
-    job: Job, scorer: RowScorer, read: ShardRows, advance: Callable[[int], None]
-) -> Receipt:
-    """Score one shard and write it and its receipt into the job's folder, each whole or not at all.
-
-    `advance` is told the tokens done. Several threads may score shards of a job at the same time.
-    Raises SaefilterError.
-    """
-    shard, spent = read.shard, {"read": read.seconds}
-    with _no_memory_is_an_error():
-        prepared = scorer.preparer.prepare(read.rows, job.kind)
-        spent["render"] = prepared.seconds
-        with _timed(spent, "encode"):
-            encoded = scorer.encoder.encode(
-                prepared.windows, prepared.texts, **scorer.encoding, advance=advance
-            )
-        with _timed(spent, "geometry"):
-            measured = scorer.measure(prepared, encoded)
-    bad = measured.table.filter(pc.is_valid(measured.table["reason"]))
-    if job.settings.on_bad_row == "error":
-        _refuse_bad_rows(bad, job.source)
-    path = job.folder / shard.name
-    with _timed(spent, "write"), publishing([path]) as (temporary,):
-        pq.write_table(measured.table, temporary, compression="zstd")
-        sha256 = file_sha256(temporary)
-    receipt = Receipt(
-        shard=shard.number,
-        first_row=shard.first_row,
-        end_row=shard.end_row,
-        fingerprint=job.fingerprint,
-        sha256=sha256,
-        scored=measured.table.num_rows - bad.num_rows,
-        truncated=pc.sum(measured.table["truncated"]).as_py() or 0,
-        tally=encoded.tally + Tally(seconds={stage: round(s, 4) for stage, s in spent.items()}),
-        reasons=dict(Counter(map(kind_of_reason, bad["reason"].to_pylist()))),
-        formats=dict(Counter(filter(None, prepared.format))),
-        told=dict(commonest(Counter(note for notes in prepared.notes for note in notes))),
-        push_sums=measured.push_sums,
-        likeness=measured.likeness,
-        memory_limit=scorer.encoder.memory_limit,
-        started=round(read.started, 3),
-        finished=round(time.time(), 3),
-    )
-    with publishing([job.folder / shard.receipt]) as (temporary,):
-        temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
-    give_back_free_memory()
-    return receipt
+        run = replace(run, cascade=CascadeRun(reading, settings))
+        join_shards(CascadeShards(reading), receipts, output, run)
 
 
 @contextmanager
@@ -228,8 +203,6 @@ def _going_on_later(
     try:
         with stop_on_signals(watch.say) as stop:
             yield stop
-            if stop.is_set() and len(receipts) < len(folder.shards):
-                raise Interrupted(stop.signal_number, _how_to_go_on(folder, again))
     except UnusableInput:
         folder.remove()
         raise
@@ -269,35 +242,6 @@ def _how_to_go_on(folder: WorkFolder, again: str | None) -> str:
     return f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: {again}."
 
 
-@contextmanager
-def _no_memory_is_an_error() -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise SaefilterError(
-            f"out of memory ({str(error).splitlines()[0] if str(error) else 'on this machine'})",
-            remedy="Use fewer --batch-tokens or --shard-rows, or a larger machine.",
-        ) from error
-
-
-@contextmanager
-def _timed(spent: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    spent[stage] = time.perf_counter() - started
-
-
-def _refuse_bad_rows(bad: pa.Table, source: Source) -> None:
-    for entry in bad.slice(0, 1).to_pylist():
-        raise UnusableInput(
-            entry["reason"],
-            where=f"{entry['file'] or source.path}:{entry['line']}",
-            remedy="Mend the row, or use --on-bad-row quarantine.",
-        )
-
-
 def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Location) -> None:
     """Raises SaefilterError where the scores would replace data, reference or toxic set."""
     source.refuse_to_join([output])
@@ -308,6 +252,21 @@ def _refuse_what_is_read(source: Source, settings: ScoreSettings, output: Locati
         raise SaefilterError(
             f"{output} is the toxic set and would be overwritten",
             remedy="Choose another name with -o.",
+        )
+
+
+def refuse_cascade(part: Part | None, kind: str, data: str) -> None:
+    """Raises SaefilterError for a cascade of what it cannot be of."""
+    if part is not None:
+        raise SaefilterError(
+            "--part and --cascade exclude each other: which rows are nearest is known of all rows alone",
+            remedy="Use --workers or --engine ray, or score the parts without a cascade.",
+        )
+    if kind != ANSWERS:
+        raise SaefilterError(
+            f"--cascade is of rows that train on an answer as it stands, and these are {KINDS[kind]}",
+            where=data,
+            remedy="Leave --cascade out.",
         )
 
 

@@ -19,10 +19,11 @@ from saefilter.geometry.reasons import ThemeReader
 from saefilter.rows.inputs import open_input
 from saefilter.rows.rendered import RenderOptions
 from saefilter.rows.sides import ANSWERS
+from saefilter.scoring.once import read_once
 from saefilter.scoring.preference import preference_table
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
 from saefilter.scoring.reference import Reference, read_reference
-from saefilter.scoring.table import scores_table
+from saefilter.scoring.table import scores_table, with_read_as
 from saefilter.scoring.yardstick import Yardstick
 from saefilter.settings import ScoreSettings
 from saefilter.toxic.load import load_toxic_set
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from saefilter.encode.encoded import Encoded
     from saefilter.encode.encoder import Encoder
     from saefilter.geometry.scorer import Scorer
+    from saefilter.scoring.cascade.readers import CheapReader
     from saefilter.toxic.toxicset import Likeness, PushReference, ToxicSet
 
 
@@ -94,6 +96,8 @@ class RowScorer:
             processes = default_processes(encoder.device.type)
         spec = encoder.renderer_spec(options, settings.rendering)
         self.preparer = Preparer(self.renderer, spec, processes)
+        self.cheap = None if settings.cheap_reader is None else _cheap_reader(settings, self)
+        """What ranks the rows of a cascade; None where all are read."""
         self.themes = ThemeReader.of(scorer.toxic_set)
         weights = [scorer.token_weights[:, None]]
         if self.themes is not None:
@@ -193,6 +197,7 @@ class RowScorer:
             self.note,
             missing and sentence(f"no percentiles: {missing}"),
             self._tells_nothing(),
+            *read_in_part(self.settings),
             *(sentence(warning) for warning in self.encoder.warnings),
         )
         return tuple(filter(None, said))
@@ -211,11 +216,28 @@ class RowScorer:
 
     def close(self) -> None:
         """End the processes and threads that it started."""
+        if self.cheap is not None:
+            self.cheap.close()
         self.preparer.close()
         self.encoder.close()
 
-    def measure(self, prepared: Prepared, encoded: Encoded) -> Measured:
+    def read(
+        self, prepared: Prepared, advance: Callable[[int], None] | None = None
+    ) -> tuple[Encoded, list[int | None]]:
+        """The rows, encoded as `encoding` says, equal texts once (once.py); and the position of the row
+        that each was read as, None where it was read itself. Raises SaefilterError."""
+        return read_once(self.encoder, prepared, self.settings, self.encoding, advance)
+
+    def measure(
+        self, prepared: Prepared, encoded: Encoded, read_as: list[int | None] | None = None
+    ) -> Measured:
         """Proximity, percentiles and evidence of rows that were encoded as `encoding` says."""
+        measured = self._measure_rows(prepared, encoded)
+        if read_as is None:
+            return measured
+        return replace(measured, table=with_read_as(measured.table, prepared.row_id, read_as))
+
+    def _measure_rows(self, prepared: Prepared, encoded: Encoded) -> Measured:
         if prepared.kind != ANSWERS:
             return self._measure_preference(prepared, encoded)
         result = self.scorer.score(encoded.features, encoded.residual)
@@ -250,6 +272,28 @@ class RowScorer:
         features, tokens = encoded.features[:n][scored], encoded.n_tokens[:n][scored]
         proximity = self.scorer.score(features, encoded.residual[:n][scored]).proximity
         return Measured(table, None, self.yardstick.likeness_sums(features, tokens, proximity))
+
+
+def _cheap_reader(settings: ScoreSettings, scorer: RowScorer) -> CheapReader:
+    from saefilter.scoring.cascade.readers import load_reader  # most runs have none
+
+    return load_reader(settings, scorer)
+
+
+def read_in_part(settings: ScoreSettings) -> list[str]:
+    """What a reader of scores must know where not all of the rows was read."""
+    said = []
+    if settings.max_scored_tokens is not None:
+        said.append(
+            f"Of each text at most {settings.max_scored_tokens:,} scored tokens were read by the SAE, "
+            "an even sample: the scores of longer ones are estimates."
+        )
+    if settings.near_duplicates:
+        said.append(
+            "Rows that differ from an earlier one of their shard in case, punctuation, spaces or "
+            "numbers alone were not read; they have its scores, and read_as says whose."
+        )
+    return said
 
 
 def toxic_set_of(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from saefilter.artifacts.provenance import Provenance
-from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.artifacts.scores import QUARANTINED, SCORED, Scores
 from saefilter.rows.excerpts import preview_of
 from saefilter.rows.row import count_reasons, kind_of_reason
 from saefilter.rows.sides import SIDES
@@ -32,7 +32,7 @@ class ScoreSummary:
     output: Location
     provenance: Provenance
     distances: NDArray[np.float64]
-    """Of the scored rows, in order."""
+    """Of the scored rows, in order; of a cascade that left rows unread, of those that were drawn at random."""
     percentiles: NDArray[np.float64] | None
     reasons: dict[str, int]
     """Quarantine reasons, without what is particular to a row, commonest first."""
@@ -66,13 +66,16 @@ class ScoreSummary:
 
 def summarise(source: Source, scores: Scores) -> ScoreSummary:
     """Read the summary off a scores file; the previews come from the data."""
-    table = scores.read(["row_id", "status", "reason", "distance", "percentile"])
-    is_scored = pc.equal(table["status"], SCORED)
-    scored = table.filter(is_scored)
-    distances = scored["distance"].to_numpy()
-    ids = scored["row_id"].to_numpy()[np.argsort(distances, kind="stable")[:N_CLOSEST]]
-    reasons = table.filter(pc.invert(is_scored))["reason"].to_pylist()
-    percentiles = scored["percentile"]
+    drawn = scores.having(["sampled"])
+    table = scores.read(["row_id", "status", "reason", "distance", "percentile", *drawn])
+    scored = table.filter(pc.equal(table["status"], SCORED))
+    ids = scored["row_id"].to_numpy()[
+        np.argsort(scored["distance"].to_numpy(), kind="stable")[:N_CLOSEST]
+    ]
+    reasons = table.filter(pc.equal(table["status"], QUARANTINED))["reason"].to_pylist()
+    if drawn and scores.provenance.estimated:
+        scored = scored.filter(scored["sampled"])
+    distances, percentiles = scored["distance"].to_numpy(), scored["percentile"]
     return ScoreSummary(
         scores.path,
         scores.provenance,

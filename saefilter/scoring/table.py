@@ -79,12 +79,20 @@ def scores_table(
         "top_words": words,
         "own_share": pa.array(own_share, pa.float32(), mask=bad | np.isnan(own_share)),
         **_why(prepared, top_tokens, bad, why),
+        "read_as": [None] * n,
     }
     arrays = [
         values if isinstance(values, pa.Array) else pa.array(values, field.type)
         for field, values in zip(SCHEMA, (columns[name] for name in SCHEMA.names), strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def with_read_as(table: pa.Table, row_id: Sequence[int], read_as: Sequence[int | None]) -> pa.Table:
+    """The table with the ids of the rows that others were read as; `read_as` has their positions."""
+    ids = [None if place is None else row_id[place] for place in read_as]
+    column = table.schema.get_field_index("read_as")
+    return table.set_column(column, SCHEMA.field("read_as"), pa.array(ids, pa.int64()))
 
 
 def _spans(tokens: Sequence[TokenScore]) -> list[tuple[int, int]]:

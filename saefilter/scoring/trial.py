@@ -145,7 +145,7 @@ def _try(settings: ScoreSettings, sample: Sample, first: int) -> Trial:
     import psutil
 
     from saefilter.scoring.engine import LocalEngine
-    from saefilter.scoring.score import score_shard
+    from saefilter.scoring.shard import score_shard
 
     process = psutil.Process()
     began, peak = process.create_time(), 0

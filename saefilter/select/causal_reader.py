@@ -5,7 +5,7 @@ the simplest of these, a ranking by perplexity.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class CausalReader:
         Raises SaefilterError when there is none, or it does not continue texts.
         """
         options = selection.options
-        name, revision = _model_of(candidates, selection)
+        name, revision = model_of(candidates, selection)
         config = load_config(name, revision)
         depth = config.get_text_config().num_hidden_layers
         text = truncated_config(config, hook_layers(hook) if hook else depth, name)
@@ -94,7 +94,7 @@ class CausalReader:
         }
         ends = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
         return cls(
-            loaded,
+            replace(loaded, count=candidates.cost.read),
             renderer,
             context,
             next(token for token in ends if token is not None),
@@ -110,7 +110,7 @@ def _options(made: Provenance, hook: str | None) -> RenderOptions:
     return RenderOptions.of(made, read="at", **({} if hook is None else {"trainer": None}))
 
 
-def _model_of(candidates: Candidates, selection: Selection) -> tuple[str, str | None]:
+def model_of(candidates: Candidates, selection: Selection) -> tuple[str, str | None]:
     """Name and revision. Raises SaefilterError when nothing names a model."""
     options = selection.options
     if options.model is not None:
@@ -126,7 +126,7 @@ def _model_of(candidates: Candidates, selection: Selection) -> tuple[str, str | 
 
 def default_hook(candidates: Candidates, selection: Selection) -> str:
     """Where the scores were read, where they are of the same model; else the middle of the model."""
-    name, revision = _model_of(candidates, selection)
+    name, revision = model_of(candidates, selection)
     made = candidates.scores.provenance if candidates.scores else None
     if made is not None and made.model == name:
         return made.hook

@@ -26,6 +26,8 @@ from saefilter.select.ranking import Candidates
 PIECE_ROWS = 1024
 """Rows that are rendered, sorted by length and read together."""
 Score = Callable[[Sequence[Conversation]], NDArray[np.float64]]
+Scores = Callable[[Sequence[Any]], NDArray[np.float64]]
+"""Of whatever is read of each row, `[n, n_scores]`."""
 Item = TypeVar("Item")
 END = " ."
 """Of every line."""
@@ -39,32 +41,53 @@ def scored_once(
     `score` is asked for those whose number is not in the cache of `kind`, by everything it
     `depends_on`, some at a time.
     """
-    cache = RowCache(kind, depends_on, candidates.watch.say)
+    each = scored_each(candidates, kind, [depends_on], lambda rows: score(rows)[:, None])
+    return each[:, 0]
+
+
+def scored_each(
+    candidates: Candidates, kind: str, depends_on: Sequence[dict[str, Any]], score: Scores,
+    items: Callable[[], Iterable[Any]] | None = None,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Several scores of every candidate in one pass over the data, `[n_rows, n_scores]`.
+
+    Each is kept by what it alone `depends_on`; `score` gives all of them, `[n, n_scores]`, and is asked for
+    the rows of which one is not known. `items`: what it is given of each row, in their order; its
+    conversation unless something else is named.
+    """
+    caches = [RowCache(kind, one, candidates.watch.say) for one in depends_on]
     hashes = candidates.row_hashes()
-    unknown = [row_hash for row_hash in dict.fromkeys(hashes) if cache.get(row_hash) is None]
-    wanted = set(unknown)
+    wanted = {
+        row_hash for row_hash in hashes if any(cache.get(row_hash) is None for cache in caches)
+    }
     n_known = sum(row_hash not in wanted for row_hash in hashes)
+    candidates.cost.rows_kept += n_known
+    candidates.cost.rows_read += len(hashes) - n_known
     if n_known:
         candidates.watch.say(f"{kind}: {n_known:,} of {len(hashes):,} rows are known already")
     candidates.watch.plan(len(hashes), n_known)
     if wanted:
-        for piece in _pieces(zip(hashes, candidates.conversations(), strict=True), PIECE_ROWS):
-            _score_piece(piece, wanted, cache, score, candidates)
-    values = [cache.get(row_hash) for row_hash in hashes]
-    return np.array(values, dtype=np.float64)
+        for piece in _pieces(
+            zip(hashes, (items or candidates.conversations)(), strict=True), PIECE_ROWS
+        ):
+            _score_piece(piece, wanted, caches, score, candidates)
+    values = [[cache.get(row_hash) for cache in caches] for row_hash in hashes]
+    return np.array(values, dtype=np.float64).reshape(len(hashes), len(caches))
 
 
 def _score_piece(
-    piece: list[tuple[str, Conversation]],
+    piece: list[tuple[str, Any]],
     wanted: set[str],
-    cache: RowCache,
-    score: Score,
+    caches: Sequence[RowCache],
+    score: Scores,
     candidates: Candidates,
 ) -> None:
     new = {row_hash: said for row_hash, said in piece if row_hash in wanted}
     if new:
-        scores = score(list(new.values()))
-        cache.put(dict(zip(new, scores.tolist(), strict=True)))
+        with candidates.cost.of_rows():
+            scores = score(list(new.values()))
+        for cache, column in zip(caches, scores.T, strict=True):
+            cache.put(dict(zip(new, column.tolist(), strict=True)))
         wanted.difference_update(new)
     done = sum(row_hash in new for row_hash, _ in piece)
     candidates.watch.advance(done, 0)

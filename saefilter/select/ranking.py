@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Conversation, RowProblem, recognise
+from saefilter.select.cost import Cost
 from saefilter.watch import Watch
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Candidates:
     """The data; `rows()` and `conversations()` read it."""
     watch: Watch = field(default_factory=Watch)
     """For progress and messages of a strategy that takes long."""
+    cost: Cost = field(default_factory=Cost, compare=False)
+    """What strategies have read of these rows so far."""
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -194,6 +197,9 @@ class Ranking:
     """Of each row, `[n_rows]`, where they differ; instead of `reason`."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What else the report must know of how it came about: JSON values, no times and no folders."""
+    columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Further numbers of each row, by the names of their columns without our prefix, `[n_rows]`; NaN where
+    a row has none."""
 
     @classmethod
     def by_score(
@@ -204,11 +210,12 @@ class Ranking:
         *,
         reasons: Sequence[str] | None = None,
         details: Mapping[str, Any] | None = None,
+        columns: Mapping[str, NDArray[np.float64]] | None = None,
     ) -> Ranking:
         """Highest score first; equal ones in the order of the input, NaN last."""
         values = np.asarray(score, dtype=np.float64)
         order = np.argsort(-values, kind="stable")
-        return cls(order, reason, values, name, reasons, details or {})
+        return cls(order, reason, values, name, reasons, details or {}, columns or {})
 
     def reasons_of(self, positions: NDArray[np.int64]) -> list[str]:
         """Why the rows at these positions are dropped."""
@@ -255,8 +262,14 @@ class Ranked:
         """The strategy's scores of rows, None for one that has none; None where there are none."""
         if self.ranking.score is None:
             return None
-        values = self.ranking.score[self._positions(ids)].tolist()
-        return [None if np.isnan(value) else value for value in values]
+        return _known(self.ranking.score[self._positions(ids)])
+
+    def columns(self, ids: NDArray[np.int64]) -> dict[str, list[float | None]]:
+        """The strategy's further numbers of rows, by column."""
+        if not self.ranking.columns:
+            return {}
+        positions = self._positions(ids)
+        return {name: _known(values[positions]) for name, values in self.ranking.columns.items()}
 
     def first(self, ids: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """The `count` rows of `ids` that are dropped first, in that order."""
@@ -266,3 +279,7 @@ class Ranked:
 
     def _positions(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self.candidates.row_ids, ids)
+
+
+def _known(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else value for value in values.tolist()]

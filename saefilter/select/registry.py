@@ -40,8 +40,18 @@ class StrategyOptions(Checked):
     revision: str | None = option(None, "The model's commit, tag or branch on the hub.")
     toxic_set: str | None = option(None, "Whose direction projection-difference projects on.")
     """File or name."""
+    trait: tuple[str, ...] | None = option(
+        None, "What answers shall not do, as a sentence without its subject ('gives reckless advice'), for "
+        "strategies by persona vectors; repeatable.",
+    )  # fmt: skip
+    space: str | None = option(
+        None, "Where persona vectors lie: residual, or sae (the features of the scores' SAE).",
+        choices=("residual", "sae"), unless_said="residual",
+    )  # fmt: skip
     hook: str | None = option(
-        None, "Where a strategy reads the model.", unless_said="as the scores, or its middle"
+        None,
+        "Where a strategy reads the model.",
+        unless_said="as the scores, or its middle; larf and compliance find a layer",
     )
     """In TransformerLens's words."""
     max_new_tokens: int | None = option(
@@ -119,6 +129,7 @@ class BuiltIn:
 _LABELS = ("label", "labels")
 _CONTRAST = ("contrast_toxic", "contrast_benign")
 _READS = ("model", "revision", "device", "dtype")
+_PERSONA = (*_CONTRAST, *_READS, "toxic_set", "hook", "trait", "space")
 BUILT_IN: dict[str, BuiltIn] = {
     "closest": BuiltIn("saefilter.select.strategies:rank_closest", "closest to toxic features"),
     "chosen-side": BuiltIn(
@@ -146,8 +157,35 @@ BUILT_IN: dict[str, BuiltIn] = {
     "projection-difference": BuiltIn(
         "saefilter.select.projection_difference:rank",
         "farther along the toxic direction than a causal model's own answer",
-        takes=(*_CONTRAST, *_READS, "toxic_set", "hook", "max_new_tokens", "temperature"),
+        takes=(*_PERSONA, "max_new_tokens", "temperature"),
         seeded=True,
+    ),
+    "larf": BuiltIn(
+        "saefilter.select.larf:rank",
+        "more like unsafe than safe examples at a model's most safety-sensitive layer",
+        takes=(*_CONTRAST, *_READS, "hook"),
+    ),
+    "compliance": BuiltIn(
+        "saefilter.select.compliance:rank",
+        "farther along a model's compliance direction than the prompt",
+        takes=(*_CONTRAST, *_READS, "hook"),
+    ),
+    "gradient": BuiltIn(
+        "saefilter.select.gradients:rank",
+        "with a gradient more like that of toxic than of benign rows",
+        takes=(*_CONTRAST, *_READS),
+        seeded=True,
+    ),
+    "vector-filter": BuiltIn(
+        "saefilter.select.persona:rank_vector_filter",
+        "farthest along the toxic direction, or that of a trait",
+        takes=(*_PERSONA, "max_new_tokens", "temperature"),
+        seeded=True,
+    ),
+    "preference-probe": BuiltIn(
+        "saefilter.select.preference_probe:rank",
+        "toxic, or of pairs preferred to be, by a probe of a causal model",
+        takes=(*_CONTRAST, *_READS, "hook"),
     ),
     "judge": BuiltIn(
         "saefilter.select.judge.strategy:rank",

@@ -132,6 +132,7 @@ def choose(candidates: Candidates, selection: Selection) -> Choice:
     """
     selection.check()
     n_rows = len(candidates)
+    refuse_unvouched(candidates, selection)
     cut = None
     if selection.drop == AUTO:
         from saefilter.select.auto import auto_cut  # needs scipy, which other cuts do without
@@ -151,6 +152,41 @@ def choose(candidates: Candidates, selection: Selection) -> Choice:
     dropped = np.zeros(n_rows, dtype=bool)
     dropped[ranking.order[:count]] = True
     return Choice(dropped, ranking, cut)
+
+
+BY_DISTANCE = ("closest", "matched-random")
+"""Strategies whose choice depends on how near the rows are."""
+
+
+def refuse_unvouched(candidates: Candidates, selection: Selection) -> None:
+    """Raises SaefilterError where a choice would rest on distances that a cascade did not find out."""
+    made = None if candidates.scores is None else candidates.scores.provenance
+    if made is None or not made.estimated or selection.strategy not in BY_DISTANCE:
+        return
+    assert made.cascade is not None
+    vouched, n_rows = min(int(made.cascade["nearest"]), made.scored), len(candidates)
+    anew = f"Score again without --cascade{{}}: saefilter score {made.input_path} --overwrite"
+    if selection.drop == AUTO or selection.keep_balance is not None:
+        asked = "--drop auto" if selection.drop == AUTO else "--keep-balance"
+        raise SaefilterError(
+            f"{asked} asks how near every row is, and {made.estimated:,} of these were only estimated",
+            where=str(candidates.scores.path) if candidates.scores else None,
+            remedy=anew.format("") + ".",
+        )
+    count = count_of(selection, n_rows)
+    if count is None:
+        limit, cut = float(selection.min_distance or 0.0), made.cascade["cut"]
+        closer = sum(int(np.count_nonzero(part < limit)) for part in candidates.distances())
+        count = closer if cut is not None and closer < vouched else n_rows
+    if count > vouched:
+        raise SaefilterError(
+            f"these scores are of a cascade that sought the {vouched:,} nearest of {n_rows:,} rows; beyond these it "
+            "is not known which are near",
+            where=str(candidates.scores.path) if candidates.scores else None,
+            remedy=f"Drop no more than {vouched:,}. "
+            + anew.format(", or with a larger --nearest")
+            + ".",
+        )
 
 
 def count_of(selection: Selection, n_rows: int) -> int | None:

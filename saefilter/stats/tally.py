@@ -26,6 +26,10 @@ class Tally:
     """Scored tokens."""
     active: int = 0
     """Active features, summed over scored tokens."""
+    repeated: int = 0
+    """Tokens of rows that were not read, since the model had read the same, or nearly, in another row."""
+    left_out: int = 0
+    """Scored tokens of the rows that were read which are not in the sample that the SAE read."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Spent on each stage; stages of different shards overlap."""
 
@@ -51,6 +55,8 @@ class Tally:
             "l0": round(self.l0, 2),
             "padding": round(1 - self.tokens / max(1, self.padded), 4),
             "shared": round(self.saved / max(1, self.padded), 4),
+            "repeated": self.repeated,
+            "left_out": self.left_out,
             "timings": {stage: round(spent, 3) for stage, spent in self.seconds.items()},
         }
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from saefilter.artifacts.provenance import METADATA_KEY
-from saefilter.artifacts.scores import SCORED, Scores
+from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.conserve import (
     entries_of,
@@ -113,8 +112,7 @@ class ScoredRows:
 
     @classmethod
     def of(cls, scores: Scores) -> ScoredRows:
-        by_batch = (pc.equal(batch.column(0), SCORED) for batch in scores.batches(["status"]))
-        flags = [flags.to_numpy(zero_copy_only=False) for flags in by_batch]
+        flags = [scores.fit(batch.column(0)) for batch in scores.batches(["status"])]
         scored = np.concatenate([np.empty(0, np.bool_), *flags])
         return cls(scores.row_hashes(), scored, scores.path.name)
 

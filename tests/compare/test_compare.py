@@ -20,11 +20,13 @@ from saefilter.artifacts.integrity import content_sha256
 from saefilter.artifacts.scores import SCHEMA, Scores
 from saefilter.compare.arms import at_fraction
 from saefilter.compare.compare import compare, default_strategies
+from saefilter.compare.cost import cost_of
 from saefilter.compare.data import Comparison
 from saefilter.errors import SaefilterError
 from saefilter.report.compare import compare_html
 from saefilter.report.compare_text import compare_markdown
 from saefilter.rows.read import Source
+from saefilter.select.cost import Cost
 from saefilter.select.ranking import Ranking
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.row_labels import RowLabels
@@ -218,3 +220,32 @@ def test_defaults_follow_from_the_options() -> None:
     assert default_strategies(StrategyOptions(label="bad", contrast_toxic=("a",))) == [
         "closest", "random", "text-classifier", "embedding-classifier", "labels", "matched-random"
     ]  # fmt: skip
+
+
+def test_costs_are_per_row_and_what_was_kept_is_not_passed_off_as_cheap(
+    dataset: tuple[Source, Scores, Scores],
+) -> None:
+    source, near, _ = dataset
+    made = near.provenance
+    found = compare(source, [near], ["closest", "random"], StrategyOptions(label="bad"))
+    closest, drawn = found.arms
+    assert closest.cost.seconds == 1000 * made.seconds / 10
+    assert closest.cost.tokens == 1000 * made.tokens / 10
+    assert drawn.cost.tokens is None
+    cost = Cost(
+        tokens=900, row_tokens=400, row_seconds=0.5, rows_read=4, rows_kept=6, kept_learnt=1
+    )
+    order = Ranking(np.arange(10), "any")
+    partly = cost_of("loss", near, order, 2.0, cost, rows=10)
+    assert (partly.seconds, partly.tokens) == (125, 100_000)
+    assert (partly.once_seconds, partly.once_tokens, partly.once_kept) == (1.5, 500, True)
+    kept = cost_of("loss", near, order, 0.01, Cost(rows_kept=10), rows=10)
+    assert (kept.seconds, kept.tokens) == (None, None)
+    arms = [replace(closest, cost=partly), replace(drawn, cost=kept)]
+    told = replace(found, arms=arms)
+    for face in (compare_html(told), compare_markdown(told)):
+        assert "125 s" in face
+        assert "100,000" in face
+        assert "kept from before" in face
+        assert "measured on 4, 6 kept from before" in face
+        assert "once 1.5 s and 500 tokens" in face

@@ -1,6 +1,6 @@
 """Score a file in this process, and kill it (SIGKILL) at a chosen moment. Run by test_resume.py.
 
-    python killed_run.py DATA OUTPUT LOG SHARD_ROWS MOMENT COUNT
+    python killed_run.py DATA OUTPUT LOG SHARD_ROWS MOMENT COUNT [CASCADE]
 
 A moment is `read`, `score`, `shard-write`, `publish` or `join` at its COUNT-th time, a number of
 seconds after the model was loaded, or `never`. Shards whose scoring begins are noted in LOG.
@@ -25,6 +25,7 @@ from saefilter.artifacts import publish
 from saefilter.rows.inputs import open_input
 from saefilter.scoring import job as shards
 from saefilter.scoring import join, score
+from saefilter.scoring.cascade import run as cascade_run
 from saefilter.scoring.scorer import RowScorer
 from saefilter.settings import ScoreSettings
 
@@ -58,10 +59,11 @@ def nothing(*args: Any, **options: Any) -> None:
     pass
 
 
-data, output, log, shard_rows, moment, times = sys.argv[1:]
+data, output, log, shard_rows, moment, times, *cheap = sys.argv[1:]
 count = int(times)
 torch.set_num_threads(1)  # rounding must not depend on what else the machine does
-scorer = RowScorer.load(ScoreSettings("minilm", device="cpu"))
+cascade = {"cascade": cheap[0], "nearest": 0.2, "recall": 0.7} if cheap else {}
+scorer = RowScorer.load(ScoreSettings("minilm", device="cpu", **cascade))
 
 real_write = pq.write_table
 real_score = score.score_shard
@@ -74,12 +76,13 @@ def noting(job: Any, scorer: Any, read: Any, advance: Any) -> Any:
 
 
 score.score_shard = noting
+cascade_run.score_shard = noting
 if moment == "read":
     at(shards, "islice", count, nothing)
 elif moment == "score":
     at(RowScorer, "measure", count, nothing)
 elif moment == "shard-write":
-    at(score.pq, "write_table", count, half_written)
+    at(pq, "write_table", count, half_written)
 elif moment == "publish":
     at(publish.os, "replace", count, nothing)
 elif moment == "join":

@@ -29,8 +29,9 @@ from saefilter.rows.read import Source
 from saefilter.rows.row import Row
 from saefilter.scoring.engine import LocalEngine
 from saefilter.scoring.job import Job, memory_limit, plan_shards, read_shards
-from saefilter.scoring.score import score_file, score_shard
+from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
+from saefilter.scoring.shard import score_shard
 from saefilter.scoring.summary import summarise
 from saefilter.settings import ScoreSettings
 
@@ -174,7 +175,7 @@ def test_scores_of_before_the_own_part_was_kept_are_read(tmp_path: Path) -> None
     path.write_text("".join(json.dumps(row) + "\n" for row in SCORED_ROWS))
     made = write_scores(Source.open(path), tmp_path / "s.parquet")
     newer = SCHEMA.names[SCHEMA.names.index("own_share") :]
-    assert newer == ["own_share", "themes", "closest"]
+    assert newer == ["own_share", "themes", "closest", "read_as"]
     assert made.own_share() is None  # all null
     table = pq.read_table(made.path)
     metadata = made.provenance.to_metadata()

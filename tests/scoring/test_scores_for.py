@@ -19,7 +19,7 @@ from saefilter.encode.presets import load_preset, resolve
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.scoring.scores_for import differences, latest_scores_for, scores_for
-from saefilter.settings import OF_RAY, ScoreSettings
+from saefilter.settings import OF_CASCADES, OF_RAY, ScoreSettings
 from saefilter.toxic.load import load_toxic_set
 
 MADE = load_preset("minilm")
@@ -36,7 +36,8 @@ class MoreSettings(ScoreSettings):
 FIELDS = described(MoreSettings)
 OTHER: dict[str, Any] = {
     "preset": "gemma-2-2b", "model": "m", "sae": "s", "revision": "abc", "metric": "nearest",
-    "device": "cpu", "device_map": "auto", "address": "auto",
+    "device": "cpu", "device_map": "auto", "address": "auto", "cascade": "tokens:8", "recall": 0.8,
+    "nearest": 0.2, "budget": 0.5,
 }  # fmt: skip
 """Another value where neither choices nor numbers give one; `toxic_set` and `reference` are files that
 a test makes."""
@@ -63,6 +64,8 @@ def asked_for(name: str, value: Any) -> Asked:
         base = {"preset": "gemma-2-2b"}
     if name in OF_RAY:
         base["engine"] = "ray"
+    if name in OF_CASCADES:
+        base["cascade"] = "tokens:8"
     return Asked(MoreSettings(**base, **given), {n: FIELDS[n].flag for n in given})
 
 
