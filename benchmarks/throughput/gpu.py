@@ -25,7 +25,7 @@ from benchmarks.throughput.steps import STEPS, Step
 MINUTES = 40.0
 LEAST_SECONDS = 20.0
 """With less than this left, a step is not begun."""
-MARKER = "<!-- gpu: written by python -m benchmarks.throughput --gpu -->"
+MARKER = "<!-- gpu: written by benchmarks.throughput on a GPU -->"
 NOT_MEASURED = "not measured"
 SMOKE = "(smoke test on a CPU, tiny sizes: means nothing) "
 
