@@ -71,6 +71,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--peers", help="alternatives that run, separated by commas [all]: "
                         + ", ".join(results.ALTERNATIVES))  # fmt: skip
+    parser.add_argument("--processor-time", action="store_true",
+                        help="count it instead of the clock's, one thread each: for a machine "
+                        "with other work")  # fmt: skip
     parser.add_argument("--write", type=Path, metavar="FILE", help="document to put the tables in")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE",
                         help=f"[{RESULTS}; with --gpu {GPU_RESULTS}]")  # fmt: skip
@@ -112,6 +115,9 @@ def main() -> None:
         return
     path = asked.json or (None if asked.smoke else RESULTS)
     device = torch.device("cpu")
+    if asked.processor_time:
+        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
     dtypes = (asked.dtypes or "fp32,bf16").split(",")
     entries = {}
     for shape in chosen_shapes(asked):
@@ -126,12 +132,14 @@ def main() -> None:
             folder = Path(name)
             prepared = prepare(shape, folder, asked.data, shape.rows, device)
             fields = results.entry(prepared, describe(device), asked.peer_tokens)
+            fields["processor_time"] = asked.processor_time
             runs = {}
             for dtype in dtypes:
                 say(f" {dtype}, {prepared.n_rows:,} rows, {prepared.tokens:,} tokens")
                 outcome = measure(
                     prepared, dtype, asked.runs, folder, say, asked.peer_tokens,
                     only=None if asked.peers is None else asked.peers.split(","),
+                    processor_time=asked.processor_time,
                 )  # fmt: skip
                 fields["dtypes"][dtype] = results.outcome_fields(outcome, prepared)
                 runs[dtype] = outcome.last

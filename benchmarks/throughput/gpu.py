@@ -25,7 +25,7 @@ from benchmarks.throughput.steps import STEPS, Step
 MINUTES = 40.0
 LEAST_SECONDS = 20.0
 """With less than this left, a step is not begun."""
-MARKER = "<!-- gpu: written by python -m benchmarks.throughput --gpu -->"
+MARKER = "<!-- gpu: written by benchmarks.throughput on a GPU -->"
 NOT_MEASURED = "not measured"
 SMOKE = "(smoke test on a CPU, tiny sizes: means nothing) "
 
@@ -73,7 +73,7 @@ def run_all(
             )
             say(f"  {told(entries[step.name])}")
             save(results, entries)
-            if step.shape not in {one.shape for one in todo[position + 1 :]}:
+            if step.shape and step.shape not in {one.shape for one in todo[position + 1 :]}:
                 shutil.rmtree(Path(work) / step.shape, ignore_errors=True)  # tens of gigabytes
     return entries
 

@@ -34,13 +34,16 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def clock(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call."""
+def clock(
+    work: Callable[[], object], device: torch.device, *, processor_time: bool = False
+) -> float:
+    """Seconds of one call by the clock, or of the processor's time that it took."""
+    now = time.process_time if processor_time else time.perf_counter
     finish(device)
-    started = time.perf_counter()
+    started = now()
     work()
     finish(device)
-    return time.perf_counter() - started
+    return now() - started
 
 
 @torch.inference_mode()
@@ -74,19 +77,22 @@ class Floor(NamedTuple):
         return self.model_flop / self.model_rate + self.sae_flop / self.sae_rate
 
 
-def measure_floor(prepared: Prepared, dtype: torch.dtype) -> Floor:
+def measure_floor(prepared: Prepared, dtype: torch.dtype, *, processor_time: bool = False) -> Floor:
     """Measured now, in that precision."""
-    d_model = prepared.d_model
+    d_model, device = prepared.d_model, prepared.device
     return Floor(
         2.0 * prepared.parameters * prepared.tokens,
         2.0 * d_model * prepared.d_sae * prepared.scored,
-        product_rate(d_model, prepared.d_ff, dtype, prepared.device),
-        product_rate(d_model, prepared.d_sae, dtype, prepared.device),
+        product_rate(d_model, prepared.d_ff, dtype, device, processor_time=processor_time),
+        product_rate(d_model, prepared.d_sae, dtype, device, processor_time=processor_time),
     )
 
 
 @torch.inference_mode()
-def product_rate(size_in: int, size_out: int, dtype: torch.dtype, device: torch.device) -> float:
+def product_rate(
+    size_in: int, size_out: int, dtype: torch.dtype, device: torch.device, *,
+    processor_time: bool = False,
+) -> float:  # fmt: skip
     """FLOP per second of a linear layer; the best of several numbers of rows."""
     weight = torch.randn(size_out, size_in, device=device, dtype=dtype)
     best = 0.0
@@ -97,6 +103,8 @@ def product_rate(size_in: int, size_out: int, dtype: torch.dtype, device: torch.
             return torch.nn.functional.linear(x, weight)
 
         multiply()
-        seconds = statistics.median(clock(multiply, device) for _ in range(REPEATS))
+        seconds = statistics.median(
+            clock(multiply, device, processor_time=processor_time) for _ in range(REPEATS)
+        )
         best = max(best, 2.0 * tokens * size_in * size_out / seconds)
     return best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -25,7 +26,9 @@ class Run:
     """One run."""
 
     seconds: float
-    """Of the whole process."""
+    """Of the whole process, by the clock."""
+    processor_seconds: float
+    """Of all its threads."""
     summary: dict[str, Any]
     """What `--json` printed."""
     scores: Path
@@ -50,6 +53,7 @@ def score(prepared: Prepared, dtype: str, folder: Path) -> Run:
         "--overwrite", "--json",
     ]  # fmt: skip
     release(prepared.device)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=folder, env=user_environment()
@@ -57,7 +61,9 @@ def score(prepared: Prepared, dtype: str, folder: Path) -> Run:
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
-    return Run(seconds, json.loads(done.stdout), scores)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(seconds, processor, json.loads(done.stdout), scores)
 
 
 def rank_correlation(one: Run, other: Run) -> float:

@@ -46,7 +46,8 @@ def outcome_fields(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
         "floor": outcome.floor,
         "ours": {
             "seconds": outcome.ours_seconds,
-            "scoring_seconds": prepared.tokens / (outcome.timed[INSIDE].median() or 1.0),
+            "scoring_seconds": _seconds(prepared, outcome.timed[INSIDE]),
+            "shared": last.summary.get("shared"),
             "l0": last.summary["l0"],
             "tokens": last.summary["tokens"],
             "padding": last.summary.get("padding"),
@@ -55,6 +56,12 @@ def outcome_fields(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
         },
         "same_tokens": last.summary["tokens"] == prepared.tokens,
     }
+
+
+def _seconds(prepared: Prepared, timed: Timed) -> float | None:
+    """Of all rows, at the median rate; None where it was not measured."""
+    rate = timed.median()
+    return prepared.tokens / rate if rate else None
 
 
 def _timed(key: str, outcome: Outcome) -> dict[str, Any]:
@@ -111,7 +118,7 @@ def _columns(fields: dict[str, Any]) -> list[str]:
         for name in names:
             one = fields["dtypes"][name]["contenders"].get(key, NOT_RUN)
             if one["tokens_per_second"] is None:
-                cells.append("does not run | | ")
+                cells.append("does not run | | " if one["problem"] else "not measured | | ")
                 continue
             ratio = "" if key == OURS else f"{one['ours_over_it']:.2f} x"
             cells.append(f"{one['tokens_per_second']:,.0f} | {ratio} | {one['batch']}")
@@ -146,6 +153,11 @@ def _remarks(fields: dict[str, Any]) -> list[str]:
             )
     if (correlation := fields.get("spearman_bf16_fp32")) is not None:
         found.append(f"Spearman of our distances, bf16 against fp32: {correlation:.5f}")
+    if fields.get("processor_time"):
+        found.append(
+            "Tokens per second of processor time, one thread each, on a machine with other work; the "
+            "bare forward pass reads the alternatives' sample."
+        )
     if sampled := fields.get("peer_tokens"):
         found.append(
             f"The alternatives read an even sample of about {sampled:,} tokens; rates are per token."
@@ -161,9 +173,13 @@ def _remarks(fields: dict[str, Any]) -> list[str]:
 def _own(ours: dict[str, Any]) -> str:
     """What the summary says of itself."""
     parts = [
-        f"Whole process {statistics.median(ours['seconds']):.1f} s, of which "
-        f"{ours['scoring_seconds']:.1f} s after start-up; {ours['l0']:.0f} features a token"
+        f"Whole process {statistics.median(ours['seconds']):.1f} s",
+        f"{ours['l0']:.0f} features a token",
     ]
+    if ours["scoring_seconds"] is not None:
+        parts[0] += f", of which {ours['scoring_seconds']:.1f} s after start-up; {parts.pop()}"
+    if ours.get("shared"):
+        parts.append(f"prefixes computed for another row {ours['shared']:.1%} of the tokens")
     if isinstance(ours["padding"], (int, float)):
         parts.append(f"padding {ours['padding']:.1%}")
     if ours["geometry_share"] is not None:

@@ -75,12 +75,14 @@ def measure(
     *,
     only: Sequence[str] | None = None,
     until: float = float("inf"),
+    processor_time: bool = False,
 ) -> Outcome:
     """Choose batches (which warms up), run ours once unmeasured, then `runs` rounds.
 
     `peer_tokens` lets the alternatives read an even sample of the rows instead of all. `only`: keys of
     the alternatives that run; None for all. No round but the first begins after `until`, of
-    `time.monotonic()`.
+    `time.monotonic()`. `processor_time` counts that instead of the clock's, of one thread each, for a
+    machine with other work on it; the bare forward pass then reads the alternatives' sample too.
     """
     models = Models(prepared, DTYPES[dtype], cut_only=only is not None and not only)
     peer_windows = rows.every(prepared.windows, peer_tokens) if peer_tokens else prepared.windows
@@ -101,16 +103,18 @@ def measure(
         entry.batch = f"{size} rows"
         batches = rows.fixed_batches(peer_windows, size, prepared.device)
         work[contender.key] = _rate(
-            lambda c=contender, b=batches: [c.run(batch) for batch in b], peer_windows, prepared
-        )
+            lambda c=contender, b=batches: [c.run(batch) for batch in b],
+            peer_windows, prepared, processor_time,
+        )  # fmt: skip
     try:
         budget = _best_budget(models, say)
     except RuntimeError as error:
         timed[BARE].problem = str(error)
     else:
         timed[BARE].batch = f"{budget:,} tokens"
-        batches = rows.budget_batches(prepared.windows, budget, prepared.device)
-        work[BARE] = _rate(lambda: bare_forward(models, batches), prepared.windows, prepared)
+        windows = peer_windows if processor_time else prepared.windows
+        batches = rows.budget_batches(windows, budget, prepared.device)
+        work[BARE] = _rate(lambda: bare_forward(models, batches), windows, prepared, processor_time)
     last = score(prepared, dtype, folder)
     ours: list[Run] = []
     floors = []
@@ -120,13 +124,14 @@ def measure(
             break
         last = score(prepared, dtype, folder)
         ours.append(last)
-        timed[OURS].tokens_per_second.append(prepared.tokens / last.seconds)
-        inside = float(last.summary["seconds"])
-        timed[INSIDE].tokens_per_second.append(prepared.tokens / inside)
+        spent = last.processor_seconds if processor_time else last.seconds
+        timed[OURS].tokens_per_second.append(prepared.tokens / spent)
+        if not processor_time:  # the summary tells the clock's
+            timed[INSIDE].tokens_per_second.append(prepared.tokens / float(last.summary["seconds"]))
         for key, run in work.items():
             release(prepared.device)
             timed[key].tokens_per_second.append(run())
-        floors.append(measure_floor(prepared, DTYPES[dtype]))
+        floors.append(measure_floor(prepared, DTYPES[dtype], processor_time=processor_time))
         timed[FLOOR].tokens_per_second.append(prepared.tokens / floors[-1].seconds)
         say(f"  round {number + 1}: " + ", ".join(
             f"{key} {entry.tokens_per_second[-1]:,.0f}"
@@ -138,7 +143,9 @@ def measure(
         "sae_rate": statistics.median(f.sae_rate for f in floors),
         "seconds": statistics.median(f.seconds for f in floors),
     }  # fmt: skip
-    return Outcome(timed, last, [run.seconds for run in ours], floor)
+    return Outcome(
+        timed, last, [r.processor_seconds if processor_time else r.seconds for r in ours], floor
+    )
 
 
 def _chosen(models: Models, only: Sequence[str] | None) -> list[Contender]:
@@ -148,13 +155,15 @@ def _chosen(models: Models, only: Sequence[str] | None) -> list[Contender]:
     return [one for one in contenders(models) if only is None or one.key in only]
 
 
-def _rate(work: Callable[[], object], windows: Sequence[Any], prepared: Prepared) -> Any:
+def _rate(
+    work: Callable[[], object], windows: Sequence[Any], prepared: Prepared, processor_time: bool
+) -> Any:
     """A function that runs the work and returns tokens per second."""
     tokens = sum(len(window.ids) for window in windows)
 
     @torch.no_grad()
     def run() -> float:
-        return tokens / clock(work, prepared.device)
+        return tokens / clock(work, prepared.device, processor_time=processor_time)
 
     return run
 
