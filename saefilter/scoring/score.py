@@ -21,8 +21,9 @@ from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.rows.sides import ANSWERS, KINDS
 from saefilter.scoring.cascade.finish import CascadeRun, CascadeShards
-from saefilter.scoring.cascade.run import Reading, read_in_steps
+from saefilter.scoring.cascade.run import Reading, Step, read_in_steps
 from saefilter.scoring.cascade.screen import screen_shard
+from saefilter.scoring.cascade.sweep import Crew, can_sweep, sweep
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
@@ -124,6 +125,11 @@ def _read(
     """Do the work of the missing shards, adding their receipts; of a cascade also what comes after the cheap
     reader has seen all rows. Less where it is asked to stop."""
     is_cascade = job.settings.cheap_reader is not None
+    begun: dict[str, Step] | None = None
+    if is_cascade and can_sweep(job.settings, engine):
+        begun = sweep(folder, receipts, job, Crew(engine, stop, watch))
+        if begun is None:
+            return None
     work = screen_shard if is_cascade else score_shard
     missing = [shard for shard in folder.shards if shard.number not in receipts]
     for receipt in engine.run(
@@ -134,7 +140,7 @@ def _read(
     unfinished = len(receipts) < len(folder.shards)
     if not is_cascade or unfinished or not any(one.scored for one in receipts.values()):
         return None
-    return read_in_steps(_as_written(folder, receipts), job, engine, stop, watch)
+    return read_in_steps(_as_written(folder, receipts), job, engine, stop, watch, begun)
 
 
 def _as_written(folder: WorkFolder, receipts: dict[int, Receipt]) -> WorkFolder:
