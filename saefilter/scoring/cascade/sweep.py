@@ -69,7 +69,7 @@ def sweep(
     step, seen = pilot
     if len(step.ids) >= LEAST:
         distance = step.distances()
-        prediction = Prediction.fit(seen.vectors(np.arange(len(seen.ids))), distance)
+        prediction = Prediction.fit(_vectors(seen), distance)
         n = min(folder.shards[-1].end_row, PLANNED)
         limit = exit_limit(prediction, distance, goal_of(job.settings, n), n)
         rule = ExitRule(replace(prediction, errors=np.zeros(0)), limit, step.ids)
@@ -87,9 +87,13 @@ def sweep(
     return {"pilot": step, "sweep": _step("sweep", scores, swept)}
 
 
+def _vectors(seen: ScreenedRows) -> NDArray[np.float32]:
+    return np.concatenate(list(seen.blocks()))
+
+
 def _nothing(seen: ScreenedRows) -> Prediction:
     """Of too few rows: no guess."""
-    width = seen.vectors(np.arange(len(seen.ids))).shape[1]
+    width = _vectors(seen).shape[1]
     return Prediction(np.zeros(width), np.ones(width), np.zeros(width), 0.0, np.zeros(0))
 
 
