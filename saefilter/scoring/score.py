@@ -23,7 +23,6 @@ from saefilter.rows.sides import ANSWERS, KINDS
 from saefilter.scoring.cascade.finish import CascadeRun, CascadeShards
 from saefilter.scoring.cascade.run import Reading, Step, read_in_steps
 from saefilter.scoring.cascade.screen import screen_shard
-from saefilter.scoring.cascade.sweep import Crew, can_sweep, sweep
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
 from saefilter.scoring.job import (
     Job,
@@ -126,7 +125,10 @@ def _read(
     reader has seen all rows. Less where it is asked to stop."""
     is_cascade = job.settings.cheap_reader is not None
     begun: dict[str, Step] | None = None
-    if is_cascade and can_sweep(job.settings, engine):
+    if is_cascade and engine.identity.exits and job.settings.budget is None:
+        # of a budget is known how many rows are read, and how many go on is not known before they do
+        from saefilter.scoring.cascade.sweep import Crew, sweep  # needs torch
+
         begun = sweep(folder, receipts, job, Crew(engine, stop, watch))
         if begun is None:
             return None

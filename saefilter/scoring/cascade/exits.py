@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,10 +116,11 @@ class EarlyPass:
     ) -> NDArray[np.bool_]:
         fate = self._fates[[window.row for window in batch.windows]]
         if self._rule is None or not (fate == ASK).any():
-            return fate != STOP
-        means = sums / np.maximum(counts, 1)[:, None].astype(np.float32)
+            return np.asarray(fate != STOP)
+        tokens: NDArray[np.float32] = np.maximum(counts, 1).astype(np.float32)
+        means: NDArray[np.float32] = np.divide(sums, tokens[:, None])
         guess = self._rule.prediction.distance(early_vectors(means, counts).astype(np.float32))
-        return (fate == GO) | ((fate == ASK) & ~(guess > self._rule.limit))
+        return np.asarray((fate == GO) | ((fate == ASK) & ~(guess > self._rule.limit)))
 
     def view(self, windows: Sequence[Window], n_rows: int) -> View:
         """What the rows' windows gave at the layer. All of them must have been read."""
@@ -185,7 +186,9 @@ def _of_rows(
     """Some of the rows, as if they had been all. Without windows."""
     chosen = places.tolist()
     lists = ("row_id", "line", "file", "row_hash", "problem", "rendered", "format", "notes")
-    some = {name: [getattr(prepared, name)[place] for place in chosen] for name in lists}
+    some: dict[str, Any] = {
+        name: [getattr(prepared, name)[place] for place in chosen] for name in lists
+    }
     return (
         replace(prepared, **some, windows=[], desirable=None),
         replace(

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from saefilter.scoring.engine import Engine
     from saefilter.scoring.job import ShardRows
-    from saefilter.settings import ScoreSettings
     from saefilter.watch import StopRequest, Watch
 
 LEAST = 3
@@ -49,12 +48,6 @@ class Crew:
     engine: Engine
     stop: StopRequest
     watch: Watch
-
-
-def can_sweep(settings: ScoreSettings, engine: Engine) -> bool:
-    """Whether all rows are read in one pass that some leave early. A budget says how many rows are read, and how
-    many go on is not known before they do."""
-    return engine.identity.exits and settings.budget is None
 
 
 def sweep(
