@@ -40,7 +40,7 @@ from saefilter.scoring.join import RunIdentity, join_shards
 from saefilter.scoring.part import Part, PartFile, publish_part
 from saefilter.scoring.shard import score_shard
 from saefilter.scoring.workfolder import WorkFolder, work_folder
-from saefilter.storage import Location, same_file
+from saefilter.storage import Location, names_in, same_file
 from saefilter.watch import Interrupted, StopRequest, Watch, stop_on_signals
 
 if TYPE_CHECKING:
@@ -242,9 +242,10 @@ def _how_to_go_on(folder: WorkFolder, again: str | None) -> str:
         return "Nothing was written."
     try:
         done = len(folder.receipts())
+        pilot = {shard.receipt for shard in folder.shards} & names_in(folder.path / "pilot-seen")
     except (SaefilterError, OSError):  # a store that is out of reach: nothing is known of them
         return f"What is done is in {folder.path}: {again}."
-    if not done:
+    if not done and not pilot:
         folder.remove()
         return "No shard was finished, nothing was written."
     return f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: {again}."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +35,7 @@ from saefilter.scoring.scorer import RowScorer
 from saefilter.scoring.trial import stand_in
 from saefilter.settings import ScoreSettings
 from saefilter.stats.audit import Goal
-from saefilter.watch import Watch
+from saefilter.watch import Interrupted, Watch
 
 N_ROWS, D_MODEL, D_SAE = 700, 32, 64
 CASCADE = {"cascade": "layer:0", "nearest": 0.1, "recall": 0.6}
@@ -233,6 +235,17 @@ def test_ended_anywhere_the_rest_is_read_and_the_rows_are_the_same(
     assert pq.read_table(mine.file).equals(pq.read_table(scores.file))
     assert mine.provenance.cascade == scores.provenance.cascade
     assert [path.name for path in tmp_path.iterdir()] == ["s.parquet"]
+
+
+def test_a_pilot_is_kept_by_who_stops_before_the_sweep(
+    done: tuple[Path, Scores, Scores], scorer: RowScorer, tmp_path: Path
+) -> None:
+    data, _, _ = done
+    stopping = Watch(advance=lambda rows, _: os.kill(os.getpid(), signal.SIGINT) if rows else None)
+    output = tmp_path / "s.parquet"
+    with pytest.raises(Interrupted, match=r"0 of 7 shards are safe"):
+        score_file(open_input(data), output, scorer.settings, scorer=scorer, watch=stopping)
+    assert list((tmp_path / "s.parquet.shards" / "pilot").glob("*.parquet"))
 
 
 def test_a_budget_says_how_many_are_read_so_that_none_goes_on(
