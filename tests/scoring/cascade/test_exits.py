@@ -248,6 +248,23 @@ def test_a_pilot_is_kept_by_who_stops_before_the_sweep(
     assert list((tmp_path / "s.parquet.shards" / "pilot").glob("*.parquet"))
 
 
+@pytest.mark.slow
+def test_several_workers_let_the_same_rows_on(
+    done: tuple[Path, Scores, Scores], scorer: RowScorer, tmp_path: Path
+) -> None:
+    data, scores, _ = done
+    (tmp_path / "set.json").write_text(scorer.scorer.toxic_set.to_json())
+    several = replace(
+        scorer.settings, workers=2, shard_rows=150, toxic_set=str(tmp_path / "set.json")
+    )
+    score_file(open_input(data), tmp_path / "s.parquet", several)
+    mine, theirs = (
+        one.read(["row_id", "status", "sampled"])
+        for one in (Scores.open(tmp_path / "s.parquet"), scores)
+    )
+    assert mine.equals(theirs)
+
+
 def test_a_budget_says_how_many_are_read_so_that_none_goes_on(
     done: tuple[Path, Scores, Scores], scorer: RowScorer, tmp_path: Path
 ) -> None:
