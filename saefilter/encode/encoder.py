@@ -43,6 +43,10 @@ from saefilter.rows.wordpiece import tokenizer_for_rendering
 from saefilter.settings import ScoreSettings
 from saefilter.stats.tally import Tally
 
+Reads = Callable[[Batch], tuple[Batch, torch.Tensor]]
+"""Reads a batch: those of its windows that were read to the hook, and the residuals there of their scored
+tokens, `[n_scored, d_model]`."""
+
 
 class Encoder:
     """A loaded preset: tokenizer, truncated model and SAE on one device.
@@ -154,19 +158,20 @@ class Encoder:
         token_weights: NDArray[np.float32] | None = None,
         count_fired: bool = False,
         advance: Callable[[int], None] | None = None,
+        read: Reads | None = None,
     ) -> Encoded:
         """Encode windows and pool their scored tokens per row. Several threads may call it.
 
         `token_weights`, `[d_sae, n_scores]`, is what a unit of each feature adds to each of a row's
         scores; with it the tokens that add most are remembered. `count_fired` counts the tokens on which each feature
-        fires. `advance` is told the real tokens of each batch done. Raises SaefilterError when
+        fires. `advance` is told the real tokens of each batch done. `read` reads a batch where that is not as
+        the model does, perhaps some of its windows alone; no prefix is shared then. Raises SaefilterError when
         memory does not suffice for a single window, or a residual is not finite.
         """
         options = PoolOptions(pool, self._uploaded(token_weights), count_fired)
         rows = CollectedRows(n_rows, self.sae.d_model)
-        for done in self.lanes.map(
-            partial(self._pooled, options), self._plan(windows, batch_tokens)
-        ):
+        batches = self._plan(windows, batch_tokens, share=read is None)
+        for done in self.lanes.map(partial(self._pooled, options, read or self._whole), batches):
             for batch, pooled in done:
                 rows.add(batch, pooled)
                 if advance is not None:
@@ -209,15 +214,22 @@ class Encoder:
         for active in self.lanes.map(active_in, self._plan(windows, None)):
             yield from active
 
-    def _plan(self, windows: Sequence[Window], batch_tokens: int | None) -> list[Batch]:
+    def _plan(
+        self, windows: Sequence[Window], batch_tokens: int | None, *, share: bool = True
+    ) -> list[Batch]:
         budget = min(batch_tokens or self.batch_tokens, self.memory_limit or 1 << 62)
-        return plan(windows, budget, self.model.shares_prefixes)
+        return plan(windows, budget, self.model.shares_prefixes if share else None)
+
+    def _whole(self, batch: Batch) -> tuple[Batch, torch.Tensor]:
+        return batch, self.model.scored_residuals(self.padded(batch))
 
     def padded(self, batch: Batch) -> PaddedBatch:
         """The batch as one rectangle."""
         return pad(batch.windows, self.tokenizer.pad_token_id or 0, batch.prefix)
 
-    def _pooled(self, options: PoolOptions, batch: Batch) -> list[tuple[Batch, PooledBatch]]:
+    def _pooled(
+        self, options: PoolOptions, read: Reads, batch: Batch
+    ) -> list[tuple[Batch, PooledBatch]]:
         """The batch, or its halves where memory does not suffice for the whole.
 
         A single window is tried again while no other lane needs memory.
@@ -229,9 +241,12 @@ class Encoder:
                     self._free_memory()
                 try:
                     # with a device map, the hook may be on another card
-                    tokens = finite(self.model.scored_residuals(self.padded(batch))).to(self.device)
-                    counts = scored_counts(batch.windows)
-                    return [(batch, pool_batch(self.sae, tokens, counts, options))]
+                    kept, tokens = read(batch)
+                    if not kept.windows:
+                        return []
+                    tokens = finite(tokens).to(self.device)
+                    counts = scored_counts(kept.windows)
+                    return [(kept, pool_batch(self.sae, tokens, counts, options))]
                 except (MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
@@ -240,7 +255,9 @@ class Encoder:
             if len(batch.windows) > 1:
                 self._free_memory()
                 self.limit_memory(max(1, batch.cost // 2))
-                return [done for half in batch.halves() for done in self._pooled(options, half)]
+                return [
+                    done for half in batch.halves() for done in self._pooled(options, read, half)
+                ]
         raise SaefilterError(
             f"out of memory on {self.device} with a single window of {batch.n_tokens} tokens ({said})",
             remedy="Use --dtype bf16, a smaller --max-tokens or preset, or a larger machine.",

@@ -59,9 +59,14 @@ class TruncatedModel:
     def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         self._local.output = output[0] if isinstance(output, tuple) else output
 
-    @torch.inference_mode()
     def scored_residuals(self, batch: PaddedBatch) -> Tensor:
-        """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`.
+        """The residuals at the hook of the scored tokens, row after row, `[n_scored, d_model]`."""
+        residual = self.hook_residual(batch)
+        return residual[batch.scored.to(residual.device)]
+
+    @torch.inference_mode()
+    def hook_residual(self, batch: PaddedBatch) -> Tensor:
+        """The residuals at the hook, `[batch, tokens, d_model]`; at padding they mean nothing.
 
         They are taken from the layer itself: `hidden_states[-1]` would be after the final norm.
         """
@@ -70,7 +75,7 @@ class TruncatedModel:
         self.model(input_ids=batch.ids.to(self.device), attention_mask=mask, **options)
         residual: Tensor = self._local.output
         del self._local.output
-        return residual[batch.scored.to(residual.device)]
+        return residual
 
     def residual(
         self, input_ids: Tensor, attention_mask: Tensor, prefix: Tensor | None = None

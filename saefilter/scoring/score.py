@@ -21,7 +21,7 @@ from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.rows.sides import ANSWERS, KINDS
 from saefilter.scoring.cascade.finish import CascadeRun, CascadeShards
-from saefilter.scoring.cascade.run import Reading, read_in_steps
+from saefilter.scoring.cascade.run import Reading, Step, read_in_steps
 from saefilter.scoring.cascade.screen import screen_shard
 from saefilter.scoring.cascade.search import rows_of_budget
 from saefilter.scoring.engine import Engine, LocalEngine, ProcessEngine, default_workers
@@ -41,7 +41,7 @@ from saefilter.scoring.join import RunIdentity, join_shards
 from saefilter.scoring.part import Part, PartFile, publish_part
 from saefilter.scoring.shard import score_shard
 from saefilter.scoring.workfolder import WorkFolder, work_folder
-from saefilter.storage import Location, same_file
+from saefilter.storage import Location, names_in, same_file
 from saefilter.watch import Interrupted, StopRequest, Watch, stop_on_signals
 
 if TYPE_CHECKING:
@@ -128,6 +128,14 @@ def _read(
     """Do the work of the missing shards, adding their receipts; of a cascade also what comes after the cheap
     reader has seen all rows. Less where it is asked to stop."""
     is_cascade = job.settings.cheap_reader is not None
+    begun: dict[str, Step] | None = None
+    if is_cascade and engine.identity.exits and job.settings.budget is None:
+        # of a budget is known how many rows are read, and how many go on is not known before they do
+        from saefilter.scoring.cascade.sweep import Crew, sweep  # needs torch
+
+        begun = sweep(folder, receipts, job, Crew(engine, stop, watch))
+        if begun is None:
+            return None
     work = screen_shard if is_cascade else score_shard
     missing = [shard for shard in folder.shards if shard.number not in receipts]
     for receipt in engine.run(
@@ -138,7 +146,7 @@ def _read(
     unfinished = len(receipts) < len(folder.shards)
     if not is_cascade or unfinished or not any(one.scored for one in receipts.values()):
         return None
-    return read_in_steps(_as_written(folder, receipts), job, engine, stop, watch)
+    return read_in_steps(_as_written(folder, receipts), job, engine, stop, watch, begun)
 
 
 def _as_written(folder: WorkFolder, receipts: dict[int, Receipt]) -> WorkFolder:
@@ -238,9 +246,10 @@ def _how_to_go_on(folder: WorkFolder, again: str | None) -> str:
         return "Nothing was written."
     try:
         done = len(folder.receipts())
+        pilot = {shard.receipt for shard in folder.shards} & names_in(folder.path / "pilot-seen")
     except (SaefilterError, OSError):  # a store that is out of reach: nothing is known of them
         return f"What is done is in {folder.path}: {again}."
-    if not done:
+    if not done and not pilot:
         folder.remove()
         return "No shard was finished, nothing was written."
     return f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: {again}."

@@ -67,6 +67,8 @@ class ScorerIdentity(Identity):
     """What differences of answers are of, for people."""
     reasons: tuple[str, ...]
     """Why device and precision were chosen, one line each."""
+    exits: bool = False
+    """Whether a cascade's rows may end at an early layer, while others go on in the same pass."""
 
 
 class RowScorer:
@@ -187,6 +189,7 @@ class RowScorer:
                 *encoder.placement.reasons,
                 *(f"Warning: {text}" for text in encoder.warnings),
             ),
+            exits=self.cheap is not None and self.cheap.exits,
         )
 
     def _notes(self) -> tuple[str, ...]:

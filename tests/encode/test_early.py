@@ -31,8 +31,8 @@ def test_it_is_the_residual_of_that_layer_and_no_layer_above_is_run(
     whole.save_pretrained(tmp_path)
     model = load_truncated_model(str(tmp_path), config.num_hidden_layers)
     batch, ran = padded(), []
-    model.hook_module.register_forward_hook(lambda *_: ran.append(1))
     early = EarlyModel(model, 0)
+    model.hook_module.register_forward_hook(lambda *_: ran.append(1))
     expected = residual_by_hook(whole, 1, batch.ids, batch.attention)[batch.scored]
     assert torch.allclose(early.scored_residuals(batch), expected, atol=1e-5)
     assert not ran

@@ -133,7 +133,9 @@ class CascadeRun:
             truncated=everything.truncated,
             formats=everything.formats,
             told=everything.told,
-            seconds=round(everything.seconds + work.seconds, 3),
+            seconds=told(
+                [*screened, *read]
+            ).seconds,  # of a sweep, what was seen and scored took the same
             note=" ".join(filter(None, [self.words(), sample.note])),
             spillover=sample.spillover,
             likeness=sample.likeness,
@@ -162,6 +164,7 @@ class CascadeRun:
     def fields(self, cheap_tokens: int) -> dict[str, Any]:
         """See `Provenance.cascade`."""
         reading, outcome = self.reading, self.reading.outcome
+        swept = next((step for step in reading.steps if step.name == "sweep"), None)
         distance = np.concatenate([step.distances() for step in reading.steps])
         return {
             "reader": self.settings.cheap_reader,
@@ -186,6 +189,11 @@ class CascadeRun:
             "budget": self.settings.budget,
             "seed": self.settings.cascade_seed or 0,
             "cheap_tokens": cheap_tokens,
+            "one_pass": swept is not None,
+            "went_on": 0 if swept is None else len(swept.ids),
+            "tokens_gone_on": 0
+            if swept is None
+            else sum(receipt.tally.tokens for receipt in swept.receipts.values()),
             "tokens_spared": int(reading.screened.tokens[~outcome.read].sum()),
         }
 

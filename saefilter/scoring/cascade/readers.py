@@ -53,6 +53,10 @@ class View(NamedTuple):
 class CheapReader(Protocol):
     """Sees a little of every row."""
 
+    @property
+    def exits(self) -> bool:
+        """Whether the model may go on from there with some rows: see exits.py."""
+
     def read(self, rows: Sequence[Row], prepared: Prepared, advance: Tokens) -> View:
         """`prepared`: the rows as the model would read them. Several threads may call it."""
 
@@ -115,6 +119,7 @@ class OtherModel:
     preparer: Preparer
     scorer: Scorer | None
     """Of its own toxic set; None where none is shipped."""
+    exits: bool = False
 
     @classmethod
     def of(cls, settings: ScoreSettings, name: str, model: RowScorer) -> OtherModel:
@@ -156,7 +161,8 @@ class EarlyReader:
     """The model after an earlier layer."""
 
     def __init__(self, scorer: RowScorer, model: EarlyModel):
-        self._scorer, self._model = scorer, model
+        self._scorer, self.model = scorer, model
+        self.exits = model.exits
 
     @classmethod
     def of(cls, scorer: RowScorer, layer: int) -> EarlyReader:
@@ -176,18 +182,25 @@ class EarlyReader:
         from saefilter.encode.early import mean_residuals
 
         residual, tokens, tally = mean_residuals(
-            self._scorer.encoder, self._model, prepared.windows, prepared.texts,
+            self._scorer.encoder, self.model, prepared.windows, prepared.texts,
             self._scorer.settings.batch_tokens, advance,
         )  # fmt: skip
         n = len(rows)
-        return View(_vectors(residual[:n], np.log1p(tokens[:n])), tokens[:n] > 0, tally)
+        return View(early_vectors(residual[:n], tokens[:n]), tokens[:n] > 0, tally)
 
     def close(self) -> None:
         """The model is not its own."""
 
 
+def early_vectors(residual: NDArray[np.float32], tokens: NDArray[np.int64]) -> NDArray[np.float16]:
+    """What is kept of rows that were read after an earlier layer: mean residuals and lengths, `[n, d + 1]`."""
+    return _vectors(residual, np.log1p(tokens))
+
+
 class FirstTokens:
     """The model at the first scored tokens of a row."""
+
+    exits = False
 
     def __init__(self, scorer: RowScorer, tokens: int):
         """Raises SaefilterError for none."""

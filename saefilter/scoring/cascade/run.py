@@ -90,14 +90,20 @@ def read_in_steps(
     engine: Engine,
     stop: StopRequest,
     watch: Watch,
+    begun: dict[str, Step] | None = None,
 ) -> Reading | None:
-    """Let the model read what decides. `folder`: with all rows screened, and some steps done perhaps. None where it
-    was asked to stop before the end. Raises SaefilterError."""
+    """Let the model read what decides. `folder`: with all rows screened, and some steps done perhaps. `begun`: the
+    pilot and the sweep, where these are read while the rows are screened. None where it was asked to stop before
+    the end. Raises SaefilterError."""
     settings = job.settings
     screened = ScreenedRows.of(folder, settings.max_tokens)
     goal = goal_of(settings, len(screened.ids))
     seed = settings.cascade_seed or 0
-    hunt = search(screened, goal, budget=settings.budget, seed=seed)
+    begun = begun or {}
+    hunt = search(
+        screened, goal, budget=settings.budget, seed=seed,
+        begun=(_places(screened, begun["pilot"]), _places(screened, begun["sweep"])) if begun else None,
+    )  # fmt: skip
     steps: list[Step] = []
     watch.say(
         f"{settings.cheap_reader} has seen {len(screened.ids):,} rows; the nearest {goal.count:,} are sought"
@@ -108,11 +114,16 @@ def read_in_steps(
             ask = next(hunt) if answer is None else hunt.send(answer)
         except StopIteration as end:
             return Reading(screened, steps, end.value)
-        step = _read(ask, screened, folder, job, engine, stop, watch)
+        step = begun.get(ask.name) or _read(ask, screened, folder, job, engine, stop, watch)
         if step is None:
             return None
         steps.append(step)
         answer = step.distances()
+
+
+def _places(screened: ScreenedRows, step: Step) -> NDArray[np.int64]:
+    """Of a step's rows, among those that can be scored."""
+    return np.searchsorted(screened.ids, step.ids)
 
 
 def _read(
@@ -127,7 +138,7 @@ def _read(
     """Let the model read the rows of a step, but for what an earlier run has read of it."""
     ids = screened.ids[ask.rows]
     shards = plan_shards(len(ids), job.settings.shard_rows)
-    made_of = {**folder.fingerprint, "step": ask.name, "step's rows": _digest(ids)}
+    made_of = {**folder.fingerprint, "step": ask.name, "step's rows": digest_of(ids)}
     own = WorkFolder.resume(folder.path / ask.name, made_of, shards, overwrite=True)
     receipts = own.receipts(verify=True)
     watch.say(f"Reading {len(ids):,} rows: {ask.name}")
@@ -147,7 +158,8 @@ def _read(
     return Step(ask.name, ids, own, receipts)
 
 
-def _digest(ids: NDArray[np.int64]) -> str:
+def digest_of(ids: NDArray[np.int64]) -> str:
+    """Of row ids, 64 hex digits."""
     return hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()
 
 

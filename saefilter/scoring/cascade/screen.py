@@ -51,11 +51,14 @@ def screen_shard(
         spent["render"] = prepared.seconds
         with timed(spent, "cheap"):
             view = scorer.cheap.read(read.rows, prepared, advance)
-    table = _table(prepared, view.vectors, view.known)
+    table = screened_table(prepared, view.vectors, view.known)
     return written(job, scorer, read, prepared, Measured(table, None), view.tally, spent)
 
 
-def _table(prepared: Prepared, vectors: NDArray[np.float16], known: NDArray[np.bool_]) -> pa.Table:
+def screened_table(
+    prepared: Prepared, vectors: NDArray[np.float16], known: NDArray[np.bool_]
+) -> pa.Table:
+    """The rows as SCREENED keeps them; `vectors`, `[n_rows, d]`, and `known`, `[n_rows]`, as in a `View`."""
     texts = [
         text if problem is None else None
         for text, problem in zip(prepared.rendered, prepared.problem, strict=True)

@@ -63,7 +63,7 @@ class Ask:
     """Rows that the model has to read."""
 
     name: str
-    """Of the step: pilot, audit, front-00, ..."""
+    """Of the step: pilot, sweep, audit, front-00, ..."""
     rows: NDArray[np.int64]
     """Places among the rows that can be scored, ascending."""
 
@@ -127,23 +127,37 @@ Search = Generator[Ask, NDArray[np.float64], Outcome]
 """Asks, is sent the distances of the rows in their order, and returns what was found."""
 
 
-def search(seen: Seen, goal: Goal, *, budget: float | None = None, seed: int = 0) -> Search:
+def search(
+    seen: Seen,
+    goal: Goal,
+    *,
+    budget: float | None = None,
+    seed: int = 0,
+    begun: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> Search:
     """Find the nearest rows. Rows of which the cheap reader saw nothing are read first. `budget`: no more than
-    this share of the rows is read. Raises UnusableInput for one that is too small."""
+    this share of the rows is read. `begun`: a pilot that was drawn at random before, and what was read by a
+    guess that it taught (see exits.py), the front's first rows. Raises UnusableInput for a budget that is too
+    small."""
     n = len(seen.known)
     most = rows_of_budget(budget, n)
     hunt = _Hunt(seen, goal, most)
     draws = np.random.default_rng([seed, n])
-    pilot = np.sort(draws.permutation(n)[: _pilot_size(n, most)])
+    if begun is None:
+        begun = np.sort(draws.permutation(n)[: pilot_size(n, most)]), np.zeros(0, np.int64)
+    pilot, swept = begun
     hunt.random[pilot] = True
     yield from hunt.ask("pilot", pilot)
+    hunt.front[swept] = True
+    yield from hunt.ask("sweep", swept)
     if np.count_nonzero(hunt.random & seen.known) < 3 or len(pilot) == n:
         if most < n:
             raise small_budget(most, n)
         return (yield from hunt.read_all())
     hunt.fit()
-    yield from hunt.grow(min(goal.count, hunt.left // 2))
-    hunt.fit()
+    if len(swept) < goal.count:
+        yield from hunt.grow(min(goal.count - len(swept), hunt.left // 2))
+        hunt.fit()
     plan = plan_audit(hunt.guess[hunt.order], hunt.errors, hunt.known_front, goal, hunt.left)
     if plan is None and budget is None:
         return (yield from hunt.read_all())
@@ -284,7 +298,7 @@ class _Hunt:
         )  # fmt: skip
 
 
-def _pilot_size(n: int, most: int) -> int:
+def pilot_size(n: int, most: int) -> int:
     """A third of a budget at most: the rest is for what it taught."""
     return min(n, max(1, most // 3), max(PILOT_LEAST, min(PILOT_MOST, round(PILOT_SHARE * n))))
 
