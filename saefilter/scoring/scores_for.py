@@ -133,7 +133,8 @@ def _other_value(made: Provenance, asked: Asked, one: Described, strict: bool) -
         yield f"they were made with {one.flag} {before}, {_says(asked, one)}"
         return
     unknown = made.settings is None or one.name not in made.settings
-    came_to = getattr(made, one.name, before)
+    # of a cascade the provenance says under this name what it found out
+    came_to = before if one.name == "cascade" else getattr(made, one.name, before)
     if came_to is None and unknown:
         yield f"they do not say with which {one.flag} they were made, {_says(asked, one)}"
     elif came_to != wanted and one.shown(came_to) != str(wanted):

@@ -248,8 +248,9 @@ class _Hunt:
         pilot = self.random[teaching]
         self.errors = prediction.errors[pilot]
         self.correlation = _spearman(self.distance[teaching][pilot], self.errors)
-        self.guess = np.concatenate([prediction.distance(part) for part in self.seen.blocks()])
-        place = np.where(self.seen.known, self.guess, -np.inf)
+        guess = np.concatenate([prediction.distance(part) for part in self.seen.blocks()])
+        self.guess = np.where(self.seen.known, guess, prediction.intercept)
+        place = np.where(self.seen.known, guess, -np.inf)
         rest = np.flatnonzero(~(self.random | self.front))
         self.order = rest[np.argsort(place[rest], kind="stable")]
 

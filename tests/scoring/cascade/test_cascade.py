@@ -20,6 +20,7 @@ import pytest
 from conftest import chat
 
 from saefilter.artifacts.scores import ESTIMATED, SCORED, Scores
+from saefilter.asked import ask
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import filter_file
 from saefilter.gate.evaluate import evaluate
@@ -28,6 +29,7 @@ from saefilter.rows.inputs import open_input
 from saefilter.scoring.part import Part
 from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
+from saefilter.scoring.scores_for import differences
 from saefilter.scoring.summary import summarise
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
@@ -126,6 +128,26 @@ def test_the_provenance_has_the_guarantee_and_what_was_spared(
     nearest = np.argsort(distance, kind="stable")[: made.cascade["nearest"]]
     status = np.array(scores.read(["status"])["status"].to_pylist())
     assert (status[nearest] == SCORED).mean() >= 0.7
+
+
+def test_its_scores_serve_who_asks_for_the_same_cascade(done: tuple[Path, Scores, Scores]) -> None:
+    _, scores, _ = done
+    same, other, finer = (
+        ask({"preset": "minilm", **CASCADE, **more})
+        for more in ({}, {"cascade": "tokens:9"}, {"recall": 0.9})
+    )
+    for strict in (False, True):
+        assert list(differences(scores.provenance, same, strict=strict)) == []
+        said = [next(differences(scores.provenance, one, strict=strict)) for one in (other, finer)]
+        assert said == [
+            "they were made with --cascade tokens:6, --cascade is tokens:9",
+            "they were made with --recall 0.7, --recall is 0.9",
+        ]
+    plain = ask({"preset": "minilm"})
+    assert list(differences(scores.provenance, plain)) == []
+    assert any(
+        "--cascade tokens:6" in one for one in differences(scores.provenance, plain, strict=True)
+    )
 
 
 def test_filter_drops_what_is_vouched_for_and_no_more(

@@ -126,6 +126,10 @@ def test_rows_that_the_cheap_reader_could_not_see_are_read() -> None:
     found, _, _ = hunt(seen, distance, Goal(300, 0.9), known=known)
     assert found.read[~known].all()
     assert found.unread > N / 2
+    found, _, _ = hunt(seen, distance, Goal(300, 0.9), known=np.arange(N) < 600, budget=0.3)
+    blind = found.guess[(np.arange(N) >= 600) & ~found.read]
+    assert np.ptp(blind) == 0, "nothing was seen of them, and so the mean is their estimate"
+    assert abs(blind[0]) < 1
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 150, 250])
