@@ -88,9 +88,11 @@ def _distances(report: Report) -> str:
 def _what_distance_is(report: Report) -> str:
     if report.scoring.get("preference"):
         return "At 0 a row pushes nowhere; to the left training pushes towards toxic features."
+    unread = report.counts.get("estimated", 0)
     return (
         "A small distance means that what the row activates lies near the toxic features; to the left is "
         "closer."
+        + (f" The {rows_of(unread)} that were only estimated are not shown." if unread else "")
     )
 
 
@@ -100,6 +102,11 @@ def _flagged(report: Report) -> str:
         return (
             '<p class="hint">What a row pushes to has no percentile among harmless answers; name pairs by '
             "--reference to have one.</p>\n"
+        )
+    if not levels and report.counts.get("estimated"):
+        return (
+            '<p class="hint">How many rows are closer than harmless ones is not counted here: the model read '
+            "those that seemed near, which are not like all. saefilter check counts rows drawn at random.</p>\n"
         )
     if not levels:
         return (

@@ -82,23 +82,34 @@ def score_words(view: SampleView, report: Report) -> str:
 def tiles(report: Report) -> list[Tile]:
     """The counts worth showing, in the order of a reader's questions."""
     counts, total = report.counts, max(1, report.counts["rows"])
+    unread = counts.get("estimated", 0)
 
     def share(key: str) -> str:
         return f"{percent(counts[key] / total)} of all rows"
 
     all_tiles = [
-        Tile("rows", "Rows read", counts["rows"], "kept + dropped + quarantined"),
+        Tile(
+            "rows",
+            "Rows" if unread else "Rows read",
+            counts["rows"],
+            "kept + dropped + quarantined",
+        ),
         Tile("dropped", "Dropped", counts["dropped"], share("dropped")),
         Tile("marked", gone_words(report), counts["marked"], share("marked"))
         if report.written is not None
         else None,
         Tile("kept", "Written" if report.written else "Kept", counts["kept"], share("kept")),
+        Tile("estimated", "Only estimated", unread, "not read by the model"),
         Tile("quarantined", "Quarantined", counts["quarantined"], "could not be scored"),
         Tile("truncated", "Cut", counts["truncated"], "longer than the token limit"),
         Tile("duplicates", "Duplicates", counts["duplicates"], "copies of an earlier row"),
     ]
     always = ("rows", "marked" if report.written else "dropped", "kept", "quarantined")
     return [tile for tile in all_tiles if tile and (tile.count or tile.key in always)]
+
+
+def _no_reference(report: Report) -> str:
+    return "not used: rows were left unread" if report.counts.get("estimated") else "none"
 
 
 def flagged(report: Report) -> list[Flagged]:
@@ -156,7 +167,7 @@ def made(report: Report) -> list[tuple[str, str]]:
         if key in report.files
     ]
     terms += [
-        ("Harmless reference samples", report.reference_rows or "none"),
+        ("Harmless reference samples", report.reference_rows or _no_reference(report)),
         ("Rows of", report.reference_name),
         ("Strategy", asked.get("strategy")),
         ("Share to drop", None if (frac := asked.get("drop_frac")) is None else percent(frac)),
