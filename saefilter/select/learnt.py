@@ -34,7 +34,7 @@ def kept_once(
     key = json.dumps([__version__, depends_on], sort_keys=True)
     path = cache_folder() / "strategies" / f"{kind}-{sha256(key.encode()).hexdigest()[:24]}.npz"
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with np.load(path) as kept:
             known = Learnt(kept["numbers"], json.loads(str(kept["about"])))
         if known.numbers.ndim == 1 and isinstance(known.about, dict):
             candidates.cost.kept_learnt += 1

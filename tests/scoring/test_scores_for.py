@@ -51,6 +51,8 @@ def another(one: Described) -> Any:
     if one.option.choices:
         used = ("auto", came_to.get(one.name, one.default))
         return next(choice for choice in one.option.choices if choice not in used)
+    if isinstance(one.default, bool):
+        return not one.default
     return (one.default or 1) + 1
 
 
