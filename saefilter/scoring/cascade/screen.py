@@ -14,7 +14,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from saefilter.scoring.job import Job, Receipt, Shard, ShardRows
-from saefilter.scoring.scorer import Measured
 from saefilter.scoring.shard import no_memory_is_an_error, timed, written
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ def screen_shard(
     job: Job, scorer: RowScorer, read: ShardRows, advance: Callable[[int], None]
 ) -> Receipt:
     """See a shard's rows with the cheap reader. Raises SaefilterError."""
+    from saefilter.scoring.scorer import Measured  # imports torch, which merging does without
+
     assert scorer.cheap is not None
     spent = {"read": read.seconds}
     with no_memory_is_an_error():
