@@ -76,7 +76,8 @@ def measure(
     only: Sequence[str] | None = None,
     until: float = float("inf"),
 ) -> Outcome:
-    """Choose batches (which warms up), run ours once unmeasured, then `runs` rounds.
+    """Choose batches (which warms up), run ours once unmeasured, then `runs` rounds. A single round is
+    no measurement, and nothing goes before it.
 
     `peer_tokens` lets the alternatives read an even sample of the rows instead of all. `only`: keys of
     the alternatives that run; None for all. No round but the first begins after `until`, of
@@ -111,7 +112,8 @@ def measure(
         timed[BARE].batch = f"{budget:,} tokens"
         batches = rows.budget_batches(prepared.windows, budget, prepared.device)
         work[BARE] = _rate(lambda: bare_forward(models, batches), prepared.windows, prepared)
-    last = score(prepared, dtype, folder)
+    if runs > 1:
+        score(prepared, dtype, folder)
     ours: list[Run] = []
     floors = []
     for number in range(runs):

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -30,6 +32,21 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def end_with_parent() -> None:
+    """End, with all that was started, when the process that began this step is gone, however it ended:
+    a card must not be busy for nobody. A step that was begun by hand stays."""
+    if os.getsid(0) != os.getpid():
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput.step")
     parser.add_argument("name", choices=[step.name for step in STEPS])
@@ -39,6 +56,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--data", type=Path, nargs="*", default=[])
     given = parser.parse_args()
+    end_with_parent()
     hf_logging.disable_progress_bar()
     hf_logging.set_verbosity_error()
     step = next(step for step in STEPS if step.name == given.name)
