@@ -98,7 +98,7 @@ def run_step(
     command = [
         sys.executable, "-m", "benchmarks.throughput.step", step.name, "--folder", str(folder),
         "--seconds", str(seconds), "--out", str(out), *(["--smoke"] if smoke else []),
-        "--data", *map(str, data),
+        "--parent", str(os.getpid()), "--data", *map(str, data),
     ]  # fmt: skip
     started = time.monotonic()
     log = folder / f"{step.name}.log"
