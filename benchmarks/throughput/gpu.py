@@ -83,7 +83,8 @@ def run_all(
             )
             say(f"  {told(entries[step.name])}")
             save(results, entries)
-            if keep is None and step.shape not in {one.shape for one in todo[position + 1 :]}:
+            done_with = step.shape and step.shape not in {o.shape for o in todo[position + 1 :]}
+            if done_with and keep is None:
                 shutil.rmtree(Path(work) / step.shape, ignore_errors=True)  # tens of gigabytes
     return entries
 

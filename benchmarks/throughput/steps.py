@@ -104,14 +104,14 @@ def _measured(
         f"{shown[INSIDE]['tokens_per_second']:,.0f} tokens/s, {share:.0%} of the measured "
         f"{asked.dtype} rate ({outcome.floor['model_rate'] / 1e12:,.2f} TFLOP/s)",
     ]
-    if shown[BARE]["tokens_per_second"]:
-        told.append(f"{shown[BARE]['ours_over_it']:.2f} of the bare forward pass")
-    told += [
-        f"{shown[key]['ours_over_it']:.1f} times {shown[key]['title'].partition(' ')[2]}"
-        if shown[key]["tokens_per_second"]
-        else f"{shown[key]['title']} does not run: {shown[key]['problem']}"
-        for key in only
-    ]
+    for key in (BARE, *only):
+        one = shown[key]
+        if not one["tokens_per_second"]:
+            told.append(f"{one['title']} does not run: {one['problem']}")
+            continue
+        inside = shown[INSIDE]["tokens_per_second"] / one["tokens_per_second"]
+        told.append(f"{inside:.2f} x {one['title'].partition(' ')[2]} ({one['ours_over_it']:.2f} x "
+                    "with start-up)")  # fmt: skip
     rounds = len(shown[OURS]["rounds"])
     return fields | {
         "rows": prepared.n_rows, "tokens": prepared.tokens, "share": share,
