@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=gpu.MINUTES, help="in all, with --gpu [40]"
     )
+    parser.add_argument("--keep", type=Path, metavar="FOLDER",
+                        help="with --gpu: checkpoints stay here for a later call")  # fmt: skip
     parser.add_argument("--steps", default="", help="with --gpu: names, separated by commas [all]")
     parser.add_argument("--again", action="store_true",
                         help="with --gpu: also steps that have a figure")  # fmt: skip
@@ -99,7 +102,7 @@ def on_a_gpu(asked: argparse.Namespace) -> None:
         kept = asked.json or (Path(name) / "smoke.json" if asked.smoke else GPU_RESULTS)
         entries = gpu.run_all(
             kept, minutes=asked.minutes, names=list(filter(None, asked.steps.split(","))),
-            again=asked.again, smoke=asked.smoke, data=asked.data, say=say,
+            again=asked.again, smoke=asked.smoke, data=asked.data, keep=asked.keep, say=say,
         )  # fmt: skip
     print(gpu.table(entries))
     if asked.write:
@@ -111,6 +114,8 @@ def main() -> None:
     hf_logging.disable_progress_bar()
     hf_logging.set_verbosity_error()
     if asked.gpu:
+        # whoever stops the command leaves no step running, and no checkpoints behind
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         on_a_gpu(asked)
         return
     path = asked.json or (None if asked.smoke else RESULTS)

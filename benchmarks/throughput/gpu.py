@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,12 @@ def run_all(
     again: bool = False,
     smoke: bool = False,
     data: Sequence[Path] = (),
+    keep: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Run the steps, or those of `names`, for so many minutes in all; returns all entries.
+
+    `keep`: a folder for checkpoints, which then stay for a later call; tens of gigabytes.
 
     Steps that have a figure in `results` are left out unless `again`. Raises SystemExit for a name that
     no step has.
@@ -59,7 +63,13 @@ def run_all(
         if (not names or step.name in names)
         and (again or not _is_done(entries.get(step.name, {}), smoke))
     ]  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="throughput-") as work:
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="throughput-")
+        if keep is None
+        else nullcontext(str(keep.resolve()))
+    ) as work:
         for position, step in enumerate(todo):
             # what earlier steps left of their minutes is for all that come after
             later = sum(60 * one.minutes for one in todo[position + 1 :])
@@ -73,7 +83,8 @@ def run_all(
             )
             say(f"  {told(entries[step.name])}")
             save(results, entries)
-            if step.shape and step.shape not in {one.shape for one in todo[position + 1 :]}:
+            done_with = step.shape and step.shape not in {o.shape for o in todo[position + 1 :]}
+            if done_with and keep is None:
                 shutil.rmtree(Path(work) / step.shape, ignore_errors=True)  # tens of gigabytes
     return entries
 
@@ -84,10 +95,11 @@ def run_step(
 ) -> dict[str, Any]:  # fmt: skip
     """One step's entry; it says why where there is no figure."""
     out = folder / f"{step.name}.json"
+    out.unlink(missing_ok=True)  # of a call before
     command = [
         sys.executable, "-m", "benchmarks.throughput.step", step.name, "--folder", str(folder),
         "--seconds", str(seconds), "--out", str(out), *(["--smoke"] if smoke else []),
-        "--data", *map(str, data),
+        "--parent", str(os.getpid()), "--data", *map(str, data),
     ]  # fmt: skip
     started = time.monotonic()
     log = folder / f"{step.name}.log"

@@ -77,7 +77,8 @@ def measure(
     until: float = float("inf"),
     processor_time: bool = False,
 ) -> Outcome:
-    """Choose batches (which warms up), run ours once unmeasured, then `runs` rounds.
+    """Choose batches (which warms up), run ours once unmeasured, then `runs` rounds. A single round is
+    no measurement, and nothing goes before it.
 
     `peer_tokens` lets the alternatives read an even sample of the rows instead of all. `only`: keys of
     the alternatives that run; None for all. No round but the first begins after `until`, of
@@ -115,7 +116,8 @@ def measure(
         windows = peer_windows if processor_time else prepared.windows
         batches = rows.budget_batches(windows, budget, prepared.device)
         work[BARE] = _rate(lambda: bare_forward(models, batches), windows, prepared, processor_time)
-    last = score(prepared, dtype, folder)
+    if runs > 1:
+        score(prepared, dtype, folder)
     ours: list[Run] = []
     floors = []
     for number in range(runs):

@@ -92,7 +92,7 @@ class Shape:
         """Where a preset's model is. Raises FileNotFoundError with what to do where it is not."""
         if self.folder is None:
             return None
-        path = Path(os.environ.get("SAEFILTER_REAL_MODELS", "")) / self.folder
+        path = Path(os.environ.get("SAEFILTER_REAL_MODELS", "")).resolve() / self.folder
         if "SAEFILTER_REAL_MODELS" not in os.environ or not (path / "config.json").exists():
             raise FileNotFoundError(f"SAEFILTER_REAL_MODELS names no folder with {self.folder}")
         return path

@@ -124,11 +124,11 @@ def precisions(asked: Asked, step: Step) -> dict[str, Any]:
 
 
 def lanes(asked: Asked, step: Step) -> dict[str, Any]:
-    return switches.lanes(asked.ready(shape_of(step.shape)), asked.dtype)
+    return switches.lanes(asked.ready(shape_of(step.shape)), asked.dtype, asked.until)
 
 
 def prefixes(asked: Asked, step: Step) -> dict[str, Any]:
-    return switches.prefixes(asked.ready(shape_of(step.shape)), asked.dtype)
+    return switches.prefixes(asked.ready(shape_of(step.shape)), asked.dtype, asked.until)
 
 
 def nearest(asked: Asked, _step: Step) -> dict[str, Any]:

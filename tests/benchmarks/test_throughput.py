@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks.throughput.gpu import SMOKE, run_all, run_step, told
@@ -113,6 +116,29 @@ def test_a_step_ends_with_its_time_and_says_so(tmp_path: Path) -> None:
     assert told(entry).startswith("not measured: ")
     entries = run_all(tmp_path / "gpu.json", minutes=0.1, smoke=True, say=said.append)
     assert {entry["problem"] for entry in entries.values()} == {"no time was left of 0 minutes"}
+
+
+def test_a_killed_command_leaves_no_step_running(tmp_path: Path) -> None:
+    arguments = ["--gpu", "--smoke", "--steps", "8b-rows", "--json", str(tmp_path / "gpu.json")]
+    command = [sys.executable, "-m", "benchmarks.throughput", *arguments]
+    place = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=place, stderr=subprocess.DEVNULL) as process:
+        children: list[psutil.Process] = []
+        while not children and process.poll() is None:
+            time.sleep(0.1)
+            children = psutil.Process(process.pid).children()
+        process.kill()
+    assert children
+    assert not psutil.wait_procs(children, timeout=60)[1]
+
+
+def test_checkpoints_stay_where_they_are_asked_to(tmp_path: Path) -> None:
+    keep = tmp_path / "kept"
+    entries = run_all(
+        tmp_path / "gpu.json", names=["8b-lanes"], smoke=True, keep=keep, say=lambda _: None
+    )
+    assert "figure" in entries["8b-lanes"]
+    assert (keep / "llama-8b-1000x300" / "ready").exists()
 
 
 def test_memory_is_measured_for_few_and_for_many_rows(tmp_path: Path) -> None:
