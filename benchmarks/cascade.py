@@ -17,6 +17,7 @@ import gzip
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -158,19 +159,21 @@ def simulated(
     }  # fmt: skip
 
 
-def timed(folder: Path, model: Path, cascade: list[str]) -> tuple[float, dict[str, Any]]:
-    """Seconds of a `saefilter score`, and its summary."""
+def timed(folder: Path, model: Path, cascade: list[str]) -> tuple[float, float, dict[str, Any]]:
+    """Seconds of a `saefilter score` by the clock and of all cores, and its summary."""
     command = [
         sys.executable, "-m", "saefilter", "score", "rows.jsonl", "-o", "s.parquet", "--overwrite",
         "--preset", PRESET, "--model", str(model), "--json", *cascade,
     ]  # fmt: skip
-    started = time.perf_counter()
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         command, cwd=folder, env=user_environment(), capture_output=True, text=True
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return time.perf_counter() - started, json.loads(done.stdout)
+    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return seconds, processor, json.loads(done.stdout)
 
 
 def timings(
@@ -179,6 +182,7 @@ def timings(
     """Seconds and tokens with each reader and without any, in turn."""
     ways = {"all rows": [], **{name: ["--cascade", name] for name in readers}}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    processor: dict[str, list[float]] = {name: [] for name in ways}
     said: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="cascade-") as name:
         folder = Path(name)
@@ -186,22 +190,27 @@ def timings(
         (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
         for run in range(runs):
             for way, options in ways.items():
-                spent, said[way] = timed(folder, model, options)
+                spent, of_cores, said[way] = timed(folder, model, options)
                 seconds[way].append(spent)
+                processor[way].append(of_cores)
                 print(f"round {run + 1}: {way} {spent:.1f} s", file=sys.stderr, flush=True)
     whole = said["all rows"]
     return [
         {
             "way": way, "rows": whole["rows"], "runs": runs, "seconds": statistics.median(seconds[way]),
-            "ratio": statistics.median(
-                one / all_rows for one, all_rows in zip(seconds[way], seconds["all rows"], strict=True)
-            ),
+            "ratio": _ratio(seconds[way], seconds["all rows"]),
+            "processor_ratio": _ratio(processor[way], processor["all rows"]),
             "read": made["scored"] / whole["scored"], "tokens": made["tokens"] / whole["tokens"],
             "cheap_tokens": (made["cascade"] or {}).get("cheap_tokens"),
             "load": os.getloadavg()[0],
         }
         for way, made in said.items()
     ]  # fmt: skip
+
+
+def _ratio(some: list[float], others: list[float]) -> float:
+    """Median of the ratios within rounds."""
+    return statistics.median(one / other for one, other in zip(some, others, strict=True))
 
 
 def table(results: dict[str, Any]) -> str:
@@ -223,11 +232,12 @@ def table(results: dict[str, Any]) -> str:
         )
     if results.get("timed"):
         lines += [
-            "", "| `score` | rows read | tokens read | seconds | of all rows' |", "| --- | --- | --- | --- | --- |",
+            "", "| `score` | rows read | tokens read to the hook | seconds | of all rows' | processor time, of all rows' |",
+            "| --- | --- | --- | --- | --- | --- |",
             *(
                 f"| {'' if one['way'] == 'all rows' else '`--cascade '}{one['way']}"
                 f"{'' if one['way'] == 'all rows' else '`'} | {one['read']:.1%} | {one['tokens']:.1%} | "
-                f"{one['seconds']:.1f} | {one['ratio']:.2f} |"
+                f"{one['seconds']:.1f} | {one['ratio']:.2f} | {one['processor_ratio']:.2f} |"
                 for one in results["timed"]
             ),
             "", f"{results['timed'][0]['rows']:,} rows, medians of {results['timed'][0]['runs']} in turn; load before "
