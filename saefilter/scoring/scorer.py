@@ -19,7 +19,6 @@ from saefilter.geometry.reasons import ThemeReader
 from saefilter.rows.inputs import open_input
 from saefilter.rows.rendered import RenderOptions
 from saefilter.rows.sides import ANSWERS
-from saefilter.scoring.once import read_once
 from saefilter.scoring.preference import preference_table
 from saefilter.scoring.prepare import Prepared, Preparer, default_processes
 from saefilter.scoring.reference import Reference, read_reference
@@ -229,6 +228,8 @@ class RowScorer:
     ) -> tuple[Encoded, list[int | None]]:
         """The rows, encoded as `encoding` says, equal texts once (once.py); and the position of the row
         that each was read as, None where it was read itself. Raises SaefilterError."""
+        from saefilter.scoring.once import read_once  # imports torch, which merging does without
+
         return read_once(self.encoder, prepared, self.settings, self.encoding, advance)
 
     def measure(
