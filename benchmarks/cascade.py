@@ -221,7 +221,7 @@ def table(results: dict[str, Any]) -> str:
         "recall: mean, least | at least 0.95 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
-    for one in results["simulated"]:
+    for one in results.get("simulated", []):
         low, high = one["held_interval"]
         own = one["score_correlation"]
         lines.append(

@@ -252,6 +252,8 @@ def _how_to_go_on(folder: WorkFolder, again: str | None) -> str:
     if not done and not pilot:
         folder.remove()
         return "No shard was finished, nothing was written."
+    if done == len(folder.shards):  # of a cascade, whose model reads on
+        return f"What is done is safe in {folder.path}: {again}."
     return f"{done:,} of {len(folder.shards):,} shards are safe in {folder.path}: {again}."
 
 

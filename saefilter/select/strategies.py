@@ -165,7 +165,10 @@ def refuse_unvouched(candidates: Candidates, selection: Selection) -> None:
         return
     assert made.cascade is not None
     vouched, n_rows = min(int(made.cascade["nearest"]), made.scored), len(candidates)
-    anew = f"Score again without --cascade{{}}: saefilter score {made.input_path} --overwrite"
+    preset = "" if " " in made.preset else f" --preset {made.preset}"
+    anew = (
+        f"Score again without --cascade{{}}: saefilter score {made.input_path}{preset} --overwrite"
+    )
     if selection.drop == AUTO or selection.keep_balance is not None:
         asked = "--drop auto" if selection.drop == AUTO else "--keep-balance"
         raise SaefilterError(
