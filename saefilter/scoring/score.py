@@ -136,6 +136,8 @@ def _read(
         begun = sweep(folder, receipts, job, Crew(engine, stop, watch))
         if begun is None:
             return None
+    elif is_cascade and str(job.settings.cascade).startswith("layer:"):
+        watch.say("No early exit here: rows that are read begin at the first layer again")
     work = screen_shard if is_cascade else score_shard
     missing = [shard for shard in folder.shards if shard.number not in receipts]
     for receipt in engine.run(
