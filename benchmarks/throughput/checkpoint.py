@@ -54,7 +54,8 @@ def config_of(network: Network, layers: int) -> Any:
         "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
     }  # fmt: skip
     if network.family == "llama":
-        return hf.LlamaConfig(**sizes, tie_word_embeddings=False)
+        rope = {"rope_type": "default", "rope_theta": float(network.rotary_base)}
+        return hf.LlamaConfig(**sizes, tie_word_embeddings=False, rope_parameters=rope)
     return hf.Gemma2Config(
         **sizes, sliding_window=network.window, query_pre_attn_scalar=network.d_head
     )
