@@ -240,7 +240,9 @@ def table(results: dict[str, Any]) -> str:
                 f"{one['seconds']:.1f} | {one['ratio']:.2f} | {one['processor_ratio']:.2f} |"
                 for one in results["timed"]
             ),
-            "", f"{results['timed'][0]['rows']:,} rows, medians of {results['timed'][0]['runs']} in turn; load before "
+            "", f"{results['timed'][0]['rows']:,} rows, "
+            + (f"medians of {n} in turn" if (n := results["timed"][0]["runs"]) > 1 else "one round")
+            + "; load before "
             f"the end {results['timed'][0]['load']:.1f}.",
         ]  # fmt: skip
     return "\n".join(lines)
