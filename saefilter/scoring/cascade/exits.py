@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from saefilter.encode.batches import Batch, scored_counts
 from saefilter.rows.rendered import Window
+from saefilter.scoring.cascade.plan import plan_audit
 from saefilter.scoring.cascade.predict import Prediction
 from saefilter.scoring.cascade.readers import EarlyReader, View, early_vectors
 from saefilter.scoring.cascade.screen import screened_table
-from saefilter.scoring.cascade.search import plan_audit
 from saefilter.scoring.job import Job, Receipt, ShardRows
 from saefilter.scoring.scorer import Measured
 from saefilter.scoring.shard import no_memory_is_an_error, timed, written

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.scoring.cascade.exits import PLANNED, ExitRule, SweepShard, exit_limit
+from saefilter.scoring.cascade.plan import pilot_size
 from saefilter.scoring.cascade.predict import Prediction
 from saefilter.scoring.cascade.run import Step, digest_of, goal_of, read_rows
 from saefilter.scoring.cascade.screen import ScreenedRows
-from saefilter.scoring.cascade.search import pilot_size
 from saefilter.scoring.job import (
     Job,
     Receipt,

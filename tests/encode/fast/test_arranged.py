@@ -11,10 +11,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from saefilter.encode.fast.arranged import GatedMlp, PackedLinear, arrange, gated_mlp
-from saefilter.encode.fast.linear import has_one_dnn
 from saefilter.encode.model import load_truncated_model
-
-needs_one_dnn = pytest.mark.xfail(not has_one_dnn(), reason="arranged with oneDNN only")
 
 
 class Mlp(nn.Module):
@@ -57,7 +54,6 @@ class Own(nn.Linear):
     """May do something else."""
 
 
-@needs_one_dnn
 @torch.inference_mode()
 def test_linear_maps_and_no_others() -> None:
     small = nn.ModuleDict(
@@ -75,7 +71,6 @@ def test_linear_maps_and_no_others() -> None:
     assert packed(x[:0]).shape == (0, 3, 5)
 
 
-@needs_one_dnn
 @pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3"])
 def test_a_loaded_model_gives_what_transformers_gives(family: str, tmp_path: Path) -> None:
     whole = random_model(configs()[family])

@@ -28,8 +28,9 @@ from saefilter.encode.model import load_truncated_model
 from saefilter.geometry.scorer import Scorer
 from saefilter.rows.inputs import open_input
 from saefilter.scoring.cascade.exits import exit_limit
+from saefilter.scoring.cascade.plan import pilot_size
 from saefilter.scoring.cascade.predict import Prediction
-from saefilter.scoring.cascade.search import pilot_size, search
+from saefilter.scoring.cascade.search import search
 from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
 from saefilter.scoring.trial import stand_in
