@@ -25,7 +25,7 @@ import numpy as np
 from saefilter.artifacts.scores import Scores
 from saefilter.asked import Asked, ask, ask_with
 from saefilter.errors import SaefilterError
-from saefilter.rows.inputs import Data, Held, hold
+from saefilter.rows.held import Data, Held, hold
 from saefilter.scoring.scores_for import refuse_others
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Choice, Selection, choose
