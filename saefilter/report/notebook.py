@@ -123,7 +123,7 @@ def choice_shown(
     gone[list(dropped)] = True
     ids = closest_of(np.where(gone, distance, np.nan))
     why = [f"Quarantined, {reason}: {rows_of(count)}" for reason, count in reasons.items()]
-    caption = "The closest of the dropped rows (the darker bars)" if len(ids) else ""
+    caption = "The closest of the dropped rows, which are red in the chart" if len(ids) else ""
     return Shown(
         title, why, _histogram(distance, gone), [_table(scores, caption, ids, distance, said)]
     )
@@ -184,7 +184,7 @@ def _table(
         prompt, answer = said.get(row_id, ("", ""))
         text = f"{prompt}\n→ {answer}" if prompt else answer
         rows.append([str(row_id), decimal(float(distance[row_id]), 3), beyond, _why(entry), text])
-    head = ("row, from 0", "distance", "closer than, of the reference", "by", "text")
+    head = ("row, from 0", "distance", "closer than (of the reference)", "by", "text")
     return Table(caption, head, rows)
 
 
@@ -192,4 +192,5 @@ def _why(entry: Mapping[str, Any]) -> str:
     """The themes that stand out in a row; else the words that weigh most; else what its features mean."""
     themes = [theme["theme"] for theme in entry.get("themes") or []]
     labels = [one["label"] or f"feature {one['feature']}" for one in entry["top_features"] or []]
-    return ", ".join((themes or entry["top_words"] or labels)[:WHY_WORDS])
+    words = [f"“{word}”" for word in entry["top_words"] or []]
+    return ", ".join((themes or words or labels)[:WHY_WORDS])
