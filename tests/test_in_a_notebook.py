@@ -53,9 +53,7 @@ def executed(tmp_path: Path) -> Any:
 
 
 def data_of(cell: Any, kind: str) -> str:
-    return "".join(
-        str(one["data"][kind]) for one in cell.outputs if kind in one.get("data", {})
-    )
+    return "".join(str(one["data"][kind]) for one in cell.outputs if kind in one.get("data", {}))
 
 
 @pytest.mark.slow

@@ -222,6 +222,12 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
         raise plugin_error(
             STRATEGIES, selection.strategy, f"did not order the {n_rows:,} scored rows, each once"
         )
+    of_rows = [ranking.score, ranking.reasons, *ranking.columns.values()]
+    if any(one is not None and len(one) != n_rows for one in of_rows):
+        raise plugin_error(
+            STRATEGIES, selection.strategy,
+            f"gave scores, reasons or columns that are not one for each of the {n_rows:,} rows",
+        )  # fmt: skip
     return ranking
 
 

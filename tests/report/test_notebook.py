@@ -58,8 +58,12 @@ def test_scores_show_where_rows_lie_and_what_the_closest_say(scores: Scores) -> 
         "div", "p", "b", "bdi", "svg", "g", "title", "rect", "line", "text", "table", "caption",
         "thead", "tbody", "tr", "th", "td",
     }  # fmt: skip
-    assert not {name for name in seen.attributes if name.startswith("on") or name in ("src", "href")}
-    assert "alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}[U+202E]gnp[31m & \"'" in seen.text
+    assert not {
+        name for name in seen.attributes if name.startswith("on") or name in ("src", "href")
+    }
+    assert (
+        "alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}[U+202E]gnp[31m & \"'" in seen.text
+    )
     bars = re.findall(r"<title>[\d.]+ to [\d.]+: (\d+) row", shown)
     assert (bars[0], sum(map(int, bars))) == ("1", 19)
     rows = re.findall(r"<tr><td[^>]*><bdi>(\d+)</bdi></td><td[^>]*><bdi>([\d.]+)", shown)
