@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,14 @@ import numpy as np
 
 from saefilter.artifacts.scores import Scores as ScoresFile
 from saefilter.errors import SaefilterError
+from saefilter.report.notebook import Said, choice_shown, closest_of, distances, scores_shown
 from saefilter.rows.excerpts import last_exchange
 from saefilter.rows.held import Held
 from saefilter.rows.inputs import open_input
 from saefilter.rows.row import Row, count_reasons
 
 READ_TO_SHOW = 64 << 20
-"""Bytes of a file that is read again so that a notebook can show what the closest rows say: under a second
-for each of them."""
-Said = Mapping[int, tuple[str, str]]
-"""Of a few rows, by row id: the last prompt and the last answer, a line each. Untrusted."""
+"""Bytes of a file that is read again at most, so that a notebook can show what its closest rows say."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,8 +30,6 @@ class Scores(ScoresFile):
 
     def _repr_html_(self) -> str | None:
         """For a notebook; None, which shows the plain words, where the file cannot be read."""
-        from saefilter.report.notebook import closest_of, distances, scores_shown
-
         try:
             said = self.said or _read_again(self, closest_of(distances(self)))
             return scores_shown(self, said).to_html()
@@ -72,8 +68,6 @@ class Filtered:
 
     def _repr_html_(self) -> str | None:
         """For a notebook; None, which shows the plain words, where the scores cannot be read."""
-        from saefilter.report.notebook import choice_shown
-
         reasons = count_reasons(self.quarantined.values())
         title = (
             f"{len(self.kept_ids):,} rows kept, {len(self.dropped_ids):,} dropped, "
@@ -97,8 +91,6 @@ def said_of(held: Held, scores: ScoresFile, among: Sequence[int] | None = None) 
 
 
 def _closest(scores: ScoresFile, among: Sequence[int] | None) -> list[int]:
-    from saefilter.report.notebook import closest_of, distances
-
     distance = distances(scores)
     if among is not None:
         wanted = np.zeros(len(distance), np.bool_)
