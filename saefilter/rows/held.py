@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union, cast
 
@@ -105,11 +105,11 @@ def _pandas(data: Any, folder: Path) -> Held:
     """A frame's index is no column of its rows, and stays theirs."""
     table = frame_table(data)
     source = _written(_slices(table), table.schema, folder / "frame.arrow")
-    return Held(
-        source,
-        lambda ids: data.iloc[np.asarray(ids, dtype=np.int64)],
-        lambda ids: _dicts_of(table.take(pa.array(ids, pa.int64())), source),
-    )
+
+    def take(ids: Sequence[int]) -> Any:
+        return data.iloc[np.asarray(ids, dtype=np.int64)]
+
+    return Held(source, take, lambda ids: _dicts_of(frame_table(take(ids)), source))
 
 
 def _arrow(data: Any, folder: Path) -> Held:
@@ -121,7 +121,8 @@ def _arrow(data: Any, folder: Path) -> Held:
             f"the rows of a {type(data).__name__} cannot be had ({str(error).splitlines()[0][:200]})",
             remedy="Give a frame: one column is series.to_frame('text').",
         ) from error
-    source = _written(_slices(table), table.schema, folder / "table.arrow")
+    # all of it at once: of a slice of lists Arrow would cast all that the lists hold, slice for slice
+    source = _written(_slices(_without_views(table)), table.schema, folder / "table.arrow")
 
     def taken(ids: Sequence[int]) -> pa.Table:
         return _taken(table, ids)
@@ -143,13 +144,21 @@ def _polars(data: Any, folder: Path) -> Held:
                 f"column {name!r} holds Python objects, which are not data",
                 remedy="Drop it, or give an iterable of dicts.",
             )
-    return replace(_arrow(data, folder), take=lambda ids: data[np.asarray(ids, dtype=np.int64)])
+
+    def take(ids: Sequence[int]) -> Any:
+        return data[np.asarray(ids, dtype=np.int64)]
+
+    source = _arrow(data, folder).source
+    return Held(source, take, lambda ids: _dicts_of(pa.table(take(ids)), source))
 
 
 def _taken(table: pa.Table, ids: Sequence[int]) -> pa.Table:
     """Rows by their ids. Arrow takes no views of texts (pyarrow 26), so they become texts on the way."""
-    plain = table.cast(_plain_schema(table.schema, dictionaries=False))
-    return plain.take(pa.array(ids, pa.int64())).cast(table.schema)
+    return _without_views(table).take(pa.array(ids, pa.int64())).cast(table.schema)
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    return table.cast(_plain_schema(table.schema, dictionaries=False))
 
 
 def _slices(table: pa.Table) -> Iterator[pa.Table]:
@@ -176,8 +185,7 @@ def _written(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> Sourc
     plain = _plain_schema(schema, dictionaries=True)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, plain) as to:
         for table in tables:
-            views = table.cast(_plain_schema(table.schema, dictionaries=False))
-            same = views.cast(plain).take(pa.array(range(len(table)), pa.int64()))
+            same = _without_views(table).cast(plain).take(pa.array(range(len(table)), pa.int64()))
             for batch in same.combine_chunks().to_batches():
                 to.write_batch(batch)
     return Source.open(path)
@@ -185,8 +193,7 @@ def _written(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> Sourc
 
 def _dicts_of(table: pa.Table, source: Source) -> list[Mapping[str, Any]]:
     """Some rows, as reading the file gives them; empty ones for what cannot be read."""
-    plain = table.cast(_plain_schema(table.schema, dictionaries=False))
-    batches = plain.combine_chunks().to_batches()
+    batches = _without_views(table).combine_chunks().to_batches()
     return [row.data or {} for batch in batches for row in rows_in(batch, source.path, "arrow")]
 
 
