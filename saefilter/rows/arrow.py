@@ -196,12 +196,14 @@ def plain_type(kind: Any, *, dictionaries: bool) -> Any:
         return value if dictionaries else pa.dictionary(kind.index_type, value, kind.ordered)
     if types.is_fixed_size_list(kind):
         return pa.list_(_plain_field(kind.value_field, plain), kind.list_size)
-    if types.is_list(kind) or types.is_list_view(kind):
+    if types.is_list(kind):
         return pa.list_(_plain_field(kind.value_field, plain))
-    if types.is_large_list(kind) or types.is_large_list_view(kind):
+    if types.is_large_list(kind):
         return pa.large_list(_plain_field(kind.value_field, plain))
     if types.is_struct(kind):
         return pa.struct([_plain_field(one, plain) for one in kind])
+    if types.is_map(kind):
+        return pa.map_(plain(kind.key_type), plain(kind.item_type), kind.keys_sorted)
     return kind
 
 

@@ -116,13 +116,14 @@ def _arrow(data: Any, folder: Path) -> Held:
     """An Arrow table, or what gives one. A stream can be read once, so what was read stays in memory."""
     try:
         table = data if isinstance(data, pa.Table) else pa.table(data)
+        # all of it at once: of a slice of lists Arrow would cast all that the lists hold, slice for slice
+        plain = _without_views(table)
+        source = _written(_slices(plain), plain.schema, folder / "table.arrow")
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise SaefilterError(
             f"the rows of a {type(data).__name__} cannot be had ({str(error).splitlines()[0][:200]})",
-            remedy="Give a frame: one column is series.to_frame('text').",
+            remedy="Give a frame, of one column series.to_frame('text'), with types that Arrow can take rows of.",
         ) from error
-    # all of it at once: of a slice of lists Arrow would cast all that the lists hold, slice for slice
-    source = _written(_slices(_without_views(table)), table.schema, folder / "table.arrow")
 
     def taken(ids: Sequence[int]) -> pa.Table:
         return _taken(table, ids)
