@@ -63,6 +63,10 @@ def hold(data: Data, folder: Path) -> Held:
         return _dataset(data, folder)
     if _is_a(data, "DataFrame", "pandas"):
         return _pandas(data, folder)
+    if _is_a(data, "Series", "pandas") or _is_a(data, "Series", "polars"):
+        raise SaefilterError(
+            "a Series is one column, not a dataset", remedy="Give series.to_frame('text')."
+        )
     if _is_a(data, "LazyFrame", "polars"):
         raise SaefilterError("a LazyFrame has no rows yet", remedy="Give its frame.collect().")
     if _is_a(data, "DataFrame", "polars"):
@@ -122,7 +126,7 @@ def _arrow(data: Any, folder: Path) -> Held:
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise SaefilterError(
             f"the rows of a {type(data).__name__} cannot be had ({str(error).splitlines()[0][:200]})",
-            remedy="Give a frame, of one column series.to_frame('text'), with types that Arrow can take rows of.",
+            remedy="Give a table with types that Arrow can take rows of.",
         ) from error
 
     def taken(ids: Sequence[int]) -> pa.Table:
