@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.arrow import frame_table, plain_type, rows_in
+from saefilter.rows.arrow import rows_in
+from saefilter.rows.frames import frame_table, plain_type
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 
