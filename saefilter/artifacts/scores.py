@@ -23,6 +23,8 @@ from saefilter.storage import Location, local_copy, located
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from typing_extensions import Self
+
     from saefilter.rows.read import Source
 
 SUFFIX = ".scores.parquet"
@@ -126,6 +128,11 @@ class Scores:
     copy: Path | None = None
     """On this machine, of a file in a store."""
 
+    def __repr__(self) -> str:
+        made = self.provenance
+        read = f"{made.scored:,} scored, {made.quarantined:,} quarantined"
+        return f"Scores({made.rows:,} rows: {read}; {made.preset}, metric {made.metric})"
+
     @property
     def file(self) -> Path:
         """What is read."""
@@ -134,7 +141,7 @@ class Scores:
         return self.path if isinstance(self.path, Path) else local_copy(self.path)
 
     @classmethod
-    def open(cls, path: str | Location) -> Scores:
+    def open(cls, path: str | Location) -> Self:
         """Raises SaefilterError when it is missing, damaged or not a scores file."""
         path = located(path)
         if not path.exists():

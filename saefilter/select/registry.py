@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from saefilter import plugins
 from saefilter.described import Checked, option
 from saefilter.errors import SaefilterError
-from saefilter.plugins import load_plugin, plugin_names
+from saefilter.plugins import load_plugin, plugin_errors, plugin_names
 from saefilter.select.judge.settings import JudgeSettings
 
 if TYPE_CHECKING:
@@ -268,5 +268,10 @@ def load_strategy(name: str) -> Callable[[Candidates, Selection], Any]:
     """The strategy: a built-in one gives a Ranking, one of another package may give an order."""
     if name in BUILT_IN:
         return BUILT_IN[name].load()
-    strategy: Callable[[Candidates, Selection], Any] = load_plugin(plugins.STRATEGIES, name)
-    return strategy
+    strategy = load_plugin(plugins.STRATEGIES, name)
+
+    def told(candidates: Candidates, selection: Selection) -> Any:
+        with plugin_errors(plugins.STRATEGIES, name):
+            return strategy(candidates, selection)
+
+    return told

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from saefilter.described import described, option
 from saefilter.errors import SaefilterError
+from saefilter.plugins import STRATEGIES, plugin_error
 from saefilter.select.balance import balanced, read_values
 from saefilter.select.closest import smallest
 from saefilter.select.ranking import ByDistance, Candidates, Ranking
@@ -215,15 +216,30 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     if isinstance(ranking, ByDistance) and ranking.is_unsorted:
         return ranking
     if not isinstance(ranking, Ranking):
-        order = np.asarray(ranking, dtype=np.int64)
-        ranking = Ranking(order, f"chosen by the strategy {selection.strategy}")
+        ranking = Ranking(_positions(ranking), f"chosen by the strategy {selection.strategy}")
     n_rows = len(candidates)
     if not np.array_equal(np.sort(ranking.order), np.arange(n_rows)):
-        raise SaefilterError(
-            f"the strategy {selection.strategy!r} did not order the {n_rows} scored rows, each once",
-            remedy="Tell its authors; nothing was written.",
+        raise plugin_error(
+            STRATEGIES, selection.strategy, f"did not order the {n_rows:,} scored rows, each once"
         )
+    of_rows = [ranking.score, ranking.reasons, *ranking.columns.values()]
+    if any(one is not None and len(one) != n_rows for one in of_rows):
+        raise plugin_error(
+            STRATEGIES, selection.strategy,
+            f"gave scores, reasons or columns that are not one for each of the {n_rows:,} rows",
+        )  # fmt: skip
     return ranking
+
+
+def _positions(order: Any) -> NDArray[np.int64]:
+    """What another package's strategy gave, as whole numbers; none where it gave something else."""
+    try:
+        given = np.asarray(order)
+    except ValueError:  # lists of different lengths
+        return np.zeros(0, np.int64)
+    if given.ndim != 1 or not np.issubdtype(given.dtype, np.integer):
+        return np.zeros(0, np.int64)
+    return given.astype(np.int64)
 
 
 def rank_closest(candidates: Candidates, selection: Selection) -> Ranking:
