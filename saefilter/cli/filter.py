@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -69,8 +69,16 @@ def filter_command(
             "-o",
             "--output",
             metavar="PATH",
-            help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet; .jsonl for JSON that no table "
-            "holds]; of several files a folder, where each keeps its name [<input>.filtered].",
+            help="Kept rows, .jsonl, .csv or .parquet [<input>.filtered, in the input's format]; of several "
+            "files a folder, where each keeps its name [<input>.filtered]. Folders are made.",
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["jsonl", "csv", "parquet"] | None,
+        typer.Option(
+            "--format",
+            help="What is written [the input's format; of JSON and of files of several formats jsonl, of hub "
+            "datasets parquet].",
         ),
     ] = None,
     single: Annotated[
@@ -137,7 +145,7 @@ def filter_command(
         _say_estimate(judge, source, named or usual_scores(source))
         return
     write = _writer(
-        located_if(output), source, written,
+        located_if(output), source, written, format,
         single=single, card=card, overwrite=overwrite, quiet=silent,
     )  # fmt: skip
     opened = scores_for(
@@ -161,6 +169,7 @@ def _writer(
     output: Location | None,
     source: Source,
     written: SoftOptions,
+    kind: str | None,
     *,
     single: bool,
     quiet: bool,
@@ -169,45 +178,56 @@ def _writer(
 ) -> Callable[..., FilterResult]:
     """What writes the rows of scores by a selection: to a folder or to one file, neither of which is in the
     way. Raises SaefilterError where it is, before anything is scored."""
-    from saefilter.filtering.filter import filter_file
+    from saefilter.filtering.filter import check_writable, filter_file
     from saefilter.filtering.folder import check_folder, filter_folder
     from saefilter.filtering.layout import goes_to_folder
     from saefilter.filtering.outputs import OutputPaths
-    from saefilter.rows.write import check_output_name
 
     how: dict[str, Any] = {"card": card, "overwrite": overwrite, "options": written}
     single = single or (output is None and (written.is_soft or written.swaps))
     if not single and goes_to_folder(source, output):
+        if kind is not None:
+            raise SaefilterError(
+                "--format is of one file: in a folder each keeps its own format",
+                remedy="Leave it out, or write one file: --single.",
+            )
         folder = Path(str(output or f"{source.stem}.filtered"))
         check_folder(source, folder, written, overwrite=overwrite)
         return lambda scores, selection, settings, **more: filter_folder(
             source, scores, folder, selection, **how, **more
         )
-    target = _output(output, source, quiet=quiet)
-    check_output_name(target)
+    target = _output(output, source, written, kind, quiet=quiet)
+    check_writable(target, source, written)
     OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
     return lambda scores, selection, **more: filter_file(
         source, scores, target, selection, **how, **more
     )
 
 
-def _output(asked: Location | None, source: Source, *, quiet: bool) -> Location:
-    """Where kept rows go: unless asked otherwise Parquet, or JSONL where one table would not hold the rows
-    as they are."""
+def _output(
+    asked: Location | None, source: Source, written: SoftOptions, kind: str | None, *, quiet: bool
+) -> Location:
+    """Where kept rows go: unless asked otherwise to a file of the input's format here."""
     from saefilter.rows.tables import why_no_table
+    from saefilter.rows.written import CSV, JSONL, PARQUET, format_of, usual_ending
 
-    if asked is not None and asked.suffix != ".parquet":
-        return asked
-    if (why := why_no_table(source)) is None:
-        return asked or Path(f"{source.stem}.filtered.parquet")
     if asked is None:
-        warn(f"Writing JSONL, which keeps rows as they are: {why}", quiet=quiet)
-        return Path(f"{source.stem}.filtered.jsonl")
-    warn(
-        f"A table does not hold these rows as they are: {why}; missing fields become nulls, and rows of "
-        "another type are set aside. -o NAME.jsonl keeps all",
-        quiet=quiet,
-    )
+        ending = f".{kind}" if kind else usual_ending(source)
+        if not kind and format_of(f"rows{ending}") == CSV and not written.fits_csv:
+            ending = f".{JSONL}"
+        asked = Path(f"{source.stem}.filtered{ending}")
+    is_kind = format_of(asked.name)
+    if kind not in (None, is_kind):
+        raise SaefilterError(
+            f"--format {kind} and -o {asked} disagree",
+            remedy=f"Leave --format out, or end the name in .{kind}.",
+        )
+    if is_kind == PARQUET and (why := why_no_table(source)) is not None:
+        warn(
+            f"A table does not hold these rows as they are: {why}; missing fields become nulls, and rows of "
+            "another type are set aside. JSON lines (-o NAME.jsonl) keep all",
+            quiet=quiet,
+        )
     return asked
 
 
