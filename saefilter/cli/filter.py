@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
     from saefilter.asked import Asked
     from saefilter.filtering.filter import FilterResult
+    from saefilter.hub import HubRepo, Pushed
     from saefilter.rows.read import Source
     from saefilter.storage import Location
 
@@ -106,6 +108,16 @@ def filter_command(
         bool,
         typer.Option("--card", help="Write a dataset card too: README.md beside the kept rows."),
     ] = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub",
+            metavar="ORG/NAME",
+            help="Hand the kept rows and a card over to a dataset on the hub, made and private where there is "
+            "none.",
+        ),
+    ] = None,
+    public: opt.PublicOption = False,
     judging: opt.Given,
     judge_dry_run: Annotated[
         bool, typer.Option("--judge-dry-run", help="Say what judging would take, and stop there.")
@@ -144,6 +156,7 @@ def filter_command(
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))
         return
+    repo = _hub_repo(push_to_hub, located_if(output), public=public)
     write = _writer(
         located_if(output), source, written, format,
         single=single, card=card, overwrite=overwrite, quiet=silent,
@@ -157,12 +170,16 @@ def filter_command(
         result = write(
             opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings
         )
+    pushed = _push(result, repo)
     if as_json:
-        print_json(result.report.to_json())
+        print_json(_as_json(result, pushed))
     elif not quiet:
         from saefilter.report.console import print_filter_result
 
         print_filter_result(output_console(), result)
+        if pushed is not None:
+            seen = "private" if pushed.private else "public"
+            typer.echo(f"  on the hub   {pushed.url} ({seen}), commit {pushed.commit[:12]}")
 
 
 def _writer(
@@ -229,6 +246,40 @@ def _output(
             quiet=quiet,
         )
     return asked
+
+
+def _hub_repo(name: str | None, output: Location | None, *, public: bool) -> HubRepo | None:
+    """Where kept rows are pushed. Raises SaefilterError where they could not be, before anything is scored."""
+    if name is None:
+        if public:
+            raise SaefilterError("--public has no effect without --push-to-hub")
+        return None
+    from saefilter.filtering.push import check_pushable
+    from saefilter.hub import HubRepo
+
+    repo = HubRepo(name, "dataset", public)
+    check_pushable(output, repo)
+    return repo
+
+
+def _push(result: FilterResult, repo: HubRepo | None) -> Pushed | None:
+    """What was filtered, handed over where that is asked for."""
+    if repo is None:
+        return None
+    from saefilter.filtering.push import push_filtered
+
+    try:
+        return push_filtered(result, repo)
+    except SaefilterError as error:
+        raise SaefilterError(
+            f"filtered into {result.paths.kept}, and not pushed: {error.problem}",
+            where=error.where, remedy=f"{error.remedy or ''} The same command with --overwrite tries again.",
+        ) from error  # fmt: skip
+
+
+def _as_json(result: FilterResult, pushed: Pushed | None) -> str:
+    text = result.report.to_json()
+    return text if pushed is None else json.dumps({**json.loads(text), "hub": pushed.to_json()})
 
 
 def _whose(strategy: str, scoring: opt.Given) -> tuple[opt.Given, opt.Given]:
