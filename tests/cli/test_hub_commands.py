@@ -59,6 +59,37 @@ def say(hub: Hub, tmp_path: Path) -> Say:
     return run
 
 
+TOLD = """
+import json, os, sys
+from typer.testing import CliRunner
+from saefilter.cli import app, commands
+commands()
+for arguments, token in json.load(sys.stdin):
+    os.environ["HF_TOKEN"] = token or ""
+    done = CliRunner().invoke(app, arguments)
+    print(json.dumps([done.exit_code, repr(done.exception), str(done.exception)]))
+"""
+"""One process for many commands that fail: each with its token, which is read when it is needed."""
+
+
+@pytest.fixture
+def refused(hub: Hub, say: Say, tmp_path: Path) -> Callable[[list[Any]], list[str]]:
+    def run(asked: list[Any]) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", TOLD], cwd=tmp_path, input=json.dumps(asked), text=True,
+            env={**hub.environment(token=None, home=tmp_path / "home"),
+                 "SAEFILTER_CACHE": str(tmp_path / "cache")}, capture_output=True, check=True,
+        )  # fmt: skip
+        said = []
+        for line in done.stdout.splitlines():
+            code, kind, text = json.loads(line)
+            assert (code, kind.partition("(")[0]) == (1, "SaefilterError"), kind
+            said.append(text)
+        return said
+
+    return run
+
+
 FILTER = ("filter", "d.jsonl", "--scores", "d.scores.parquet", "--drop-frac", "0.25")
 
 
@@ -111,28 +142,29 @@ def test_a_folder_is_pushed_by_its_names(hub: Hub, say: Say, tmp_path: Path) -> 
     }
 
 
-@pytest.mark.parametrize(
-    ("token", "name", "says"),
-    [
-        (None, "me/x", "needs a token that may write. Log in first: hf auth login"),
-        ("hf_unknown", "me/x", "the hub refuses me/x (it does not know the token"),
-        (READER, "me/x", "the token may only read from the hub. Log in with a token that may write"),
-        (WRITER, "other/x", "the token is of me, who may not write to other on the hub"),
-        (WRITER, "x", "'x' is no name of a repository on the hub. Names look like org/name"),
-        (WRITER, "me/open", "the dataset me/open on the hub is public. Add --public if"),
-        (WRITER, "me/mine", "holds rows.csv and no card of saefilter. Name a new one"),
-        (WRITER, "me/carded", "holds rows.csv and no card of saefilter. Name a new one"),
-    ],
-)  # fmt: skip
+REFUSED = [
+    (None, "me/x", "needs a token that may write. Log in first: hf auth login"),
+    ("hf_unknown", "me/x", "the hub refuses me/x (it does not know the token"),
+    (READER, "me/x", "the token may only read from the hub. Log in with a token that may write"),
+    (WRITER, "other/x", "the token is of me, who may not write to other on the hub"),
+    (WRITER, "x", "'x' is no name of a repository on the hub. Names look like org/name"),
+    (WRITER, "me/open", "the dataset me/open on the hub is public. Add --public if"),
+    (WRITER, "me/mine", "holds rows.csv and no card of saefilter. Name a new one"),
+    (WRITER, "me/carded", "holds rows.csv and no card of saefilter. Name a new one"),
+]
+
+
 def test_what_cannot_be_pushed_is_refused_before_anything_is_done(
-    hub: Hub, say: Say, tmp_path: Path, token: str | None, name: str, says: str
+    hub: Hub, refused: Callable[[list[Any]], list[str]], tmp_path: Path
 ) -> None:
     hub.made("dataset", "me/open", {}, private=False)
     hub.made("dataset", "me/mine", {"rows.csv": b"a"})
     hub.made("dataset", "me/carded", {"rows.csv": b"a", "README.md": b"# My own rows"})
-    before = {key: len(one.commits) for key, one in hub.repositories.items()}
-    assert says in say(*FILTER, "--push-to-hub", name, token=token, fails=True)
-    assert {key: len(one.commits) for key, one in hub.repositories.items()} == before
+    said = refused([[[*FILTER, "--push-to-hub", name], token] for token, name, _ in REFUSED])
+    for text, (_, _, says) in zip(said, REFUSED, strict=True):
+        assert says in text
+    assert all(len(one.commits) == 1 for one in hub.repositories.values())
+    assert len(hub.repositories) == 3
     assert not list(tmp_path.glob("d.filtered*"))
 
 
@@ -176,7 +208,9 @@ def test_a_set_goes_to_the_hub_and_comes_back_by_its_pin(
     assert "is of the hub and is not changed in place" in refused
 
 
-def test_what_is_not_the_pinned_set_is_refused(hub: Hub, say: Say, tmp_path: Path) -> None:
+def test_what_is_not_the_pinned_set_is_refused(
+    hub: Hub, say: Say, refused: Callable[[list[Any]], list[str]], tmp_path: Path
+) -> None:
     good = hub.made("model", "team/set", {"toxic-set.json": SET, "model.pkl": b"\x80\x04"})
     other = hub.repositories["model", "team/set"].add({"toxic-set.json": SET + b"\n"})
     hub.made("model", "team/bad", {"toxic-set.json": b'{"features": [], "schema": 3}'})
@@ -191,9 +225,9 @@ def test_what_is_not_the_pinned_set_is_refused(hub: Hub, say: Say, tmp_path: Pat
         "team/set#sha256=12": "a SHA-256 has 64 hex digits",
         "team/set:model.pkl": "is no name of a repository",
     }
-    for reference, says in wrong.items():
-        said = say("features", "pull", reference, "-o", "x.json", fails=True)
-        assert says in said, (reference, said)
-        assert not (tmp_path / "x.json").exists()
+    asked = [[["features", "pull", reference, "-o", "x.json"], WRITER] for reference in wrong]
+    for text, says in zip(refused(asked), wrong.values(), strict=True):
+        assert says in text
+    assert not (tmp_path / "x.json").exists()
     say("features", "pull", f"team/set@{good}#sha256={DIGEST}", "-o", "x.json")
     assert not [line for line in hub.lines if "model.pkl" in line]  # nothing else is ever fetched
