@@ -193,3 +193,15 @@ def test_formats_that_cannot_be_are_refused(folder: Path, options: list[str], sa
     with pytest.raises(SaefilterError, match=says):
         filtered("d.jsonl", *options)
     assert sorted(p.name for p in folder.iterdir()) == ["d.jsonl", "d.scores.parquet"]
+
+
+@pytest.mark.parametrize("rows", [0, 8])
+def test_csv_stays_as_packed_as_it_was(folder: Path, rows: int) -> None:
+    raw = csv_of([["prompt", "completion"], *([f"q{i}", f'"{i}",\r\n'] for i in range(rows))])
+    (folder / "d.csv.gz").write_bytes(gzip.compress(raw))
+    made = {f"d.filtered{role}.csv.gz" for role in ("", ".dropped", ".quarantined")}
+    assert filtered("d.csv.gz") == made | FACES
+    kept = gzip.decompress((folder / "d.filtered.csv.gz").read_bytes()).decode()
+    assert kept.startswith("prompt,completion\n")
+    assert len(list(csv.reader(io.StringIO(kept, newline="")))) == 1 + rows * 3 // 4
+    all_is_well("d.filtered.csv.gz")
