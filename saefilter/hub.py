@@ -24,8 +24,8 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 README = "README.md"
 MARK = "# made by saefilter"
 """How the line of a card begins that tells it from somebody's own README."""
-OF_THE_HUB = (README, ".gitattributes", ".gitignore")
-"""Files that the hub itself puts into a new repository, when a user asks it to."""
+OF_THE_HUB = (".gitattributes", ".gitignore")
+"""Files that the hub itself puts into a new repository."""
 
 
 @dataclass(frozen=True)

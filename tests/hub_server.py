@@ -59,6 +59,8 @@ class Hub:
     large: tuple[str, ...] = ()
     """Files that go by LFS, by their ends."""
     ignored: tuple[str, ...] = ()
+    busy: bool = False
+    """Whether somebody else commits whenever somebody is about to."""
     objects: dict[str, bytes] = field(default_factory=dict)
     """Of LFS, by hash."""
 
@@ -111,6 +113,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return self._say(404, {}, error="RepoNotFound")
             place = ("datasets/" if match[1] == "dataset" else "") + match[2]
             if match[3] == "preupload":
+                if hub.busy:
+                    repository.add({"theirs": str(len(repository.commits)).encode()})
                 return self._say(
                     200, {"files": [self._mode(one) for one in json.loads(body)["files"]]}
                 )

@@ -132,7 +132,7 @@ def set_card(toxic_set: ToxicSet, sha256: str) -> str:
         *(f"- {term}: {_plain(str(value))}" for term, value in facts if value is not None), "",
         "The file quotes texts of the data that it was made from.", "",
         "Use it by the pin that `saefilter features push` printed: "
-        f"`saefilter score data.jsonl --toxic-set ORG/NAME@COMMIT{PIN}{sha256}`", "",
+        f"`saefilter score data.jsonl --toxic-set 'ORG/NAME@COMMIT{PIN}{sha256}'`", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -34,6 +34,7 @@ def hub(server: Hub) -> Hub:
     for held in (server.repositories, server.lines, server.objects):
         held.clear()
     server.large = server.ignored = ()
+    server.busy = False
     return server
 
 
@@ -150,7 +151,7 @@ REFUSED = [
     (WRITER, "x", "'x' is no name of a repository on the hub. Names look like org/name"),
     (WRITER, "me/open", "the dataset me/open on the hub is public. Add --public if"),
     (WRITER, "me/mine", "holds rows.csv and no card of saefilter. Name a new one"),
-    (WRITER, "me/carded", "holds rows.csv and no card of saefilter. Name a new one"),
+    (WRITER, "me/carded", "holds README.md and no card of saefilter. Name a new one"),
 ]
 
 
@@ -159,7 +160,7 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_done(
 ) -> None:
     hub.made("dataset", "me/open", {}, private=False)
     hub.made("dataset", "me/mine", {"rows.csv": b"a"})
-    hub.made("dataset", "me/carded", {"rows.csv": b"a", "README.md": b"# My own rows"})
+    hub.made("dataset", "me/carded", {"README.md": b"# My own rows"})
     said = refused([[[*FILTER, "--push-to-hub", name], token] for token, name, _ in REFUSED])
     for text, (_, _, says) in zip(said, REFUSED, strict=True):
         assert says in text
@@ -168,7 +169,9 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_done(
     assert not list(tmp_path.glob("d.filtered*"))
 
 
-def test_a_hub_that_is_away_or_not_to_be_asked(hub: Hub, say: Say, tmp_path: Path) -> None:
+def test_a_hub_that_is_away_or_refuses(
+    hub: Hub, say: Say, refused: Callable[[list[Any]], list[str]], tmp_path: Path
+) -> None:
     offline = say(*FILTER, "--push-to-hub", "me/x", fails=True, HF_HUB_OFFLINE="1")
     assert "the hub is not to be asked: HF_HUB_OFFLINE is set" in offline
     away = say(*FILTER, "--push-to-hub", "me/x", fails=True, HF_ENDPOINT="http://127.0.0.1:9")
@@ -179,6 +182,10 @@ def test_a_hub_that_is_away_or_not_to_be_asked(hub: Hub, say: Say, tmp_path: Pat
     assert "filtered into d.filtered.jsonl, and not pushed: me/x on the hub did not take" in said
     assert "The same command with --overwrite tries again" in said
     assert (tmp_path / "d.filtered.jsonl").exists()
+    hub.busy, hub.ignored = True, ()  # what others commit in the meantime is not undone
+    (said,) = refused([[["features", "push", "set.json", "me/busy"], WRITER]])
+    assert "it was changed in the meantime: push again" in said
+    assert set(hub.repositories["model", "me/busy"].commits[-1][1]) == {".gitattributes", "theirs"}
 
 
 def test_a_set_goes_to_the_hub_and_comes_back_by_its_pin(
