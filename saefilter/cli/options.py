@@ -29,6 +29,10 @@ INPUT_HELP = (
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace outputs that exist already.")
 ]
+PublicOption = Annotated[
+    bool,
+    typer.Option("--public", help="On the hub, let everyone see it; else it is made private."),
+]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")
 ]

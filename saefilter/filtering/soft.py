@@ -70,6 +70,20 @@ class SoftOptions(Checked):
     def is_soft(self) -> bool:
         return self.written_as != ROWS
 
+    @property
+    def fits_csv(self) -> bool:
+        """Whether all that is added are texts."""
+        return not self.swaps and self.written_as not in (WEIGHTS, MASK)
+
+    def check_csv(self) -> None:
+        """Raises SaefilterError for what CSV, which has texts alone, does not hold."""
+        if not self.fits_csv:
+            asked = f"--as {self.written_as}" if self.is_soft else "--preference swap"
+            raise SaefilterError(
+                f"{asked} writes numbers and lists, and CSV has only texts",
+                remedy="Write JSON lines: -o NAME.jsonl",
+            )
+
     def check_with(self, selection: Selection) -> None:
         """Raises SaefilterError for options that have no effect or do not go with the selection."""
         of = {"weights": WEIGHTS, "mask": MASK, "mask_for": MASK, "tokenizer": MASK}

@@ -270,9 +270,10 @@ def is_readable_name(path: Path) -> bool:
     return suffix[1:] in plugin_names(READERS) and not compression
 
 
-def open_lines(path: Path) -> IO[bytes]:
-    """The bytes of a file, decompressed where its name says so: `.gz`, `.zst`."""
-    return _open_bytes(path, COMPRESSIONS.get(path.suffix.lower()))
+def open_lines(path: Path, name: str | None = None) -> IO[bytes]:
+    """The bytes of a file, decompressed where its name says so: `.gz`, `.zst`. `name`: the one that it will
+    have, where the path is a temporary one."""
+    return _open_bytes(path, COMPRESSIONS.get(Path(name or path.name).suffix.lower()))
 
 
 def _open_bytes(path: Path, compression: str | None) -> IO[bytes]:
