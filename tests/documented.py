@@ -139,9 +139,10 @@ def prepare(folder: Path) -> None:
         json.dumps({"prompt": a[0]["content"], "chosen": a[1]["content"], "rejected": b[1]["content"]})
         for a, b in pairs[:40]
     ])  # fmt: skip
-    write("qa.jsonl", [
-        json.dumps({"question": a[0]["content"], "reply": a[1]["content"]}) for a, _ in pairs[:20]
-    ])  # fmt: skip
+    for name in ("qa.jsonl", "train.jsonl"):
+        write(name, [
+            json.dumps({"question": a[0]["content"], "reply": a[1]["content"]}) for a, _ in pairs[:20]
+        ])  # fmt: skip
     write("dialogs.jsonl", [
         json.dumps({"dialog": [
             {"who": {"user": "customer"}.get(turn["role"], turn["role"]), "said": turn["content"]}
@@ -156,12 +157,12 @@ def prepare(folder: Path) -> None:
         json.dumps({"mine": {"file_name": "mine.json", "columns": columns}})
     ])  # fmt: skip
     write("config.yml", [
-        "datasets:", "  - path: mine.json", "    type:", "      field_instruction: q",
-        "      field_output: a",
+        "datasets:", "  - path: train.jsonl", "    type:", "      field_instruction: question",
+        "      field_output: reply",
     ])  # fmt: skip
     write("comments.csv", ["text,toxicity"] + [
         f'"{json.loads(line)["messages"][1]["content"].replace(chr(34), chr(39))}",{grade}'
-        for lines, grade in ((good[200:280], 0.1), (bad[200:280], 0.9)) for line in lines
+        for lines, grade in ((good[200:600], 0.1), (bad[200:600], 0.9)) for line in lines
     ])  # fmt: skip
     write("labels.csv", ["line,is_bad"] + [
         f"{i + 1},{int(row['is_bad'])}" for i, row in enumerate(data)
