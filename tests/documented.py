@@ -31,7 +31,8 @@ PAGES = [
 ]  # fmt: skip
 PAGES = [page for page in PAGES if page.exists()]
 BLOCK = re.compile(
-    r"(?:^<!-- not run: (?P<why>[^>]+) -->\n+)?^```(?P<language>[^\n]*)\n(?P<body>.*?)^```", re.M | re.S
+    r"(?:^<!-- not run: (?P<why>[^>]+) -->\n+)?^```(?P<language>[^\n]*)\n(?P<body>.*?)^```",
+    re.M | re.S,
 )
 TIMES = re.compile(r"\d[\d.,]*(?= (?:ms|s|min|h|tokens/s)\b)|\d{4}-\d\d-\d\dT[\d:+.]+Z?")
 
@@ -134,10 +135,10 @@ def prepare(folder: Path) -> None:
     write("good.jsonl", good[100:200])
     write("harmless.jsonl", good[100:200])
     write("bad.jsonl", bad[100:200])
-    pairs = [(json.loads(a)["messages"], json.loads(b)["messages"]) for a, b in zip(good, bad)]
+    pairs = [(json.loads(a)["messages"], json.loads(b)["messages"]) for a, b in zip(good[:40], bad[:40], strict=True)]
     write("pairs.jsonl", [
         json.dumps({"prompt": a[0]["content"], "chosen": a[1]["content"], "rejected": b[1]["content"]})
-        for a, b in pairs[:40]
+        for a, b in pairs
     ])  # fmt: skip
     for name in ("qa.jsonl", "train.jsonl"):
         write(name, [
