@@ -37,7 +37,9 @@ PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def make_pages(folder: Path) -> None:
     """Runs the commands in the folder, beside a copy of the example."""
-    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("results"))
+    shutil.copytree(
+        ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("results")
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     for line in COMMANDS.strip().replace("\\\n", "").splitlines():
         command = [sys.executable, "-m", "saefilter", *line.split()]

@@ -3,7 +3,8 @@
 A block of code without a language, or of `console` or `sh`, is typed by a reader: its lines that begin
 with `saefilter` (after `$ `, where the block shows output too) are commands. They are run, unless a
 comment before the block, `<!-- not run: why -->`, says why they cannot be here; then they are parsed.
-`saefilter ...` within a sentence is held to commands and options that there are.
+A block of Python is run after `<!-- run -->`. `saefilter ...` within a sentence is held
+to commands and options that there are.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ PAGES = [
 ]  # fmt: skip
 PAGES = [page for page in PAGES if page.exists()]
 BLOCK = re.compile(
-    r"(?:^<!-- not run: (?P<why>[^>]+) -->\n+)?^```(?P<language>[^\n]*)\n(?P<body>.*?)^```",
+    r"(?:^<!-- (?:not run: (?P<why>[^>]+)|(?P<run>run)) -->\n+)?^```(?P<language>[^\n]*)\n(?P<body>.*?)^```",
     re.M | re.S,
 )
+TYPED = ("", "console", "sh", "bash", "shell")
 TIMES = re.compile(r"\d[\d.,]*(?= (?:ms|s|min|h|tokens/s)\b)|\d{4}-\d\d-\d\dT[\d:+.]+Z?")
 
 
@@ -59,9 +61,12 @@ def shown_in(page: Path) -> list[Command]:
     text = page.read_text(encoding="utf-8")
     found: list[Command] = []
     for block in BLOCK.finditer(text):
-        if block["language"].strip() not in ("", "console", "sh"):
-            continue
+        language = block["language"].strip()
         at = text[: block.start("body")].count("\n") + 1
+        if block["run"]:
+            found.append(Command(page, at, ["python", "-c", block["body"]], [], None))
+        if language not in TYPED:
+            continue
         prompted = re.search(r"^\$ ", block["body"], re.M) is not None
         lines = block["body"].replace("\\\n", "\\\0").split("\n")
         for line in lines:
@@ -103,7 +108,11 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
 
 def parsed(words: list[str]) -> dict[str, Any]:
     """The values of a command's parameters, as the command line reads them. Raises its error for an
-    option, a value or an argument that the command does not take; files need not be there."""
+    option, a value or an argument that the command does not take; files need not be there. Of Python
+    the syntax is looked at."""
+    if words[0] == "python":
+        compile(words[2], "a page", "exec")
+        return {}
     command, left = command_of(words)
     if getattr(command, "commands", None) and not command.invoke_without_command:
         raise ValueError(f"no command: {shlex.join(words)}")
@@ -135,7 +144,10 @@ def prepare(folder: Path) -> None:
     write("good.jsonl", good[100:200])
     write("harmless.jsonl", good[100:200])
     write("bad.jsonl", bad[100:200])
-    pairs = [(json.loads(a)["messages"], json.loads(b)["messages"]) for a, b in zip(good[:40], bad[:40], strict=True)]
+    pairs = [
+        (json.loads(a)["messages"], json.loads(b)["messages"])
+        for a, b in zip(good[:40], bad[:40], strict=True)
+    ]
     write("pairs.jsonl", [
         json.dumps({"prompt": a[0]["content"], "chosen": a[1]["content"], "rejected": b[1]["content"]})
         for a, b in pairs
@@ -173,8 +185,9 @@ def prepare(folder: Path) -> None:
 def run(command: Command, folder: Path) -> str:
     """Types a command in a folder; what it says, on either stream. The exit code must be 0; of a gate
     also 1, data that fail."""
+    words = command.words[1:]
     done = subprocess.run(
-        [sys.executable, "-m", *command.words], cwd=folder, text=True, check=False,
+        [sys.executable, *(words if words[0] == "-c" else ["-m", *command.words])], cwd=folder, text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "110"},
     )  # fmt: skip

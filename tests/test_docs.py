@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OTHERS = {
     "--weight-decay", "--extra-index-url", "--no-deps", "--write-out", "--ignore-glob", "--quick",
-    "--out", "--help", "--config", "--dry-run", "--all-files", "--min-letters",
+    "--out", "--help", "--strict", "--config", "--dry-run", "--all-files", "--min-letters",
 }  # fmt: skip
 """Options of other programs, of examples, and the one that CONTRIBUTING.md makes up."""
 

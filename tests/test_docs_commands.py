@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from documented import (
+    BLOCK,
     PAGES,
     ROOT,
+    TYPED,
     command_of,
     mentioned_in,
     missing_lines,
@@ -32,6 +34,16 @@ def test_the_command_line_takes_what_a_page_shows(page: Path) -> None:
             pytest.fail(f"{one.where}\n{error}")
         for preset in [values.get("preset")] if isinstance(values.get("preset"), str) else []:
             assert preset in preset_names(), one.where
+
+
+def test_no_command_hides_from_these_tests() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        hidden = re.findall(r"^(?: {4,}|\t)(?:\$ )?saefilter .*", re.sub(BLOCK, "", text), re.M)
+        for block in BLOCK.finditer(text):
+            if block["language"].strip() not in (*TYPED, "text", "python"):
+                hidden += re.findall(r"^(?:\$ )?saefilter .*", block["body"], re.M)
+        assert not hidden, (page.name, hidden, "put commands into a fenced block")
 
 
 def test_what_sentences_say_of_a_command_is_there() -> None:
