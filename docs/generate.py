@@ -101,16 +101,20 @@ def _is_help(parameter: Any) -> bool:
 
 def _names(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return f"`{parameter.name.upper()}`"
+        return f"`{parameter.metavar or parameter.name.upper()}`"
     return f"`{', '.join(parameter.opts)}`"
 
 
 def _row(parameter: Any) -> str:
+    names = _names(parameter)
+    if parameter.param_type_name != "argument" and parameter.metavar:
+        names = f"{names[:-1]} {parameter.metavar}`"
+    names = names.replace("|", "\\|")
     needed = " (required)" if parameter.required else ""
     text = _cell(parameter.help or "")
     if parameter.multiple and "epeat" not in text:
         text += " Repeatable."
-    return f"| {_names(parameter)}{needed} | {text} |\n"
+    return f"| {names}{needed} | {text} |\n"
 
 
 def _cell(text: str) -> str:
