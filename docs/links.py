@@ -17,20 +17,26 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = [
-    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/*.md", "examples/*.md",
-    "examples/*/*.md", "examples/*/results/*.svg",
-]  # fmt: skip
+PICTURES = "examples/*/results/*.svg"
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)#\s]+)")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds the pages and pictures that lie elsewhere, each at its own path."""
-    for pattern in ELSEWHERE:
-        for path in sorted(ROOT.glob(pattern)):
+    """Adds the pages that the navigation names and docs/ lacks, each at its own path, and pictures."""
+    pages = [ROOT / uri for uri in _pages_of(config.nav) if uri not in files.src_uris]
+    for path in [*pages, *sorted(ROOT.glob(PICTURES))]:
+        if path.exists():  # what is nowhere is a warning of mkdocs's own
             uri = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, uri, abs_src_path=str(path)))
     return files
+
+
+def _pages_of(nav: Any) -> list[str]:
+    """The paths of a navigation, or of a part of it."""
+    if isinstance(nav, str):
+        return [nav]
+    parts = nav.values() if isinstance(nav, dict) else nav
+    return [path for part in parts for path in _pages_of(part)]
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
