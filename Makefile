@@ -28,7 +28,7 @@ test-fast: $(INSTALLED)
 # docs/cli.md, from the options that the code takes, and the site, in dist/site
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir dist/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir dist/site
 
 # Does filtering keep fine-tuning from doing harm? examples/model_organism/README.md
 organism: $(INSTALLED)
