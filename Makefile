@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FAST := $(addprefix tests/,artifacts compare filtering gate geometry report rows stats toxic verify) \
-	tests/scoring/test_scores_for.py tests/test_docs.py tests/test_errors.py tests/test_rooms.py tests/test_settings.py
+	tests/scoring/test_scores_for.py tests/test_docs.py tests/test_docs_commands.py tests/test_errors.py tests/test_rooms.py tests/test_settings.py
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow test-fast docs lint types check clean organism organism-quick real
