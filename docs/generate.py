@@ -92,7 +92,7 @@ def _walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _about(command: Any) -> str:
-    return inspect.cleandoc(command.help or "").partition("\n\nExample:")[0]
+    return inspect.cleandoc(command.help or "").partition("\n\nExample:")[0].replace("<", "&lt;")
 
 
 def _is_help(parameter: Any) -> bool:
@@ -118,7 +118,7 @@ def _row(parameter: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")  # <input> is HTML
 
 
 if __name__ == "__main__":
