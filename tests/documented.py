@@ -35,6 +35,8 @@ BLOCK = re.compile(
     r"(?:^<!-- (?:not run: (?P<why>[^>]+)|(?P<run>run)) -->\n+)?^```(?P<language>[^\n]*)\n(?P<body>.*?)^```",
     re.M | re.S,
 )
+HUB = " my-name/"
+"""How pages name a place on the hub that a reader has: such commands are parsed."""
 TYPED = ("", "console", "sh", "bash", "shell")
 TIMES = re.compile(r"\d[\d.,]*(?= (?:ms|s|min|h|tokens/s)\b)|\d{4}-\d\d-\d\dT[\d:+.]+Z?")
 
@@ -75,7 +77,8 @@ def shown_in(page: Path) -> list[Command]:
                 not prompted and re.match(r"(\w+=\S+ +)*saefilter ", typed)
             ):
                 words = shlex.split(typed, comments=True)
-                found.append(Command(page, at, words[_first(words) :], [], block["why"]))
+                why = block["why"] or (HUB in typed and "a model hub is not here") or None
+                found.append(Command(page, at, words[_first(words) :], [], why))
             elif prompted and found and line.strip() and not line.startswith("$ "):
                 found[-1].shown.append(line)
             at += 1 + line.count("\0")
