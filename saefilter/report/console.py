@@ -40,7 +40,6 @@ from saefilter.rows.trained import what_is_scored
 from saefilter.text import (
     clean,
     one_line,
-    ordinal,
     percent,
     percentile_words,
     place,
@@ -185,20 +184,17 @@ def formats_words(made: Provenance) -> str:
 
 
 def _flagged(percentiles: np.ndarray[Any, Any], made: Provenance, what: str = "rows") -> Text:
-    beyond, reference_rows = [], made.reference_rows
+    """How many rows are closer than most of the reference, and how many of its like would be."""
+    reference_rows, lines = made.reference_rows, []
+    them = reference_words(reference_rows, made.reference_name)
     for level in (95.0, 99.0):
         if rank := rank_at(1 - level / 100, reference_rows):
             share = is_beyond(percentiles, level, reference_rows).mean()
-            expected = rank / (reference_rows + 1)
-            beyond.append(
-                f"{share:.1%} of {what} closer than the {ordinal(rank)} closest ({expected:.1%} would be "
-                "if they were like the reference)"
+            lines.append(
+                f"  Closer than {level:g}% of {'them' if lines else them}: {share:.1%} of the {what} "
+                f"({rank / (reference_rows + 1):.1%} of such rows would be)"
             )
-    return Text(
-        f"  Against {reference_words(reference_rows, made.reference_name)}: "
-        f"{', '.join(beyond) or 'too few to say'}",
-        style="dim",
-    )
+    return Text("\n".join(lines) or f"  Too few to compare with: {them}", style="dim")
 
 
 def _closest(entry: dict[str, Any], reference: str | None) -> Group:
@@ -244,7 +240,7 @@ def feature_line(feature: dict[str, Any]) -> Text:
         (f" (feature {feature['feature']})", "dim"),
     )
     if feature["toxic_feature"] == feature["feature"]:
-        return text.append(", itself in the toxic set")
+        return text.append(", a feature of the toxic set")
     return text.append_text(
         Text.assemble(
             f", cosine {feature['cosine']:.2f} to ",
