@@ -71,7 +71,10 @@ def _is_help(parameter: Any) -> bool:
 def _row(parameter: Any) -> str:
     names = ", ".join(parameter.opts)
     if parameter.param_type_name == "argument":
-        names = parameter.name.upper()
+        names = parameter.metavar or parameter.name.upper()
+    elif parameter.metavar:
+        names = f"{names} {parameter.metavar}"
+    names = names.replace("|", "\\|")
     needed = " (required)" if parameter.required else ""
     text = _cell(parameter.help or "")
     if parameter.multiple and "epeat" not in text:

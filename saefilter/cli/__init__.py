@@ -9,13 +9,15 @@ import typer
 
 from saefilter import __version__
 from saefilter.cli.common import fail
+from saefilter.cli.root import App, Root
 from saefilter.errors import SaefilterError
 from saefilter.watch import Interrupted
 
-app = typer.Typer(
+app = App(
     name="saefilter",
+    cls=Root,
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find and drop the fine-tuning samples that lie next to a model's toxic features.\n\n"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     ON_COMMAND_LINE,
@@ -40,7 +40,7 @@ SUFFIXES = {
 
 
 @app.command(epilog="Example: saefilter check data.jsonl --max-flagged 2% --at-fpr 1%")
-@opt.with_options(Policy, "limits")
+@opt.with_options(Policy, "limits", panel=panels.LIMITS)
 @opt.with_options(ScoreSettings, "scoring", defaults={**ON_COMMAND_LINE, "workers": 1})
 def check(
     *,
@@ -50,15 +50,22 @@ def check(
         str | None,
         typer.Option(
             "--scores",
-            metavar="PATH",
             help="Its scores file [<input>.scores.parquet here, if it fits].",
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", metavar="PATH", help="Keep the scores that are made here."),
+        typer.Option("-o", "--output", help="Keep the scores that are made here."),
     ] = None,
-    format: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "text",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help=f"One of {', '.join(FORMATS)} [text].",
+            show_default=False,
+            autocompletion=completion.completing("format", FORMATS),
+        ),
+    ] = "text",
     reports: Annotated[
         list[Path] | None,
         typer.Option(

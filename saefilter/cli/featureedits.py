@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saefilter.cli import options as opt
+from saefilter.cli import panels
 from saefilter.cli.common import (
     ask_and_say,
     one_of,
@@ -42,7 +43,12 @@ def add(
     reason: ReasonOption,
     side: Annotated[str, typer.Option("--side", help="toxic or benign.")] = "toxic",
     weight: Annotated[float, typer.Option("--weight", min=0, help="In weighted metrics.")] = 0.0,
-    label: Annotated[str, typer.Option("--label", help="What it fires on.")] = "",
+    label: Annotated[
+        str,
+        typer.Option(
+            "--label", metavar="TEXT", help="What it fires on.", rich_help_panel=panels.FEATURES
+        ),
+    ] = "",
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     SEVERAL,
@@ -19,6 +19,7 @@ from saefilter.cli.common import (
     progress_bar,
     warn,
 )
+from saefilter.cli.root import App, Features
 from saefilter.errors import SaefilterError
 from saefilter.settings import CurationOptions, Penalty, ScoreSettings
 
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from saefilter.rows.formats import Conversation
     from saefilter.toxic.toxicset import ToxicSet
 
-features = typer.Typer(
+features = App(
+    cls=Features,
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     help="Make and read toxic sets: curated lists of toxic features of one SAE.\n\n"
     "Example: saefilter features show minilm",
 )
@@ -49,7 +51,7 @@ app.add_typer(features, name="features")
         "layer": "Another layer of the preset; repeat to try several.",
     },
 )  # fmt: skip
-@opt.with_options(CurationOptions, "choosing")
+@opt.with_options(CurationOptions, "choosing", panel=panels.FEATURES)
 def curate(
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="The set, a JSON file.")],
@@ -65,7 +67,11 @@ def curate(
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option("--label", help="Column of --data: a label or a toxicity score [toxic]."),
+        typer.Option(
+            "--label",
+            help="Column of --data: a label or a toxicity score [toxic].",
+            autocompletion=completion.columns,
+        ),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Scores above it are toxic [0.5].")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from saefilter.cli import completion
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     asked_of,
@@ -22,7 +23,12 @@ from saefilter.settings import ScoreSettings
 if TYPE_CHECKING:
     from saefilter.toxic.toxicset import ToxicFeature
 
-SetArgument = Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")]
+SetArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A JSON file or the name of a shipped set.", autocompletion=completion.toxic_sets
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -132,7 +138,12 @@ def neighbours(
     index: Annotated[int, typer.Argument(help="Which feature of the SAE.")],
     reading: opt.Given,
     name_or_file: Annotated[
-        str | None, typer.Option("--set", help="A set to mark and label them by [the preset's].")
+        str | None,
+        typer.Option(
+            "--set",
+            help="A set to mark and label them by [the preset's].",
+            autocompletion=completion.toxic_sets,
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many.")] = 10,
     as_json: JsonOption = False,

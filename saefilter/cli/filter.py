@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     ON_COMMAND_LINE,
@@ -23,6 +23,7 @@ from saefilter.cli.common import (
     strategy_options,
     warn,
 )
+from saefilter.described import as_fraction
 from saefilter.errors import SaefilterError
 from saefilter.filtering.soft import SoftOptions
 from saefilter.select.judge.settings import JudgeSettings
@@ -50,10 +51,10 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
     defaults=ON_COMMAND_LINE,
     helps={"model": "Model of a strategy that reads with one; with --sae, of scores."},
 )
-@opt.with_options(Selection, "cutting")
-@opt.with_options(StrategyOptions, "telling", without=SHARED)
-@opt.with_options(SoftOptions, "writing")
-@opt.with_options(JudgeSettings, "judging")
+@opt.with_options(Selection, "cutting", panel=panels.CUT)
+@opt.with_options(StrategyOptions, "telling", panel=panels.STRATEGIES, without=SHARED)
+@opt.with_options(SoftOptions, "writing", panel=panels.WRITING)
+@opt.with_options(JudgeSettings, "judging", panel=panels.JUDGE)
 def filter_command(
     *,
     input: Annotated[
@@ -61,14 +62,13 @@ def filter_command(
     ] = None,
     scores: Annotated[
         str | None,
-        typer.Option("--scores", metavar="PATH", help="Scores file [<input>.scores.parquet here]."),
+        typer.Option("--scores", help="Scores file [<input>.scores.parquet here]."),
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
             "-o",
             "--output",
-            metavar="PATH",
             help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet; .jsonl for JSON that no table "
             "holds]; of several files a folder, where each keeps its name [<input>.filtered].",
         ),
@@ -77,7 +77,8 @@ def filter_command(
         bool, typer.Option("--single", help="Write one file, where the data are several.")
     ] = False,
     drop_frac: Annotated[
-        float | None, typer.Option("--drop-frac", help="Share of the scored rows to drop, 0 to 1.")
+        str | None,
+        typer.Option("--drop-frac", help="Share of the scored rows to drop: 10% or 0.1."),
     ] = None,
     drop_count: Annotated[
         int | None, typer.Option("--drop-count", help="Number of rows to drop.")
@@ -88,7 +89,12 @@ def filter_command(
     cutting: opt.Given,
     strategy: Annotated[
         str,
-        typer.Option("--strategy", help=f"Which rows go first: {STRATEGY_NAMES}."),
+        typer.Option(
+            "--strategy",
+            help=f"Which rows go first: {STRATEGY_NAMES} [closest].",
+            show_default=False,
+            autocompletion=completion.strategies,
+        ),
     ] = "closest",
     seed: Annotated[int | None, typer.Option("--seed", help="Of strategies that draw [0].")] = None,
     telling: opt.Given,
@@ -119,10 +125,9 @@ def filter_command(
     judge = judge_settings(judging)
     scoring, shared = _whose(strategy, scoring)
     options = strategy_options({**telling, **shared}, judge)
+    share = None if drop_frac is None else as_fraction(drop_frac, "--drop-frac")
     cutting = {name: tuple(v) if isinstance(v, list) else v for name, v in cutting.items()}
-    selection = Selection(
-        strategy, drop_frac, drop_count, min_distance, seed or 0, options, **cutting
-    )
+    selection = Selection(strategy, share, drop_count, min_distance, seed or 0, options, **cutting)
     selection.check()
     written = SoftOptions(**writing)
     written.check_with(selection)
@@ -131,7 +136,7 @@ def filter_command(
             f"--seed has no effect with --strategy {strategy}, which draws nothing",
             remedy="Leave it out.",
         )
-    asked, silent = _seeking(asked_of(scoring), drop_frac), quiet or as_json
+    asked, silent = _seeking(asked_of(scoring), share), quiet or as_json
     source, named = _data(input, located_if(scores), asked, quiet=silent)
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, completion
 from saefilter.cli import options as opt
+from saefilter.cli.root import App, InOrder
 
-presets = typer.Typer(
+presets = App(
+    cls=InOrder,
     invoke_without_command=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     help="List the presets: a model, its SAE and where it is read, under one name.\n\n"
     "Example: saefilter presets",
 )
@@ -40,7 +42,9 @@ def list_presets(context: typer.Context) -> None:
 
 @presets.command(epilog="Example: saefilter presets show gemma-2-2b")
 def show(
-    name: Annotated[str, typer.Argument(help="Name of the preset.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the preset.", autocompletion=completion.presets)
+    ],
     as_json: opt.JsonOption = False,
 ) -> None:
     """Show everything a preset stands for."""

@@ -34,9 +34,7 @@ def score(
     input: Annotated[str, typer.Argument(help=opt.INPUT_HELP)],
     output: Annotated[
         str | None,
-        typer.Option(
-            "-o", "--output", metavar="PATH", help="Scores file [<input>.scores.parquet here]."
-        ),
+        typer.Option("-o", "--output", help="Scores file [<input>.scores.parquet here]."),
     ] = None,
     scoring: opt.Given,
     part: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from saefilter.cli import completion
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     ask_and_say,
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 @opt.with_options(ScoreSettings, "reading", only=(*opt.READING, "device", "dtype"))
 def steer(
     *,
-    name_or_file: Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")],
+    name_or_file: Annotated[
+        str,
+        typer.Argument(
+            help="A JSON file or the name of a shipped set.", autocompletion=completion.toxic_sets
+        ),
+    ],
     reading: opt.Given,
     index: Annotated[
         list[int] | None, typer.Option("--feature", help="Which features [the strongest].")

@@ -37,7 +37,7 @@ def verify(
     ] = None,
     scores: Annotated[
         str | None,
-        typer.Option("--scores", metavar="PATH", help="The scores [beside the artifact]."),
+        typer.Option("--scores", help="The scores [beside the artifact]."),
     ] = None,
     toxic_set: Annotated[
         str | None, typer.Option("--toxic-set", help="File or name [the recorded name].")

@@ -69,7 +69,7 @@ def check_request(
             )
     if not fractions or any(not 0 < share < 1 for share in fractions):
         raise SaefilterError(
-            "a share to drop lies between 0 and 1", remedy="Use --drop-frac 0.05 0.1 0.25."
+            "a share to drop lies between 0 and 1", remedy="Use --drop-frac 5% 10% 25%."
         )
 
 

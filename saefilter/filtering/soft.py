@@ -36,7 +36,7 @@ class SoftOptions(Checked):
 
     written_as: str = option(
         ROWS, "What to write: rows (kept and dropped apart), or all of them with weights, mask or labels.",
-        choices=(ROWS, WEIGHTS, MASK, LABELS), flag="--as",
+        choices=(ROWS, WEIGHTS, MASK, LABELS), flag="--as", metavar="FORM",
     )  # fmt: skip
     weights: str | None = option(
         None, "Of --as weights: linear, exponential or mixture (1 less the probability of being bad; with "
@@ -53,7 +53,7 @@ class SoftOptions(Checked):
     )  # fmt: skip
     tokenizer: str | None = option(
         None, "Of the model to be trained, for --mask-for trl: hub id or folder.",
-        unless_said="that of the model that was read",
+        unless_said="that of the model that was read", metavar="ID|FOLDER",
     )  # fmt: skip
 
     preference: str | None = option(

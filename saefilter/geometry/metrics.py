@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from saefilter import plugins
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.geometry.space import FeatureSpace, Side, unit_rows
 from saefilter.plugins import load_plugin, plugin_names
 
@@ -239,8 +239,10 @@ def choose_metric(name: str | None, space: FeatureSpace) -> Metric:
         return METRICS[DEFAULT_METRIC if fitted else FALLBACK_METRIC]
     metric = METRICS.get(name) or plugin_metric(name)
     if metric is None:
-        known = ", ".join([*METRICS, *plugin_names(plugins.METRICS)])
-        raise SaefilterError(f"there is no metric {name!r}", remedy=f"Metrics: {known}.")
+        known = [*METRICS, *plugin_names(plugins.METRICS)]
+        raise SaefilterError(
+            f"there is no metric {name!r}", remedy=did_you_mean(name, known, "Metrics")
+        )
     if metric.needs_weights and not fitted:
         raise SaefilterError(
             f"metric {name!r} needs weighted features, which the toxic set "

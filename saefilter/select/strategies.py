@@ -51,15 +51,17 @@ class Selection:
         choices=(AUTO,),
     )  # fmt: skip
     drop_fdr: float | None = option(
-        None, "With --drop auto, instead: the most rows of which at most this share is harmless, 0 to 1.",
-        least=0, most=1,
+        None, "With --drop auto, instead: the most rows of which at most this share is harmless.",
+        least=0, most=1, fraction=True,
     )  # fmt: skip
     by: tuple[str, ...] | None = option(
         None, "Show what the cut does to each file, to each value of a column, or to each length: file, "
-        "COLUMN or length; repeatable.",
+        "COLUMN or length; repeatable.", metavar="COLUMN|file|length",
     )  # fmt: skip
     keep_balance: str | None = option(
-        None, "Cut each by itself: the same share of every file, value of a COLUMN, or length."
+        None,
+        "Cut each by itself: the same share of every file, value of a COLUMN, or length.",
+        metavar="COLUMN|file|length",
     )
 
     def check(self) -> None:
@@ -81,7 +83,7 @@ class Selection:
         if self.drop_frac is not None and not 0 <= self.drop_frac <= 1:
             raise SaefilterError(
                 f"--drop-frac {self.drop_frac} is not between 0 and 1",
-                remedy="10 % is --drop-frac 0.1.",
+                remedy="10 % is --drop-frac 10% or 0.1.",
             )
         if self.drop_count is not None and self.drop_count < 0:
             raise SaefilterError(f"--drop-count {self.drop_count} is negative")
