@@ -16,10 +16,12 @@ from saefilter.cli.common import (
     ON_COMMAND_LINE,
     asked_of,
     one_of,
+    output_console,
     refuse_overwrite_alone,
     scoring_bar,
     warn,
 )
+from saefilter.cli.root import verdict
 from saefilter.errors import SaefilterError
 from saefilter.gate.policy import Policy
 from saefilter.settings import ScoreSettings
@@ -112,8 +114,7 @@ def check(
     finally:
         judge.close()
     _say(outcome, format, reports or [])
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+    verdict(outcome.exit_code)
 
 
 class _Judge:
@@ -202,7 +203,11 @@ def _say(outcome: Outcome, format: str, reports: list[Path]) -> None:
         "junit": ci.to_junit,
         "sarif": ci.to_sarif,
     }
-    typer.echo(faces[format](outcome), nl=False)
+    console = output_console()
+    if format == "text" and console.is_terminal:
+        words.print_text(console, faces[format](outcome))
+    else:
+        typer.echo(faces[format](outcome), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if format == "github" and summary:
         with open(summary, "a", encoding="utf-8") as file:

@@ -115,11 +115,21 @@ class Root(InOrder):
 
     listed = panels.COMMANDS
 
-    def main(self, *arguments: Any, standalone_mode: bool = True, **more: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **more: Any,
+    ) -> Any:
         """Run it. An error of usage is one line, as any other error is."""
         try:
             with ending_with_its_reader():
-                code = super().main(*arguments, standalone_mode=False, **more)
+                code = super().main(
+                    args, prog_name, complete_var, False, windows_expand_args, **more
+                )
         except ClickError as error:
             if not standalone_mode:
                 raise
@@ -157,7 +167,7 @@ class App(typer.Typer):
 def _named(parameter: Any) -> None:
     """Give a parameter the panel and the word for its value that panels.py has for it."""
     if parameter.param_type_name == "argument":
-        parameter.metavar = parameter.metavar or panels.ARGUMENTS.get(parameter.name)
+        parameter.metavar = parameter.metavar or panels.ARGUMENTS.get(parameter.name or "")
         return
     flag = next((one for one in parameter.opts if one.startswith("--")), "")
     if getattr(parameter, "rich_help_panel", None) is None:
@@ -195,7 +205,7 @@ def _escaped(command: Any, ctx: Any) -> Any:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""  # not `<bool>`
     order = {panel: place for place, panel in enumerate(panels.ORDER)}
-    parameters.sort(key=lambda one: order.get(getattr(one, "rich_help_panel", None), -1))
+    parameters.sort(key=lambda one: order.get(getattr(one, "rich_help_panel", None) or "", -1))
     shown.get_params = lambda ctx: parameters
     return shown
 

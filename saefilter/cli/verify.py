@@ -10,6 +10,7 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
+from saefilter.cli.root import verdict
 
 if TYPE_CHECKING:
     from saefilter.verify.findings import Findings
@@ -64,8 +65,7 @@ def verify(
         typer.echo(json.dumps(said, indent=2))
     elif not quiet:
         _print(findings)
-    if findings.exit_code:
-        raise typer.Exit(findings.exit_code)
+    verdict(findings.exit_code)
 
 
 def _print(findings: Findings) -> None:

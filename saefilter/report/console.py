@@ -185,7 +185,7 @@ def formats_words(made: Provenance) -> str:
 
 def _flagged(percentiles: np.ndarray[Any, Any], made: Provenance, what: str = "rows") -> Text:
     """How many rows are closer than most of the reference, and how many of its like would be."""
-    reference_rows, lines = made.reference_rows, []
+    reference_rows, lines = made.reference_rows, list[str]()
     them = reference_words(reference_rows, made.reference_name)
     for level in (95.0, 99.0):
         if rank := rank_at(1 - level / 100, reference_rows):
