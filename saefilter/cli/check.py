@@ -78,6 +78,7 @@ def check(
     scoring: opt.Given,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Judge datasets by a policy: exit 0 pass, 1 the data fails, 2 no verdict could be reached.
 
@@ -87,6 +88,9 @@ def check(
     from saefilter.gate.policy import choose_policy
     from saefilter.storage import located_if
 
+    if as_json and format not in ("text", "json"):
+        raise SaefilterError("--json and --format exclude each other", remedy="Use one of them.")
+    format = "json" if as_json else format
     one_of("--format", format, FORMATS)
     for path in reports or []:
         if path.suffix not in SUFFIXES:

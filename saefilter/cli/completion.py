@@ -74,8 +74,8 @@ def own_columns(context: typer.Context, incomplete: str) -> list[str]:
     ours, equals, theirs = last.partition("=")
     if not equals:
         return [f"{before}{comma}{name}=" for name in begun(COLUMN_KEYS, ours)]
-    found = begun(_columns_of_data(context), theirs)
-    return [f"{before}{comma}{ours}={name}" for name in found]
+    named = begun(_columns_of_data(context), theirs)
+    return [f"{before}{comma}{ours}={name}" for name in named]
 
 
 def _columns_of_data(context: typer.Context) -> list[str]:

@@ -59,7 +59,7 @@ def list_sets(as_json: JsonOption = False) -> None:
     made = sorted(str(path) for path in (cache_folder() / "toxic-sets").glob("*.json"))
     sets = {name: load_toxic_set(name) for name in [*shipped_sets(), *made]}
     if as_json:
-        typer.echo(
+        print_json(
             json.dumps(
                 [
                     {"reference": name, "model": toxic_set.model, "sae": toxic_set.sae,
@@ -118,7 +118,7 @@ def diff(first: SetArgument, second: SetArgument, as_json: JsonOption = False) -
         def entries(several: list[ToxicFeature]) -> list[int]:
             return [feature.index for feature in several]
 
-        typer.echo(
+        print_json(
             json.dumps(
                 {"only_first": entries(difference.only_first),
                  "only_second": entries(difference.only_second),
@@ -173,7 +173,7 @@ def neighbours(
     ][:count]
     if as_json:
         labels = toxic_set.labels() if toxic_set else {}
-        typer.echo(
+        print_json(
             json.dumps(
                 [{"feature": f, "cosine": round(c, 6), "label": labels.get(f)} for f, c in nearest]
             )

@@ -30,6 +30,7 @@ from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.registry import StrategyOptions, is_seeded, takes
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
+from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
@@ -252,7 +253,7 @@ def _data(
     except SaefilterError as error:
         raise SaefilterError(
             f"{opened.path} was made from {data}, which is not there",
-            remedy=f"Name the data: saefilter filter DATA --scores {opened.path}",
+            remedy=f"Name the data: saefilter filter DATA --scores {command_line(str(opened.path))}",
         ) from error
     warn(f"Using the scores {opened.path} of {data}, made {opened.provenance.created}", quiet=quiet)
     return source, opened.path
@@ -290,7 +291,7 @@ def _score_first(
     else:
         raise SaefilterError(
             f"{target} cannot be used: {why}",
-            remedy=f"Score the data anew (saefilter score {source.path} --overwrite, or --overwrite "
+            remedy=f"Score the data anew (saefilter score {command_line(str(source.path))} --overwrite, or --overwrite "
             "here), or ask for what the scores were made with.",
         )
     with scoring_bar(quiet=quiet) as watch:

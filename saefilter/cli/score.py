@@ -18,6 +18,7 @@ from saefilter.cli.common import (
     scoring_bar,
     warn,
 )
+from saefilter.cli.hints import after_score
 from saefilter.settings import ScoreSettings
 from saefilter.text import one_line
 
@@ -92,7 +93,8 @@ def score(
     elif not quiet:
         from saefilter.report.console import print_score_summary
 
-        print_score_summary(output_console(), done)
+        then = after_score(input, target, done.provenance, scoring)
+        print_score_summary(output_console(), done, then)
 
 
 def _parsed(part: str | None) -> Part | None:

@@ -18,6 +18,7 @@ from saefilter.rows.pieces import Piece
 from saefilter.rows.write import annotated
 from saefilter.select.ranking import Candidates
 from saefilter.select.strategies import AUTO, Choice, Selection
+from saefilter.text import command_line
 from saefilter.toxic.toxicset import conformal_p
 
 ROWS, WEIGHTS, MASK, LABELS = "rows", "weights", "mask", "labels"
@@ -263,7 +264,7 @@ def weighted(options: SoftOptions, candidates: Candidates, choice: Choice, n_row
         raise SaefilterError(
             "weights are by how near every row is, and a cascade has estimated some",
             where=str(candidates.scores.path),
-            remedy=f"Score again without --cascade: saefilter score {candidates.scores.provenance.input_path} "
+            remedy=f"Score again without --cascade: saefilter score {command_line(candidates.scores.provenance.input_path)} "
             "--overwrite.",
         )
     kind = options.weights or "linear"

@@ -98,8 +98,8 @@ def histogram(values: Sequence[float] | np.ndarray[Any, Any], marker: float | No
     return table
 
 
-def print_score_summary(console: Console, summary: ScoreSummary) -> None:
-    """Counts, distribution, the closest samples and where the file went."""
+def print_score_summary(console: Console, summary: ScoreSummary, then: str = "") -> None:
+    """Counts, distribution, the closest samples, where the file went, and what to type `then`."""
     made = summary.provenance
     console.print()
     console.print(
@@ -136,17 +136,13 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
     for entry in summary.closest:
         console.print(Padding(_closest(entry, made.reference_name), (0, 2)))
     console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
-    console.print(
-        Text(f"Next: saefilter filter --drop-frac {_next_share(made):.4g}", style="dim"),
-        highlight=False,
-    )
+    print_next(console, then)
 
 
-def _next_share(made: Provenance) -> float:
-    """A tenth, or what a cascade has sought where that is less."""
-    if not made.cascade:
-        return 0.1
-    return min(0.1, int(made.cascade["nearest"]) / (made.scored + made.estimated))
+def print_next(console: Console, then: str) -> None:
+    """The command that comes next, on a line that no width breaks; nothing where there is none."""
+    if then:
+        console.print(Text(f"Next: {then}", style="dim"), soft_wrap=True)
 
 
 def _caveats(summary: ScoreSummary) -> Group:

@@ -21,6 +21,7 @@ from saefilter.select.closest import smallest
 from saefilter.select.ranking import ByDistance, Candidates, Ranking
 from saefilter.select.registry import StrategyOptions, check_strategy, load_strategy
 from saefilter.select.row_labels import RowLabels, read_labels
+from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from saefilter.select.auto import Cut
@@ -168,15 +169,13 @@ def refuse_unvouched(candidates: Candidates, selection: Selection) -> None:
     assert made.cascade is not None
     vouched, n_rows = min(int(made.cascade["nearest"]), made.scored), len(candidates)
     preset = "" if " " in made.preset else f" --preset {made.preset}"
-    anew = (
-        f"Score again without --cascade{{}}: saefilter score {made.input_path}{preset} --overwrite"
-    )
+    command = f"saefilter score {command_line(made.input_path)}{preset} --overwrite"
     if selection.drop == AUTO or selection.keep_balance is not None:
         asked = "--drop auto" if selection.drop == AUTO else "--keep-balance"
         raise SaefilterError(
             f"{asked} asks how near every row is, and {made.estimated:,} of these were only estimated",
             where=str(candidates.scores.path) if candidates.scores else None,
-            remedy=anew.format("") + ".",
+            remedy=f"Score again without --cascade: {command}.",
         )
     count = count_of(selection, n_rows)
     if count is None:
@@ -189,8 +188,7 @@ def refuse_unvouched(candidates: Candidates, selection: Selection) -> None:
             "is not known which are near",
             where=str(candidates.scores.path) if candidates.scores else None,
             remedy=f"Drop no more than {vouched:,}. "
-            + anew.format(", or with a larger --nearest")
-            + ".",
+            f"Score again without --cascade, or with a larger --nearest: {command}.",
         )
 
 
