@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,7 +118,7 @@ def check(
         outcome = judge.run(inputs, policy)
     finally:
         judge.close()
-    _say(outcome, format, reports or [])
+    _say(outcome, format, reports or [], judge.reused)
     verdict(outcome.exit_code)
 
 
@@ -137,6 +138,8 @@ class _Judge:
         self.output = output
         self.overwrite = overwrite
         self.quiet = quiet
+        self.reused: set[str] = set()
+        """Inputs whose scores were there."""
         self.scorer: RowScorer | None = None
 
     def run(self, inputs: list[str], policy: Policy) -> Outcome:
@@ -164,7 +167,10 @@ class _Judge:
     def _scores_of(self, source: Source, folder: Path) -> Scores:
         from saefilter.scoring.scores_for import scores_for, usual_scores
 
+        self.reused.add(str(source.path))
+
         def make(why: str | None) -> Scores:
+            self.reused.discard(str(source.path))
             if why is not None:
                 self._say(f"Not using {usual_scores(source)}: {why}; scoring {source.path}")
             return self._score(source, self.output or folder / "check.scores.parquet")
@@ -195,7 +201,7 @@ class _Judge:
         return Scores.open(target)
 
 
-def _say(outcome: Outcome, format: str, reports: list[Path]) -> None:
+def _say(outcome: Outcome, format: str, reports: list[Path], reused: Collection[str]) -> None:
     from saefilter.artifacts.publish import publishing, refuse_existing
     from saefilter.gate import ci, words
 
@@ -208,10 +214,11 @@ def _say(outcome: Outcome, format: str, reports: list[Path]) -> None:
         "sarif": ci.to_sarif,
     }
     console = output_console()
+    shown = words.said_once(outcome, reused) if format in ("text", "github") else outcome
     if format == "text" and console.is_terminal:
-        words.print_text(console, faces[format](outcome))
+        words.print_text(console, faces[format](shown))
     else:
-        typer.echo(faces[format](outcome), nl=False)
+        typer.echo(faces[format](shown), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if format == "github" and summary:
         with open(summary, "a", encoding="utf-8") as file:

@@ -114,7 +114,8 @@ def compare(
         print_json(comparison.to_json())
     elif not quiet:
         console = output_console()
-        print_comparison(console, comparison)
+        said = [one.provenance.note or "" for one in opened]  # by who made the scores
+        print_comparison(console, comparison, said)
         console.print(f"\nWritten to {paths[0]} (.md, .json)")
 
 

@@ -83,9 +83,12 @@ def _columns_of_data(context: typer.Context) -> list[str]:
     from saefilter.rows.inputs import open_input
 
     try:
-        given = next(value for name in DATA if (value := (context.params or {}).get(name)))
-        name = given if isinstance(given, str) else given[0]
-        if not Path(name).is_file():  # a hub or a store is not asked while somebody types
+        given = [(context.params or {}).get(name) or [] for name in DATA]
+        words = [one for value in given for one in ([value] if isinstance(value, str) else value)]
+        # an option without its value keeps the words before it from being taken for arguments; and a hub or
+        # a store is not asked while somebody types
+        name = next((one for one in [*words, *context.args] if Path(one).is_file()), None)
+        if name is None:
             return []
         names: dict[str, None] = {}
         for row in open_input(name).rows({0, 1, 2}):

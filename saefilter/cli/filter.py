@@ -146,10 +146,15 @@ def filter_command(
         located_if(output), source, written,
         single=single, card=card, overwrite=overwrite, quiet=silent,
     )  # fmt: skip
+    made: list[Scores] = []
+
+    def make(why: str | None) -> Scores:
+        made.append(_score_first(source, asked, why, overwrite=overwrite, quiet=silent))
+        return made[0]
+
     opened = scores_for(
-        source, asked, named=named, say=lambda text: warn(text, quiet=silent),
-        make=lambda why: _score_first(source, asked, why, overwrite=overwrite, quiet=silent),
-    )  # fmt: skip
+        source, asked, named=named, say=lambda text: warn(text, quiet=silent), make=make
+    )
     with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
         watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
         result = write(
@@ -160,7 +165,8 @@ def filter_command(
     elif not quiet:
         from saefilter.report.console import print_filter_result
 
-        print_filter_result(output_console(), result)
+        said = [] if made else [opened.provenance.note or ""]  # by who made the scores
+        print_filter_result(output_console(), result, said)
 
 
 def _writer(

@@ -30,14 +30,15 @@ def as_options(given: Given) -> list[str]:
     return words
 
 
-def scores_words(data: str, scores: Location, made: Provenance, given: Given) -> list[str]:
-    """What names data and their scores for the next command. Settings are repeated where something else than
-    the command line, such as saefilter.toml, asks for others than these scores were made with."""
+def scores_words(data: str, scores: Location | None, made: Provenance, given: Given) -> list[str]:
+    """What names data and their scores for the next command; `scores` is None for those that it finds by
+    itself. Settings are repeated where something else than the command line, such as saefilter.toml, asks for
+    others than these scores were made with."""
     from saefilter.cli.common import asked_of
     from saefilter.errors import SaefilterError
     from saefilter.scoring.scores_for import differences
 
-    words = [f"./{data}" if data.startswith("-") else data, "--scores", str(scores)]
+    words = [_no_option(data), *(["--scores", _no_option(str(scores))] if scores else [])]
     try:
         differing = list(differences(made, asked_of({})))
     except SaefilterError:
@@ -47,13 +48,18 @@ def scores_words(data: str, scores: Location, made: Provenance, given: Given) ->
     return [*words, *as_options(again)] if differing else words
 
 
-def after_score(data: str, scores: Location, made: Provenance, given: Given) -> str:
+def after_score(data: str, scores: Location | None, made: Provenance, given: Given) -> str:
     """The command that drops rows by scores that were just made, or what stands in its way."""
     if data == "-":
         return "save the rows to a file and score that: filter reads the data again"
     return command_line(
         "saefilter", "filter", *scores_words(data, scores, made, given), *cut_words(made)
     )
+
+
+def _no_option(name: str) -> str:
+    """A file's name that no command takes for an option."""
+    return f"./{name}" if name.startswith("-") else name
 
 
 def cut_words(made: Provenance) -> list[str]:

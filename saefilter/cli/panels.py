@@ -47,12 +47,15 @@ OF_FLAGS = {
     CONTRAST: (
         "--toxic", "--benign", "--data", "--label", "--threshold", "--match", "--describe-with",
     ),
-    FEATURES: ("--penalty", "--feature", "--top", "--name"),
-    WHAT: ("--against", "--max-rows", "--row", "--line", "--rows", "--part", "--tokens-per-row"),
+    FEATURES: (
+        "--penalty", "--feature", "--top", "--name", "--data-features", "--toxic-features", "--side",
+        "--weight", "--from", "--set", "--count", "--limit", "--strength", "--controls",
+    ),
+    WHAT: ("--against", "--max-rows", "--row", "--line", "--rows", "--input", "--toxic-set", "--part", "--tokens-per-row"),
     SPEED: ("--gpus", "--no-trial", "--timings"),
     OUTPUT: (
         "--output", "--scores", "--single", "--card", "--format", "--report", "--json", "--quiet",
-        "--overwrite", "--resume", "--help", "--reason",
+        "--overwrite", "--resume", "--help", "--reason", "--map", "--samples", "--no-examples",
     ),
 }  # fmt: skip
 """Of options that commands have besides, unless these say themselves where they stand."""

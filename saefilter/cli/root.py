@@ -204,6 +204,8 @@ def _escaped(command: Any, ctx: Any) -> Any:
             parameter.rich_help_panel = panels.OUTPUT
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""  # not `<bool>`
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda ctx: ""  # its name says more than `<str>`
     order = {panel: place for place, panel in enumerate(panels.ORDER)}
     parameters.sort(key=lambda one: order.get(getattr(one, "rich_help_panel", None) or "", -1))
     shown.get_params = lambda ctx: parameters

@@ -93,7 +93,8 @@ def score(
     elif not quiet:
         from saefilter.report.console import print_score_summary
 
-        then = after_score(input, target, done.provenance, scoring)
+        is_usual = target == usual_scores(source)
+        then = after_score(input, None if is_usual else target, done.provenance, scoring)
         print_score_summary(output_console(), done, then)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Collection
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from saefilter import __version__
@@ -11,6 +12,7 @@ from saefilter.gate.verdict import Outcome, RuleVerdict, Verdict, WorstRow, numb
 from saefilter.report.markdown import code, prose
 from saefilter.rows.sides import PAIRS
 from saefilter.text import json_safe, one_line, percent, percentile_words, rows_of
+from saefilter.toxic.toxicset import DOES_NOT_TELL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +33,19 @@ def to_text(outcome: Outcome) -> str:
     for unjudged in outcome.unjudged:
         lines += [f"NO VERDICT  {one_line(unjudged.input)}", f"  {one_line(unjudged.error)}", ""]
     return "\n".join([*lines, closing(outcome)]) + "\n"
+
+
+def said_once(outcome: Outcome, reused: Collection[str]) -> Outcome:
+    """Without notes that another dataset's verdict has, or that were said when scores were made that are
+    `reused`, by their input; that a set does not tell is always said."""
+    said: set[str] = set()
+    verdicts = []
+    for verdict in outcome.verdicts:
+        before = set(verdict.notes) if verdict.input in reused else said
+        notes = [note for note in verdict.notes if note not in before or DOES_NOT_TELL in note]
+        said |= set(verdict.notes)
+        verdicts.append(replace(verdict, notes=tuple(notes)))
+    return replace(outcome, verdicts=verdicts)
 
 
 def print_text(console: Console, text: str) -> None:

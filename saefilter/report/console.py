@@ -6,7 +6,7 @@ Row text is untrusted: it is shown as plain text without control characters, nev
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,6 +139,11 @@ def print_score_summary(console: Console, summary: ScoreSummary, then: str = "")
     print_next(console, then)
 
 
+def not_said(notes: Iterable[str], said: Sequence[str]) -> list[str]:
+    """Notes that whoever made the scores has not read then; that a set does not tell is always said."""
+    return [note for note in notes if note not in said or DOES_NOT_TELL in note]
+
+
 def print_next(console: Console, then: str) -> None:
     """The command that comes next, on a line that no width breaks; nothing where there is none."""
     if then:
@@ -246,8 +251,8 @@ def feature_line(feature: dict[str, Any]) -> Text:
     )
 
 
-def print_filter_result(console: Console, result: FilterResult) -> None:
-    """What was dropped, what was kept, and where it is."""
+def print_filter_result(console: Console, result: FilterResult, said: Sequence[str] = ()) -> None:
+    """What was dropped, what was kept, and where it is; not the notes that were `said` before."""
     report = result.report
     counts = report.counts
     console.print()
@@ -269,9 +274,9 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
     )
     if words := written_words(report):
         console.print(Text(f"  {words}"))
-    if words := parts_words(report.scoring.get("own_share")):
+    if not said and (words := parts_words(report.scoring.get("own_share"))):
         console.print(Text(f"  {words}", style="dim"))
-    for note in report.notes:
+    for note in not_said(report.notes, said):
         console.print(Text(f"Note: {note}", style="yellow"))
     if report.cut is not None:
         console.print(_cut(report.cut))
