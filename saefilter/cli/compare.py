@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +22,7 @@ from saefilter.cli.common import (
     warn,
 )
 from saefilter.described import as_fraction
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.registry import StrategyOptions
 
@@ -33,7 +34,7 @@ ENDINGS = (".html", ".md", ".json")
 
 
 @app.command(
-    epilog="Example: saefilter compare data.scores.parquet --label is_bad --drop-frac 0.05 0.1 0.25"
+    epilog="Example: saefilter compare data.scores.parquet --label is_bad --drop-frac 5% 10% 25%"
 )
 @opt.with_options(StrategyOptions, "telling", panel=panels.STRATEGIES)
 @opt.with_options(JudgeSettings, "judging", panel=panels.JUDGE)
@@ -120,7 +121,7 @@ def compare(
 
 
 def _sorted(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Files, strategies and shares among the words that stand alone: `--drop-frac 0.05 0.1` leaves
+    """Files, strategies and shares among the words that stand alone: `--drop-frac 5% 10%` leaves
     its second number there, and `--strategy closest random` its second name."""
     from saefilter.select.registry import strategy_names
 
@@ -133,6 +134,11 @@ def _sorted(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
             files.append(word)
         elif word.removesuffix("%").replace(".", "", 1).isdigit():
             shares.append(word)
+        elif re.fullmatch("[a-z-]+", word):
+            raise SaefilterError(
+                f"{word!r} is no scores file and no strategy",
+                remedy=did_you_mean(word, known, "Strategies"),
+            )
         else:
             files.append(word)
     return files, names, shares

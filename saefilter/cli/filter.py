@@ -44,7 +44,7 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
 
 
 @app.command(
-    "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 0.1 -o clean.parquet"
+    "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 10% -o clean.parquet"
 )
 @opt.with_options(
     ScoreSettings,

@@ -22,20 +22,22 @@ from saefilter.text import one_line
 
 CLOSED_PIPE = 141
 """What shells show for a program that wrote where nobody reads: 128 + SIGPIPE."""
+STOPPED = 130
+INTERRUPTED = "interrupted; nothing was written under its final name"
 LONGEST_WAIT = 100
 """Milliseconds in which a reader that has what it wanted is gone; one that goes on waits for our end."""
 ClickError: Any = typer.BadParameter.__mro__[2]
 """Click's base of errors of usage, which typer has in a place of its own by version."""
 
 
-def readers_left(milliseconds: int = 0) -> bool:
-    """Whether standard output or standard error is a pipe that nobody reads any more."""
+def reader_left(*files: Any, milliseconds: int = 0) -> bool:
+    """Whether one of these is a pipe that nobody reads any more."""
     if not hasattr(select, "poll"):  # Windows
         return False
     waiting, pipes = select.poll(), 0
-    for file in (sys.__stdout__, sys.__stderr__):
+    for file in files:
         try:
-            number = file.fileno() if file is not None else -1
+            number = -1 if file is None else file.fileno()
             if stat.S_ISFIFO(os.fstat(number).st_mode):
                 waiting.register(number, 0)  # the end of its reader is told unasked
                 pipes += 1
@@ -53,7 +55,7 @@ def leave_quietly() -> None:
 def verdict(code: int) -> None:
     """End with an exit code that is a verdict, if somebody has read what it rests on."""
     sys.stdout.flush()
-    if readers_left(LONGEST_WAIT):
+    if reader_left(sys.__stdout__, milliseconds=LONGEST_WAIT):
         leave_quietly()
     if code:
         raise typer.Exit(code)
@@ -73,7 +75,9 @@ def ending_with_its_reader() -> Iterator[None]:
         broken = error if isinstance(error, BrokenPipeError) else error.__context__
         if not isinstance(broken, BrokenPipeError):
             raise
-        if broken is error and not readers_left():  # rich has closed what it wrote to
+        if broken is error and not reader_left(
+            sys.__stdout__, sys.__stderr__
+        ):  # rich has closed what it wrote to
             raise RuntimeError("another process closed its end of a pipe") from error
         leave_quietly()
 
@@ -137,6 +141,8 @@ class Root(InOrder):
             sys.exit(error.exit_code)
         if not standalone_mode:
             return code
+        if code == STOPPED:  # typer tells Ctrl-C by this code alone
+            typer.echo(f"saefilter: {INTERRUPTED}", err=True)
         sys.exit(code or 0)
 
     def invoke(self, ctx: Any) -> Any:

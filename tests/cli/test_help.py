@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,11 +13,14 @@ from typing import Any
 
 import pytest
 import typer
+from conftest import chat
+from scored import write_scores
 from typer.testing import CliRunner
 
 from saefilter.cli import app, commands, panels
 from saefilter.described import described
 from saefilter.errors import SaefilterError
+from saefilter.rows.read import Source
 from saefilter.settings import ScoreSettings
 
 commands()
@@ -118,23 +122,22 @@ def test_a_shell_completes_values(tmp_path: Path, line: str, wanted: str) -> Non
         (["filter", "data.jsonl", "--drop-frac", "10%", "--strategy", "closets"], "'closest'?"),
         (["score", "data.jsonl", "--train-on", "assistent"], "Did you mean 'assistant'?"),
         (["score", "data.jsonl", "--metric", "neerest"], "Did you mean 'nearest'?"),
-        (["filter", "data.jsonl", "--drop-frac", "10%", "--strategy", "labels", "--label", "is_badd"],
+        (["filter", "data.jsonl", "--scores", "SCORES", "--drop-frac", "10%", "--strategy", "labels",
+          "--label", "is_badd"],
          "Did you mean 'is_bad'?"),
         (["check", "data.jsonl", "--format", "jason"], "Did you mean 'json'?"),
+        (["compare", "--strategy", "closest", "randon"], "Did you mean 'random'?"),
         (["features", "show", "minilm-hat"], "Did you mean 'minilm-hate'?"),
     ],
 )  # fmt: skip
 def test_the_nearest_name_is_offered(tmp_path: Path, words: list[str], meant: str) -> None:
-    row = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], '
-    (tmp_path / "data.jsonl").write_text(row + '"is_bad": 1}\n')
-    data = str(tmp_path / "data.jsonl")
-    done = subprocess.run(
-        [sys.executable, "-m", "saefilter", *(data if one == "data.jsonl" else one for one in words)],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert meant in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
+    data, scores = tmp_path / "data.jsonl", tmp_path / "data.scores.parquet"
+    data.write_text(json.dumps({**chat("a", "b"), "is_bad": 1}) + "\n")
+    write_scores(Source.open(data), scores)
+    named = {"data.jsonl": str(data), "SCORES": str(scores)}
+    done = CliRunner().invoke(app, [named.get(word, word) for word in words])
+    assert isinstance(done.exception, SaefilterError)
+    assert meant in str(done.exception)
 
 
 def test_an_error_of_usage_is_one_line() -> None:
