@@ -20,7 +20,9 @@ from saefilter.settings import ScoreSettings
 PAGE = Path(__file__).with_name("cli.md")
 START = """# Commands, options, settings
 
-Generated from the code by `python docs/generate.py`; `saefilter COMMAND --help` says the same.
+Generated from the code by `python docs/generate.py`; `saefilter COMMAND --help` says the same, in panels. A
+share is `5%` or `0.05`. `saefilter --install-completion` teaches your shell the names of commands, options,
+presets, metrics, strategies and toxic sets, and the columns of the data on the line.
 """
 TABLE = "\n| argument or option | |\n| --- | --- |\n"
 SHARED = "Options of several commands"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # Embeddings, overrides and isolates reorder what a reader sees, so they are shown, not obeyed.
@@ -29,6 +30,21 @@ def one_line(text: str) -> str:
 def json_safe(text: str) -> str:
     """JSON text with what could steer a terminal as escapes; they only stand within strings."""
     return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def command_line(*words: str) -> str:
+    """Words as a shell takes them: quoted where they must be, control characters by their codes."""
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(word: str) -> str:
+    if word == clean(word) and "\n" not in word and "\t" not in word:
+        return shlex.quote(word)
+    coded = "".join(
+        f"\\x{byte:02x}" if byte < 0x20 or byte >= 0x7F or byte in b"'\\" else chr(byte)
+        for byte in word.encode("utf-8", "surrogateescape")
+    )
+    return f"$'{coded}'"
 
 
 def rows_of(count: int) -> str:

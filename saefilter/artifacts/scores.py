@@ -19,6 +19,7 @@ from saefilter.artifacts.integrity import BATCH_ROWS, batches_of, parquet_conten
 from saefilter.artifacts.provenance import METADATA_KEY, PART_KEY, SCORES_VERSION, Provenance
 from saefilter.errors import SaefilterError
 from saefilter.storage import Location, local_copy, located
+from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -196,7 +197,7 @@ class Scores:
         if source.sha256() != self.provenance.input_sha256:
             raise SaefilterError(
                 f"{source.path} is not the data that {self.path} was made from (its content differs)",
-                remedy=f"Score it again: saefilter score {source.path} --overwrite",
+                remedy=f"Score it again: saefilter score {command_line(str(source.path))} --overwrite",
             )
 
     def verify(self) -> None:

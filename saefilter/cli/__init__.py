@@ -9,17 +9,19 @@ import typer
 
 from saefilter import __version__
 from saefilter.cli.common import fail
+from saefilter.cli.root import INTERRUPTED, STOPPED, App, Root
 from saefilter.errors import SaefilterError
 from saefilter.watch import Interrupted
 
-app = typer.Typer(
+app = App(
     name="saefilter",
+    cls=Root,
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find and drop the fine-tuning samples that lie next to a model's toxic features.\n\n"
-    "Example: saefilter score data.jsonl, then saefilter filter --drop-frac 0.1",
+    "Example: saefilter score data.jsonl, then saefilter filter --drop-frac 10%",
 )
 
 
@@ -96,7 +98,7 @@ def _run() -> None:
     except Interrupted as stopped:
         fail(f"stopped. {stopped}", code=stopped.exit_code)
     except KeyboardInterrupt:
-        fail("interrupted; nothing was written under its final name", code=130)
+        fail(INTERRUPTED, code=STOPPED)
     except Exception:  # 1 is the code of data that fail a gate, and nothing else's
         import traceback
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from saefilter.cli import completion
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     asked_of,
@@ -24,7 +25,12 @@ from saefilter.settings import ScoreSettings
 if TYPE_CHECKING:
     from saefilter.toxic.toxicset import ToxicFeature
 
-SetArgument = Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")]
+SetArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A JSON file or the name of a shipped set.", autocompletion=completion.toxic_sets
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -55,7 +61,7 @@ def list_sets(as_json: JsonOption = False) -> None:
     made = sorted(str(path) for path in (cache_folder() / "toxic-sets").glob("*.json"))
     sets = {name: load_toxic_set(name) for name in [*shipped_sets(), *made]}
     if as_json:
-        typer.echo(
+        print_json(
             json.dumps(
                 [
                     {"reference": name, "model": toxic_set.model, "sae": toxic_set.sae,
@@ -114,7 +120,7 @@ def diff(first: SetArgument, second: SetArgument, as_json: JsonOption = False) -
         def entries(several: list[ToxicFeature]) -> list[int]:
             return [feature.index for feature in several]
 
-        typer.echo(
+        print_json(
             json.dumps(
                 {"only_first": entries(difference.only_first),
                  "only_second": entries(difference.only_second),
@@ -134,7 +140,12 @@ def neighbours(
     index: Annotated[int, typer.Argument(help="Which feature of the SAE.")],
     reading: opt.Given,
     name_or_file: Annotated[
-        str | None, typer.Option("--set", help="A set to mark and label them by [the preset's].")
+        str | None,
+        typer.Option(
+            "--set",
+            help="A set to mark and label them by [the preset's].",
+            autocompletion=completion.toxic_sets,
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many.")] = 10,
     as_json: JsonOption = False,
@@ -164,7 +175,7 @@ def neighbours(
     ][:count]
     if as_json:
         labels = toxic_set.labels() if toxic_set else {}
-        typer.echo(
+        print_json(
             json.dumps(
                 [{"feature": f, "cosine": round(c, 6), "label": labels.get(f)} for f, c in nearest]
             )

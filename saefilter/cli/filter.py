@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     ON_COMMAND_LINE,
@@ -24,12 +24,14 @@ from saefilter.cli.common import (
     strategy_options,
     warn,
 )
+from saefilter.described import as_fraction
 from saefilter.errors import SaefilterError
 from saefilter.filtering.soft import SoftOptions
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.registry import StrategyOptions, is_seeded, takes
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
+from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from saefilter.artifacts.scores import Scores
@@ -44,7 +46,7 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
 
 
 @app.command(
-    "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 0.1 -o clean.parquet"
+    "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 10% -o clean.parquet"
 )
 @opt.with_options(
     ScoreSettings,
@@ -52,10 +54,10 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
     defaults=ON_COMMAND_LINE,
     helps={"model": "Model of a strategy that reads with one; with --sae, of scores."},
 )
-@opt.with_options(Selection, "cutting")
-@opt.with_options(StrategyOptions, "telling", without=SHARED)
-@opt.with_options(SoftOptions, "writing")
-@opt.with_options(JudgeSettings, "judging")
+@opt.with_options(Selection, "cutting", panel=panels.CUT)
+@opt.with_options(StrategyOptions, "telling", panel=panels.STRATEGIES, without=SHARED)
+@opt.with_options(SoftOptions, "writing", panel=panels.WRITING)
+@opt.with_options(JudgeSettings, "judging", panel=panels.JUDGE)
 def filter_command(
     *,
     input: Annotated[
@@ -63,14 +65,13 @@ def filter_command(
     ] = None,
     scores: Annotated[
         str | None,
-        typer.Option("--scores", metavar="PATH", help="Scores file [<input>.scores.parquet here]."),
+        typer.Option("--scores", help="Scores file [<input>.scores.parquet here]."),
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
             "-o",
             "--output",
-            metavar="PATH",
             help="Kept rows, .jsonl, .csv or .parquet [<input>.filtered, in the input's format]; of several "
             "files a folder, where each keeps its name [<input>.filtered]. Folders are made.",
         ),
@@ -87,7 +88,8 @@ def filter_command(
         bool, typer.Option("--single", help="Write one file, where the data are several.")
     ] = False,
     drop_frac: Annotated[
-        float | None, typer.Option("--drop-frac", help="Share of the scored rows to drop, 0 to 1.")
+        str | None,
+        typer.Option("--drop-frac", help="Share of the scored rows to drop: 10% or 0.1."),
     ] = None,
     drop_count: Annotated[
         int | None, typer.Option("--drop-count", help="Number of rows to drop.")
@@ -98,7 +100,12 @@ def filter_command(
     cutting: opt.Given,
     strategy: Annotated[
         str,
-        typer.Option("--strategy", help=f"Which rows go first: {STRATEGY_NAMES}."),
+        typer.Option(
+            "--strategy",
+            help=f"Which rows go first: {STRATEGY_NAMES} [closest].",
+            show_default=False,
+            autocompletion=completion.strategies,
+        ),
     ] = "closest",
     seed: Annotated[int | None, typer.Option("--seed", help="Of strategies that draw [0].")] = None,
     telling: opt.Given,
@@ -139,10 +146,9 @@ def filter_command(
     judge = judge_settings(judging)
     scoring, shared = _whose(strategy, scoring)
     options = strategy_options({**telling, **shared}, judge)
+    share = None if drop_frac is None else as_fraction(drop_frac, "--drop-frac")
     cutting = {name: tuple(v) if isinstance(v, list) else v for name, v in cutting.items()}
-    selection = Selection(
-        strategy, drop_frac, drop_count, min_distance, seed or 0, options, **cutting
-    )
+    selection = Selection(strategy, share, drop_count, min_distance, seed or 0, options, **cutting)
     selection.check()
     written = SoftOptions(**writing)
     written.check_with(selection)
@@ -151,7 +157,7 @@ def filter_command(
             f"--seed has no effect with --strategy {strategy}, which draws nothing",
             remedy="Leave it out.",
         )
-    asked, silent = _seeking(asked_of(scoring), drop_frac), quiet or as_json
+    asked, silent = _seeking(asked_of(scoring), share), quiet or as_json
     source, named = _data(input, located_if(scores), asked, quiet=silent)
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))
@@ -161,10 +167,15 @@ def filter_command(
         located_if(output), source, written, format,
         single=single, card=card, overwrite=overwrite, quiet=silent,
     )  # fmt: skip
+    made: list[Scores] = []
+
+    def make(why: str | None) -> Scores:
+        made.append(_score_first(source, asked, why, overwrite=overwrite, quiet=silent))
+        return made[0]
+
     opened = scores_for(
-        source, asked, named=named, say=lambda text: warn(text, quiet=silent),
-        make=lambda why: _score_first(source, asked, why, overwrite=overwrite, quiet=silent),
-    )  # fmt: skip
+        source, asked, named=named, say=lambda text: warn(text, quiet=silent), make=make
+    )
     with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
         watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
         result = write(
@@ -176,7 +187,8 @@ def filter_command(
     elif not quiet:
         from saefilter.report.console import print_filter_result
 
-        print_filter_result(output_console(), result)
+        said = [] if made else [opened.provenance.note or ""]  # by who made the scores
+        print_filter_result(output_console(), result, said)
         if pushed is not None:
             seen = "private" if pushed.private else "public"
             typer.echo(f"  on the hub   {pushed.url} ({seen}), commit {pushed.commit[:12]}")
@@ -318,7 +330,7 @@ def _data(
     except SaefilterError as error:
         raise SaefilterError(
             f"{opened.path} was made from {data}, which is not there",
-            remedy=f"Name the data: saefilter filter DATA --scores {opened.path}",
+            remedy=f"Name the data: saefilter filter DATA --scores {command_line(str(opened.path))}",
         ) from error
     warn(f"Using the scores {opened.path} of {data}, made {opened.provenance.created}", quiet=quiet)
     return source, opened.path
@@ -356,7 +368,7 @@ def _score_first(
     else:
         raise SaefilterError(
             f"{target} cannot be used: {why}",
-            remedy=f"Score the data anew (saefilter score {source.path} --overwrite, or --overwrite "
+            remedy=f"Score the data anew (saefilter score {command_line(str(source.path))} --overwrite, or --overwrite "
             "here), or ask for what the scores were made with.",
         )
     with scoring_bar(quiet=quiet) as watch:

@@ -11,10 +11,13 @@ import typer
 from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import print_json, warn
+from saefilter.cli.hints import after_score
+from saefilter.cli.root import App, InOrder
 
-scores = typer.Typer(
+scores = App(
+    cls=InOrder,
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     help="Put parts of scores together.\n\n"
     "Example: saefilter scores merge data.scores.part-*.parquet -o data.scores.parquet",
 )
@@ -57,3 +60,5 @@ def merge(
             f"{made.scored:,} scored, {made.quarantined:,} quarantined, "
             f"{made.duplicates:,} duplicates\n{one_line(str(merged.path))}"
         )
+        if made.input_path != "-":
+            typer.echo(f"Next: {after_score(made.input_path, merged.path, made, {})}")

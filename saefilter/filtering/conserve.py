@@ -35,6 +35,7 @@ from saefilter.rows.read import Source, open_lines
 from saefilter.rows.text import csv_rows
 from saefilter.rows.write import PREFIX, is_added
 from saefilter.rows.written import CSV, PARQUET, format_of
+from saefilter.text import command_line
 
 N_COMPARED = 1000
 AddedTo = Callable[[Sequence[dict[str, Any]], Piece, Sequence[int]], list[dict[str, Any]]]
@@ -117,7 +118,7 @@ def check_scored(piece: Piece, hashes: Hashes, source: Source) -> None:
         wrong = piece.first + (len(same) if same.all() else int(np.argmin(same)))
         raise SaefilterError(
             f"row {wrong + 1} of {source.path} is not the row that was scored",
-            remedy=f"Score it again: saefilter score {source.path} --overwrite",
+            remedy=f"Score it again: saefilter score {command_line(str(source.path))} --overwrite",
         )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from saefilter import plugins
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.geometry.space import FeatureSpace, Side, unit_rows
 from saefilter.plugins import load_plugin, plugin_error, plugin_errors, plugin_names
 
@@ -237,15 +237,23 @@ def choose_metric(name: str | None, space: FeatureSpace) -> Metric:
     fitted = space.weighted_toxic is not None
     if name is None:
         return METRICS[DEFAULT_METRIC if fitted else FALLBACK_METRIC]
-    metric = METRICS.get(name) or plugin_metric(name)
-    if metric is None:
-        known = ", ".join([*METRICS, *plugin_names(plugins.METRICS)])
-        raise SaefilterError(f"there is no metric {name!r}", remedy=f"Metrics: {known}.")
+    metric = known_metric(name)
     if metric.needs_weights and not fitted:
         raise SaefilterError(
             f"metric {name!r} needs weighted features, which the toxic set "
             f"{space.toxic_set.name!r} does not have",
             remedy=f"Use --metric {FALLBACK_METRIC}, or curate the set with benign data.",
+        )
+    return metric
+
+
+def known_metric(name: str) -> Metric:
+    """The metric of that name, ours or another package's. Raises SaefilterError when there is none."""
+    metric = METRICS.get(name) or plugin_metric(name)
+    if metric is None:
+        known = [*METRICS, *plugin_names(plugins.METRICS)]
+        raise SaefilterError(
+            f"there is no metric {name!r}", remedy=did_you_mean(name, known, "Metrics")
         )
     return metric
 

@@ -22,6 +22,7 @@ from saefilter.select.closest import smallest
 from saefilter.select.ranking import ByDistance, Candidates, Ranking
 from saefilter.select.registry import StrategyOptions, check_strategy, load_strategy
 from saefilter.select.row_labels import RowLabels, read_labels
+from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from saefilter.select.auto import Cut
@@ -52,15 +53,17 @@ class Selection:
         choices=(AUTO,),
     )  # fmt: skip
     drop_fdr: float | None = option(
-        None, "With --drop auto, instead: the most rows of which at most this share is harmless, 0 to 1.",
-        least=0, most=1,
+        None, "With --drop auto, instead: the most rows of which at most this share is harmless.",
+        least=0, most=1, fraction=True,
     )  # fmt: skip
     by: tuple[str, ...] | None = option(
         None, "Show what the cut does to each file, to each value of a column, or to each length: file, "
-        "COLUMN or length; repeatable.",
+        "COLUMN or length; repeatable.", metavar="COLUMN|file|length",
     )  # fmt: skip
     keep_balance: str | None = option(
-        None, "Cut each by itself: the same share of every file, value of a COLUMN, or length."
+        None,
+        "Cut each by itself: the same share of every file, value of a COLUMN, or length.",
+        metavar="COLUMN|file|length",
     )
 
     def check(self) -> None:
@@ -82,7 +85,7 @@ class Selection:
         if self.drop_frac is not None and not 0 <= self.drop_frac <= 1:
             raise SaefilterError(
                 f"--drop-frac {self.drop_frac} is not between 0 and 1",
-                remedy="10 % is --drop-frac 0.1.",
+                remedy="10 % is --drop-frac 10% or 0.1.",
             )
         if self.drop_count is not None and self.drop_count < 0:
             raise SaefilterError(f"--drop-count {self.drop_count} is negative")
@@ -167,15 +170,13 @@ def refuse_unvouched(candidates: Candidates, selection: Selection) -> None:
     assert made.cascade is not None
     vouched, n_rows = min(int(made.cascade["nearest"]), made.scored), len(candidates)
     preset = "" if " " in made.preset else f" --preset {made.preset}"
-    anew = (
-        f"Score again without --cascade{{}}: saefilter score {made.input_path}{preset} --overwrite"
-    )
+    command = f"saefilter score {command_line(made.input_path)}{preset} --overwrite"
     if selection.drop == AUTO or selection.keep_balance is not None:
         asked = "--drop auto" if selection.drop == AUTO else "--keep-balance"
         raise SaefilterError(
             f"{asked} asks how near every row is, and {made.estimated:,} of these were only estimated",
             where=str(candidates.scores.path) if candidates.scores else None,
-            remedy=anew.format("") + ".",
+            remedy=f"Score again without --cascade: {command}.",
         )
     count = count_of(selection, n_rows)
     if count is None:
@@ -188,8 +189,7 @@ def refuse_unvouched(candidates: Candidates, selection: Selection) -> None:
             "is not known which are near",
             where=str(candidates.scores.path) if candidates.scores else None,
             remedy=f"Drop no more than {vouched:,}. "
-            + anew.format(", or with a larger --nearest")
-            + ".",
+            f"Score again without --cascade, or with a larger --nearest: {command}.",
         )
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.toxic.themes import Theme, ThemeExample, Themes
 from saefilter.toxic.toxicset import (
     RAW_ACTIVATIONS,
@@ -53,7 +53,7 @@ def find_toxic_set(reference: str) -> Path:
     if not shipped.exists():
         raise SaefilterError(
             f"there is no toxic set {reference!r}",
-            remedy=f"Name a JSON file, or one of: {', '.join(shipped_sets())}.",
+            remedy=f"{did_you_mean(reference, shipped_sets(), 'Shipped sets')} Or name a JSON file.",
         )
     return shipped
 

@@ -42,6 +42,10 @@ from saefilter.verify.rows import Parts, check_conservation, check_rows
 ROLES = ("kept", "dropped", "quarantined")
 REPORT = ".report.json"
 REPORT_VERSIONS = (1, 2)
+WHAT_TO_NAME = (
+    "Name a file that saefilter wrote: scores, kept, dropped or quarantined rows, a report.json or a toxic "
+    "set."
+)
 
 
 def verify(path: Location, given: Given) -> Findings:
@@ -67,9 +71,7 @@ def _fetched(path: RemotePath, folder: Path) -> Path:
     try:
         copy = copy_with_neighbours(path, folder)
     except FileNotFoundError as error:
-        raise SaefilterError(
-            f"there is no file {path}", remedy="Name an artifact of saefilter."
-        ) from error
+        raise SaefilterError(f"there is no file {path}", remedy=WHAT_TO_NAME) from error
     report = _report_of(copy)
     name = (_json(report).get("made_from") or {}).get("scores") if report else None
     if name and "/" not in name and (scores := path.with_name(name)).exists():
@@ -84,7 +86,7 @@ def _verify(path: Path, given: Given) -> Findings:
         findings.kind = "folder of filtered files"
         return _with_report(findings, above.parent, above, given, None)
     if not path.is_file():
-        raise SaefilterError(f"there is no file {path}", remedy="Name an artifact of saefilter.")
+        raise SaefilterError(f"there is no file {path}", remedy=WHAT_TO_NAME)
     if path.suffix == ".parquet":
         made = _metadata(path, findings, report)
         if made is None:
