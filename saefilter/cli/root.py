@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import os
 import select
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, ClassVar, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -30,56 +30,61 @@ ClickError: Any = typer.BadParameter.__mro__[2]
 """Click's base of errors of usage, which typer has in a place of its own by version."""
 
 
-def reader_left(*files: Any, milliseconds: int = 0) -> bool:
-    """Whether one of these is a pipe that nobody reads any more."""
+class Output(io.TextIOWrapper):
+    """Standard output or standard error. Writing where nobody reads any more ends the program as that; typer
+    and rich would leave with 1, which is the code of data that fail a gate."""
+
+    @classmethod
+    def of(cls, stream: Any) -> Any:
+        """In the place of a stream that rests on a file."""
+        if not isinstance(stream, io.TextIOWrapper):
+            return stream
+        as_it_was: dict[str, Any] = {
+            "encoding": stream.encoding, "errors": stream.errors,
+            "line_buffering": stream.line_buffering, "write_through": stream.write_through,
+        }  # fmt: skip
+        return cls(stream.detach(), **as_it_was)
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            leave_quietly()
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            leave_quietly()
+
+
+def leave_quietly() -> NoReturn:
+    """End as a program does whose reader left. Nothing that is still to be written makes a noise."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        if nobody_reads(number):
+            os.dup2(nowhere, number)
+    raise SystemExit(CLOSED_PIPE)
+
+
+def nobody_reads(number: int, milliseconds: int = 0) -> bool:
+    """Whether a file, by its number, is a pipe that nobody reads any more."""
     if not hasattr(select, "poll"):  # Windows
         return False
-    waiting, pipes = select.poll(), 0
-    for file in files:
-        try:
-            number = -1 if file is None else file.fileno()
-            if stat.S_ISFIFO(os.fstat(number).st_mode):
-                waiting.register(number, 0)  # the end of its reader is told unasked
-                pipes += 1
-        except (OSError, ValueError):
-            continue
-    return bool(pipes and waiting.poll(milliseconds))
-
-
-def leave_quietly() -> None:
-    """End as a program does whose reader left. Nothing that is still to be written makes a noise."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    raise SystemExit(CLOSED_PIPE)
+    waiting = select.poll()
+    waiting.register(number, 0)  # the end of its reader is told unasked
+    return stat.S_ISFIFO(os.fstat(number).st_mode) and bool(waiting.poll(milliseconds))
 
 
 def verdict(code: int) -> None:
     """End with an exit code that is a verdict, if somebody has read what it rests on."""
     sys.stdout.flush()
-    if reader_left(sys.__stdout__, milliseconds=LONGEST_WAIT):
+    if isinstance(sys.stdout, Output) and nobody_reads(1, LONGEST_WAIT):
         leave_quietly()
     if code:
         raise typer.Exit(code)
-
-
-@contextmanager
-def ending_with_its_reader() -> Iterator[None]:
-    """Turns the error of writing where nobody reads into `CLOSED_PIPE`; typer and rich would leave with 1, which
-    is the code of data that fail a gate."""
-    try:
-        try:
-            yield
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-    except (BrokenPipeError, SystemExit) as error:
-        broken = error if isinstance(error, BrokenPipeError) else error.__context__
-        if not isinstance(broken, BrokenPipeError):
-            raise
-        if broken is error and not reader_left(
-            sys.__stdout__, sys.__stderr__
-        ):  # rich has closed what it wrote to
-            raise RuntimeError("another process closed its end of a pipe") from error
-        leave_quietly()
 
 
 class Command(TyperCommand):
@@ -118,42 +123,6 @@ class Root(InOrder):
     """The program."""
 
     listed = panels.COMMANDS
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **more: Any,
-    ) -> Any:
-        """Run it. An error of usage is one line, as any other error is."""
-        try:
-            with ending_with_its_reader():
-                code = super().main(
-                    args, prog_name, complete_var, False, windows_expand_args, **more
-                )
-        except ClickError as error:
-            if not standalone_mode:
-                raise
-            _say(error)
-            sys.exit(error.exit_code)
-        if not standalone_mode:
-            return code
-        if code == STOPPED:  # typer tells Ctrl-C by this code alone
-            typer.echo(f"saefilter: {INTERRUPTED}", err=True)
-        sys.exit(code or 0)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that is named; typer takes an error of a pipe for the end."""
-        with ending_with_its_reader():
-            return super().invoke(ctx)
-
-    def make_context(self, *arguments: Any, **more: Any) -> Any:
-        """Read the options before the command, one of which may print."""
-        with ending_with_its_reader():
-            return super().make_context(*arguments, **more)
 
 
 class Features(InOrder):
@@ -218,7 +187,7 @@ def _escaped(command: Any, ctx: Any) -> Any:
     return shown
 
 
-def _say(error: Any) -> None:
+def say_usage(error: Any) -> None:
     """An error of usage on standard error; help that was asked for by saying nothing is no error."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":

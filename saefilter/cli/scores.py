@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -60,5 +61,5 @@ def merge(
             f"{made.scored:,} scored, {made.quarantined:,} quarantined, "
             f"{made.duplicates:,} duplicates\n{one_line(str(merged.path))}"
         )
-        if made.input_path != "-":
+        if Path(made.input_path).exists():  # parts may have been scored elsewhere
             typer.echo(f"Next: {after_score(made.input_path, merged.path, made, {})}")

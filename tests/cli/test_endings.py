@@ -66,6 +66,27 @@ def test_a_closed_pipe_is_no_verdict(folder: Path, command: str, own_code: int |
         assert whole.returncode == own_code, whole.stderr
 
 
+BROKEN = """
+import sys
+import saefilter.cli
+
+@saefilter.cli.app.command("broken")
+def broken() -> None:
+    raise BrokenPipeError(32, "a worker is gone")
+
+sys.argv = ["saefilter", "broken"]
+saefilter.cli.main()
+"""
+
+
+def test_the_end_of_another_process_is_no_verdict_either() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2  # not typer's 1
+    assert "another process" in done.stderr
+
+
 def test_a_terminal_sees_the_verdict_in_colour_and_wrapped(folder: Path) -> None:
     ours, theirs = pty.openpty()
     coloured = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
