@@ -28,7 +28,7 @@ from saefilter.select.registry import (
     options_of,
     strategy_names,
 )
-from saefilter.select.row_labels import RowLabels, read_labels
+from saefilter.select.row_labels import REVIEW, RowLabels, read_labels
 from saefilter.text import rows_of
 from saefilter.watch import Watch
 
@@ -45,9 +45,14 @@ def default_strategies(options: StrategyOptions) -> list[str]:
         strategies += ["text-classifier", "embedding-classifier"]
     if options.judge:
         strategies += ["judge"]
-    if options.label or options.labels:
+    if names_labels(options):
         strategies += ["labels", "matched-random"]
     return strategies
+
+
+def names_labels(options: StrategyOptions) -> bool:
+    """Whether the options say which rows are bad."""
+    return any((options.label, options.labels, options.decisions))
 
 
 def check_request(
@@ -62,7 +67,7 @@ def check_request(
         check_strategy(name, options_of(name, options))
     used = {name for strategy in strategies for name in options_of(strategy, options).given()}
     for name in options.given():
-        if name not in {*used, "label", "labels"}:
+        if name not in {*used, "label", "labels", "decisions"}:
             raise SaefilterError(
                 f"none of the strategies has use for {option_name(name)}",
                 remedy="Leave it out, or add the strategy with --strategy.",
@@ -93,7 +98,7 @@ def compare(
         one.verify()
     watch = watch or Watch()
     pools, left_out = _pools(source, scores, watch)
-    labels = read_labels(pools[0], options) if options.label or options.labels else None
+    labels = read_labels(pools[0], options) if names_labels(options) else None
     arms = [
         rank_arm(
             name, strategy, scores[number], pools[number], options, max(fractions), seed, watch
@@ -163,6 +168,13 @@ def _notes(
         notes.append(
             f"{unknown:,} of the {n_rows:,} rows have no label; precision, recall and AUROC are of "
             "those that have one."
+        )
+    if labels.about.get("by") == REVIEW:
+        notes.append(
+            "The labels are decisions of a review, on rows that somebody chose to read: mostly the closest. "
+            "Precision, recall and AUROC are of those rows and say little of the others; a toxic set that was "
+            "learnt from the same decisions has seen the answers (its AUROC on rows not seen: saefilter features "
+            "show)."
         )
     n_bad = int(labels.bad.sum())
     if math.isclose(n_bad, 0) or n_bad == int(labels.known.sum()):
