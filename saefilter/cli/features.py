@@ -73,6 +73,15 @@ def curate(
             help="Decisions of a review on --data: what it dropped against what it kept.",
         ),
     ] = None,
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            "--adapt",
+            metavar="FILE|NAME",
+            help="With --decisions: set whose features are kept and whose weights learn; none: a set from the "
+            "decisions alone, which takes hundreds [the preset's].",
+        ),
+    ] = None,
     label: Annotated[
         str | None,
         typer.Option("--label", help="Column of --data: a label or a toxicity score [toxic]."),
@@ -126,6 +135,13 @@ def curate(
             remedy="Leave them out, or name the rows with --data.",
         )
     options = CurationOptions(**choosing, penalty=None if penalty is None else Penalty(*penalty))
+    if adapt is not None and decisions is None:
+        raise SaefilterError("--adapt has no effect without --decisions", remedy="Leave it out.")
+    adapting = decisions is not None and adapt != NONE
+    if adapting:
+        _refuse_curation(
+            choosing, toxic=toxic, match=match, describe_with=describe_with, penalty=penalty
+        )
     refuse_existing([output], overwrite=overwrite)
     sources = contrast_of(
         toxic or [], benign or [], data or [], label, threshold, options.group, decisions
@@ -148,6 +164,11 @@ def curate(
     for one in asked:
         warn(one.why(), quiet=quiet)
         try:
+            if adapting:
+                sets.append(
+                    _adapted(one, adapt, sources[0], name or output.stem, options, quiet=quiet)
+                )
+                continue
             made = _curated(one, sources, name or output.stem, options, describing, quiet=quiet)
         except SaefilterError as error:
             if one is asked[-1] and not sets:
@@ -171,6 +192,51 @@ def curate(
 
             commands = after_curate(data[0], output, decisions, _repeated(reading, toxic_set))
             say_next(output_console(), *commands)
+
+
+NONE = "none"
+"""Of `--adapt`."""
+
+
+def _refuse_curation(choosing: opt.Given, **given: object) -> None:
+    """Raises SaefilterError for options of a curation, where a set that is there only learns."""
+    asked = [name for name in choosing if name != "group"]
+    asked += [name for name, value in given.items() if value]
+    if asked:
+        raise SaefilterError(
+            f"--{asked[0].replace('_', '-')} has no effect where a set learns from decisions, which keeps its "
+            "features",
+            remedy="Leave it out, or make a set from the decisions alone: --adapt none.",
+        )
+
+
+def _adapted(
+    asked: Asked,
+    adapt: str | None,
+    rows: ContrastRows,
+    name: str,
+    options: CurationOptions,
+    *,
+    quiet: bool,
+) -> ToxicSet:
+    """A set that is there, with weights that have learnt from decisions."""
+    from saefilter.curate.adapt import adapted
+    from saefilter.encode.encoder import Encoder
+    from saefilter.scoring.scorer import toxic_set_of
+
+    encoder = Encoder.of(asked.settings)
+    base, note = toxic_set_of(encoder, adapt, lambda text: warn(text, quiet=quiet))
+    if note:
+        warn(note, quiet=quiet)
+    with progress_bar("Encoding", len(rows.conversations()), quiet=quiet) as advance:
+        made = adapted(
+            base, encoder, rows, asked.settings, name=name, group=options.group, advance=advance
+        )
+    warn(
+        f"{made}. It is a figure of few rows, and of those that were chosen to be read.",
+        quiet=quiet,
+    )
+    return made.toxic_set
 
 
 def _repeated(reading: opt.Given, kept: ToxicSet) -> list[str]:
