@@ -82,7 +82,7 @@ def after_filter(data: str, source: Source, scores: Scores, decisions: Decisions
         return to_review_more(scores, decisions)
     return command_line(
         "saefilter", "features", "curate", "--data", data, "--decisions", decisions.path,
-        *reading(scores.provenance), *_adapting(scores.provenance), "-o", free_name(f"{source.stem}.set", ".json"),
+        *reading(scores.provenance), *_adapting(scores), "-o", free_name(f"{source.stem}.set", ".json"),
     )  # fmt: skip
 
 
@@ -98,10 +98,11 @@ def reading(made: Provenance) -> list[str]:
     return named + (["--layer", str(asked["layer"])] if asked.get("layer") is not None else [])
 
 
-def _adapting(made: Provenance) -> list[str]:
+def _adapting(scores: Scores) -> list[str]:
     """The set by which rows were shown, where it is not the preset's."""
-    named = (made.settings or {}).get("toxic_set")
-    return ["--adapt", str(named)] if named else []
+    from saefilter.toxic.learnt import named_set
+
+    return ["--adapt", named] if (named := named_set(scores)) else []
 
 
 def after_curate(data: str, toxic_set: Path, decisions: str, options: list[str]) -> list[str]:

@@ -80,7 +80,7 @@ def review(
     console = _console(as_json=as_json)
     with exclusive(target):
         before = _decisions(target, opened, source, reviewer)
-        session = _session(opened, source, asked, before, target)
+        session = _session(console, opened, source, asked, before, target)
         if session.queue:
             _run(console, session, opened.provenance.reference_name)
     _say_end(
@@ -145,13 +145,25 @@ def _decisions(target: Location, scores: Scores, source: Source, reviewer: str |
 
 
 def _session(
-    scores: Scores, source: Source, asked: ReviewOrder, before: Decisions, target: Location
+    console: Console,
+    scores: Scores,
+    source: Source,
+    asked: ReviewOrder,
+    before: Decisions,
+    target: Location,
 ) -> Session:
     from saefilter.review.queue import queue_of, views_of
     from saefilter.review.session import Session
+    from saefilter.text import rows_of
+    from saefilter.toxic.learnt import learnt_rows
 
-    decided = {one.row_hash for one in before.decisions}
-    queue = [one for one in queue_of(scores, asked) if one.row_hash not in decided][: asked.rows]
+    learnt = set(learnt_rows(scores))
+    if learnt:
+        console.print(
+            f"Not shown: {rows_of(len(learnt))} that the toxic set {scores.provenance.toxic_set} has learnt from."
+        )
+    over = {one.row_hash for one in before.decisions} | learnt
+    queue = [one for one in queue_of(scores, asked) if one.row_hash not in over][: asked.rows]
     return Session(
         queue, views_of(source, scores, queue), before, save=lambda made: made.write(target)
     )

@@ -17,6 +17,7 @@ from saefilter import __version__
 from saefilter.artifacts.scores import Scores
 from saefilter.compare.arms import arms_of, measured, overlaps, rank_arm
 from saefilter.compare.data import Comparison, Overlap
+from saefilter.compare.seen import unseen
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import candidates_of
 from saefilter.rows.read import Source
@@ -24,6 +25,7 @@ from saefilter.select.ranking import Candidates
 from saefilter.select.registry import (
     StrategyOptions,
     check_strategy,
+    knows_labels,
     option_name,
     options_of,
     strategy_names,
@@ -99,6 +101,9 @@ def compare(
     watch = watch or Watch()
     pools, left_out = _pools(source, scores, watch)
     labels = read_labels(pools[0], options) if names_labels(options) else None
+    labels, seen = unseen(labels, scores, pools[0])
+    if labels is None:
+        strategies = [name for name in strategies if not knows_labels(name)]
     arms = [
         rank_arm(
             name, strategy, scores[number], pools[number], options, max(fractions), seed, watch
@@ -124,7 +129,7 @@ def compare(
         detail_frac=detail,
         arms=measured(arms, source, labels, ordered, detail, seed),
         overlaps=[Overlap(share, overlaps(arms, share)) for share in ordered],
-        notes=_notes(scores, len(pools[0]), left_out, labels),
+        notes=[*seen, *_notes(scores, len(pools[0]), left_out, labels)],
     )
 
 
@@ -172,9 +177,7 @@ def _notes(
     if labels.about.get("by") == REVIEW:
         notes.append(
             "The labels are decisions of a review, on rows that somebody chose to read: mostly the closest. "
-            "Precision, recall and AUROC are of those rows and say little of the others; a toxic set that was "
-            "learnt from the same decisions has seen the answers (its AUROC on rows not seen: saefilter features "
-            "show)."
+            "Precision, recall and AUROC are of those rows and say little of the others."
         )
     n_bad = int(labels.bad.sum())
     if math.isclose(n_bad, 0) or n_bad == int(labels.known.sum()):

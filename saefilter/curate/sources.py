@@ -23,6 +23,7 @@ from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, re
 from saefilter.rows.groups import NONE
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
+from saefilter.toxic.learnt import ROW_HASHES
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "toxic", "bad", "harmful", "unsafe"})
 FALSE_WORDS = frozenset({"0", "false", "no", "benign", "good", "harmless", "safe"})
@@ -123,6 +124,7 @@ def from_decisions(source: Source, decisions: Decisions, group: str | None = Non
     left = {one.row_hash: one for one in decisions.decisions}
     sides: dict[bool, list[Conversation]] = {True: [], False: []}
     groups: dict[bool, list[Any]] = {True: [], False: []}
+    hashes: dict[bool, list[str]] = {True: [], False: []}
     for row in source.rows():
         if (one := left.pop(row.digest(), None)) is None:
             continue
@@ -130,6 +132,7 @@ def from_decisions(source: Source, decisions: Decisions, group: str | None = Non
             sides[one.drops].append(recognise(row.data or {}))
         except RowProblem:
             continue
+        hashes[one.drops].append(one.row_hash)
         groups[one.drops].append(group_value(row, group, source))
     if min(map(len, sides.values())) < ENOUGH:
         raise SaefilterError(
@@ -142,7 +145,12 @@ def from_decisions(source: Source, decisions: Decisions, group: str | None = Non
     name = decisions.path.name if decisions.path is not None else "decisions"
     about = [
         _about(name, side, len(sides[toxic]), decisions.sha256)
-        | {"decision": decision, "data": source.path.name, "data_sha256": decisions.input_sha256}
+        | {
+            "decision": decision,
+            "data": source.path.name,
+            "data_sha256": decisions.input_sha256,
+            ROW_HASHES: hashes[toxic],
+        }
         for side, toxic, decision in (("toxic", True, DROP), ("benign", False, KEEP))
     ]
     return ContrastRows(

@@ -228,6 +228,11 @@ def is_control(name: str) -> bool:
     return name in BUILT_IN and BUILT_IN[name].control
 
 
+def knows_labels(name: str) -> bool:
+    """Whether a strategy is of labels, and nothing without them."""
+    return name in BUILT_IN and _LABELS in BUILT_IN[name].needs
+
+
 def options_of(name: str, options: StrategyOptions) -> StrategyOptions:
     """Those of the options that a strategy takes."""
     return StrategyOptions(
