@@ -9,7 +9,11 @@ from saefilter.artifacts.scores import Scores
 
 
 def decisions_on(
-    scores: Scores, path: Path, keep: tuple[int, ...] = (), drop: tuple[int, ...] = (), **changed: str
+    scores: Scores,
+    path: Path,
+    keep: tuple[int, ...] = (),
+    drop: tuple[int, ...] = (),
+    **changed: str,
 ) -> Decisions:
     """Row ids that are kept and dropped, as a file that was read back."""
     hashes = scores.read(["row_hash"])["row_hash"].to_pylist()

@@ -110,7 +110,12 @@ def test_what_decisions_do_not_go_with_is_refused_by_name(made: Made, tmp_path: 
     ):
         with pytest.raises(SaefilterError, match=said):
             filter_file(
-                source, scores, tmp_path / "out.parquet", ASKED, decisions=decisions, options=options
+                source,
+                scores,
+                tmp_path / "out.parquet",
+                ASKED,
+                decisions=decisions,
+                options=options,
             )
     assert not list(tmp_path.glob("out*"))
 
@@ -121,7 +126,9 @@ def test_decisions_on_data_that_changed_are_refused_and_nothing_is_written(
     _, _, decisions = made
     changed = Source.open(jsonl([*ROWS, chat("one", "more")], "changed.jsonl"))
     scores = write_scores(changed, tmp_path / "changed.scores.parquet")
-    with pytest.raises(SaefilterError, match="these decisions are on data.jsonl .* saefilter review"):
+    with pytest.raises(
+        SaefilterError, match=r"these decisions are on data\.jsonl .* saefilter review"
+    ):
         filter_file(changed, scores, tmp_path / "out.parquet", ASKED, decisions=decisions)
     assert not list(tmp_path.glob("out*"))
 
