@@ -32,9 +32,9 @@ def json_safe(text: str) -> str:
     return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def command_line(*words: str) -> str:
+def command_line(*words: object) -> str:
     """Words as a shell takes them: quoted where they must be, control characters by their codes."""
-    return " ".join(map(_shell_word, words))
+    return " ".join(_shell_word(str(word)) for word in words)
 
 
 def _shell_word(word: str) -> str:

@@ -34,6 +34,7 @@ from saefilter.settings import ScoreSettings
 from saefilter.text import command_line
 
 if TYPE_CHECKING:
+    from saefilter.artifacts.decisions import Decisions
     from saefilter.artifacts.scores import Scores
     from saefilter.asked import Asked
     from saefilter.filtering.filter import FilterResult
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 SHARED = ("model", "revision", "toxic_set", "device", "dtype")
 """Options that scoring and strategies both have."""
+ALREADY = (*SHARED, "decisions")
+"""Options of strategies that the command has in another place; `--decisions` are of every strategy."""
 
 
 @app.command(
@@ -55,7 +58,7 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
     helps={"model": "Model of a strategy that reads with one; with --sae, of scores."},
 )
 @opt.with_options(Selection, "cutting", panel=panels.CUT)
-@opt.with_options(StrategyOptions, "telling", panel=panels.STRATEGIES, without=SHARED)
+@opt.with_options(StrategyOptions, "telling", panel=panels.STRATEGIES, without=ALREADY)
 @opt.with_options(SoftOptions, "writing", panel=panels.WRITING)
 @opt.with_options(JudgeSettings, "judging", panel=panels.JUDGE)
 def filter_command(
@@ -98,6 +101,15 @@ def filter_command(
         float | None, typer.Option("--min-distance", help="Drop every row closer than this.")
     ] = None,
     cutting: opt.Given,
+    decisions: Annotated[
+        str | None,
+        typer.Option(
+            "--decisions",
+            metavar="FILE",
+            help="Rows that a review keeps or drops, whatever their distance; the cut is over the others, or, "
+            "where none is asked for, only they go.",
+        ),
+    ] = None,
     strategy: Annotated[
         str,
         typer.Option(
@@ -148,10 +160,13 @@ def filter_command(
     options = strategy_options({**telling, **shared}, judge)
     share = None if drop_frac is None else as_fraction(drop_frac, "--drop-frac")
     cutting = {name: tuple(v) if isinstance(v, list) else v for name, v in cutting.items()}
+    if decisions is not None and (share, min_distance, cutting.get("drop")) == (None,) * 3:
+        drop_count = drop_count or 0
     selection = Selection(strategy, share, drop_count, min_distance, seed or 0, options, **cutting)
     selection.check()
     written = SoftOptions(**writing)
     written.check_with(selection)
+    decided = None if decisions is None else _decisions(decisions, written)
     if seed is not None and not is_seeded(strategy):
         raise SaefilterError(
             f"--seed has no effect with --strategy {strategy}, which draws nothing",
@@ -162,6 +177,8 @@ def filter_command(
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))
         return
+    if decided is not None:
+        decided.check_belongs(source.sha256(), str(source.path))
     repo = _hub_repo(push_to_hub, located_if(output), public=public)
     write = _writer(
         located_if(output), source, written, format,
@@ -179,8 +196,9 @@ def filter_command(
     with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
         watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
         result = write(
-            opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings
-        )
+            opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings,
+            decisions=decided,
+        )  # fmt: skip
     pushed = _push(result, repo)
     if as_json:
         print_json(_as_json(result, pushed))
@@ -192,6 +210,19 @@ def filter_command(
         if pushed is not None:
             seen = "private" if pushed.private else "public"
             typer.echo(f"  on the hub   {pushed.url} ({seen}), commit {pushed.commit[:12]}")
+        if decided is not None:
+            from saefilter.cli.round import after_filter, say_next
+
+            data = input or opened.provenance.input_path
+            say_next(output_console(), after_filter(data, source, opened, decided))
+
+
+def _decisions(path: str, written: SoftOptions) -> Decisions:
+    """Raises SaefilterError for a file that is none, and for outputs that it does not go with."""
+    from saefilter.artifacts.decisions import Decisions
+
+    written.check_decided()
+    return Decisions.open(path)
 
 
 def _writer(

@@ -62,10 +62,11 @@ def _no_option(name: str) -> str:
     return f"./{name}" if name.startswith("-") else name
 
 
-def cut_words(made: Provenance) -> list[str]:
-    """A tenth, or the rows that a cascade has sought where they are fewer."""
-    if made.cascade:
-        sought = int(made.cascade["nearest"])
+def cut_words(made: Provenance, decided: int = 0) -> list[str]:
+    """A tenth, or the rows that a cascade has sought where they are fewer; `decided` rows, which lie outside the
+    cut, may be among these."""
+    if made.cascade and made.estimated:
+        sought = min(int(made.cascade["nearest"]), made.scored) - decided
         if sought < USUAL_SHARE * (made.scored + made.estimated):
-            return ["--drop-count", str(sought)]
+            return ["--drop-count", str(sought)] if sought > 0 else []
     return ["--drop-frac", f"{USUAL_SHARE:.0%}"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.artifacts.decisions import Decisions
 from saefilter.artifacts.publish import exclusive, publishing
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
@@ -47,6 +48,7 @@ from saefilter.rows.read import Source
 from saefilter.rows.tables import UNTYPED, TypedRows, typed_rows
 from saefilter.rows.written import CSV, JSONL, PARQUET, check_csv, check_output_name, format_of
 from saefilter.select.balance import Loss, losses, read_values
+from saefilter.select.decided import choose_decided
 from saefilter.select.ranking import Candidates, Ranked, UnreadCandidates
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.settings import ScoreSettings
@@ -75,6 +77,7 @@ def filter_file(
     choice: Choice | None = None,
     options: SoftOptions | None = None,
     settings: ScoreSettings | None = None,
+    decisions: Decisions | None = None,
 ) -> FilterResult:
     """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
 
@@ -82,13 +85,16 @@ def filter_file(
     `card` adds a dataset card, which names `source_dataset`, the input's name on the hub. `watch` is
     told how far a slow strategy has come; with `choice`, what the selection gave before is taken.
     `options`: write all scored rows instead, with weights, marks or labels (soft.py); marks are found by
-    reading rows again, as the scores were made, on the device that `settings` say.
+    reading rows again, as the scores were made, on the device that `settings` say. `decisions`: rows that a
+    person keeps or drops, whatever the selection says (select/decided.py).
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
     selection.check()
     options = options or SoftOptions()
     options.check_with(selection)
+    if decisions is not None:
+        options.check_decided()
     check_writable(output, source, options)
     paths = OutputPaths.beside(output)
     paths.refuse_existing(card=card, overwrite=overwrite)
@@ -98,7 +104,7 @@ def filter_file(
     scores.verify()
     with exclusive(output, paths.all()):
         paths.refuse_existing(card=card, overwrite=overwrite)
-        job = Job.of(source, scores, paths, selection, choice, watch)
+        job = Job.of(source, scores, paths, selection, choice, watch, decisions)
         soft = _soft(options, job, settings or ScoreSettings())
         job = replace(job, soft=soft, swaps=options.swaps and soft is None)
         return _filter(job, card, source_dataset)
@@ -140,11 +146,14 @@ class Job:
         selection: Selection,
         choice: Choice | None,
         watch: Watch | None,
+        decisions: Decisions | None = None,
     ) -> Job:
         """With what the selection chooses, where it has not yet chosen."""
         columns = ScoreColumns.of(scores)
         candidates = candidates_of(source, scores, watch, columns)
-        if choice is None:
+        if decisions is not None:
+            choice = choose_decided(candidates, selection, decisions)
+        elif choice is None:
             choice = choose(candidates, selection)
         ranked = Ranked(choice.ranking, candidates)
         return cls(source, scores, paths, selection, choice, candidates, columns, ranked)
@@ -235,6 +244,7 @@ def report_on(
         distance=job.columns.distance,
         percentile=job.columns.percentile,
         cut=job.choice.cut,
+        decided=job.choice.decided,
         per=_per(job.candidates, job.selection, job.choice, job.also),
     )
     if job.soft is None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from saefilter.artifacts.decisions import Decisions
 from saefilter.artifacts.folder import publishing_folder, refuse_foreign, tidy_up
 from saefilter.artifacts.publish import exclusive, refuse_unwritable
 from saefilter.artifacts.scores import Scores
@@ -119,6 +120,7 @@ def filter_folder(
     watch: Watch | None = None,
     choice: Choice | None = None,
     options: SoftOptions | None = None,
+    decisions: Decisions | None = None,
 ) -> FilterResult:
     """Write each file of `source` into the folder `output`, with its name and place: the kept rows, its dropped and
     quarantined rows beside them, and one report of all. The cut is over all rows, or by itself in each
@@ -138,7 +140,7 @@ def filter_folder(
     with exclusive(folder):
         tidy_up(folder)
         check_folder(source, folder, options, overwrite=overwrite)
-        job = Job.of(source, scores, paths_in(folder), selection, choice, watch)
+        job = Job.of(source, scores, paths_in(folder), selection, choice, watch, decisions)
         if len(source.files) > 1:
             job = replace(job, also=(FILE,))
         with publishing_folder(folder) as staged:

@@ -28,7 +28,7 @@ from saefilter.report.cut import (
     more_values,
 )
 from saefilter.report.data import Closest, ThemeEvidence
-from saefilter.report.done import gone, gone_words, written_words
+from saefilter.report.done import decisions_words, gone, gone_words, written_words
 from saefilter.report.wording import (
     closest_words,
     many_weak_signs,
@@ -39,6 +39,7 @@ from saefilter.report.wording import (
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import (
     clean,
+    command_line,
     one_line,
     percent,
     percentile_words,
@@ -137,6 +138,11 @@ def print_score_summary(console: Console, summary: ScoreSummary, then: str = "")
         console.print(Padding(_closest(entry, made.reference_name), (0, 2)))
     console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
     print_next(console, then)
+    if then.startswith("saefilter "):
+        review = command_line("saefilter", "review", summary.output)
+        console.print(
+            Text(f"Or read the closest rows first: {review}", style="dim"), soft_wrap=True
+        )
 
 
 def not_said(notes: Iterable[str], said: Sequence[str]) -> list[str]:
@@ -272,8 +278,9 @@ def print_filter_result(console: Console, result: FilterResult, said: Sequence[s
         f"  {places} + {counts['quarantined']:,} quarantined = {counts['rows']:,} rows in",
         highlight=False,
     )
-    if words := written_words(report):
-        console.print(Text(f"  {words}"))
+    for words in (written_words(report), decisions_words(report)):
+        if words:
+            console.print(Text(f"  {words}"))
     if not said and (words := parts_words(report.scoring.get("own_share"))):
         console.print(Text(f"  {words}", style="dim"))
     for note in not_said(report.notes, said):
@@ -338,5 +345,6 @@ def _selection(report: Report) -> str:
             return words
         return f"{words}, {asked['score_name']} from {asked['score_threshold']:.3f}"
     if asked["threshold"] is None:
-        return "none was close enough"
-    return f"the closest, distance up to {asked['threshold']:.3f}"
+        return "by decision alone" if report.decisions else "none was close enough"
+    decided = ", decisions aside" if report.decisions else ""
+    return f"the closest, distance up to {asked['threshold']:.3f}{decided}"

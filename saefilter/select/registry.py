@@ -43,6 +43,11 @@ class StrategyOptions(Checked):
         "File that says which rows are bad: row_id or line, and a label.",
         metavar="FILE",
     )
+    decisions: str | None = option(
+        None,
+        "Decisions of a review, as labels: what it drops is bad, what it keeps is not.",
+        metavar="FILE",
+    )
     model: str | None = option(
         None, "Causal model of strategies that read with one.", metavar="ID|FOLDER"
     )
@@ -95,7 +100,7 @@ class StrategyOptions(Checked):
         return {name: _described(name, value) for name, value in self.given().items()}
 
 
-FILES = ("contrast_toxic", "contrast_benign", "labels", "model", "toxic_set")
+FILES = ("contrast_toxic", "contrast_benign", "labels", "decisions", "model", "toxic_set")
 
 
 def option_name(field: str) -> str:
@@ -143,7 +148,7 @@ class BuiltIn:
         return strategy
 
 
-_LABELS = ("label", "labels")
+_LABELS = ("label", "labels", "decisions")
 _CONTRAST = ("contrast_toxic", "contrast_benign")
 _READS = ("model", "revision", "device", "dtype")
 _PERSONA = (*_CONTRAST, *_READS, "toxic_set", "hook", "trait", "space")
@@ -240,6 +245,11 @@ def is_seeded(name: str) -> bool:
 def is_control(name: str) -> bool:
     """Whether a strategy is there to compare with."""
     return name in BUILT_IN and BUILT_IN[name].control
+
+
+def knows_labels(name: str) -> bool:
+    """Whether a strategy is of labels, and nothing without them."""
+    return name in BUILT_IN and _LABELS in BUILT_IN[name].needs
 
 
 def options_of(name: str, options: StrategyOptions) -> StrategyOptions:
