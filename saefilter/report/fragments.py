@@ -242,7 +242,7 @@ def _closest(view: SampleView) -> str:
 def feature_words(evidence: FeatureEvidence | FeatureTotal) -> str:
     """A feature and the toxic feature it lies next to."""
     if evidence.feature == evidence.toxic_feature:
-        near = "itself in the toxic set"
+        near = "a feature of the toxic set"
     else:
         near = (
             f"next to toxic feature “{bdi(evidence.toxic_label)}” "
