@@ -32,9 +32,9 @@ def json_safe(text: str) -> str:
     return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def command_line(*words: object) -> str:
+def command_line(*words: str) -> str:
     """Words as a shell takes them: quoted where they must be, control characters by their codes."""
-    return " ".join(_shell_word(str(word)) for word in words)
+    return " ".join(map(_shell_word, words))
 
 
 def _shell_word(word: str) -> str:

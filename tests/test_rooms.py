@@ -20,7 +20,7 @@ PACKAGE = Path(saefilter.__file__).parent
 ORDER = (
     ("ground",), ("stats",), ("artifacts",), ("rows",), ("toxic",), ("encode",), ("geometry",),
     ("curate",), ("diagnose",), ("scoring",), ("select",), ("report",), ("filtering",),
-    ("verify", "compare", "gate"), ("front",),
+    ("verify", "compare", "gate", "review"), ("front",),
 )  # fmt: skip
 """From the ground up: a room imports only rooms before its own. `ground` is the modules that lie in no
 room, `front` what users call: the command line and the Python API."""

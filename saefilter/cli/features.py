@@ -73,15 +73,14 @@ def curate(
         str | None,
         typer.Option(
             "--decisions",
-            metavar="FILE",
             help="Decisions of a review on --data: what it dropped against what it kept.",
+            rich_help_panel=panels.CONTRAST,
         ),
     ] = None,
     adapt: Annotated[
         str | None,
         typer.Option(
             "--adapt",
-            metavar="FILE|NAME",
             help="With --decisions: set whose features are kept and whose weights learn; none: a set from the "
             "decisions alone, which takes hundreds [the preset's].",
         ),
@@ -200,7 +199,7 @@ def curate(
         print_toxic_set(output_console(), toxic_set, limit=10)
         output_console().print(f"Written to {output}")
         if decisions is not None and data:
-            from saefilter.cli.round import after_curate, say_next
+            from saefilter.cli.rounds import after_curate, say_next
 
             commands = after_curate(data[0], output, decisions, _repeated(reading, toxic_set))
             say_next(output_console(), *commands)

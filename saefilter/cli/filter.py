@@ -105,7 +105,6 @@ def filter_command(
         str | None,
         typer.Option(
             "--decisions",
-            metavar="FILE",
             help="Rows that a review keeps or drops, whatever their distance; the cut is over the others, or, "
             "where none is asked for, only they go.",
         ),
@@ -211,7 +210,7 @@ def filter_command(
             seen = "private" if pushed.private else "public"
             typer.echo(f"  on the hub   {pushed.url} ({seen}), commit {pushed.commit[:12]}")
         if decided is not None:
-            from saefilter.cli.round import after_filter, say_next
+            from saefilter.cli.rounds import after_filter, say_next
 
             data = input or opened.provenance.input_path
             say_next(output_console(), after_filter(data, source, opened, decided))

@@ -38,7 +38,7 @@ def scores_words(data: str, scores: Location | None, made: Provenance, given: Gi
     from saefilter.errors import SaefilterError
     from saefilter.scoring.scores_for import differences
 
-    words = [_no_option(data), *(["--scores", _no_option(str(scores))] if scores else [])]
+    words = [no_option(data), *(["--scores", no_option(str(scores))] if scores else [])]
     try:
         differing = list(differences(made, asked_of({})))
     except SaefilterError:
@@ -57,16 +57,15 @@ def after_score(data: str, scores: Location | None, made: Provenance, given: Giv
     )
 
 
-def _no_option(name: str) -> str:
+def no_option(name: str) -> str:
     """A file's name that no command takes for an option."""
     return f"./{name}" if name.startswith("-") else name
 
 
-def cut_words(made: Provenance, decided: int = 0) -> list[str]:
-    """A tenth, or the rows that a cascade has sought where they are fewer; `decided` rows, which lie outside the
-    cut, may be among these."""
-    if made.cascade and made.estimated:
-        sought = min(int(made.cascade["nearest"]), made.scored) - decided
+def cut_words(made: Provenance) -> list[str]:
+    """A tenth, or the rows that a cascade has sought where they are fewer."""
+    if made.cascade:
+        sought = int(made.cascade["nearest"])
         if sought < USUAL_SHARE * (made.scored + made.estimated):
-            return ["--drop-count", str(sought)] if sought > 0 else []
+            return ["--drop-count", str(sought)]
     return ["--drop-frac", f"{USUAL_SHARE:.0%}"]

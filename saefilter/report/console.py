@@ -39,7 +39,6 @@ from saefilter.report.wording import (
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import (
     clean,
-    command_line,
     one_line,
     percent,
     percentile_words,
@@ -138,11 +137,6 @@ def print_score_summary(console: Console, summary: ScoreSummary, then: str = "")
         console.print(Padding(_closest(entry, made.reference_name), (0, 2)))
     console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
     print_next(console, then)
-    if then.startswith("saefilter "):
-        review = command_line("saefilter", "review", summary.output)
-        console.print(
-            Text(f"Or read the closest rows first: {review}", style="dim"), soft_wrap=True
-        )
 
 
 def not_said(notes: Iterable[str], said: Sequence[str]) -> list[str]:

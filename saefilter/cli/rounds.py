@@ -1,13 +1,14 @@
-"""What comes next, as a command that runs as it is printed: from scores to a review, from decisions to filtered
-rows, from these to a toxic set of one's own, and from that to a comparison.
+"""What comes next in a round of review, as commands that run as they are printed: from decisions to filtered rows,
+from these to a toxic set of one's own, and from that to a comparison.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saefilter.cli.hints import cut_words
+from saefilter.cli.hints import no_option, scores_words
 from saefilter.text import command_line
 
 if TYPE_CHECKING:
@@ -46,19 +47,37 @@ def to_filter(data: str, source: Source, scores: Scores, decisions: Decisions) -
     """Filter by what was decided, and the rest by distance."""
     from saefilter.scoring.scores_for import usual_scores
 
-    words = ["saefilter", "filter", data]
-    if str(usual_scores(source)) != str(scores.path):
-        words += ["--scores", str(scores.path)]
+    is_usual = str(usual_scores(source)) == str(scores.path)
+    made = scores.provenance
+    words = [
+        "saefilter",
+        "filter",
+        *scores_words(data, None if is_usual else scores.path, made, {}),
+    ]
     words += ["--decisions", str(decisions.path)]
-    words += cut_words(scores.provenance, len(decisions.decisions))
+    if share := next_share(made, len(decisions.decisions)):
+        words += ["--drop-frac", f"{share:g}"]
     taken = [end for end in ENDINGS if Path(f"{source.stem}.filtered{end}").exists()]
     return command_line(*words, *(["-o", f"{source.stem}.reviewed{taken[0]}"] if taken else []))
+
+
+def next_share(made: Provenance, decided: int = 0) -> float:
+    """A tenth, or what a cascade has sought where that is less; `decided` rows may be among the nearest."""
+    if not made.cascade or not made.estimated:
+        return 0.1
+    known = min(int(made.cascade["nearest"]), made.scored) - decided
+    return max(0.0, min(0.1, math.floor(1e4 * known / (made.scored + made.estimated)) / 1e4))
 
 
 def to_review_more(scores: Scores, decisions: Decisions) -> str:
     """Decide on more rows, also such as are likely to be kept."""
     return command_line(
-        "saefilter", "review", scores.path, *_where(scores, decisions), "--order", "random"
+        "saefilter",
+        "review",
+        no_option(str(scores.path)),
+        *_where(scores, decisions),
+        "--order",
+        "random",
     )
 
 
@@ -72,7 +91,7 @@ def after_filter(data: str, source: Source, scores: Scores, decisions: Decisions
     if not decisions.enough_to_learn:
         return to_review_more(scores, decisions)
     return command_line(
-        "saefilter", "features", "curate", "--data", data, "--decisions", decisions.path,
+        "saefilter", "features", "curate", "--data", data, "--decisions", str(decisions.path),
         *reading(scores.provenance), *_adapting(scores), "-o", free_name(f"{source.stem}.set", ".json"),
     )  # fmt: skip
 
