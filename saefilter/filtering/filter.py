@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ from saefilter.filtering.switch import ROW_IDS, Switches, pushing, refuse_others
 from saefilter.report.build import Quarantine, build_report
 from saefilter.report.card import to_card
 from saefilter.report.data import Report
+from saefilter.report.done import gone_words
+from saefilter.report.explore import N_ROWS, Explorer, explorer_of
 from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
 from saefilter.rows.read import Source
@@ -122,6 +125,8 @@ class Job:
     """Whether labels are switched, and not only said to be; `soft` is then made once columns are known."""
     also: tuple[str, ...] = ()
     """Columns whose losses are told unasked."""
+    report_rows: int = N_ROWS
+    """So many rows at most can be looked through in the report's page."""
 
     @classmethod
     def of(
@@ -207,7 +212,7 @@ def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:
         report = report_on(job, places, names, quarantine)
         origin = {**report.made_from, "source_dataset": source_dataset}
         report = replace(report, files=files, made_from=origin)
-        write_faces(report, paths, at, card=card)
+        write_faces(report, paths, at, card=card, explorer=explorer_on(job, places, report))
     for path in unwritten:  # one of an earlier run would now be a lie
         path.unlink(missing_ok=True)
     return FilterResult(paths, report)
@@ -279,12 +284,30 @@ def _per(
     return [(c, losses(read_values(candidates, c), choice.dropped, one_cut)) for c in columns]
 
 
+def explorer_on(job: Job, places: NDArray[np.int8], report: Report) -> Explorer | None:
+    """The rows that the report's page lets a reader look through."""
+    there = places != QUARANTINED
+    gone = job.gone & there
+    return explorer_of(
+        job.source, job.scores, job.ranked, kept=there & ~gone, dropped=gone,
+        distance=job.columns.distance, percentile=job.columns.percentile,
+        gone=gone_words(report).lower().removesuffix(" in"), limit=job.report_rows,
+        by_distance=job.selection.strategy == "closest" and not job.selection.keep_balance and not job.soft,
+    )  # fmt: skip
+
+
 def write_faces(
-    report: Report, paths: OutputPaths, at: dict[Location, Path], *, card: bool
+    report: Report,
+    paths: OutputPaths,
+    at: dict[Location, Path],
+    *,
+    card: bool,
+    explorer: Explorer | None = None,
 ) -> None:
-    """Write the report and its faces; the report's `files` gain a record of each face."""
-    faces = {
-        "report_html": (paths.report_html, to_html),
+    """Write the report and its faces; the report's `files` gain a record of each face. `explorer`: rows to look
+    through in the page."""
+    faces: dict[str, tuple[Location, Callable[[Report], str]]] = {
+        "report_html": (paths.report_html, partial(to_html, explorer=explorer)),
         "report_md": (paths.report_md, to_markdown),
     }
     if card:

@@ -18,7 +18,7 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.annotate import has_files, notes_on
 from saefilter.filtering.conserve import Placed
-from saefilter.filtering.filter import FilterResult, Job, report_on, write_faces
+from saefilter.filtering.filter import FilterResult, Job, explorer_on, report_on, write_faces
 from saefilter.filtering.layout import FolderPart, LaidOut, laid_out, records
 from saefilter.filtering.outputs import OutputPaths, made_by, refuse_own_columns
 from saefilter.filtering.parts import (
@@ -169,7 +169,7 @@ def _write(job: Job, name: str, staged: Path, card: bool, source_dataset: str | 
         made_from={**report.made_from, "source_dataset": source_dataset},
     )
     at = {path: staged / path.name for path in job.paths.wanted(card)}
-    write_faces(report, job.paths, at, card=card)
+    write_faces(report, job.paths, at, card=card, explorer=explorer_on(job, places, report))
     return report
 
 

@@ -80,8 +80,13 @@ def in_script(text: str) -> str:
 @functools.cache
 def style_sheet() -> str:
     """The style sheet as it is inlined; its hash in the policy is of exactly this text."""
-    sheet = resources.files("saefilter.report").joinpath("report.css")
-    return sheet.read_text(encoding="utf-8").replace("\r\n", "\n")
+    return "".join(own_text(name) for name in ("report.css", "explore.css"))
+
+
+def own_text(name: str) -> str:
+    """A file beside this one."""
+    file = resources.files("saefilter.report").joinpath(name)
+    return file.read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
 def header(brand: str, title: str, lead: str) -> str:

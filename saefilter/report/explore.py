@@ -1,0 +1,265 @@
+"""The rows that a reader searches, sorts and judges in the HTML report: which these are, and what the page's
+script (`explore.js`) is given of them. They are in the page alone; the JSON report does not hold them.
+
+All of it is untrusted. It reaches the page as JSON in a data block, and the script shows it as text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saefilter.artifacts.column import Column
+from saefilter.report.data import finite
+from saefilter.report.explore_cut import Curve, curve_of
+from saefilter.report.explore_text import cut_page, cut_row, facets_of, size_of, value_words
+from saefilter.rows.excerpts import turns_of
+from saefilter.select.closest import First
+from saefilter.text import clean, json_safe
+
+if TYPE_CHECKING:
+    from saefilter.artifacts.scores import Scores
+    from saefilter.rows.read import Source
+    from saefilter.select.ranking import Ranked
+
+N_ROWS = 5_000
+"""Rows in a page; of more, most are the nearest."""
+NEAREST = 0.8
+"""The part of them that is the nearest; the others are drawn at random from all others."""
+SEED = 0
+"""One report is like the next of the same scores."""
+PAGE_BYTES = 8_500_000
+"""What all of it may take as JSON: with everything else, a page stays below 10 MB."""
+DETAILS = [
+    "row_id", "row_hash", "n_tokens", "truncated", "top_features", "top_words", "themes", "closest",
+    "read_as",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which rows are in the page."""
+
+    ids: NDArray[np.int64]
+    """Ascending, `[n_shown]`."""
+    nearest: int
+    """How many of them are the nearest there are, or the first to go."""
+    drawn: int
+    """How many were drawn at random from the others."""
+    of: int
+    """How many rows there are to choose from."""
+
+    @classmethod
+    def among(
+        cls,
+        there: NDArray[np.bool_],
+        distance: Column[np.float64],
+        ranked: Ranked,
+        limit: int = N_ROWS,
+    ) -> Shown:
+        """At most `limit` of the rows that are `there`, `[n_rows]`: the nearest, where the strategy gives scores the
+        first to go, and a random sample of the others."""
+        count = int(np.count_nonzero(there))
+        if count <= limit:
+            return cls(np.flatnonzero(there), count, 0, count)
+        wanted = round(NEAREST * limit)
+        if ranked.ranking.score is not None:
+            nearest = ranked.first(np.flatnonzero(there), wanted)
+        else:
+            first = First(wanted)
+            for start, values in distance.blocks():
+                here = np.flatnonzero(there[start : start + len(values)])
+                first.add(start + here, values[here])
+            nearest = first.ids
+        others = there.copy()
+        others[nearest] = False
+        random = np.random.default_rng(SEED)
+        places = np.sort(random.choice(count - wanted, limit - wanted, replace=False))
+        drawn = np.flatnonzero(others)[places]
+        return cls(np.sort(np.concatenate([nearest, drawn])), wanted, limit - wanted, count)
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """What the page's script is given. Lists of rows have one entry for each row that is shown."""
+
+    about: dict[str, Any]
+    """Of the run: names and hashes for the decisions, and how many rows are shown of how many."""
+    curve: Curve
+    names: dict[str, list[Any]]
+    """What rows refer to by number: `themes`, `files`, `examples`, `features`."""
+    facets: list[dict[str, Any]]
+    """Columns by whose values rows can be filtered: `name`, `values`, and `of` each row the value's number or -1."""
+    rows: dict[str, list[Any]]
+    """Columns of short values."""
+    details: list[dict[str, Any]]
+    """What a row that is opened shows."""
+
+    def to_json(self) -> str:
+        """JSON text of at most about `PAGE_BYTES`: where rows are too long, their texts are cut, the longest most."""
+        fields = finite(asdict(self))
+        texts = fields["details"]
+        room = PAGE_BYTES - size_of({**fields, "details": [{**d, "turns": []} for d in texts]})
+        cut_page([detail["turns"] for detail in texts], room)
+        return json_safe(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
+
+
+def explorer_of(
+    source: Source,
+    scores: Scores,
+    ranked: Ranked,
+    *,
+    kept: NDArray[np.bool_],
+    dropped: NDArray[np.bool_],
+    distance: Column[np.float64],
+    percentile: Column[np.float64],
+    gone: str = "dropped",
+    by_distance: bool = True,
+    limit: int = N_ROWS,
+) -> Explorer | None:
+    """Of the kept and the `dropped` rows, `[n_rows]` of the input each, that have a distance; None where there are
+    none, or none are wanted. `gone`: what was done with the dropped ones, in a word; `by_distance`: whether it is
+    what one cut of the distance does."""
+    there = kept | dropped
+    for first, values in distance.blocks():  # of a cascade, some were only estimated
+        there[first : first + len(values)] &= ~np.isnan(values)
+    if limit < 1 or not there.any():
+        return None
+    shown = Shown.among(there, distance, ranked, limit)
+    table = _Table(scores)
+    wanted = set(shown.ids.tolist())
+    found = _details(scores, shown.ids)
+    everything = (scores.provenance.trainer or scores.provenance.train_on) in ("all", "trl")
+    for row in source.rows(wanted):
+        table.add(row, next(found), everything)
+    made = scores.provenance
+    rows = {
+        **table.rows,
+        "distance": list(_at(distance, shown.ids)),
+        "percentile": [round(value, 3) for value in _at(percentile, shown.ids)],
+        "gone": dropped[shown.ids].astype(int).tolist(),
+    }
+    if (by := ranked.scores(shown.ids)) is not None:
+        rows["score"] = by
+    n_dropped = int(np.count_nonzero(dropped & there))
+    about = {
+        "input": clean(source.path.name), "stem": clean(source.stem), "input_sha256": made.input_sha256,
+        "scores": clean(scores.path.name), "scores_content_sha256": made.content_sha256,
+        "of": shown.of, "shown": len(shown.ids), "nearest": shown.nearest, "drawn": shown.drawn,
+        "unread": int(np.count_nonzero(kept | dropped)) - shown.of, "gone": gone,
+        "dropped": n_dropped, "by_distance": by_distance,
+        "by": clean(ranked.ranking.score_name) if by is not None else None,
+        "preference": made.preference is not None, "reference": made.reference_name and clean(made.reference_name),
+    }  # fmt: skip
+    return Explorer(
+        about, curve_of(distance, there, n_dropped), table.names(), facets_of(table.data), rows, table.details
+    )
+
+
+def _at(column: Column[np.float64], ids: NDArray[np.int64]) -> Iterator[float]:
+    """The column's values of some rows, which ascend."""
+    for first, values in column.blocks():
+        here = ids[np.searchsorted(ids, first) : np.searchsorted(ids, first + len(values))]
+        yield from values[here - first].tolist()
+
+
+def _details(scores: Scores, ids: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """What the scores say of some rows, which ascend."""
+    first = 0
+    for batch in scores.batches(scores.having(DETAILS)):
+        here = ids[(ids >= first) & (ids < first + batch.num_rows)]
+        if len(here):
+            yield from batch.take(here - first).to_pylist()
+        first += batch.num_rows
+
+
+class _Numbered:
+    """Values that are written once and referred to by their numbers."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Any, int] = {}
+
+    def of(self, *value: Any) -> int:
+        """The number of a value."""
+        return self._numbers.setdefault(value, len(self._numbers))
+
+    def values(self) -> list[Any]:
+        """Those that were asked for, in the order of their numbers."""
+        return [value[0] if len(value) == 1 else list(value) for value in self._numbers]
+
+
+class _Table:
+    """Rows as they are added, in their order."""
+
+    def __init__(self, scores: Scores) -> None:
+        self._columns = scores.provenance.own_columns
+        self._themes, self._files, self._examples, self._features = (_Numbered() for _ in range(4))
+        self.rows: dict[str, list[Any]] = {
+            name: [] for name in ("line", "file", "hash", "tokens", "group")
+        }
+        self.details: list[dict[str, Any]] = []
+        self.data: list[dict[str, str]] = []
+        """Of each row, the columns that it might be filtered by."""
+        self._first_of: dict[str, int] = {}
+
+    def add(self, row: Any, found: dict[str, Any], everything_scored: bool) -> None:
+        """A row of the data, and what the scores say of it."""
+        turns = [
+            [clean(turn.role), int(everything_scored or turn.role.startswith(("assistant", "text"))),
+             clean(turn.text)]
+            for turn in turns_of(row, self._columns)
+        ]  # fmt: skip
+        cut_row(turns)
+        same_as = found.get("read_as")
+        group = self._first_of.setdefault(found["row_hash"], row.index)
+        for name, value in (
+            ("line", row.line), ("hash", found["row_hash"]), ("tokens", found["n_tokens"]),
+            ("file", -1 if row.file is None else self._files.of(clean(row.file))),
+            ("group", group if same_as is None else same_as),
+        ):  # fmt: skip
+            self.rows[name].append(value)
+        self.data.append(value_words(row.data or {}))
+        self.details.append({"turns": turns, **self._evidence(found)})
+
+    def _evidence(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Themes, features, words and the closest example, without those that there are none of."""
+        closest = found.get("closest")
+        said = {
+            "cut": int(bool(found["truncated"])),
+            "words": _clean(found["top_words"]),
+            "themes": [
+                [self._themes.of(clean(one["theme"])), _short(one["share"]), _short(one["usual"]),
+                 _clean(one["words"])]
+                for one in found.get("themes") or []
+            ],
+            "features": [
+                [self._features.of(one["feature"], clean(one["label"]), one["toxic_feature"],
+                                   clean(one["toxic_label"]), _short(one["cosine"])),
+                 _short(one["share"])]
+                for one in found["top_features"] or []
+            ],
+            "closest": closest and [
+                self._examples.of(*(clean(closest[name] or "") for name in ("text", "prompt", "theme"))),
+                _short(closest["cosine"]),
+            ],
+        }  # fmt: skip
+        return {name: value for name, value in said.items() if value}
+
+    def names(self) -> dict[str, list[Any]]:
+        """What rows refer to by number."""
+        named = {"themes": self._themes, "files": self._files, "examples": self._examples,
+                 "features": self._features}  # fmt: skip
+        return {name: numbered.values() for name, numbered in named.items()}
+
+
+def _clean(words: Sequence[str] | None) -> list[str]:
+    return [clean(word) for word in words or []]
+
+
+def _short(value: float) -> float:
+    return round(float(value), 4)
