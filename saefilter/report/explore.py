@@ -157,7 +157,12 @@ def explorer_of(
         "preference": made.preference is not None, "reference": made.reference_name and clean(made.reference_name),
     }  # fmt: skip
     return Explorer(
-        about, curve_of(distance, there, n_dropped), table.names(), facets_of(table.data), rows, table.details
+        about,
+        curve_of(distance, there, n_dropped),
+        table.names(),
+        facets_of(table.data),
+        rows,
+        table.details,
     )
 
 

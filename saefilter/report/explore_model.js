@@ -40,6 +40,14 @@ const NOTHING_ASKED = {
   nearest: -Infinity, farthest: Infinity, shortest: 0, longest: Infinity,
 };
 
+/** What is searched for: words and "words in quotes", all of which a row must have; `line 12` is that line. */
+function wordsOf(text) {
+  const line = /^\s*line\s+(\d+)\s*$/i.exec(text);
+  if (line) return [`line:${line[1]} `];
+  const found = text.toLowerCase().matchAll(/"([^"]+)"?|[^\s"]+/g);
+  return [...found].map(([whole, quoted]) => quoted ?? whole);
+}
+
 class Model {
   constructor(data) {
     this.data = data;
@@ -111,7 +119,7 @@ class Model {
 
   /** The rows that were asked for, in order; of those that are alike one, where they are grouped. */
   found() {
-    const words = this.asked.words.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = wordsOf(this.asked.words);
     if (words.length) this.haystacks ??= this.rows.map((row) => this.#haystack(row));
     const { value, sign } = this.#order();
     const rows = this.rows
@@ -131,7 +139,7 @@ class Model {
   #haystack(row) {
     const { turns, words = [] } = row.detail;
     const themes = row.themes.map((theme) => this.data.names.themes[theme]);
-    return [`line ${row.line}`, row.file ?? "", row.hash, ...turns.map(([, , text]) => text), ...words, ...themes]
+    return [`line:${row.line} `, row.file ?? "", ...turns.map(([, , text]) => text), ...words, ...themes]
       .join("\n").toLowerCase();
   }
 

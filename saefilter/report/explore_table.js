@@ -19,7 +19,7 @@ const lineWords = (row) => (row.file === null ? counted(row.line) : bdi(`${row.f
 function stateCell(row, model) {
   const goes = model.goes(row);
   const decided = model.decisions.has(row.hash);
-  const more = row.alike > 1 && model.grouped ? el("span", { class: "alike" }, `×${row.alike}`) : null;
+  const more = row.alike > 1 && model.grouped ? el("span", { class: "alike" }, ` ×${row.alike}`) : null;
   return [
     el("span", { class: `fate ${goes ? "goes" : "stays"}`, "aria-hidden": "true" }),
     `${goes ? "goes" : "stays"}${decided ? " ✓" : ""}`,
@@ -59,8 +59,10 @@ class Table {
     }));
   }
 
+  /** In pixels; the style sheet says it in rem, other on a phone. */
   get lineHeight() {
-    return parseFloat(getComputedStyle(this.element).getPropertyValue("--line-height")) || 36;
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    return parseFloat(getComputedStyle(this.element).getPropertyValue("--line-height")) * rem;
   }
 
   /** Other rows, with the row that was chosen kept where it is among them. */

@@ -81,8 +81,7 @@ def facets_of(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     telling = [
         name
         for name, seen in counts.items()
-        if 2 <= len(seen) <= min(MOST_VALUES, len(rows) // 2)
-        and sum(seen.values()) * 2 > len(rows)
+        if 2 <= len(seen) <= min(MOST_VALUES, len(rows) // 2) and sum(seen.values()) * 2 > len(rows)
     ]
     facets = []
     for name in sorted(telling, key=lambda name: len(counts[name]))[:MOST_FACETS]:
