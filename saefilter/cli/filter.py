@@ -98,6 +98,15 @@ def filter_command(
         bool,
         typer.Option("--card", help="Write a dataset card too: README.md beside the kept rows."),
     ] = False,
+    report_rows: Annotated[
+        int,
+        typer.Option(
+            "--report-rows",
+            min=0,
+            metavar="N",
+            help="Rows to look through in the HTML report, with their texts; 0 for none.",
+        ),
+    ] = 5_000,
     judging: opt.Given,
     judge_dry_run: Annotated[
         bool, typer.Option("--judge-dry-run", help="Say what judging would take, and stop there.")
@@ -138,7 +147,7 @@ def filter_command(
         return
     write = _writer(
         located_if(output), source, written,
-        single=single, card=card, overwrite=overwrite, quiet=silent,
+        single=single, card=card, report_rows=report_rows, overwrite=overwrite, quiet=silent,
     )  # fmt: skip
     opened = scores_for(
         source, asked, named=named, say=lambda text: warn(text, quiet=silent),
@@ -165,6 +174,7 @@ def _writer(
     single: bool,
     quiet: bool,
     card: bool,
+    report_rows: int,
     overwrite: bool,
 ) -> Callable[..., FilterResult]:
     """What writes the rows of scores by a selection: to a folder or to one file, neither of which is in the
@@ -175,7 +185,9 @@ def _writer(
     from saefilter.filtering.outputs import OutputPaths
     from saefilter.rows.write import check_output_name
 
-    how: dict[str, Any] = {"card": card, "overwrite": overwrite, "options": written}
+    how: dict[str, Any] = {
+        "card": card, "overwrite": overwrite, "options": written, "report_rows": report_rows,
+    }  # fmt: skip
     single = single or (output is None and (written.is_soft or written.swaps))
     if not single and goes_to_folder(source, output):
         folder = Path(str(output or f"{source.stem}.filtered"))

@@ -77,6 +77,7 @@ def filter_file(
     watch: Watch | None = None,
     choice: Choice | None = None,
     options: SoftOptions | None = None,
+    report_rows: int = N_ROWS,
     settings: ScoreSettings | None = None,
 ) -> FilterResult:
     """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
@@ -85,7 +86,8 @@ def filter_file(
     `card` adds a dataset card, which names `source_dataset`, the input's name on the hub. `watch` is
     told how far a slow strategy has come; with `choice`, what the selection gave before is taken.
     `options`: write all scored rows instead, with weights, marks or labels (soft.py); marks are found by
-    reading rows again, as the scores were made, on the device that `settings` say.
+    reading rows again, as the scores were made, on the device that `settings` say. `report_rows`: how many
+    rows at most can be looked through in the report's page, whose texts it then holds.
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
@@ -103,7 +105,8 @@ def filter_file(
         paths.refuse_existing(card=card, overwrite=overwrite)
         job = Job.of(source, scores, paths, selection, choice, watch)
         soft = _soft(options, job, settings or ScoreSettings())
-        job = replace(job, soft=soft, swaps=options.swaps and soft is None)
+        swaps = options.swaps and soft is None
+        job = replace(job, soft=soft, swaps=swaps, report_rows=report_rows)
         return _filter(job, card, source_dataset)
 
 

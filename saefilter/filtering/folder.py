@@ -37,6 +37,7 @@ from saefilter.filtering.parts import (
 from saefilter.filtering.soft import SoftOptions
 from saefilter.report.build import Quarantine
 from saefilter.report.data import Report
+from saefilter.report.explore import N_ROWS
 from saefilter.rows.inputs import FOLDER_REPORT
 from saefilter.rows.read import TABLES, Source
 from saefilter.rows.tables import TypedRows, typed_rows
@@ -120,6 +121,7 @@ def filter_folder(
     watch: Watch | None = None,
     choice: Choice | None = None,
     options: SoftOptions | None = None,
+    report_rows: int = N_ROWS,
 ) -> FilterResult:
     """Write each file of `source` into the folder `output`, with its name and place: the kept rows, its dropped and
     quarantined rows beside them, and one report of all. The cut is over all rows, or by itself in each
@@ -140,6 +142,7 @@ def filter_folder(
         tidy_up(folder)
         check_folder(source, folder, options, overwrite=overwrite)
         job = Job.of(source, scores, paths_in(folder), selection, choice, watch)
+        job = replace(job, report_rows=report_rows)
         if len(source.files) > 1:
             job = replace(job, also=(FILE,))
         with publishing_folder(folder) as staged:

@@ -23,24 +23,24 @@ class Curve:
     rows: list[int]
 
 
-def curve_of(distance: Column[np.float64], there: NDArray[np.bool_], also: int = 0) -> Curve:
+def curve_of(
+    distance: Column[np.float64], there: NDArray[np.bool_], also: int = 0, *, held: int = N_HELD
+) -> Curve:
     """About `N_POINTS` cuts, a like number of rows apart, from none to all of the rows that are `there`,
     `[n_rows]`, and one of `also` rows; rows that are exactly as close go together."""
-    step = -(-int(np.count_nonzero(there)) // N_HELD)
-    held = np.sort(
-        np.concatenate(
-            [
-                values[there[first : first + len(values)]][::step]
-                for first, values in distance.blocks()
-            ]
-        )
-    )
-    places = np.round(np.linspace(0, len(held), N_POINTS + 1)).astype(np.int64)
+    step = -(-int(np.count_nonzero(there)) // held)
+    some = np.empty(0)
+    for first, values in distance.blocks():
+        own = values[there[first : first + len(values)]]
+        ends = [own.min(), own.max()] if step > 1 and len(own) else []
+        some = np.concatenate([some, own[::step], ends])
+    some.sort()
+    places = np.round(np.linspace(0, len(some), N_POINTS + 1)).astype(np.int64)
     places = np.unique([*places, round(also / step)])
-    after = np.unique(np.searchsorted(held, held[places[places > 0] - 1], "right"))
-    cuts = [between(-np.inf, held[0])]
+    after = np.unique(np.searchsorted(some, some[places[places > 0] - 1], "right"))
+    cuts = [between(-np.inf, some[0])]
     cuts += [
-        between(held[place - 1], held[place] if place < len(held) else np.inf) for place in after
+        between(some[place - 1], some[place] if place < len(some) else np.inf) for place in after
     ]
     counts = np.zeros(len(cuts), dtype=np.int64)
     for first, values in distance.blocks():

@@ -22,16 +22,15 @@ function rowsOf(data) {
     alike: inGroup.get(rows.group[i]),
     themes: (detail.themes ?? []).map(([theme]) => theme),
     values: facets.map((facet) => facet.of[i]),
-    ...excerptOf(detail.turns),
+    text: excerptOf(detail.turns),
     detail,
   }));
 }
 
-/** What was scored, and what came before it, as far as one line holds it. */
+/** The beginning of what was scored. */
 function excerptOf(turns) {
-  const at = Math.max(0, turns.findIndex(([, scored, text]) => scored && text.trim()));
-  const line = (turn, length) => (turn ? turn[2].slice(0, 2 * length).split(/\s+/).join(" ").slice(0, length) : "");
-  return { before: at ? line(turns[at - 1], 70) : "", text: line(turns[at], 240) };
+  const [, , text] = turns.find(([, scored, said]) => scored && said.trim()) ?? turns.at(-1) ?? ["", 0, ""];
+  return text.slice(0, 400).split(/\s+/).join(" ").slice(0, 240);
 }
 
 /** What can be asked of the rows, with nothing asked. */

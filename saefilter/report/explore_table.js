@@ -4,14 +4,14 @@ const BEYOND = 8;
 
 /** Columns: key that sorts, heading, classes, width, and the content of a row's cell. */
 const COLUMNS = [
-  ["state", "Goes", "state", "5.6rem", (row, model) => stateCell(row, model)],
-  ["distance", "Distance", "number", "4.6rem", (row) => [decimal(row.distance, 3)]],
+  ["state", "Goes", "state", "5.2rem", (row, model) => stateCell(row, model)],
+  ["distance", "Distance", "number", "4.4rem", (row) => [decimal(row.distance, 3)]],
   ["score", "Score", "number", "4.6rem", (row) => [decimal(row.score, 3)]],
-  ["percentile", "Closer than", "number wide", "5.4rem", (row) => [row.percentile === null ? "–" : percent(row.percentile / 100)]],
-  ["theme", "Theme", "wide", "6.5rem", (row, model) => (row.themes.length ? [bdi(model.data.names.themes[row.themes[0]])] : ["–"])],
-  ["tokens", "Tokens", "number wide", "4rem", (row) => [counted(row.tokens)]],
-  ["line", "Line", "wide", "4.5rem", (row) => [lineWords(row)]],
-  [null, "Text", "text", "minmax(9rem, 1fr)", (row) => [row.before ? el("span", { class: "before" }, bdi(row.before)) : null, bdi(row.text || "no text")]],
+  ["percentile", "Closer than", "number wide", "3.8rem", (row) => [row.percentile === null ? "–" : percent(row.percentile / 100)]],
+  ["theme", "Theme", "wide", "6rem", (row, model) => (row.themes.length ? [bdi(model.data.names.themes[row.themes[0]])] : ["–"])],
+  ["tokens", "Tokens", "number wide", "3.6rem", (row) => [counted(row.tokens)]],
+  ["line", "Line", "number wide", "3.2rem", (row) => [lineWords(row)]],
+  [null, "Text", "text", "minmax(10rem, 1fr)", (row) => [bdi(row.text || "no text")]],
 ];
 
 const lineWords = (row) => (row.file === null ? counted(row.line) : bdi(`${row.file}:${row.line}`));
@@ -43,7 +43,7 @@ class Table {
       class: "table", role: "grid", tabindex: 0, "aria-label": "Rows", "aria-readonly": "true",
       scroll: () => this.#draw(),
     }, el("div", { class: "heads", role: "rowgroup" }, this.head), this.room);
-    this.element.style.setProperty("--columns", this.columns.map(([, , , width]) => width).join(" "));
+    this.element.style.setProperty("--columns", this.columns.map(([key, , , width]) => (key === "line" && model.data.names.files.length ? "8rem" : width)).join(" "));
     new ResizeObserver(() => this.#draw()).observe(this.element);
     this.heads();
   }
