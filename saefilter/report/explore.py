@@ -133,10 +133,10 @@ def explorer_of(
     shown = Shown.among(there, distance, ranked, limit)
     table = _Table(scores)
     wanted = set(shown.ids.tolist())
-    found = _details(scores, shown.ids)
+    evidence = _details(scores, shown.ids)
     everything = (scores.provenance.trainer or scores.provenance.train_on) in ("all", "trl")
     for row in source.rows(wanted):
-        table.add(row, next(found), everything)
+        table.add(row, next(evidence), everything)
     made = scores.provenance
     rows = {
         **table.rows,
@@ -212,7 +212,7 @@ class _Table:
         """Of each row, the columns that it might be filtered by."""
         self._first_of: dict[str, int] = {}
 
-    def add(self, row: Any, found: dict[str, Any], everything_scored: bool) -> None:
+    def add(self, row: Any, entry: dict[str, Any], everything_scored: bool) -> None:
         """A row of the data, and what the scores say of it."""
         turns = [
             [clean(turn.role), int(everything_scored or turn.role.startswith(("assistant", "text"))),
@@ -220,33 +220,33 @@ class _Table:
             for turn in turns_of(row, self._columns)
         ]  # fmt: skip
         cut_row(turns)
-        same_as = found.get("read_as")
-        group = self._first_of.setdefault(found["row_hash"], row.index)
+        same_as = entry.get("read_as")
+        group = self._first_of.setdefault(entry["row_hash"], row.index)
         for name, value in (
-            ("line", row.line), ("hash", found["row_hash"]), ("tokens", found["n_tokens"]),
+            ("line", row.line), ("hash", entry["row_hash"]), ("tokens", entry["n_tokens"]),
             ("file", -1 if row.file is None else self._files.of(clean(row.file))),
             ("group", group if same_as is None else same_as),
         ):  # fmt: skip
             self.rows[name].append(value)
         self.data.append(value_words(row.data or {}))
-        self.details.append({"turns": turns, **self._evidence(found)})
+        self.details.append({"turns": turns, **self._evidence(entry)})
 
-    def _evidence(self, found: dict[str, Any]) -> dict[str, Any]:
+    def _evidence(self, entry: dict[str, Any]) -> dict[str, Any]:
         """Themes, features, words and the closest example, without those that there are none of."""
-        closest = found.get("closest")
+        closest = entry.get("closest")
         said = {
-            "cut": int(bool(found["truncated"])),
-            "words": _clean(found["top_words"]),
+            "cut": int(bool(entry["truncated"])),
+            "words": _clean(entry["top_words"]),
             "themes": [
                 [self._themes.of(clean(one["theme"])), _short(one["share"]), _short(one["usual"]),
                  _clean(one["words"])]
-                for one in found.get("themes") or []
+                for one in entry.get("themes") or []
             ],
             "features": [
                 [self._features.of(one["feature"], clean(one["label"]), one["toxic_feature"],
                                    clean(one["toxic_label"]), _short(one["cosine"])),
                  _short(one["share"])]
-                for one in found["top_features"] or []
+                for one in entry["top_features"] or []
             ],
             "closest": closest and [
                 self._examples.of(*(clean(closest[name] or "") for name in ("text", "prompt", "theme"))),

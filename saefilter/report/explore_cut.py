@@ -57,6 +57,6 @@ def between(low: float, high: float) -> float:
         high = low + max(1e-3, abs(low) * 0.01)
     middle = low + (high - low) / 2
     for digits in range(1, 17):
-        if low < (found := float(f"{middle:.{digits}g}")) <= high:
-            return found
+        if low < (short := float(f"{middle:.{digits}g}")) <= high:
+            return short
     return float(high)
