@@ -92,7 +92,7 @@ class Explorer:
     """Of the run: names and hashes for the decisions, and how many rows are shown of how many."""
     curve: Curve
     names: dict[str, list[Any]]
-    """What rows refer to by number: `themes`, `files`, `examples`, `features`."""
+    """What rows refer to by number: `themes`, `files`, `examples`, `features`, `reasons` of the strategy."""
     facets: list[dict[str, Any]]
     """Columns by whose values rows can be filtered: `name`, `values`, and `of` each row the value's number or -1."""
     rows: dict[str, list[Any]]
@@ -146,6 +146,7 @@ def explorer_of(
     }
     if (by := ranked.scores(shown.ids)) is not None:
         rows["score"] = by
+        table.explain(dropped[shown.ids], ranked.reasons(shown.ids))
     n_dropped = int(np.count_nonzero(dropped & there))
     about = {
         "input": clean(source.path.name), "stem": clean(source.stem), "input_sha256": made.input_sha256,
@@ -203,7 +204,9 @@ class _Table:
 
     def __init__(self, scores: Scores) -> None:
         self._columns = scores.provenance.own_columns
-        self._themes, self._files, self._examples, self._features = (_Numbered() for _ in range(4))
+        self._themes, self._files, self._examples, self._features, self._reasons = (
+            _Numbered() for _ in range(5)
+        )
         self.rows: dict[str, list[Any]] = {
             name: [] for name in ("line", "file", "hash", "tokens", "group")
         }
@@ -255,10 +258,15 @@ class _Table:
         }  # fmt: skip
         return {name: value for name, value in said.items() if value}
 
+    def explain(self, gone: NDArray[np.bool_], reasons: Sequence[str]) -> None:
+        """Why the strategy dropped those of the rows that are `gone`, `[n_shown]`."""
+        for row in np.flatnonzero(gone).tolist():
+            self.details[row]["reason"] = self._reasons.of(clean(reasons[row]))
+
     def names(self) -> dict[str, list[Any]]:
         """What rows refer to by number."""
         named = {"themes": self._themes, "files": self._files, "examples": self._examples,
-                 "features": self._features}  # fmt: skip
+                 "features": self._features, "reasons": self._reasons}  # fmt: skip
         return {name: numbered.values() for name, numbered in named.items()}
 
 

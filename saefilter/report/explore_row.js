@@ -61,17 +61,24 @@ function evidenceOf(row, names) {
     el("details", {}, el("summary", {}, "Single features"), ...single));
 }
 
+/** What a percentile says; `reference` is the name of the user's own reference rows. */
+function percentileWords(percentile, reference) {
+  const one = reference ? ["row of ", bdi(reference)] : ["harmless reference sample"];
+  if (percentile >= 100) return ["closer than every ", ...one];
+  if (percentile <= 0) return ["not closer than any ", ...one];
+  const several = reference ? ["the rows of ", bdi(reference)] : ["harmless reference samples"];
+  return [`closer than ${percent(percentile / 100)} of `, ...several];
+}
+
 function factsOf(row, model) {
   const { about, data } = model;
   const facts = [["distance ", el("b", {}, decimal(row.distance, 3))]];
   if (row.score !== null) facts.unshift([bdi(about.by), " ", el("b", {}, decimal(row.score, 3))]);
-  if (row.percentile !== null) {
-    const than = about.reference ? ["the rows of ", bdi(about.reference)] : ["harmless reference samples"];
-    facts.push([`closer than ${percent(row.percentile / 100)} of `, ...than]);
-  }
+  if (row.percentile !== null) facts.push(percentileWords(row.percentile, about.reference));
   facts.push([`${counted(row.tokens)} tokens`]);
   if (row.detail.cut) facts.push(["cut at the token limit"]);
   if (row.gone) facts.push([`${about.gone} by this report`]);
+  if (row.detail.reason !== undefined) facts.push([bdi(data.names.reasons[row.detail.reason])]);
   row.values.forEach((value, i) => {
     if (value >= 0) facts.push([bdi(data.facets[i].name), ": ", bdi(data.facets[i].values[value])]);
   });
@@ -103,7 +110,7 @@ class Opened {
     this.marks = el("div", { class: "marks", hidden: true }, this.drop, this.keep, this.undo,
       el("label", { for: "explore-reason" }, "Reason"), this.reason);
     this.body.append(el("p", { class: "hint" }, "Choose a row to read it here."));
-    this.element = el("div", { class: "opened", role: "region", "aria-label": "The open row" }, el("div", { class: "top" }, this.title, this.facts, this.marks), this.body);
+    this.element = el("div", { class: "opened", role: "region", "aria-label": "The open row" }, el("div", { class: "heading" }, this.title, this.facts, this.marks), this.body);
   }
 
   /** Shows a row from its beginning. */

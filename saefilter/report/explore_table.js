@@ -11,7 +11,7 @@ const COLUMNS = [
   ["theme", "Theme", "wide", "6rem", (row, model) => (row.themes.length ? [bdi(model.data.names.themes[row.themes[0]])] : ["–"])],
   ["tokens", "Tokens", "number wide", "3.6rem", (row) => [counted(row.tokens)]],
   ["line", "Line", "number wide", "3.2rem", (row) => [lineWords(row)]],
-  [null, "Text", "text", "minmax(10rem, 1fr)", (row) => [bdi(row.text || "no text")]],
+  [null, "Text", "said", "minmax(10rem, 1fr)", (row) => [bdi(row.text || "no text")]],
 ];
 
 const lineWords = (row) => (row.file === null ? counted(row.line) : bdi(`${row.file}:${row.line}`));
@@ -37,7 +37,7 @@ class Table {
     this.at = -1;
     const has = { percentile: model.rows.some((row) => row.percentile !== null), theme: model.data.names.themes.length, score: model.about.by };
     this.columns = COLUMNS.filter(([key]) => !(key in has) || has[key]);
-    this.head = el("div", { class: "line head", role: "row", "aria-rowindex": 1 });
+    this.head = el("div", { class: "entry head", role: "row", "aria-rowindex": 1 });
     this.room = el("div", { class: "room", role: "rowgroup" });
     this.element = el("div", {
       class: "table", role: "grid", tabindex: 0, "aria-label": "Rows", "aria-readonly": "true",
@@ -102,7 +102,7 @@ class Table {
   #line(row, i) {
     const cells = this.columns.map(([, , kind, , cell]) => el("div", { class: `cell ${kind}`, role: "gridcell" }, ...cell(row, this.model)));
     return el("div", {
-      class: "line", role: "row", id: `explore-row-${row.index}`, "aria-rowindex": i + 2,
+      class: "entry", role: "row", id: `explore-row-${row.index}`, "aria-rowindex": i + 2,
       click: () => this.go(i),
     }, ...cells);
   }

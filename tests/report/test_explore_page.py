@@ -94,7 +94,7 @@ class Visit:
     def lines(self) -> list[str]:
         """The text of the rows that are elements, from the first in the table."""
         return [
-            " ".join(text.split()) for text in self.page.locator(".room .line").all_inner_texts()
+            " ".join(text.split()) for text in self.page.locator(".room .entry").all_inner_texts()
         ]
 
     def status(self) -> str:
@@ -166,14 +166,14 @@ def test_search_filters_and_order(visit: Visit) -> None:
 
 def test_a_row_opens_to_its_text_and_evidence(visit: Visit) -> None:
     visit.search("line 13")
-    visit.page.locator(".room .line").first.click()
+    visit.page.locator(".room .entry").first.click()
     opened = visit.page.locator(".opened")
     assert opened.locator("h3").inner_text() == "Line 13"
     assert opened.locator(".turn.scored mark").first.inner_text() == "word"
     assert opened.locator(".turn:not(.scored) mark").count() == 0
     assert "next to toxic feature “reckless” #7" in opened.locator(".evidence").inner_text()
     assert "dropped by this report" in opened.locator(".facts").inner_text()
-    assert visit.page.locator(".room .line[aria-selected=true]").count() == 1
+    assert visit.page.locator(".room .entry[aria-selected=true]").count() == 1
 
 
 def test_the_cut_counts_and_says_the_command_that_does_it(visit: Visit, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_nothing_is_wider_than_the_screen(
     visit.keys("j")
     visit.page.locator(".map summary").click()
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-    text = visit.page.locator(".room .line .text").first.bounding_box()
+    text = visit.page.locator(".room .said").first.bounding_box()
     assert text["width"] > 150
     visit.page.context.close()
 
