@@ -296,6 +296,7 @@ def explorer_on(job: Job, places: NDArray[np.int8], report: Report) -> Explorer 
         distance=job.columns.distance, percentile=job.columns.percentile,
         gone=gone_words(report).lower().removesuffix(" in"), limit=job.report_rows,
         by_distance=job.selection.strategy == "closest" and not job.selection.keep_balance and not job.soft,
+        written=report.outputs["kept"],
     )  # fmt: skip
 
 

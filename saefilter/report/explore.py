@@ -35,6 +35,7 @@ SEED = 0
 """One report is like the next of the same scores."""
 PAGE_BYTES = 8_500_000
 """What all of it may take as JSON: with everything else, a page stays below 10 MB."""
+FORMATS = ("jsonl", "parquet", "csv", "json")
 DETAILS = [
     "row_id", "row_hash", "n_tokens", "truncated", "top_features", "top_words", "themes", "closest",
     "read_as",
@@ -120,11 +121,12 @@ def explorer_of(
     percentile: Column[np.float64],
     gone: str = "dropped",
     by_distance: bool = True,
+    written: str = "",
     limit: int = N_ROWS,
 ) -> Explorer | None:
     """Of the kept and the `dropped` rows, `[n_rows]` of the input each, that have a distance; None where there are
     none, or none are wanted. `gone`: what was done with the dropped ones, in a word; `by_distance`: whether it is
-    what one cut of the distance does."""
+    what one cut of the distance does; `written`: name of the kept rows' file, beside which the next has its own."""
     there = kept | dropped
     for first, values in distance.blocks():  # of a cascade, some were only estimated
         there[first : first + len(values)] &= ~np.isnan(values)
@@ -151,7 +153,7 @@ def explorer_of(
     about = {
         "input": clean(source.path.name), "stem": clean(source.stem), "input_sha256": made.input_sha256,
         "scores": clean(scores.path.name), "scores_content_sha256": made.content_sha256,
-        "of": shown.of, "shown": len(shown.ids), "nearest": shown.nearest, "drawn": shown.drawn,
+        "output": clean(_next_to(written)), "of": shown.of, "shown": len(shown.ids), "nearest": shown.nearest, "drawn": shown.drawn,
         "unread": int(np.count_nonzero(kept | dropped)) - shown.of, "gone": gone,
         "dropped": n_dropped, "by_distance": by_distance,
         "by": clean(ranked.ranking.score_name) if by is not None else None,
@@ -165,6 +167,12 @@ def explorer_of(
         rows,
         table.details,
     )
+
+
+def _next_to(name: str) -> str:
+    """A name for what is written after a review, in the format of before; of a folder, a folder."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}.reviewed.{suffix}" if dot and suffix in FORMATS else f"{name}.reviewed"
 
 
 def _at(column: Column[np.float64], ids: NDArray[np.int64]) -> Iterator[float]:

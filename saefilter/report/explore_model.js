@@ -210,11 +210,12 @@ class Model {
 
   /** The command that does what the page shows, of a file of decisions where there are any. */
   command(decisions) {
-    const { input, scores, by_distance } = this.about;
+    const { input, scores, output, by_distance } = this.about;
     if (!by_distance && this.cut === AS_REPORTED) return "";
     const cut = this.data.curve.distance[this.cut === AS_REPORTED ? this.reported : this.cut];
     const words = ["saefilter", "filter", quoted(input), "--scores", quoted(scores), `--min-distance=${cut}`];
     if (decisions) words.push("--decisions", quoted(decisions));
+    words.push("-o", quoted(output));
     return words.join(" ");
   }
 }

@@ -188,7 +188,8 @@ def test_the_cut_counts_and_says_the_command_that_does_it(visit: Visit, tmp_path
     assert command.startswith(
         "saefilter filter 'it'\\''s <b>data.jsonl' --scores s.scores.parquet "
     )
-    asked = float(command.rpartition("--min-distance=")[2])
+    asked = float(command.partition("--min-distance=")[2].split()[0])
+    assert command.endswith(" -o out.reviewed.jsonl")
     folder = visit.path.parent
     source = Source.open(folder / "it's <b>data.jsonl")
     scores = write_scores(
