@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.artifacts.column import Column
+from saefilter.artifacts.decisions import Decisions
 from saefilter.report.data import finite
 from saefilter.report.explore_cut import Curve, curve_of
 from saefilter.report.explore_text import cut_page, cut_row, facets_of, size_of, value_words
@@ -86,6 +87,22 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What the run did, as far as the page must know to do it again, otherwise."""
+
+    written: str
+    """Name of what the kept rows were written to."""
+    gone: str = "dropped"
+    """What was done with the others, in a word."""
+    by_distance: bool = True
+    """Whether that is what one cut of the distance does, beside what was decided."""
+    threshold: float | None = None
+    """The largest distance that the cut dropped."""
+    decisions: Decisions | None = None
+    """What a person had decided."""
+
+
+@dataclass(frozen=True)
 class Explorer:
     """What the page's script is given. Lists of rows have one entry for each row that is shown."""
 
@@ -119,14 +136,11 @@ def explorer_of(
     dropped: NDArray[np.bool_],
     distance: Column[np.float64],
     percentile: Column[np.float64],
-    gone: str = "dropped",
-    by_distance: bool = True,
-    written: str = "",
+    outcome: Outcome,
     limit: int = N_ROWS,
 ) -> Explorer | None:
     """Of the kept and the `dropped` rows, `[n_rows]` of the input each, that have a distance; None where there are
-    none, or none are wanted. `gone`: what was done with the dropped ones, in a word; `by_distance`: whether it is
-    what one cut of the distance does; `written`: name of the kept rows' file, beside which the next has its own."""
+    none, or none are wanted."""
     there = kept | dropped
     for first, values in distance.blocks():  # of a cascade, some were only estimated
         there[first : first + len(values)] &= ~np.isnan(values)
@@ -139,7 +153,6 @@ def explorer_of(
     everything = (scores.provenance.trainer or scores.provenance.train_on) in ("all", "trl")
     for row in source.rows(wanted):
         table.add(row, next(evidence), everything)
-    made = scores.provenance
     rows = {
         **table.rows,
         "distance": list(_at(distance, shown.ids)),
@@ -149,23 +162,40 @@ def explorer_of(
     if (by := ranked.scores(shown.ids)) is not None:
         rows["score"] = by
         table.explain(dropped[shown.ids], ranked.reasons(shown.ids))
-    n_dropped = int(np.count_nonzero(dropped & there))
+    nearer = int(np.count_nonzero(dropped & there))
+    if outcome.decisions is not None and outcome.by_distance:
+        nearer = _up_to(distance, there, outcome.threshold)
     about = {
-        "input": clean(source.path.name), "stem": clean(source.stem), "input_sha256": made.input_sha256,
-        "scores": clean(scores.path.name), "scores_content_sha256": made.content_sha256,
-        "output": clean(_next_to(written)), "of": shown.of, "shown": len(shown.ids), "nearest": shown.nearest, "drawn": shown.drawn,
-        "unread": int(np.count_nonzero(kept | dropped)) - shown.of, "gone": gone,
-        "dropped": n_dropped, "by_distance": by_distance,
+        **_about(source, scores, outcome), "of": shown.of, "shown": len(shown.ids), "nearest": shown.nearest,
+        "drawn": shown.drawn, "unread": int(np.count_nonzero(kept | dropped)) - shown.of, "dropped": nearer,
         "by": clean(ranked.ranking.score_name) if by is not None else None,
-        "preference": made.preference is not None, "reference": made.reference_name and clean(made.reference_name),
     }  # fmt: skip
     return Explorer(
-        about,
-        curve_of(distance, there, n_dropped),
-        table.names(),
-        facets_of(table.data),
-        rows,
-        table.details,
+        about, curve_of(distance, there, nearer), table.names(), facets_of(table.data), rows, table.details
+    )  # fmt: skip
+
+
+def _about(source: Source, scores: Scores, outcome: Outcome) -> dict[str, Any]:
+    """What the page says of the run, and what decisions on it must name."""
+    made, decided = scores.provenance, outcome.decisions
+    return {
+        "input": clean(source.path.name), "stem": clean(source.stem), "input_sha256": made.input_sha256,
+        "scores": clean(scores.path.name), "scores_content_sha256": made.content_sha256,
+        "output": clean(_next_to(outcome.written)), "gone": outcome.gone, "by_distance": outcome.by_distance,
+        "preference": made.preference is not None,
+        "reference": made.reference_name and clean(made.reference_name),
+        "reviewer": clean(decided.reviewer) if decided else "",
+        "decisions": [asdict(one) for one in decided.decisions] if decided else [],
+    }  # fmt: skip
+
+
+def _up_to(column: Column[np.float64], there: NDArray[np.bool_], last: float | None) -> int:
+    """How many of the rows that are `there` are as close as `last` or closer."""
+    if last is None:
+        return 0
+    return sum(
+        int(np.count_nonzero(there[first : first + len(values)] & (values <= last)))
+        for first, values in column.blocks()
     )
 
 

@@ -24,7 +24,7 @@ class Cut {
     const change = model.nearer - about.dropped;
     const than = !moved || !change ? "" : `, ${counted(Math.abs(change))} ${change > 0 ? "more" : "fewer"} than in this report`;
     const closer = moved || about.by_distance
-      ? `closer than ${data.curve.distance[moved ? model.cut : model.reported]}` : `${about.gone} by this report`;
+      ? `closer than ${data.curve.distance[model.cutPlace]}` : `${about.gone} by this report`;
     const marks = model.decisions.size ? ` With your decisions ${counted(model.going)} go.` : "";
     this.words.textContent = `${counted(model.nearer)} of ${rowsWord(about.of)} go (${percent(model.nearer / about.of)}), those ${closer}${than}.${marks}`;
     this.slider.setAttribute("aria-valuetext", `${rowsWord(model.nearer)} go`);
@@ -39,7 +39,7 @@ class Decisions {
     this.changed = changed;
     this.name = `${model.about.stem}.decisions.json`;
     this.unsaved = false;
-    this.reviewer = el("input", { type: "text", id: "explore-reviewer", maxlength: 100, autocomplete: "off" });
+    this.reviewer = el("input", { type: "text", id: "explore-reviewer", maxlength: 100, autocomplete: "off", value: model.about.reviewer });
     this.save = el("button", { type: "button", class: "main", click: () => this.export() });
     this.file = el("input", { type: "file", id: "explore-load", accept: ".json,application/json", change: () => this.#read() });
     this.command = el("code", { id: "explore-command" });

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scored import write_scores
 
 from saefilter.filtering.filter import candidates_of, filter_file
-from saefilter.report.explore import Explorer, explorer_of
+from saefilter.report.explore import Explorer, Outcome, explorer_of
 from saefilter.report.explore_cut import between, curve_of
 from saefilter.report.explore_text import CUT, cut_row, facets_of, level
 from saefilter.rows.read import Source
@@ -34,7 +34,7 @@ def explored(tmp_path: Path, rows: list[dict[str, Any]], **how: Any) -> tuple[Ex
     distance, percentile = scores.column("distance"), scores.column("percentile")
     found = explorer_of(
         source, scores, Ranked(choice.ranking, candidates), kept=~choice.dropped,
-        dropped=choice.dropped, distance=distance, percentile=percentile, **how,
+        dropped=choice.dropped, distance=distance, percentile=percentile, outcome=Outcome("out.jsonl"), **how,
     )  # fmt: skip
     assert found is not None
     return found, distance[:]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -240,6 +243,33 @@ def test_decisions_are_made_by_keys_exported_and_taken_up(visit: Visit, tmp_path
     other.locator("#explore-load").set_input_files(path)
     other.get_by_text("These decisions are about other data.").wait_for()
     other.context.close()
+
+
+def test_the_command_applies_the_decisions_and_the_next_report_has_them(
+    browser: Any, visit: Visit
+) -> None:
+    visit.keys("j", "s", "End", "d")
+    visit.page.locator("#explore-reviewer").fill("Ada")
+    visit.move_cut(60)
+    going = int(visit.cut().partition("With your decisions ")[2].split()[0])
+    with visit.page.expect_download() as waiting:
+        visit.page.get_by_role("button", name="Export 2 decisions").click()
+    folder = visit.path.parent
+    waiting.value.save_as(folder / waiting.value.suggested_filename)
+    command = shlex.split(visit.page.locator("#explore-command").inner_text())
+    subprocess.run([sys.executable, "-m", *command], cwd=folder, check=True, capture_output=True)
+
+    dropped = (folder / "out.reviewed.dropped.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(dropped) == going
+    assert json.loads(dropped[-1])["saefilter_reason"] == "dropped in review by Ada"
+    assert not any("answer 0 word" in row for row in dropped)
+    after = Visit(browser, folder / "out.reviewed.report.html")
+    assert f"With your decisions {going:,} go." in after.cut()
+    assert after.page.locator("#explore-reviewer").input_value() == "Ada"
+    after.keys("j", "u")  # without a decision the cut holds: 6 equal rows
+    assert f"With your decisions {going + 6:,} go." in after.cut()
+    assert after.wrong == []
+    after.page.context.close()
 
 
 def test_hostile_rows_are_only_text(visit: Visit) -> None:
