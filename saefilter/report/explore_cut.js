@@ -37,7 +37,8 @@ class Decisions {
   constructor(model, changed) {
     this.model = model;
     this.changed = changed;
-    this.name = `${model.about.stem}.decisions.json`;
+    // Browsers put something else for what not every file system takes.
+    this.name = `${model.about.stem.replace(/[^\p{L}\p{N}_.-]/gu, "_").replace(/^\.+/, "")}.decisions.json`;
     this.unsaved = false;
     this.reviewer = el("input", { type: "text", id: "explore-reviewer", maxlength: 100, autocomplete: "off", value: model.about.reviewer });
     this.save = el("button", { type: "button", class: "main", click: () => this.export() });

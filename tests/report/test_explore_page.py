@@ -215,7 +215,7 @@ def test_decisions_are_made_by_keys_exported_and_taken_up(visit: Visit, tmp_path
     )  # 6 equal rows are spared; the others went anyway
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Export 3 decisions").click()
-    assert waiting.value.suggested_filename.endswith("data.decisions.json")
+    assert waiting.value.suggested_filename == "it_s__b_data.decisions.json"
     waiting.value.save_as(path := tmp_path / "decisions.json")
     said = json.loads(path.read_text(encoding="utf-8"))
     scores = pq.read_table(visit.path.parent / "s.scores.parquet").to_pylist()
@@ -257,7 +257,10 @@ def test_the_command_applies_the_decisions_and_the_next_report_has_them(
     folder = visit.path.parent
     waiting.value.save_as(folder / waiting.value.suggested_filename)
     command = shlex.split(visit.page.locator("#explore-command").inner_text())
-    subprocess.run([sys.executable, "-m", *command], cwd=folder, check=True, capture_output=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
 
     dropped = (folder / "out.reviewed.dropped.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(dropped) == going
