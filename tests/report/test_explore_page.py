@@ -262,7 +262,8 @@ def test_the_command_applies_the_decisions_and_the_next_report_has_them(
     )
     assert ran.returncode == 0, ran.stderr
 
-    dropped = (folder / "out.reviewed.dropped.jsonl").read_text(encoding="utf-8").splitlines()
+    with (folder / "out.reviewed.dropped.jsonl").open(encoding="utf-8") as file:
+        dropped = list(file)
     assert len(dropped) == going
     assert json.loads(dropped[-1])["saefilter_reason"] == "dropped in review by Ada"
     assert not any("answer 0 word" in row for row in dropped)
