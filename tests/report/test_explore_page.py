@@ -320,3 +320,31 @@ def test_another_script_does_not_run(browser: Any, report: Path, tmp_path: Path)
     assert len(visit.wrong) == 1
     assert "Content Security Policy" in visit.wrong[0]
     visit.page.context.close()
+
+
+@pytest.mark.slow
+def test_the_fullest_page_is_soon_there(browser: Any, tmp_path: Path) -> None:
+    """5,000 long rows of 6,000: below 10 MB, painted within a second, and every answer within another."""
+    rows = [chat(f"question {i}", f"answer {i} " + "and so on " * 400) for i in range(6000)]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    source = Source.open(data)
+    scores = write_scores(source, tmp_path / "s.parquet", [i / 6000 for i in range(6000)])
+    filter_file(source, scores, tmp_path / "out.jsonl", Selection(drop_frac=0.1))
+    path = tmp_path / "out.report.html"
+    assert 8e6 < path.stat().st_size < 10e6
+    visit = Visit(browser, path)
+    assert visit.status() == "5,000 of 5,000 rows"
+    paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    assert visit.page.evaluate(paint) < 1000
+    hint = visit.page.locator("#explorer .hint").first.inner_text()
+    assert "the nearest 4,000, and 1,000 drawn at random" in hint
+    visit.page.set_default_timeout(1000)
+    visit.search('"answer 3999 "')
+    visit.page.get_by_text("1 of 5,000 rows").wait_for()
+    visit.page.get_by_role("button", name="Reset").click()
+    visit.page.get_by_text("5,000 of 5,000 rows").wait_for()
+    visit.move_cut(900)
+    assert visit.cut().startswith("5,400 of 6,000 rows go (90%)")
+    assert visit.wrong == []
+    visit.page.context.close()
