@@ -184,7 +184,7 @@ def _about(source: Source, scores: Scores, outcome: Outcome) -> dict[str, Any]:
         "output": clean(_next_to(outcome.written)), "gone": outcome.gone, "by_distance": outcome.by_distance,
         "preference": made.preference is not None,
         "reference": made.reference_name and clean(made.reference_name),
-        "reviewer": clean(decided.reviewer) if decided else "",
+        "reviewer": clean(decided.reviewer) if decided else "", "decided": decided.sha256 if decided else "",
         "decisions": [asdict(one) for one in decided.decisions] if decided else [],
     }  # fmt: skip
 

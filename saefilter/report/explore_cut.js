@@ -84,17 +84,24 @@ class Decisions {
   }
 
   get #key() {
-    return `saefilter decisions ${this.model.about.input_sha256}`;
+    return `saefilter decisions ${this.model.about.input_sha256} ${this.model.about.decided}`;
   }
 
+  /** What this browser kept stands for all that was decided, also of what the report begins with. */
   #remembered() {
+    const { model } = this;
+    const begun = model.decisions;
     try {
       const kept = JSON.parse(localStorage.getItem(this.#key));
-      if (kept && !this.model.fromFile(kept) && kept.decisions.length) {
-        this.reviewer.value = String(kept.reviewer ?? "");
-        this.said.textContent = `Taken up where you left off: ${rowsWord(kept.decisions.length)} decided in this browser.`;
-      }
-    } catch { /* nothing usable was kept */ }
+      if (!kept) return;
+      model.decisions = new Map();
+      if (model.fromFile(kept)) throw new Error("damaged");
+      this.reviewer.value = String(kept.reviewer ?? "");
+      const count = model.decisions.size;
+      if (count) this.said.textContent = `Taken up where you left off: ${counted(count)} decided in this browser.`;
+    } catch {
+      model.decisions = begun;
+    }
   }
 
   async #read() {
@@ -104,7 +111,7 @@ class Decisions {
     try {
       problem = this.model.fromFile(JSON.parse(await file.text()));
     } catch { /* said below */ }
-    this.said.textContent = problem || `Loaded; ${rowsWord(this.model.decisions.size)} decided.`;
+    this.said.textContent = problem || `Loaded: ${counted(this.model.decisions.size)} decided.`;
     this.file.value = "";
     if (!problem) this.changed();
   }

@@ -13,15 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import chat
+from example import hostile_report
 from scored import write_scores
 
-from saefilter.filtering.filter import filter_file
+from saefilter.filtering.filter import candidates_of, filter_file
+from saefilter.report.explore import Outcome, explorer_of
 from saefilter.report.explore_page import DATA_ID
+from saefilter.report.html import to_html
 from saefilter.rows.read import Source
-from saefilter.select.strategies import Selection
+from saefilter.select.ranking import Ranked
+from saefilter.select.strategies import Selection, choose
 
 pytestmark = pytest.mark.browser
 
@@ -233,7 +238,7 @@ def test_decisions_are_made_by_keys_exported_and_taken_up(visit: Visit, tmp_path
     assert all(one.keys() == {"line", "file", "at"} for one in said["decisions"])
 
     page.reload()
-    assert "Taken up where you left off: 3 rows" in page.locator(".decisions").inner_text()
+    assert "Taken up where you left off: 3 decided" in page.locator(".decisions").inner_text()
     other = page.context.browser.new_page()
     other.goto(visit.path.as_uri())
     assert other.get_by_role("button", name="Export 0 decisions").is_disabled()
@@ -272,6 +277,8 @@ def test_the_command_applies_the_decisions_and_the_next_report_has_them(
     assert after.page.locator("#explore-reviewer").input_value() == "Ada"
     after.keys("j", "u")  # without a decision the cut holds: 6 equal rows
     assert f"With your decisions {going + 6:,} go." in after.cut()
+    after.page.reload()
+    assert f"With your decisions {going + 6:,} go." in after.cut()
     assert after.wrong == []
     after.page.context.close()
 
@@ -285,6 +292,50 @@ def test_hostile_rows_are_only_text(visit: Visit) -> None:
     assert "[U+202E]evil \\u003c" in opened.inner_text()
     assert visit.page.locator("#explore-source option", has_text="</script>").count() == 1
     assert visit.page.locator("img, iframe, link, #explorer script").count() == 0
+
+
+def test_every_string_is_hostile(browser: Any, tmp_path: Path) -> None:
+    """Whatever the page is given, as text, as a name, as a word to look for: it is text."""
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(chat(f"q{i}", EVIL)) + "\n" for i in range(9)))
+    source = Source.open(data)
+    scores = write_scores(source, tmp_path / "s.parquet")
+    ranked = Ranked(
+        choose(candidates_of(source, scores), Selection(drop_count=2)).ranking,
+        candidates_of(source, scores),
+    )
+    kept = np.arange(9) > 2
+    explorer = explorer_of(
+        source, scores, ranked, kept=kept, dropped=~kept, outcome=Outcome(EVIL, EVIL),
+        distance=scores.column("distance"), percentile=scores.column("percentile"),
+    )  # fmt: skip
+    assert explorer is not None
+    words = [EVIL, "evil", *"\\^$.*+?()[]{}|/-", "a-b", ""]
+    for detail in explorer.details:
+        detail |= {
+            "words": words,
+            "themes": [[0, 0.5, 0.1, words]],
+            "closest": [0, 0.3],
+            "reason": 0,
+        }
+    explorer.names.update(
+        themes=[EVIL],
+        examples=[[EVIL, EVIL, EVIL]],
+        reasons=[EVIL],
+        features=[[1, EVIL, 2, EVIL, 0.5]],
+    )
+    explorer.about.update(input=EVIL, scores=EVIL, by=EVIL, reference=EVIL, reviewer=EVIL)
+    path = tmp_path / "report.html"
+    path.write_text(to_html(hostile_report(), explorer), encoding="utf-8")
+    visit = Visit(browser, path)
+    visit.keys("j", "d", "j")
+    visit.page.locator("#explorer .evidence summary").click()
+    opened = visit.page.locator(".opened")
+    assert opened.locator("mark", has_text="evil").count() >= 1
+    assert "Closest to" in opened.inner_text()
+    assert visit.page.locator("#explorer").locator("img, script, b b").count() == 0
+    assert visit.wrong == []
+    visit.page.context.close()
 
 
 def test_without_script_the_page_is_as_before(browser: Any, report: Path) -> None:
