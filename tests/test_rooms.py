@@ -37,7 +37,7 @@ TYPE_ONLY = {
 }
 """Imports for types alone that go against the order."""
 
-MOST_MODULES = 256
+MOST_MODULES = 258
 """160; what themes are, how they are made, and how rows are read by them; reference rows of the user's, and
 whether data are like them; the gate's columns and share of bad rows; what encoding gives; what reference
 rows are worth (of the gate's, since filter asks too), the automatic cut, balance over a column, and what

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +14,14 @@ from saefilter.cli import options as opt
 from saefilter.cli.common import asked_of, output_console, print_json
 from saefilter.errors import SaefilterError
 from saefilter.review.order import ReviewOrder
+from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from saefilter.artifacts.decisions import Decisions
     from saefilter.artifacts.scores import Scores
-    from saefilter.review.session import Press, Session
+    from saefilter.review.session import Session
     from saefilter.rows.read import Source
     from saefilter.storage import Location
 
@@ -123,7 +122,7 @@ def _open(scores: str | None, data: str | None) -> tuple[Scores, Source]:
             raise
         raise SaefilterError(
             f"{opened.path} was made from {name}, which is not there",
-            remedy=f"Name the data: saefilter review {opened.path} DATA",
+            remedy=f"Name the data: {command_line('saefilter', 'review', opened.path)} DATA",
         ) from error
     opened.check_belongs(source)
     opened.verify()
@@ -182,33 +181,22 @@ def _run(console: Console, session: Session, reference: str | None) -> None:
     """Show rows and take keys until there are no more of either. Ctrl-C and the end of the input are `q`."""
     from rich.text import Text
 
+    from saefilter.review.keys import presses
     from saefilter.review.page import show_row
     from saefilter.review.session import hint
 
     with suppress(KeyboardInterrupt, EOFError):
-        presses, at = _presses(console), -1
+        said_by, at = presses(console.input), -1
         while not session.finished:
             if session.at != at:
                 at = session.at
                 show_row(console, session, reference)
                 console.print(Text(hint(), style="dim"))
-            press = next(presses, None)
+            press = next(said_by, None)
             if press is None:
                 return
             if said := session.press(press):
                 console.print(Text(said, style="bold"))
-
-
-def _presses(console: Console) -> Iterator[Press]:
-    """Keys of a terminal, or else lines of standard input."""
-    from saefilter.review.session import Press
-
-    if not sys.stdin.isatty():
-        yield from (Press.of_line(line) for line in sys.stdin if line.strip())
-        return
-    while True:
-        key = typer.getchar().lower()
-        yield Press(key, console.input("Reason: ") if key == "r" else "")
 
 
 def _say_end(

@@ -120,8 +120,7 @@ def build_report(
         quarantine_reasons=commonest(quarantined.kinds),
         notes=[
             *_notes(scores, quarantined.count, len(distance)),
-            *([] if decided else _ties(selection, figures)),
-            *_vouched(provenance, selection, _by_rule(figures, decided)),
+            *_cut_notes(provenance, selection, figures, decided),
             *(note for column, lost in per for note in warnings_of(column, lost)),
         ],
         cut=asdict(cut) if cut else None,
@@ -140,9 +139,15 @@ def _threshold(figures: Figures, decided: Decided | None) -> float | None:
     return float(known.max()) if len(known) else None
 
 
-def _by_rule(figures: Figures, decided: Decided | None) -> int:
-    """How many rows the selection dropped."""
-    return figures.n_dropped if decided is None else int(decided.choice.dropped.sum())
+def _cut_notes(
+    made: Provenance, selection: Selection, figures: Figures, decided: Decided | None
+) -> list[str]:
+    """What there is to say of the place of the cut."""
+    if (
+        decided is not None
+    ):  # ties with the last row that the selection dropped are not counted then
+        return _vouched(made, selection, int(decided.choice.dropped.sum()))
+    return [*_ties(selection, figures), *_vouched(made, selection, figures.n_dropped)]
 
 
 def _reference_rows(made: Provenance, figures: Figures) -> int:

@@ -7,7 +7,7 @@ All of it is untrusted. It reaches the page as JSON in a data block, and the scr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,8 @@ from saefilter.artifacts.column import Column
 from saefilter.artifacts.decisions import Decisions
 from saefilter.report.data import finite
 from saefilter.report.explore_cut import Curve, curve_of
-from saefilter.report.explore_text import cut_page, cut_row, facets_of, size_of, value_words
-from saefilter.rows.excerpts import turns_of
+from saefilter.report.explore_rows import Listed
+from saefilter.report.explore_text import cut_page, facets_of, size_of
 from saefilter.select.closest import First
 from saefilter.text import clean, json_safe
 
@@ -147,7 +147,7 @@ def explorer_of(
     if limit < 1 or not there.any():
         return None
     shown = Shown.among(there, distance, ranked, limit)
-    table = _Table(scores)
+    table = Listed(scores)
     wanted = set(shown.ids.tolist())
     evidence = _details(scores, shown.ids)
     everything = (scores.provenance.trainer or scores.provenance.train_on) in ("all", "trl")
@@ -220,97 +220,3 @@ def _details(scores: Scores, ids: NDArray[np.int64]) -> Iterator[dict[str, Any]]
         if len(here):
             yield from batch.take(here - first).to_pylist()
         first += batch.num_rows
-
-
-class _Numbered:
-    """Values that are written once and referred to by their numbers."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[Any, int] = {}
-
-    def of(self, *value: Any) -> int:
-        """The number of a value."""
-        return self._numbers.setdefault(value, len(self._numbers))
-
-    def values(self) -> list[Any]:
-        """Those that were asked for, in the order of their numbers."""
-        return [value[0] if len(value) == 1 else list(value) for value in self._numbers]
-
-
-class _Table:
-    """Rows as they are added, in their order."""
-
-    def __init__(self, scores: Scores) -> None:
-        self._columns = scores.provenance.own_columns
-        self._themes, self._files, self._examples, self._features, self._reasons = (
-            _Numbered() for _ in range(5)
-        )
-        self.rows: dict[str, list[Any]] = {
-            name: [] for name in ("line", "file", "hash", "tokens", "group")
-        }
-        self.details: list[dict[str, Any]] = []
-        self.data: list[dict[str, str]] = []
-        """Of each row, the columns that it might be filtered by."""
-        self._first_of: dict[str, int] = {}
-
-    def add(self, row: Any, entry: dict[str, Any], everything_scored: bool) -> None:
-        """A row of the data, and what the scores say of it."""
-        turns = [
-            [clean(turn.role), int(everything_scored or turn.role.startswith(("assistant", "text"))),
-             clean(turn.text)]
-            for turn in turns_of(row, self._columns)
-        ]  # fmt: skip
-        cut_row(turns)
-        same_as = entry.get("read_as")
-        group = self._first_of.setdefault(entry["row_hash"], row.index)
-        for name, value in (
-            ("line", row.line), ("hash", entry["row_hash"]), ("tokens", entry["n_tokens"]),
-            ("file", -1 if row.file is None else self._files.of(clean(row.file))),
-            ("group", group if same_as is None else same_as),
-        ):  # fmt: skip
-            self.rows[name].append(value)
-        self.data.append(value_words(row.data or {}))
-        self.details.append({"turns": turns, **self._evidence(entry)})
-
-    def _evidence(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """Themes, features, words and the closest example, without those that there are none of."""
-        closest = entry.get("closest")
-        said = {
-            "cut": int(bool(entry["truncated"])),
-            "words": _clean(entry["top_words"]),
-            "themes": [
-                [self._themes.of(clean(one["theme"])), _short(one["share"]), _short(one["usual"]),
-                 _clean(one["words"])]
-                for one in entry.get("themes") or []
-            ],
-            "features": [
-                [self._features.of(one["feature"], clean(one["label"]), one["toxic_feature"],
-                                   clean(one["toxic_label"]), _short(one["cosine"])),
-                 _short(one["share"])]
-                for one in entry["top_features"] or []
-            ],
-            "closest": closest and [
-                self._examples.of(*(clean(closest[name] or "") for name in ("text", "prompt", "theme"))),
-                _short(closest["cosine"]),
-            ],
-        }  # fmt: skip
-        return {name: value for name, value in said.items() if value}
-
-    def explain(self, gone: NDArray[np.bool_], reasons: Sequence[str]) -> None:
-        """Why the strategy dropped those of the rows that are `gone`, `[n_shown]`."""
-        for row in np.flatnonzero(gone).tolist():
-            self.details[row]["reason"] = self._reasons.of(clean(reasons[row]))
-
-    def names(self) -> dict[str, list[Any]]:
-        """What rows refer to by number."""
-        named = {"themes": self._themes, "files": self._files, "examples": self._examples,
-                 "features": self._features, "reasons": self._reasons}  # fmt: skip
-        return {name: numbered.values() for name, numbered in named.items()}
-
-
-def _clean(words: Sequence[str] | None) -> list[str]:
-    return [clean(word) for word in words or []]
-
-
-def _short(value: float) -> float:
-    return round(float(value), 4)

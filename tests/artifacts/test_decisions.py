@@ -76,7 +76,7 @@ def test_what_is_no_decision_is_said_with_its_place(
 
 
 def test_a_file_that_is_missing_or_no_json_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(SaefilterError, match="there is no decisions file .* saefilter review"):
+    with pytest.raises(SaefilterError, match=r"there is no decisions file .* saefilter review"):
         Decisions.open(tmp_path / "none.json")
     (tmp_path / "d.json").write_bytes(b"\xff\xfe{")
     with pytest.raises(SaefilterError, match="not readable JSON"):
@@ -87,6 +87,6 @@ def test_decisions_on_other_data_are_refused() -> None:
     made = Decisions("old.jsonl", SHA)
     made.check_belongs(SHA, "new.jsonl")
     with pytest.raises(
-        SaefilterError, match="these decisions are on old.jsonl .* and new.jsonl is not"
+        SaefilterError, match=r"these decisions are on old\.jsonl .* and new\.jsonl is not"
     ):
         made.check_belongs("cd" * 32, "new.jsonl")

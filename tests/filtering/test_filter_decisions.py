@@ -127,7 +127,7 @@ def test_decisions_on_data_that_changed_are_refused_and_nothing_is_written(
     changed = Source.open(jsonl([*ROWS, chat("one", "more")], "changed.jsonl"))
     scores = write_scores(changed, tmp_path / "changed.scores.parquet")
     with pytest.raises(
-        SaefilterError, match="these decisions are on data.jsonl .* saefilter review"
+        SaefilterError, match=r"these decisions are on data\.jsonl .* saefilter review"
     ):
         filter_file(changed, scores, tmp_path / "out.parquet", ASKED, decisions=decisions)
     assert not list(tmp_path.glob("out*"))

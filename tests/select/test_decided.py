@@ -84,7 +84,7 @@ def test_of_a_cascade_decided_rows_may_be_any_of_those_it_sought(
     choice = choose_decided(candidates, Selection(drop_count=7), decisions)
     assert dropped(choice) == [2, *range(3, 10)]
     with pytest.raises(
-        SaefilterError, match="of which 3 may have a decision.* Drop no more than 7"
+        SaefilterError, match=r"of which 3 may have a decision.* Drop no more than 7"
     ):
         choose_decided(candidates, Selection(drop_count=8), decisions)
 
@@ -99,5 +99,5 @@ def test_decisions_on_rows_that_are_not_there_are_counted_and_on_other_data_refu
     assert choice.decided is not None
     assert choice.decided.about()["absent"] == 1
     path.write_text(path.read_text().replace(scores.provenance.input_sha256, "0" * 64))
-    with pytest.raises(SaefilterError, match="these decisions are on data.jsonl"):
+    with pytest.raises(SaefilterError, match=r"these decisions are on data\.jsonl"):
         choose_decided(candidates, Selection(drop_count=0), Decisions.open(path))
