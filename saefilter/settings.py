@@ -41,7 +41,7 @@ class ScoreSettings(Checked):
         unless_said="the preset's", metavar="LAYER",
     )  # fmt: skip
     toxic_set: str | None = option(
-        None, "Toxic set: a JSON file or a shipped name.",
+        None, "Toxic set: a JSON file, a shipped name, or a pin of the hub: org/name@COMMIT#sha256=HEX.",
         scores_depend=True, fingerprint={"toxic set": "toxic_set_sha256"},
         unless_said="preset's own", metavar="FILE|NAME",
     )  # fmt: skip

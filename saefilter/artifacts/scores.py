@@ -24,6 +24,8 @@ from saefilter.text import command_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from typing_extensions import Self
+
     from saefilter.rows.read import Source
 
 SUFFIX = ".scores.parquet"
@@ -127,6 +129,11 @@ class Scores:
     copy: Path | None = None
     """On this machine, of a file in a store."""
 
+    def __repr__(self) -> str:
+        made = self.provenance
+        read = f"{made.scored:,} scored, {made.quarantined:,} quarantined"
+        return f"Scores({made.rows:,} rows: {read}; {made.preset}, metric {made.metric})"
+
     @property
     def file(self) -> Path:
         """What is read."""
@@ -135,7 +142,7 @@ class Scores:
         return self.path if isinstance(self.path, Path) else local_copy(self.path)
 
     @classmethod
-    def open(cls, path: str | Location) -> Scores:
+    def open(cls, path: str | Location) -> Self:
         """Raises SaefilterError when it is missing, damaged or not a scores file."""
         path = located(path)
         if not path.exists():

@@ -53,6 +53,7 @@ def commands() -> None:
         filter,
         geometry,
         presets,
+        review,
         score,
         scores,
         steer,

@@ -291,15 +291,12 @@ def _edit(
     as_json: bool = False,
 ) -> ToxicSet:
     """Change a set in its file, or into another one; returns it."""
-    from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
+    from saefilter.toxic.load import find_toxic_set, load_toxic_set, refuse_in_place
 
     refuse_overwrite_alone(output, overwrite=overwrite)
     path = find_toxic_set(name_or_file)
-    if output is None and name_or_file in shipped_sets():
-        raise SaefilterError(
-            f"{name_or_file} came with saefilter and is not changed in place",
-            remedy="Name a file for the changed set with -o.",
-        )
+    if output is None:
+        refuse_in_place(name_or_file)
     before = load_toxic_set(name_or_file)
     after = change(before)
     _write(after, output or path, overwrite or output is None, quiet=quiet, as_json=as_json)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -33,14 +34,18 @@ from saefilter.settings import ScoreSettings
 from saefilter.text import command_line
 
 if TYPE_CHECKING:
+    from saefilter.artifacts.decisions import Decisions
     from saefilter.artifacts.scores import Scores
     from saefilter.asked import Asked
     from saefilter.filtering.filter import FilterResult
+    from saefilter.hub import HubRepo, Pushed
     from saefilter.rows.read import Source
     from saefilter.storage import Location
 
 SHARED = ("model", "revision", "toxic_set", "device", "dtype")
 """Options that scoring and strategies both have."""
+ALREADY = (*SHARED, "decisions")
+"""Options of strategies that the command has in another place; `--decisions` are of every strategy."""
 
 
 @app.command(
@@ -53,7 +58,7 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
     helps={"model": "Model of a strategy that reads with one; with --sae, of scores."},
 )
 @opt.with_options(Selection, "cutting", panel=panels.CUT)
-@opt.with_options(StrategyOptions, "telling", panel=panels.STRATEGIES, without=SHARED)
+@opt.with_options(StrategyOptions, "telling", panel=panels.STRATEGIES, without=ALREADY)
 @opt.with_options(SoftOptions, "writing", panel=panels.WRITING)
 @opt.with_options(JudgeSettings, "judging", panel=panels.JUDGE)
 def filter_command(
@@ -70,8 +75,16 @@ def filter_command(
         typer.Option(
             "-o",
             "--output",
-            help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet; .jsonl for JSON that no table "
-            "holds]; of several files a folder, where each keeps its name [<input>.filtered].",
+            help="Kept rows, .jsonl, .csv or .parquet [<input>.filtered, in the input's format]; of several "
+            "files a folder, where each keeps its name [<input>.filtered]. Folders are made.",
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["jsonl", "csv", "parquet"] | None,
+        typer.Option(
+            "--format",
+            help="What is written [the input's format; of JSON and of files of several formats jsonl, of hub "
+            "datasets parquet].",
         ),
     ] = None,
     single: Annotated[
@@ -88,6 +101,14 @@ def filter_command(
         float | None, typer.Option("--min-distance", help="Drop every row closer than this.")
     ] = None,
     cutting: opt.Given,
+    decisions: Annotated[
+        str | None,
+        typer.Option(
+            "--decisions",
+            help="Rows that a review keeps or drops, whatever their distance; the cut is over the others, or, "
+            "where none is asked for, only they go.",
+        ),
+    ] = None,
     strategy: Annotated[
         str,
         typer.Option(
@@ -105,6 +126,16 @@ def filter_command(
         bool,
         typer.Option("--card", help="Write a dataset card too: README.md beside the kept rows."),
     ] = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub",
+            metavar="ORG/NAME",
+            help="Hand the kept rows and a card over to a dataset on the hub, made and private where there is "
+            "none.",
+        ),
+    ] = None,
+    public: opt.PublicOption = False,
     judging: opt.Given,
     judge_dry_run: Annotated[
         bool, typer.Option("--judge-dry-run", help="Say what judging would take, and stop there.")
@@ -128,10 +159,13 @@ def filter_command(
     options = strategy_options({**telling, **shared}, judge)
     share = None if drop_frac is None else as_fraction(drop_frac, "--drop-frac")
     cutting = {name: tuple(v) if isinstance(v, list) else v for name, v in cutting.items()}
+    if decisions is not None and (share, min_distance, cutting.get("drop")) == (None,) * 3:
+        drop_count = drop_count or 0
     selection = Selection(strategy, share, drop_count, min_distance, seed or 0, options, **cutting)
     selection.check()
     written = SoftOptions(**writing)
     written.check_with(selection)
+    decided = None if decisions is None else _decisions(decisions, written)
     if seed is not None and not is_seeded(strategy):
         raise SaefilterError(
             f"--seed has no effect with --strategy {strategy}, which draws nothing",
@@ -142,8 +176,11 @@ def filter_command(
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))
         return
+    if decided is not None:
+        decided.check_belongs(source.sha256(), str(source.path))
+    repo = _hub_repo(push_to_hub, located_if(output), public=public)
     write = _writer(
-        located_if(output), source, written,
+        located_if(output), source, written, format,
         single=single, card=card, overwrite=overwrite, quiet=silent,
     )  # fmt: skip
     made: list[Scores] = []
@@ -158,21 +195,40 @@ def filter_command(
     with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
         watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
         result = write(
-            opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings
-        )
+            opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings,
+            decisions=decided,
+        )  # fmt: skip
+    pushed = _push(result, repo)
     if as_json:
-        print_json(result.report.to_json())
+        print_json(_as_json(result, pushed))
     elif not quiet:
         from saefilter.report.console import print_filter_result
 
         said = [] if made else [opened.provenance.note or ""]  # by who made the scores
         print_filter_result(output_console(), result, said)
+        if pushed is not None:
+            seen = "private" if pushed.private else "public"
+            typer.echo(f"  on the hub   {pushed.url} ({seen}), commit {pushed.commit[:12]}")
+        if decided is not None:
+            from saefilter.cli.rounds import after_filter, say_next
+
+            data = input or opened.provenance.input_path
+            say_next(output_console(), after_filter(data, source, opened, decided))
+
+
+def _decisions(path: str, written: SoftOptions) -> Decisions:
+    """Raises SaefilterError for a file that is none, and for outputs that it does not go with."""
+    from saefilter.artifacts.decisions import Decisions
+
+    written.check_decided()
+    return Decisions.open(path)
 
 
 def _writer(
     output: Location | None,
     source: Source,
     written: SoftOptions,
+    kind: str | None,
     *,
     single: bool,
     quiet: bool,
@@ -181,46 +237,91 @@ def _writer(
 ) -> Callable[..., FilterResult]:
     """What writes the rows of scores by a selection: to a folder or to one file, neither of which is in the
     way. Raises SaefilterError where it is, before anything is scored."""
-    from saefilter.filtering.filter import filter_file
+    from saefilter.filtering.filter import check_writable, filter_file
     from saefilter.filtering.folder import check_folder, filter_folder
     from saefilter.filtering.layout import goes_to_folder
     from saefilter.filtering.outputs import OutputPaths
-    from saefilter.rows.write import check_output_name
 
     how: dict[str, Any] = {"card": card, "overwrite": overwrite, "options": written}
     single = single or (output is None and (written.is_soft or written.swaps))
     if not single and goes_to_folder(source, output):
+        if kind is not None:
+            raise SaefilterError(
+                "--format is of one file: in a folder each keeps its own format",
+                remedy="Leave it out, or write one file: --single.",
+            )
         folder = Path(str(output or f"{source.stem}.filtered"))
         check_folder(source, folder, written, overwrite=overwrite)
         return lambda scores, selection, settings, **more: filter_folder(
             source, scores, folder, selection, **how, **more
         )
-    target = _output(output, source, quiet=quiet)
-    check_output_name(target)
+    target = _output(output, source, written, kind, quiet=quiet)
+    check_writable(target, source, written)
     OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
     return lambda scores, selection, **more: filter_file(
         source, scores, target, selection, **how, **more
     )
 
 
-def _output(asked: Location | None, source: Source, *, quiet: bool) -> Location:
-    """Where kept rows go: unless asked otherwise Parquet, or JSONL where one table would not hold the rows
-    as they are."""
+def _output(
+    asked: Location | None, source: Source, written: SoftOptions, kind: str | None, *, quiet: bool
+) -> Location:
+    """Where kept rows go: unless asked otherwise to a file of the input's format here."""
     from saefilter.rows.tables import why_no_table
+    from saefilter.rows.written import CSV, JSONL, PARQUET, format_of, usual_ending
 
-    if asked is not None and asked.suffix != ".parquet":
-        return asked
-    if (why := why_no_table(source)) is None:
-        return asked or Path(f"{source.stem}.filtered.parquet")
     if asked is None:
-        warn(f"Writing JSONL, which keeps rows as they are: {why}", quiet=quiet)
-        return Path(f"{source.stem}.filtered.jsonl")
-    warn(
-        f"A table does not hold these rows as they are: {why}; missing fields become nulls, and rows of "
-        "another type are set aside. -o NAME.jsonl keeps all",
-        quiet=quiet,
-    )
+        ending = f".{kind}" if kind else usual_ending(source)
+        if not kind and format_of(f"rows{ending}") == CSV and not written.fits_csv:
+            ending = f".{JSONL}"
+        asked = Path(f"{source.stem}.filtered{ending}")
+    is_kind = format_of(asked.name)
+    if kind not in (None, is_kind):
+        raise SaefilterError(
+            f"--format {kind} and -o {asked} disagree",
+            remedy=f"Leave --format out, or end the name in .{kind}.",
+        )
+    if is_kind == PARQUET and (why := why_no_table(source)) is not None:
+        warn(
+            f"A table does not hold these rows as they are: {why}; missing fields become nulls, and rows of "
+            "another type are set aside. JSON lines (-o NAME.jsonl) keep all",
+            quiet=quiet,
+        )
     return asked
+
+
+def _hub_repo(name: str | None, output: Location | None, *, public: bool) -> HubRepo | None:
+    """Where kept rows are pushed. Raises SaefilterError where they could not be, before anything is scored."""
+    if name is None:
+        if public:
+            raise SaefilterError("--public has no effect without --push-to-hub")
+        return None
+    from saefilter.filtering.push import check_pushable
+    from saefilter.hub import HubRepo
+
+    repo = HubRepo(name, "dataset", public)
+    check_pushable(output, repo)
+    return repo
+
+
+def _push(result: FilterResult, repo: HubRepo | None) -> Pushed | None:
+    """What was filtered, handed over where that is asked for."""
+    if repo is None:
+        return None
+    from saefilter.filtering.push import push_filtered
+
+    try:
+        return push_filtered(result, repo)
+    except SaefilterError as error:
+        raise SaefilterError(
+            f"filtered into {result.paths.kept}, and not pushed: {error.problem}",
+            where=error.where, remedy=f"{error.remedy or ''} The same command with --overwrite tries again.",
+        ) from error  # fmt: skip
+
+
+def _as_json(result: FilterResult, pushed: Pushed | None) -> str:
+    text = result.report.to_json()
+    return text if pushed is None else json.dumps({**json.loads(text), "hub": pushed.to_json()})
 
 
 def _whose(strategy: str, scoring: opt.Given) -> tuple[opt.Given, opt.Given]:

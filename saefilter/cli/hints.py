@@ -38,7 +38,7 @@ def scores_words(data: str, scores: Location | None, made: Provenance, given: Gi
     from saefilter.errors import SaefilterError
     from saefilter.scoring.scores_for import differences
 
-    words = [_no_option(data), *(["--scores", _no_option(str(scores))] if scores else [])]
+    words = [no_option(data), *(["--scores", no_option(str(scores))] if scores else [])]
     try:
         differing = list(differences(made, asked_of({})))
     except SaefilterError:
@@ -57,7 +57,7 @@ def after_score(data: str, scores: Location | None, made: Provenance, given: Giv
     )
 
 
-def _no_option(name: str) -> str:
+def no_option(name: str) -> str:
     """A file's name that no command takes for an option."""
     return f"./{name}" if name.startswith("-") else name
 

@@ -35,6 +35,10 @@ OverwriteOption = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace outputs that exist already.", rich_help_panel=OUTPUT),
 ]
+PublicOption = Annotated[
+    bool,
+    typer.Option("--public", help="On the hub, let everyone see it; else it is made private."),
+]
 ResumeOption = Annotated[
     bool,
     typer.Option(

@@ -7,6 +7,7 @@ MODEL = "Which model"
 HOW = "How it is scored"
 CASCADE = "Read only a part"
 CUT = "Which rows go"
+SHOWN = "Which rows are shown"
 STRATEGIES = "Other strategies"
 JUDGE = "Judge"
 LIMITS = "Limits"
@@ -42,10 +43,12 @@ OF_SETTINGS = {
 
 OF_FLAGS = {
     CUT: ("--drop-frac", "--drop-count", "--min-distance", "--decisions"),
+    SHOWN: ("--around-cut",),
     STRATEGIES: ("--strategy", "--seed"),
     JUDGE: ("--judge-dry-run",),
     CONTRAST: (
         "--toxic", "--benign", "--data", "--label", "--threshold", "--match", "--describe-with",
+        "--adapt",
     ),
     FEATURES: (
         "--penalty", "--feature", "--top", "--name", "--data-features", "--toxic-features", "--side",
@@ -55,7 +58,7 @@ OF_FLAGS = {
     SPEED: ("--gpus", "--no-trial", "--timings"),
     OUTPUT: (
         "--output", "--scores", "--single", "--card", "--format", "--report", "--json", "--quiet",
-        "--overwrite", "--resume", "--help", "--reason", "--map", "--samples", "--no-examples",
+        "--overwrite", "--resume", "--help", "--reason", "--reviewer", "--map", "--samples", "--no-examples",
     ),
 }  # fmt: skip
 """Of options that commands have besides, unless these say themselves where they stand."""
@@ -67,7 +70,7 @@ METAVARS = {
     "--set": "FILE|NAME", "--label": "COLUMN", "--strategy": "NAME", "--drop-frac": SHARE,
     "--min-distance": "DISTANCE", "--rows": "N", "--gpus": "8xH100", "--map": "pca|umap",
     "--format": "FORMAT", "--name": "NAME", "--side": "toxic|benign", "--penalty": "L1 L2",
-    "--reason": "WHY",
+    "--reason": "WHY", "--around-cut": SHARE, "--adapt": "FILE|NAME", "--reviewer": "NAME",
 }  # fmt: skip
 """What help calls the values of these; of others a word for their type."""
 ARGUMENTS = {

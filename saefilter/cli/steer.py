@@ -83,17 +83,14 @@ def steer(
     from saefilter.encode.causal import load_causal_model
     from saefilter.encode.checks import hook_layers
     from saefilter.encode.encoder import Encoder
-    from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
+    from saefilter.toxic.load import find_toxic_set, load_toxic_set, refuse_in_place
 
     if index is not None and top is not None:
         raise SaefilterError("--top has no effect with --feature", remedy="Leave one of them out.")
     refuse_overwrite_alone(output, overwrite=overwrite)
     path = output or find_toxic_set(name_or_file)
-    if output is None and name_or_file in shipped_sets():
-        raise SaefilterError(
-            f"{name_or_file} came with saefilter and is not changed in place",
-            remedy="Name a file for the changed set with -o.",
-        )
+    if output is None:
+        refuse_in_place(name_or_file)
     if output is not None:
         refuse_existing([output], overwrite=overwrite)
     toxic_set = load_toxic_set(name_or_file)

@@ -23,7 +23,7 @@ ENDS = (
 )
 
 
-@app.command(epilog="Example: saefilter verify data.filtered.parquet")
+@app.command(epilog="Example: saefilter verify data.filtered.jsonl")
 def verify(
     artifact: Annotated[
         str,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.artifacts.decisions import Decisions
 from saefilter.artifacts.publish import exclusive, publishing
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
@@ -21,7 +22,7 @@ from saefilter.filtering.parts import (
     QUARANTINED,
     ROLES,
     Chosen,
-    JsonlPart,
+    LinesPart,
     ParquetPart,
     Part,
     QuarantinePart,
@@ -45,8 +46,9 @@ from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
 from saefilter.rows.read import Source
 from saefilter.rows.tables import UNTYPED, TypedRows, typed_rows
-from saefilter.rows.write import check_output_name
+from saefilter.rows.written import CSV, JSONL, PARQUET, check_csv, check_output_name, format_of
 from saefilter.select.balance import Loss, losses, read_values
+from saefilter.select.decided import choose_decided
 from saefilter.select.ranking import Candidates, Ranked, UnreadCandidates
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.settings import ScoreSettings
@@ -75,6 +77,7 @@ def filter_file(
     choice: Choice | None = None,
     options: SoftOptions | None = None,
     settings: ScoreSettings | None = None,
+    decisions: Decisions | None = None,
 ) -> FilterResult:
     """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
 
@@ -82,14 +85,17 @@ def filter_file(
     `card` adds a dataset card, which names `source_dataset`, the input's name on the hub. `watch` is
     told how far a slow strategy has come; with `choice`, what the selection gave before is taken.
     `options`: write all scored rows instead, with weights, marks or labels (soft.py); marks are found by
-    reading rows again, as the scores were made, on the device that `settings` say.
+    reading rows again, as the scores were made, on the device that `settings` say. `decisions`: rows that a
+    person keeps or drops, whatever the selection says (select/decided.py).
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
     selection.check()
     options = options or SoftOptions()
     options.check_with(selection)
-    check_output_name(output)
+    if decisions is not None:
+        options.check_decided()
+    check_writable(output, source, options)
     paths = OutputPaths.beside(output)
     paths.refuse_existing(card=card, overwrite=overwrite)
     _refuse_to_overwrite_inputs(paths, source, scores)
@@ -98,10 +104,18 @@ def filter_file(
     scores.verify()
     with exclusive(output, paths.all()):
         paths.refuse_existing(card=card, overwrite=overwrite)
-        job = Job.of(source, scores, paths, selection, choice, watch)
+        job = Job.of(source, scores, paths, selection, choice, watch, decisions)
         soft = _soft(options, job, settings or ScoreSettings())
         job = replace(job, soft=soft, swaps=options.swaps and soft is None)
         return _filter(job, card, source_dataset)
+
+
+def check_writable(output: Location, source: Source, options: SoftOptions) -> None:
+    """Raises SaefilterError when the rows of a source are not written under such a name."""
+    check_output_name(output)
+    if format_of(output.name) == CSV:
+        check_csv(source)
+        options.check_csv()
 
 
 @dataclass(frozen=True)
@@ -132,11 +146,14 @@ class Job:
         selection: Selection,
         choice: Choice | None,
         watch: Watch | None,
+        decisions: Decisions | None = None,
     ) -> Job:
         """With what the selection chooses, where it has not yet chosen."""
         columns = ScoreColumns.of(scores)
         candidates = candidates_of(source, scores, watch, columns)
-        if choice is None:
+        if decisions is not None:
+            choice = choose_decided(candidates, selection, decisions)
+        elif choice is None:
             choice = choose(candidates, selection)
         ranked = Ranked(choice.ranking, candidates)
         return cls(source, scores, paths, selection, choice, candidates, columns, ranked)
@@ -166,7 +183,7 @@ def candidates_of(
 def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:
     source, columns, paths = job.source, job.columns, job.paths
     rows = typed_rows(source, columns.scored)
-    if paths.kept.suffix == ".jsonl" and source.kind in UNTYPED:  # it need not be one table
+    if format_of(paths.kept.name) == JSONL and source.kind in UNTYPED:  # it need not be one table
         rows = replace(rows, conflict=np.zeros(len(rows.conflict), dtype=np.int32))
     refuse_own_columns(rows.schema.names, source)
     if job.swaps:
@@ -179,36 +196,32 @@ def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:
     roles = {KEPT: paths.kept, DROPPED: paths.dropped, QUARANTINED: paths.quarantined}
     absent = [DROPPED] if soft else []
     placed = {place: Placed(places, place) for place in roles}
-    absent += [] if placed[QUARANTINED].count else [QUARANTINED]
     unwritten = [roles.pop(place) for place in absent]
     to_write = [path for path in paths.wanted(card) if path not in unwritten]
     about = {name: value for name, value in soft.about.items() if name != ROW_IDS} if soft else None
     made = made_by(job.scores, job.selection, job.choice, about)
+    superseded = paths.superseded(source)
     with publishing(to_write, paths.manifest) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
         chosen = {
-            place: Chosen(ROLES[place], at[path], rows, placed[place], columns.row_hash, made)
+            place: Chosen(
+                ROLES[place], at[path], rows, placed[place], columns.row_hash, made, path.name
+            )
             for place, path in roles.items()
         }
-        parts = _parts(job, chosen, places)
-        quarantine = Quarantine()
-        if QUARANTINED in roles:
-            aside = QuarantinePart(
-                chosen[QUARANTINED], paths.kept.suffix, _reason_of(rows, job.scores),
-                has_files(source),
-            )  # fmt: skip
-            parts[QUARANTINED], quarantine = aside, aside.quarantine
+        aside = QuarantinePart(chosen[QUARANTINED], _reason_of(rows, job.scores), has_files(source))
+        parts = {**_parts(job, chosen, places), QUARANTINED: aside}
         partition(source, places, columns.row_hash, parts)
         files = {
             ROLES[place]: file_record(at[path], path.name, placed[place].count)
             for place, path in roles.items()
         }
         names = {ROLES[place]: path.name for place, path in roles.items()}
-        report = report_on(job, places, names, quarantine)
+        report = report_on(job, places, names, aside.quarantine)
         origin = {**report.made_from, "source_dataset": source_dataset}
         report = replace(report, files=files, made_from=origin)
         write_faces(report, paths, at, card=card)
-    for path in unwritten:  # one of an earlier run would now be a lie
+    for path in (*unwritten, *superseded):  # one of an earlier run would now be a lie
         path.unlink(missing_ok=True)
     return FilterResult(paths, report)
 
@@ -231,6 +244,7 @@ def report_on(
         distance=job.columns.distance,
         percentile=job.columns.percentile,
         cut=job.choice.cut,
+        decided=job.choice.decided,
         per=_per(job.candidates, job.selection, job.choice, job.also),
     )
     if job.soft is None:
@@ -336,7 +350,7 @@ def _reason_of(rows: TypedRows, scores: Scores) -> Callable[[int], str]:
 
 def _parts(job: Job, chosen: dict[int, Chosen], places: NDArray[np.int8]) -> dict[int, Part]:
     """The files of kept and dropped rows."""
-    part = ParquetPart if job.paths.kept.suffix == ".parquet" else JsonlPart
+    part = ParquetPart if format_of(job.paths.kept.name) == PARQUET else LinesPart
     if job.soft is not None:
         return {KEPT: part(chosen[KEPT], job.soft.additions)}
     notes = notes_on(job.source, places == DROPPED, job.columns, job.ranked)

@@ -10,7 +10,7 @@ closer to toxic. docs/metrics.md has the reasons, docs/quality.md figures.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy import sparse
 from saefilter import plugins
 from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.geometry.space import FeatureSpace, Side, unit_rows
-from saefilter.plugins import load_plugin, plugin_names
+from saefilter.plugins import load_plugin, plugin_error, plugin_errors, plugin_names
 
 Array = NDArray[np.float32]
 KERNEL_THRESHOLD = 0.3
@@ -264,9 +264,47 @@ def plugin_metric(name: str) -> Metric | None:
     Raises SaefilterError when it is not a metric.
     """
     metric = load_plugin(plugins.METRICS, name)
-    if metric is not None and not isinstance(metric, Metric):
-        raise SaefilterError(
-            f"the plugin metric {name!r} is no saefilter.geometry.metrics.Metric, but "
-            f"a {type(metric).__name__}"
+    if metric is None:
+        return None
+    if not isinstance(metric, Metric):
+        raise plugin_error(
+            plugins.METRICS,
+            name,
+            f"is no saefilter.geometry.metrics.Metric, but a {type(metric).__name__}",
         )
-    return metric
+    linear = metric.linear and _told(name, metric.linear, _of_samples)
+    return replace(
+        metric,
+        proximity=_told(name, metric.proximity, _of_samples),
+        push=_told(name, metric.push, _of_features),
+        linear=linear,
+    )
+
+
+def _of_samples(space: FeatureSpace, *samples: Sample) -> int:
+    return int(samples[0].features.shape[0])
+
+
+def _of_features(space: FeatureSpace) -> int:
+    return len(space.directions)
+
+
+def _told(
+    name: str, function: Callable[..., Any], length: Callable[..., int]
+) -> Callable[..., Any]:
+    """The function of a plugin's metric, whose mistakes are told as the plugin's: what it raises, and what it
+    gives that is not one finite number for each."""
+
+    def checked(*given: Any) -> Any:
+        with plugin_errors(plugins.METRICS, name):
+            numbers = np.asarray(function(*given))
+            finite = numbers.dtype.kind in "fiu" and np.isfinite(numbers).all()
+        wanted = length(*given)
+        if numbers.shape != (wanted,) or not finite:
+            raise plugin_error(
+                plugins.METRICS, name,
+                f"gave {numbers.dtype} of shape {list(numbers.shape)} where {wanted:,} finite numbers were due",
+            )  # fmt: skip
+        return numbers
+
+    return checked

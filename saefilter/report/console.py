@@ -28,7 +28,7 @@ from saefilter.report.cut import (
     more_values,
 )
 from saefilter.report.data import Closest, ThemeEvidence
-from saefilter.report.done import gone, gone_words, written_words
+from saefilter.report.done import decisions_words, gone, gone_words, written_words
 from saefilter.report.wording import (
     closest_words,
     many_weak_signs,
@@ -272,8 +272,9 @@ def print_filter_result(console: Console, result: FilterResult, said: Sequence[s
         f"  {places} + {counts['quarantined']:,} quarantined = {counts['rows']:,} rows in",
         highlight=False,
     )
-    if words := written_words(report):
-        console.print(Text(f"  {words}"))
+    for words in (written_words(report), decisions_words(report)):
+        if words:
+            console.print(Text(f"  {words}"))
     if not said and (words := parts_words(report.scoring.get("own_share"))):
         console.print(Text(f"  {words}", style="dim"))
     for note in not_said(report.notes, said):
@@ -338,5 +339,6 @@ def _selection(report: Report) -> str:
             return words
         return f"{words}, {asked['score_name']} from {asked['score_threshold']:.3f}"
     if asked["threshold"] is None:
-        return "none was close enough"
-    return f"the closest, distance up to {asked['threshold']:.3f}"
+        return "by decision alone" if report.decisions else "none was close enough"
+    decided = ", decisions aside" if report.decisions else ""
+    return f"the closest, distance up to {asked['threshold']:.3f}{decided}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from saefilter import plugins
 from saefilter.described import Checked, option
 from saefilter.errors import SaefilterError, did_you_mean
-from saefilter.plugins import load_plugin, plugin_names
+from saefilter.plugins import load_plugin, plugin_errors, plugin_names
 from saefilter.select.judge.settings import JudgeSettings
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ class StrategyOptions(Checked):
     labels: str | None = option(
         None,
         "File that says which rows are bad: row_id or line, and a label.",
+        metavar="FILE",
+    )
+    decisions: str | None = option(
+        None,
+        "Decisions of a review, as labels: what it drops is bad, what it keeps is not.",
         metavar="FILE",
     )
     model: str | None = option(
@@ -95,7 +100,7 @@ class StrategyOptions(Checked):
         return {name: _described(name, value) for name, value in self.given().items()}
 
 
-FILES = ("contrast_toxic", "contrast_benign", "labels", "model", "toxic_set")
+FILES = ("contrast_toxic", "contrast_benign", "labels", "decisions", "model", "toxic_set")
 
 
 def option_name(field: str) -> str:
@@ -143,7 +148,7 @@ class BuiltIn:
         return strategy
 
 
-_LABELS = ("label", "labels")
+_LABELS = ("label", "labels", "decisions")
 _CONTRAST = ("contrast_toxic", "contrast_benign")
 _READS = ("model", "revision", "device", "dtype")
 _PERSONA = (*_CONTRAST, *_READS, "toxic_set", "hook", "trait", "space")
@@ -242,6 +247,11 @@ def is_control(name: str) -> bool:
     return name in BUILT_IN and BUILT_IN[name].control
 
 
+def knows_labels(name: str) -> bool:
+    """Whether a strategy is of labels, and nothing without them."""
+    return name in BUILT_IN and _LABELS in BUILT_IN[name].needs
+
+
 def options_of(name: str, options: StrategyOptions) -> StrategyOptions:
     """Those of the options that a strategy takes."""
     return StrategyOptions(
@@ -285,5 +295,10 @@ def load_strategy(name: str) -> Callable[[Candidates, Selection], Any]:
     """The strategy: a built-in one gives a Ranking, one of another package may give an order."""
     if name in BUILT_IN:
         return BUILT_IN[name].load()
-    strategy: Callable[[Candidates, Selection], Any] = load_plugin(plugins.STRATEGIES, name)
-    return strategy
+    strategy = load_plugin(plugins.STRATEGIES, name)
+
+    def told(candidates: Candidates, selection: Selection) -> Any:
+        with plugin_errors(plugins.STRATEGIES, name):
+            return strategy(candidates, selection)
+
+    return told

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from saefilter.described import described, option
 from saefilter.errors import SaefilterError
+from saefilter.plugins import STRATEGIES, plugin_error
 from saefilter.select.balance import balanced, read_values
 from saefilter.select.closest import smallest
 from saefilter.select.ranking import ByDistance, Candidates, Ranking
@@ -25,6 +26,7 @@ from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from saefilter.select.auto import Cut
+    from saefilter.select.decided import Decided
 
 CLOSEST = "close to toxic features"
 AUTO = "auto"
@@ -126,16 +128,19 @@ class Choice(NamedTuple):
     """What it rests on."""
     cut: Cut | None = None
     """How many rows go, where that was not asked for but found."""
+    decided: Decided | None = None
+    """Rows that a person decided on, which the strategy did not choose among."""
 
 
-def choose(candidates: Candidates, selection: Selection) -> Choice:
-    """Which of the rows to drop; ties go to the earlier row.
+def choose(candidates: Candidates, selection: Selection, *, aside: int = 0) -> Choice:
+    """Which of the rows to drop; ties go to the earlier row. `aside`: how many rows with a distance are not
+    among the candidates, since somebody decided on them (decided.py).
 
     Raises SaefilterError when the request makes no sense for this many rows.
     """
     selection.check()
     n_rows = len(candidates)
-    refuse_unvouched(candidates, selection)
+    refuse_unvouched(candidates, selection, aside)
     cut = None
     if selection.drop == AUTO:
         from saefilter.select.auto import auto_cut  # needs scipy, which other cuts do without
@@ -161,13 +166,15 @@ BY_DISTANCE = ("closest", "matched-random")
 """Strategies whose choice depends on how near the rows are."""
 
 
-def refuse_unvouched(candidates: Candidates, selection: Selection) -> None:
-    """Raises SaefilterError where a choice would rest on distances that a cascade did not find out."""
+def refuse_unvouched(candidates: Candidates, selection: Selection, aside: int = 0) -> None:
+    """Raises SaefilterError where a choice would rest on distances that a cascade did not find out; those of
+    `aside` rows that are not among the candidates may be any of the nearest."""
     made = None if candidates.scores is None else candidates.scores.provenance
     if made is None or not made.estimated or selection.strategy not in BY_DISTANCE:
         return
     assert made.cascade is not None
-    vouched, n_rows = min(int(made.cascade["nearest"]), made.scored), len(candidates)
+    sought, n_rows = min(int(made.cascade["nearest"]), made.scored), len(candidates)
+    vouched = max(0, sought - aside)
     preset = "" if " " in made.preset else f" --preset {made.preset}"
     command = f"saefilter score {command_line(made.input_path)}{preset} --overwrite"
     if selection.drop == AUTO or selection.keep_balance is not None:
@@ -184,8 +191,9 @@ def refuse_unvouched(candidates: Candidates, selection: Selection) -> None:
         count = closer if cut is not None and closer < vouched else n_rows
     if count > vouched:
         raise SaefilterError(
-            f"these scores are of a cascade that sought the {vouched:,} nearest of {n_rows:,} rows; beyond these it "
-            "is not known which are near",
+            f"these scores are of a cascade that sought the {sought:,} nearest of {n_rows + aside:,} rows"
+            + (f", of which {aside:,} may have a decision" if aside else "")
+            + "; beyond these it is not known which are near",
             where=str(candidates.scores.path) if candidates.scores else None,
             remedy=f"Drop no more than {vouched:,}. "
             f"Score again without --cascade, or with a larger --nearest: {command}.",
@@ -215,15 +223,30 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     if isinstance(ranking, ByDistance) and ranking.is_unsorted:
         return ranking
     if not isinstance(ranking, Ranking):
-        order = np.asarray(ranking, dtype=np.int64)
-        ranking = Ranking(order, f"chosen by the strategy {selection.strategy}")
+        ranking = Ranking(_positions(ranking), f"chosen by the strategy {selection.strategy}")
     n_rows = len(candidates)
     if not np.array_equal(np.sort(ranking.order), np.arange(n_rows)):
-        raise SaefilterError(
-            f"the strategy {selection.strategy!r} did not order the {n_rows} scored rows, each once",
-            remedy="Tell its authors; nothing was written.",
+        raise plugin_error(
+            STRATEGIES, selection.strategy, f"did not order the {n_rows:,} scored rows, each once"
         )
+    of_rows = [ranking.score, ranking.reasons, *ranking.columns.values()]
+    if any(one is not None and len(one) != n_rows for one in of_rows):
+        raise plugin_error(
+            STRATEGIES, selection.strategy,
+            f"gave scores, reasons or columns that are not one for each of the {n_rows:,} rows",
+        )  # fmt: skip
     return ranking
+
+
+def _positions(order: Any) -> NDArray[np.int64]:
+    """What another package's strategy gave, as whole numbers; none where it gave something else."""
+    try:
+        given = np.asarray(order)
+    except ValueError:  # lists of different lengths
+        return np.zeros(0, np.int64)
+    if given.ndim != 1 or not np.issubdtype(given.dtype, np.integer):
+        return np.zeros(0, np.int64)
+    return given.astype(np.int64)
 
 
 def rank_closest(candidates: Candidates, selection: Selection) -> Ranking:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saefilter.artifacts.integrity import file_sha256, parquet_content
-from saefilter.artifacts.manifest import copy_with_neighbours
+from saefilter.artifacts.manifest import copy_with_neighbours, stem_of
 from saefilter.artifacts.provenance import METADATA_KEY, PART_KEY
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
@@ -173,12 +173,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _report_of(path: Path) -> Path | None:
     """The report beside a file, by the names that `filter` gives."""
-    stem = path.name
-    for ending in (".parquet", ".jsonl", ".html", ".md", ".json"):
-        stem = stem.removesuffix(ending)
-    for ending in (".dropped", ".quarantined", ".report", ".README"):
-        stem = stem.removesuffix(ending)
-    beside = path.with_name(stem + REPORT)
+    beside = path.with_name(stem_of(path.name) + REPORT)
     return beside if beside.is_file() else None
 
 
