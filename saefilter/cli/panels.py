@@ -54,12 +54,15 @@ OF_FLAGS = {
         "--penalty", "--feature", "--top", "--name", "--data-features", "--toxic-features", "--side",
         "--weight", "--from", "--set", "--count", "--limit", "--strength", "--controls",
     ),
-    WHAT: ("--against", "--max-rows", "--row", "--line", "--rows", "--input", "--toxic-set", "--part", "--tokens-per-row"),
+    WHAT: (
+        "--against", "--max-rows", "--row", "--line", "--rows", "--input", "--toxic-set", "--part",
+        "--tokens-per-row",
+    ),
     SPEED: ("--gpus", "--no-trial", "--timings"),
     OUTPUT: (
         "--output", "--scores", "--single", "--card", "--format", "--report", "--json", "--quiet",
-        "--overwrite", "--resume", "--help", "--reason", "--reviewer", "--map", "--samples", "--no-examples",
-        "--push-to-hub", "--public", "--report-rows",
+        "--overwrite", "--resume", "--help", "--reason", "--reviewer", "--map", "--samples",
+        "--no-examples", "--push-to-hub", "--public", "--report-rows",
     ),
 }  # fmt: skip
 """Of options that commands have besides, unless these say themselves where they stand."""
@@ -75,7 +78,7 @@ METAVARS = {
 }  # fmt: skip
 """What help calls the values of these; of others a word for their type."""
 ARGUMENTS = {
-    "input": "DATA", "inputs": "DATA", "scores": "SCORES", "parts": "PART",
+    "input": "DATA", "data": "DATA", "inputs": "DATA", "scores": "SCORES", "parts": "PART",
     "name_or_file": "SET", "names_or_files": "SET", "first": "SET", "second": "SET",
     "index": "FEATURE", "indices": "FEATURE", "artifact": "FILE", "name": "NAME",
     "weight": "WEIGHT", "number": "THEME", "text": "WORDS",
