@@ -74,7 +74,7 @@ METAVARS = {
 }  # fmt: skip
 """What help calls the values of these; of others a word for their type."""
 ARGUMENTS = {
-    "input": "DATA", "inputs": "DATA", "scores": "SCORES", "parts": "PART",
+    "input": "DATA", "data": "DATA", "inputs": "DATA", "scores": "SCORES", "parts": "PART",
     "name_or_file": "SET", "names_or_files": "SET", "first": "SET", "second": "SET",
     "index": "FEATURE", "indices": "FEATURE", "artifact": "FILE", "name": "NAME",
     "weight": "WEIGHT", "number": "THEME", "text": "WORDS",
