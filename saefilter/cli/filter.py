@@ -136,6 +136,15 @@ def filter_command(
         ),
     ] = None,
     public: opt.PublicOption = False,
+    report_rows: Annotated[
+        int,
+        typer.Option(
+            "--report-rows",
+            min=0,
+            metavar="N",
+            help="Rows to look through in the HTML report, with their texts; 0 for none.",
+        ),
+    ] = 5_000,
     judging: opt.Given,
     judge_dry_run: Annotated[
         bool, typer.Option("--judge-dry-run", help="Say what judging would take, and stop there.")
@@ -181,7 +190,7 @@ def filter_command(
     repo = _hub_repo(push_to_hub, located_if(output), public=public)
     write = _writer(
         located_if(output), source, written, format,
-        single=single, card=card, overwrite=overwrite, quiet=silent,
+        single=single, card=card, report_rows=report_rows, overwrite=overwrite, quiet=silent,
     )  # fmt: skip
     made: list[Scores] = []
 
@@ -233,6 +242,7 @@ def _writer(
     single: bool,
     quiet: bool,
     card: bool,
+    report_rows: int,
     overwrite: bool,
 ) -> Callable[..., FilterResult]:
     """What writes the rows of scores by a selection: to a folder or to one file, neither of which is in the
@@ -242,7 +252,9 @@ def _writer(
     from saefilter.filtering.layout import goes_to_folder
     from saefilter.filtering.outputs import OutputPaths
 
-    how: dict[str, Any] = {"card": card, "overwrite": overwrite, "options": written}
+    how: dict[str, Any] = {
+        "card": card, "overwrite": overwrite, "options": written, "report_rows": report_rows,
+    }  # fmt: skip
     single = single or (output is None and (written.is_soft or written.swaps))
     if not single and goes_to_folder(source, output):
         if kind is not None:

@@ -59,6 +59,7 @@ OF_FLAGS = {
     OUTPUT: (
         "--output", "--scores", "--single", "--card", "--format", "--report", "--json", "--quiet",
         "--overwrite", "--resume", "--help", "--reason", "--reviewer", "--map", "--samples", "--no-examples",
+        "--push-to-hub", "--public", "--report-rows",
     ),
 }  # fmt: skip
 """Of options that commands have besides, unless these say themselves where they stand."""

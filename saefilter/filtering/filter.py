@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,8 @@ from saefilter.filtering.switch import ROW_IDS, Switches, pushing, refuse_others
 from saefilter.report.build import Quarantine, build_report
 from saefilter.report.card import to_card
 from saefilter.report.data import Report
+from saefilter.report.done import gone_words
+from saefilter.report.explore import N_ROWS, Explorer, Outcome, explorer_of
 from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
 from saefilter.rows.read import Source
@@ -76,6 +79,7 @@ def filter_file(
     watch: Watch | None = None,
     choice: Choice | None = None,
     options: SoftOptions | None = None,
+    report_rows: int = N_ROWS,
     settings: ScoreSettings | None = None,
     decisions: Decisions | None = None,
 ) -> FilterResult:
@@ -86,7 +90,8 @@ def filter_file(
     told how far a slow strategy has come; with `choice`, what the selection gave before is taken.
     `options`: write all scored rows instead, with weights, marks or labels (soft.py); marks are found by
     reading rows again, as the scores were made, on the device that `settings` say. `decisions`: rows that a
-    person keeps or drops, whatever the selection says (select/decided.py).
+    person keeps or drops, whatever the selection says (select/decided.py). `report_rows`: how many rows at most
+    can be looked through in the report's page, whose texts it then holds.
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
@@ -106,7 +111,8 @@ def filter_file(
         paths.refuse_existing(card=card, overwrite=overwrite)
         job = Job.of(source, scores, paths, selection, choice, watch, decisions)
         soft = _soft(options, job, settings or ScoreSettings())
-        job = replace(job, soft=soft, swaps=options.swaps and soft is None)
+        swaps = options.swaps and soft is None
+        job = replace(job, soft=soft, swaps=swaps, report_rows=report_rows)
         return _filter(job, card, source_dataset)
 
 
@@ -136,6 +142,8 @@ class Job:
     """Whether labels are switched, and not only said to be; `soft` is then made once columns are known."""
     also: tuple[str, ...] = ()
     """Columns whose losses are told unasked."""
+    report_rows: int = N_ROWS
+    """So many rows at most can be looked through in the report's page."""
 
     @classmethod
     def of(
@@ -220,7 +228,7 @@ def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:
         report = report_on(job, places, names, aside.quarantine)
         origin = {**report.made_from, "source_dataset": source_dataset}
         report = replace(report, files=files, made_from=origin)
-        write_faces(report, paths, at, card=card)
+        write_faces(report, paths, at, card=card, explorer=explorer_on(job, places, report))
     for path in (*unwritten, *superseded):  # one of an earlier run would now be a lie
         path.unlink(missing_ok=True)
     return FilterResult(paths, report)
@@ -293,12 +301,36 @@ def _per(
     return [(c, losses(read_values(candidates, c), choice.dropped, one_cut)) for c in columns]
 
 
+def explorer_on(job: Job, places: NDArray[np.int8], report: Report) -> Explorer | None:
+    """The rows that the report's page lets a reader look through."""
+    there = places != QUARANTINED
+    gone = job.gone & there
+    selection, decided = job.selection, job.choice.decided
+    outcome = Outcome(
+        report.outputs["kept"],
+        gone_words(report).lower().removesuffix(" in"),
+        selection.strategy == "closest" and not selection.keep_balance and not job.soft,
+        report.selection["threshold"],
+        decided.decisions if decided else None,
+    )
+    return explorer_of(
+        job.source, job.scores, job.ranked, kept=there & ~gone, dropped=gone, outcome=outcome,
+        distance=job.columns.distance, percentile=job.columns.percentile, limit=job.report_rows,
+    )  # fmt: skip
+
+
 def write_faces(
-    report: Report, paths: OutputPaths, at: dict[Location, Path], *, card: bool
+    report: Report,
+    paths: OutputPaths,
+    at: dict[Location, Path],
+    *,
+    card: bool,
+    explorer: Explorer | None = None,
 ) -> None:
-    """Write the report and its faces; the report's `files` gain a record of each face."""
-    faces = {
-        "report_html": (paths.report_html, to_html),
+    """Write the report and its faces; the report's `files` gain a record of each face. `explorer`: rows to look
+    through in the page."""
+    faces: dict[str, tuple[Location, Callable[[Report], str]]] = {
+        "report_html": (paths.report_html, partial(to_html, explorer=explorer)),
         "report_md": (paths.report_md, to_markdown),
     }
     if card:

@@ -19,7 +19,7 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.annotate import has_files, notes_on
 from saefilter.filtering.conserve import Placed
-from saefilter.filtering.filter import FilterResult, Job, report_on, write_faces
+from saefilter.filtering.filter import FilterResult, Job, explorer_on, report_on, write_faces
 from saefilter.filtering.layout import FolderPart, LaidOut, laid_out, records
 from saefilter.filtering.outputs import OutputPaths, made_by, refuse_own_columns
 from saefilter.filtering.parts import (
@@ -38,6 +38,7 @@ from saefilter.filtering.parts import (
 from saefilter.filtering.soft import SoftOptions
 from saefilter.report.build import Quarantine
 from saefilter.report.data import Report
+from saefilter.report.explore import N_ROWS
 from saefilter.rows.inputs import FOLDER_REPORT
 from saefilter.rows.read import TABLES, Source
 from saefilter.rows.tables import TypedRows, typed_rows
@@ -120,6 +121,7 @@ def filter_folder(
     watch: Watch | None = None,
     choice: Choice | None = None,
     options: SoftOptions | None = None,
+    report_rows: int = N_ROWS,
     decisions: Decisions | None = None,
 ) -> FilterResult:
     """Write each file of `source` into the folder `output`, with its name and place: the kept rows, its dropped and
@@ -141,6 +143,7 @@ def filter_folder(
         tidy_up(folder)
         check_folder(source, folder, options, overwrite=overwrite)
         job = Job.of(source, scores, paths_in(folder), selection, choice, watch, decisions)
+        job = replace(job, report_rows=report_rows)
         if len(source.files) > 1:
             job = replace(job, also=(FILE,))
         with publishing_folder(folder) as staged:
@@ -170,7 +173,7 @@ def _write(job: Job, name: str, staged: Path, card: bool, source_dataset: str | 
         made_from={**report.made_from, "source_dataset": source_dataset},
     )
     at = {path: staged / path.name for path in job.paths.wanted(card)}
-    write_faces(report, job.paths, at, card=card)
+    write_faces(report, job.paths, at, card=card, explorer=explorer_on(job, places, report))
     return report
 
 

@@ -130,7 +130,7 @@ def build_report(
 
 
 def _threshold(figures: Figures, decided: Decided | None) -> float | None:
-    """The largest distance that the selection dropped."""
+    """The largest distance that the selection dropped, of the rows that nobody decided on."""
     if decided is None:
         return figures.threshold
     gone = decided.rest.distance[decided.choice.dropped]

@@ -1,9 +1,9 @@
 """A page that works offline, and its fragments: escaping, sections, and the card that shows one row.
 
 Everything in the report's data is untrusted and reaches a page through `esc` or `bdi` only. The content
-security policy allows nothing but the one inlined style sheet, so that even a mistake in escaping
-could neither run nor load anything. It forbids style attributes too: whatever has a size or a place
-is SVG with presentation attributes.
+security policy allows nothing but the inlined style sheet and, by their hashes, our own scripts, so that
+even a mistake in escaping could neither run nor load anything. It forbids style attributes too: whatever
+has a size or a place is SVG with presentation attributes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 import html
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
 from saefilter.report.data import (
@@ -33,11 +33,21 @@ LONG_TEXT = 600
 """From this many characters on, a card's text can scroll and so must be reachable by keyboard."""
 
 
-def page(title: str, *body: str) -> str:
-    """A whole page; `title` is plain text, `body` markup."""
+def page(
+    title: str, *body: str, scripts: Sequence[str] = (), data: Mapping[str, str] | None = None
+) -> str:
+    """A whole page; `title` is plain text, `body` markup. `scripts` are inlined at its end, each allowed by its
+    hash; `data` is JSON for them to read, by the id of its element."""
     style = style_sheet()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    allowed = [f"style-src '{_digest(style)}'"]
+    if scripts:
+        allowed.append(f"script-src {' '.join(repr(_digest(script)) for script in scripts)}")
+    policy = "; ".join(["default-src 'none'", *allowed, "base-uri 'none'", "form-action 'none'"])
+    blocks = "".join(
+        f'<script type="application/json" id="{esc(name)}">{in_script(text)}</script>\n'
+        for name, text in (data or {}).items()
+    )
+    inlined = "".join(f"<script>{script}</script>\n" for script in scripts)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -52,16 +62,31 @@ def page(title: str, *body: str) -> str:
 <body>
 <main>
 {"".join(body)}</main>
-</body>
+{blocks}{inlined}</body>
 </html>
 """
+
+
+def _digest(text: str) -> str:
+    """A source of a content security policy that allows exactly this text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def in_script(text: str) -> str:
+    """JSON text that no markup within it can end: `<`, `>` and `&`, which only stand in its strings, as escapes."""
+    return text.translate({ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 
 @functools.cache
 def style_sheet() -> str:
     """The style sheet as it is inlined; its hash in the policy is of exactly this text."""
-    sheet = resources.files("saefilter.report").joinpath("report.css")
-    return sheet.read_text(encoding="utf-8").replace("\r\n", "\n")
+    return "".join(own_text(name) for name in ("report.css", "explore.css"))
+
+
+def own_text(name: str) -> str:
+    """A file beside this one."""
+    file = resources.files("saefilter.report").joinpath(name)
+    return file.read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
 def header(brand: str, title: str, lead: str) -> str:

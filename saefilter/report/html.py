@@ -15,6 +15,8 @@ from saefilter.report.done import (
     lead,
     orders_by_distance,
 )
+from saefilter.report.explore import Explorer
+from saefilter.report.explore_page import DATA_ID, explore_script, explore_section
 from saefilter.report.fragments import (
     bdi,
     cards,
@@ -36,8 +38,8 @@ N_OPEN_CARDS = 10
 """Cards shown at once; the others are folded."""
 
 
-def to_html(report: Report) -> str:
-    """The whole report as one self-contained page."""
+def to_html(report: Report, explorer: Explorer | None = None) -> str:
+    """The whole report as one self-contained page; with an `explorer`, rows to look through by its script."""
     title = f"{esc(headline(report))} {bdi(report.input)}"
     return page(
         f"{headline(report)} {report.input}",
@@ -45,6 +47,7 @@ def to_html(report: Report) -> str:
         notes(report.notes),
         _tiles(report),
         _distances(report),
+        explore_section(explorer),
         _cut(report),
         _per(report),
         _dropped(report),
@@ -53,6 +56,8 @@ def to_html(report: Report) -> str:
         _features(report),
         _quarantined(report),
         _made(report),
+        scripts=[explore_script()] if explorer else (),
+        data={DATA_ID: explorer.to_json()} if explorer else {},
     )
 
 
