@@ -1,6 +1,6 @@
 """What does a set learn from so many decisions of a review? AUROC on rows of groups that nobody decided on.
 
-    python -m benchmarks.decisions DATA_FOLDER [--write docs/review.md]
+    python -m benchmarks.decisions DATA_FOLDER [--write benchmarks/results/decisions.md]
 
 The reviewer is the label. Rows are decided on in the orders of `saefilter review`: the closest, those around a
 cut of a quarter, or drawn at random (mean of five draws); `features curate --decisions` then moves the weights

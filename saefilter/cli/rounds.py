@@ -70,15 +70,12 @@ def next_share(made: Provenance, decided: int = 0) -> float:
 
 
 def to_review_more(scores: Scores, decisions: Decisions) -> str:
-    """Decide on more rows, also such as are likely to be kept."""
-    return command_line(
-        "saefilter",
-        "review",
-        no_option(str(scores.path)),
-        *_where(scores, decisions),
-        "--order",
-        "random",
-    )
+    """Decide on more rows: any, where rows to keep are missing."""
+    from saefilter.artifacts.decisions import ENOUGH, KEEP
+
+    order = ["--order", "random"] if decisions.count(KEEP) < ENOUGH else []
+    path = no_option(str(scores.path))
+    return command_line("saefilter", "review", path, *_where(scores, decisions), *order)
 
 
 def _where(scores: Scores, decisions: Decisions) -> list[str]:
@@ -90,6 +87,13 @@ def after_filter(data: str, source: Source, scores: Scores, decisions: Decisions
     """Learn from the decisions, or make more where these are too few."""
     if not decisions.enough_to_learn:
         return to_review_more(scores, decisions)
+    if (
+        scores.of_preferences
+    ):  # of a pair no answer is toxic by itself, so that no set is learnt from it
+        return command_line(
+            "saefilter", "compare", no_option(str(scores.path)), "--data", data,
+            "--decisions", str(decisions.path), *_report(),
+        )  # fmt: skip
     return command_line(
         "saefilter", "features", "curate", "--data", data, "--decisions", str(decisions.path),
         *reading(scores.provenance), *_adapting(scores), "-o", free_name(f"{source.stem}.set", ".json"),
@@ -125,9 +129,14 @@ def after_curate(data: str, toxic_set: Path, decisions: str, options: list[str])
     new = free_name(f"{usual.name.removesuffix('.scores.parquet')}.by-{name}", ".scores.parquet")
     score = ["saefilter", "score", data, "--toxic-set", str(toxic_set), *options, "-o", new]
     old = [str(usual)] if usual.exists() else []
-    report = free_name("compare", ".html").removesuffix(".html")
     compare = ["saefilter", "compare", *old, new, "--data", data, "--decisions", decisions]
-    return [command_line(*score), command_line(*compare, *(["-o", report] * (report != "compare")))]
+    return [command_line(*score), command_line(*compare, *_report())]
+
+
+def _report() -> list[str]:
+    """Where a comparison goes, where the usual name is taken."""
+    report = free_name("compare", ".html").removesuffix(".html")
+    return [] if report == "compare" else ["-o", report]
 
 
 def free_name(stem: str, ending: str) -> str:

@@ -28,7 +28,7 @@ from saefilter.toxic.toxicset import SIGNS, ToxicSet
 Floats = NDArray[np.float64]
 HOLD = 0.3
 """What moving a weight by one costs, against a mean loss of one a row. From 0.1 to 1 the AUROC on rows not decided
-on changes by 0.05 at most (docs/review.md)."""
+on changes by 0.05 at most (benchmarks/results/decisions.md)."""
 FOLDS = 5
 REPEATS = 5
 MAX_ITERATIONS = 500

@@ -23,6 +23,7 @@ from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, re
 from saefilter.rows.groups import NONE
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
+from saefilter.text import rows_of
 from saefilter.toxic.learnt import ROW_HASHES
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "toxic", "bad", "harmful", "unsafe"})
@@ -128,19 +129,22 @@ def from_decisions(source: Source, decisions: Decisions, group: str | None = Non
     sides: dict[bool, list[Conversation]] = {True: [], False: []}
     groups: dict[bool, list[Any]] = {True: [], False: []}
     hashes: dict[bool, list[str]] = {True: [], False: []}
+    unread: list[str] = []
     for row in source.rows():
         if (one := left.pop(row.digest(), None)) is None:
             continue
         try:
             sides[one.drops].append(recognise(row.data or {}))
-        except RowProblem:
+        except RowProblem as problem:
+            unread.append(str(problem))
             continue
         hashes[one.drops].append(one.row_hash)
         groups[one.drops].append(group_value(row, group, source))
     if min(map(len, sides.values())) < ENOUGH:
+        lost = f" ({rows_of(len(unread))} cannot be learnt from: {unread[0]})" if unread else ""
         raise SaefilterError(
-            f"the decisions drop {len(sides[True])} usable rows and keep {len(sides[False])}; a set is learnt from "
-            f"at least {ENOUGH} of either",
+            f"the decisions drop {len(sides[True])} usable rows and keep {len(sides[False])}{lost}; a set is learnt "
+            f"from at least {ENOUGH} of either",
             where=str(decisions.path),
             remedy="Review more: saefilter review SCORES shows the closest rows, with --order random also "
             "some to keep.",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import chat
+from decided import decisions_on
 from scored import write_scores
 
 from saefilter.errors import SaefilterError
@@ -17,6 +18,7 @@ from saefilter.filtering.filter import candidates_of, filter_file
 from saefilter.report.cut import curve_rows, cut_words
 from saefilter.rows.read import Source
 from saefilter.select.auto import Cut, auto_cut
+from saefilter.select.decided import choose_decided
 from saefilter.select.strategies import Selection, choose
 
 ROWS, REFERENCE = 600, 1000
@@ -157,3 +159,27 @@ def _fields(cut: Cut) -> dict[str, Any]:
     from dataclasses import asdict
 
     return asdict(cut)
+
+
+def test_what_a_review_dropped_is_among_the_bad_rows_that_were_estimated(
+    jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As many rows go in all as without decisions, less what cannot go; the estimate is over all rows."""
+    rng = np.random.default_rng(3)
+    place = np.where(rng.random(ROWS) < 0.3, 0.98 + 0.02 * rng.random(ROWS), rng.random(ROWS))
+    source = Source.open(jsonl(rows(ROWS)))
+    scores = write_scores(
+        source, tmp_path / "s.parquet", (1 - place).tolist(), reference_rows=REFERENCE,
+        reference={"groups": float(REFERENCE), "held_out": []},
+    )  # fmt: skip
+    candidates, asked = candidates_of(source, scores), Selection(drop="auto")
+    cut = auto_cut(candidates)
+    closest = np.argsort(-place)
+    keep, drop = tuple(closest[:5].tolist()), tuple(closest[-7:].tolist())
+    decisions = decisions_on(scores, tmp_path / "d.json", keep, drop)
+    choice = choose_decided(candidates, asked, decisions)
+    assert choice.cut == cut
+    expected = {*drop, *closest[5 : 5 + cut.rows - 7].tolist()}
+    assert set(np.flatnonzero(choice.dropped).tolist()) == expected
+    result = filter_file(source, scores, tmp_path / "out.jsonl", asked, decisions=decisions)
+    assert result.report.counts["dropped"] == cut.rows
