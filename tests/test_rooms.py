@@ -37,7 +37,7 @@ TYPE_ONLY = {
 }
 """Imports for types alone that go against the order."""
 
-MOST_MODULES = 244
+MOST_MODULES = 247
 """160; what themes are, how they are made, and how rows are read by them; reference rows of the user's, and
 whether data are like them; the gate's columns and share of bad rows; what encoding gives; what reference
 rows are worth (of the gate's, since filter asks too), the automatic cut, balance over a column, and what
@@ -58,7 +58,8 @@ search, its steps and its scores;
 and rivals that read a causal model: LARF, compliance, gradients and what they share of its layers; personas, traits, a probe, what
 they learn from and what it costs; and what is read once, and of a sample of a row's tokens;
 and rows of a cascade that end at an early layer: which, and the pass over all rows in which they do;
-and of rows to look through in a report: which, their texts, the cut, and what the page holds."""
+and of rows to look through in a report: which, their texts, the cut, and what the page holds;
+and of pages the cards, the shapes of charts, and what to do first."""
 MOST_LINES = 60
 MOST_FOUND = 5
 

@@ -176,7 +176,7 @@ def test_says_what_happened() -> None:
         "minilm is a proxy",
         "closer than 99.9% of harmless reference samples",
         "next to toxic feature “harm, poison, overdose” #811, cosine 0.71",
-        "itself in the toxic set",
+        "a feature of the toxic set",
         "99.3% of what adds to the scores is of the toxic set's own features, 0.62% of features that",
         "7 rows: not JSON",
         "support-chats.filtered.dropped.jsonl",

@@ -1,0 +1,93 @@
+"""The card that shows one row: what its template needs, as plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from saefilter.report.data import Report, SampleView
+from saefilter.report.wording import many_weak_signs, no_theme_words, score_words
+from saefilter.rows.excerpts import Turn
+from saefilter.text import clean, is_function_word, place
+
+LONG_TEXT = 300
+"""From this many characters on, a card's text can scroll on a phone and so must be reachable by keyboard."""
+LONG_LINES = 8
+"""The same in lines."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A turn; its words are marked only where they were scored."""
+
+    role: str
+    scored: bool
+    stretches: list[tuple[str, bool]]
+    """The text, cut where marked words begin and end."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One row: where it stands, what it says, and what brought it close."""
+
+    view: SampleView
+    place: str
+    score: str
+    """The strategy's, in words; empty where it gives none."""
+    messages: list[Message]
+    is_long: bool
+    weak: str
+    """Said where no single feature matters; empty where one does."""
+    no_theme: str
+    """Said where no theme stands out."""
+
+
+def cards(views: Iterable[SampleView], report: Report) -> list[Card]:
+    """A card for each row."""
+    by = report.scoring.get("trainer") or report.scoring.get("train_on")
+    return [_card(view, report, by in ("all", "trl")) for view in views]
+
+
+def _card(view: SampleView, report: Report, everything_scored: bool) -> Card:
+    carrying = [word for theme in view.themes for word in theme.words]
+    if not carrying and view.closest is not None:
+        carrying = [word for word in view.words if not is_function_word(word)]
+    carrying = carrying or view.words
+    shares = [evidence.share for evidence in view.features]
+    length = sum(len(turn.text) for turn in view.turns)
+    lines = sum(2 + turn.text.count("\n") for turn in view.turns)
+    return Card(
+        view,
+        place(view.line, view.file),
+        score_words(view, report),
+        [_message(turn, carrying, everything_scored) for turn in view.turns],
+        length >= LONG_TEXT or lines >= LONG_LINES,
+        many_weak_signs(shares),
+        no_theme_words(shares),
+    )
+
+
+def _message(turn: Turn, words: Sequence[str], everything_scored: bool) -> Message:
+    scored = everything_scored or turn.role.startswith(("assistant", "text"))
+    return Message(turn.role, scored, _marked(turn.text, words if scored else ()))
+
+
+def _marked(text: str, words: Sequence[str]) -> list[tuple[str, bool]]:
+    """The text in stretches, and whether each is one of the words.
+
+    It is cut before anything is escaped, so that no word is found inside an entity (`amp` in `&amp;`).
+    """
+    text = clean(text)
+    wanted = sorted({w for word in words if (w := clean(word).strip())}, key=len, reverse=True)
+    if not wanted:
+        return [(text, False)]
+    # A letter or digit on either side makes it part of another word.
+    pattern = rf"(?<![^\W_])({'|'.join(map(re.escape, wanted))})(?![^\W_])"
+    stretches = re.split(pattern, text, flags=re.IGNORECASE)
+    return [(stretch, number % 2 == 1) for number, stretch in enumerate(stretches)]
+
+
+def name_parts(name: str) -> list[str]:
+    """A file's name, cut where a line may break."""
+    return re.split(r"(?<=[._-])(?=\w)", clean(name))
