@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from saefilter.report.data import Report, SampleView
 from saefilter.report.wording import many_weak_signs, no_theme_words, score_words
 from saefilter.rows.excerpts import Turn
-from saefilter.text import clean, is_function_word, place
+from saefilter.text import clean, is_function_word, one_line, place
 
 LONG_TEXT = 300
 """From this many characters on, a card's text can scroll on a phone and so must be reachable by keyboard."""
 LONG_LINES = 8
 """The same in lines."""
+EXCERPT = 140
+"""Characters of a row's text on paper."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Card:
     """Said where no single feature matters; empty where one does."""
     no_theme: str
     """Said where no theme stands out."""
+    excerpt: str
+    """How the text begins that was scored, or else its last turn; for paper."""
+    why: str
+    """The reason in a few words; for paper."""
 
 
 def cards(views: Iterable[SampleView], report: Report) -> list[Card]:
@@ -55,7 +61,7 @@ def _card(view: SampleView, report: Report, everything_scored: bool) -> Card:
         carrying = [word for word in view.words if not is_function_word(word)]
     carrying = carrying or view.words
     shares = [evidence.share for evidence in view.features]
-    length = sum(len(turn.text) for turn in view.turns)
+    length = sum(len(turn.role) + len(turn.text) for turn in view.turns)
     lines = sum(2 + turn.text.count("\n") for turn in view.turns)
     return Card(
         view,
@@ -65,11 +71,32 @@ def _card(view: SampleView, report: Report, everything_scored: bool) -> Card:
         length >= LONG_TEXT or lines >= LONG_LINES,
         many_weak_signs(shares),
         no_theme_words(shares),
+        _excerpt(view, everything_scored),
+        _why(view),
     )
 
 
+def _excerpt(view: SampleView, everything_scored: bool) -> str:
+    texts = [turn.text for turn in view.turns if everything_scored or _is_scored(turn)]
+    texts = texts or [turn.text for turn in view.turns[-1:]]
+    text = one_line(" ".join(texts))
+    return text if len(text) <= EXCERPT else text[: EXCERPT - 1].rstrip() + "…"
+
+
+def _why(view: SampleView) -> str:
+    if view.themes:
+        return "; ".join(theme.theme for theme in view.themes[:2])
+    if view.features and not many_weak_signs([evidence.share for evidence in view.features]):
+        return view.features[0].label
+    return "many weak signs" if view.features else ""
+
+
+def _is_scored(turn: Turn) -> bool:
+    return turn.role.startswith(("assistant", "text"))
+
+
 def _message(turn: Turn, words: Sequence[str], everything_scored: bool) -> Message:
-    scored = everything_scored or turn.role.startswith(("assistant", "text"))
+    scored = everything_scored or _is_scored(turn)
     return Message(turn.role, scored, _marked(turn.text, words if scored else ()))
 
 

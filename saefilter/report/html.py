@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from saefilter.report.advice import advice
 from saefilter.report.cards import cards, name_parts
 from saefilter.report.charts import Line, histogram, line_chart
 from saefilter.report.cut import curves, cut_words, loss_head, loss_rows, loss_title, more_values
@@ -26,6 +27,8 @@ from saefilter.text import reference_words, rows_of
 
 N_OPEN_CARDS = 10
 """Cards shown at once; the others are folded."""
+N_PRINTED = 8
+"""Rows in the table that stands for the cards on paper."""
 
 
 def to_html(report: Report, explorer: Explorer | None = None) -> str:
@@ -39,6 +42,7 @@ def to_html(report: Report, explorer: Explorer | None = None) -> str:
         headline=headline(report),
         lead=lead(report),
         notes=report.notes,
+        advice=advice(report),
         report=report,
         reference_name=report.reference_name,
         tiles=tiles(report),
@@ -140,6 +144,7 @@ def _rows(report: Report) -> dict[str, Any]:
         "dropped_title": dropped_title(report),
         "dropped_which": f"{which_rows} {rows_of(total)}, {order}.",
         "with_each": with_each,
+        "n_printed": N_PRINTED,
         "borderline": cards(report.borderline, report),
         "kept_title": kept_title(report),
         "kept_hint": kept_hint(report),
