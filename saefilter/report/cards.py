@@ -11,10 +11,9 @@ from saefilter.report.wording import many_weak_signs, no_theme_words, score_word
 from saefilter.rows.excerpts import Turn
 from saefilter.text import clean, is_function_word, one_line, place
 
-LONG_TEXT = 300
-"""From this many characters on, a card's text can scroll on a phone and so must be reachable by keyboard."""
-LONG_LINES = 8
-"""The same in lines."""
+LONG, LINE = 9, 24
+"""From so many lines on, of so few characters as a phone shows of wide ones, a card's text can scroll and so
+must be reachable by keyboard."""
 EXCERPT = 140
 """Characters of a row's text on paper."""
 
@@ -61,14 +60,12 @@ def _card(view: SampleView, report: Report, everything_scored: bool) -> Card:
         carrying = [word for word in view.words if not is_function_word(word)]
     carrying = carrying or view.words
     shares = [evidence.share for evidence in view.features]
-    length = sum(len(turn.role) + len(turn.text) for turn in view.turns)
-    lines = sum(2 + turn.text.count("\n") for turn in view.turns)
     return Card(
         view,
         place(view.line, view.file),
         score_words(view, report),
         [_message(turn, carrying, everything_scored) for turn in view.turns],
-        length >= LONG_TEXT or lines >= LONG_LINES,
+        sum(map(_lines, view.turns)) >= LONG,
         many_weak_signs(shares),
         no_theme_words(shares),
         _excerpt(view, everything_scored),
@@ -76,11 +73,18 @@ def _card(view: SampleView, report: Report, everything_scored: bool) -> Card:
     )
 
 
+def _lines(turn: Turn) -> int:
+    return 1 + len(turn.role) // LINE + sum(1 + len(line) // LINE for line in turn.text.split("\n"))
+
+
 def _excerpt(view: SampleView, everything_scored: bool) -> str:
     texts = [turn.text for turn in view.turns if everything_scored or _is_scored(turn)]
     texts = texts or [turn.text for turn in view.turns[-1:]]
     text = one_line(" ".join(texts))
-    return text if len(text) <= EXCERPT else text[: EXCERPT - 1].rstrip() + "…"
+    if len(text) <= EXCERPT:
+        return text
+    whole_words, _, _ = text[:EXCERPT].rpartition(" ")
+    return (whole_words if len(whole_words) > EXCERPT // 2 else text[:EXCERPT]) + " …"
 
 
 def _why(view: SampleView) -> str:

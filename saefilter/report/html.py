@@ -27,7 +27,7 @@ from saefilter.text import reference_words, rows_of
 
 N_OPEN_CARDS = 10
 """Cards shown at once; the others are folded."""
-N_PRINTED = 8
+N_PRINTED = 6
 """Rows in the table that stands for the cards on paper."""
 
 
