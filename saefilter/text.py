@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # Embeddings, overrides and isolates reorder what a reader sees, so they are shown, not obeyed.
@@ -24,6 +25,11 @@ def clean(text: str) -> str:
 def one_line(text: str) -> str:
     """Untrusted text that a terminal can show: on one line, without control characters."""
     return " ".join(clean(text).split())
+
+
+def command_line(*words: object) -> str:
+    """A command as it is typed into a shell, names with spaces in quotes."""
+    return " ".join(shlex.quote(one_line(str(word))) for word in words)
 
 
 def json_safe(text: str) -> str:

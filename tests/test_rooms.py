@@ -20,7 +20,7 @@ PACKAGE = Path(saefilter.__file__).parent
 ORDER = (
     ("ground",), ("stats",), ("artifacts",), ("rows",), ("toxic",), ("encode",), ("geometry",),
     ("curate",), ("diagnose",), ("scoring",), ("select",), ("report",), ("filtering",),
-    ("verify", "compare", "gate"), ("front",),
+    ("verify", "compare", "gate", "review"), ("front",),
 )  # fmt: skip
 """From the ground up: a room imports only rooms before its own. `ground` is the modules that lie in no
 room, `front` what users call: the command line and the Python API."""
@@ -37,7 +37,7 @@ TYPE_ONLY = {
 }
 """Imports for types alone that go against the order."""
 
-MOST_MODULES = 247
+MOST_MODULES = 261
 """160; what themes are, how they are made, and how rows are read by them; reference rows of the user's, and
 whether data are like them; the gate's columns and share of bad rows; what encoding gives; what reference
 rows are worth (of the gate's, since filter asks too), the automatic cut, balance over a column, and what
@@ -59,7 +59,9 @@ and rivals that read a causal model: LARF, compliance, gradients and what they s
 they learn from and what it costs; and what is read once, and of a sample of a row's tokens;
 and rows of a cascade that end at an early layer: which, and the pass over all rows in which they do;
 and of rows to look through in a report: which, their texts, the cut, and what the page holds;
-and of pages the cards, the shapes of charts, and what to do first."""
+and of pages the cards, the shapes of charts, and what to do first;
+and for review: the decisions file, what it does to a choice, which rows are shown and in what order, a sitting,
+the page of a row, the command, and what comes next as a command."""
 MOST_LINES = 60
 MOST_FOUND = 5
 

@@ -51,6 +51,7 @@ def commands() -> None:
         filter,
         geometry,
         presets,
+        review,
         score,
         scores,
         steer,

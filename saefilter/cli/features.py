@@ -61,7 +61,26 @@ def curate(
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", help="Rows of both sides, told apart by the column --label."),
+        typer.Option(
+            "--data", help="Rows of both sides, told apart by the column --label or by --decisions."
+        ),
+    ] = None,
+    decisions: Annotated[
+        str | None,
+        typer.Option(
+            "--decisions",
+            metavar="FILE",
+            help="Decisions of a review on --data: what it dropped against what it kept.",
+        ),
+    ] = None,
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            "--adapt",
+            metavar="FILE|NAME",
+            help="With --decisions: set whose features are kept and whose weights learn; none: a set from the "
+            "decisions alone, which takes hundreds [the preset's].",
+        ),
     ] = None,
     label: Annotated[
         str | None,
@@ -116,8 +135,17 @@ def curate(
             remedy="Leave them out, or name the rows with --data.",
         )
     options = CurationOptions(**choosing, penalty=None if penalty is None else Penalty(*penalty))
+    if adapt is not None and decisions is None:
+        raise SaefilterError("--adapt has no effect without --decisions", remedy="Leave it out.")
+    adapting = decisions is not None and adapt != NONE
+    if adapting:
+        _refuse_curation(
+            choosing, toxic=toxic, match=match, describe_with=describe_with, penalty=penalty
+        )
     refuse_existing([output], overwrite=overwrite)
-    sources = contrast_of(toxic or [], benign or [], data or [], label, threshold, options.group)
+    sources = contrast_of(
+        toxic or [], benign or [], data or [], label, threshold, options.group, decisions
+    )
     if match:
         sources = [_matched(rows, quiet=quiet) for rows in sources]
     asked = asked_several(reading, quiet=True)
@@ -136,6 +164,11 @@ def curate(
     for one in asked:
         warn(one.why(), quiet=quiet)
         try:
+            if adapting:
+                sets.append(
+                    _adapted(one, adapt, sources[0], name or output.stem, options, quiet=quiet)
+                )
+                continue
             made = _curated(one, sources, name or output.stem, options, describing, quiet=quiet)
         except SaefilterError as error:
             if one is asked[-1] and not sets:
@@ -154,6 +187,71 @@ def curate(
 
         print_toxic_set(output_console(), toxic_set, limit=10)
         output_console().print(f"Written to {output}")
+        if decisions is not None and data:
+            from saefilter.cli.hints import after_curate, say_next
+
+            commands = after_curate(data[0], output, decisions, _repeated(reading, toxic_set))
+            say_next(output_console(), *commands)
+
+
+NONE = "none"
+"""Of `--adapt`."""
+
+
+def _refuse_curation(choosing: opt.Given, **given: object) -> None:
+    """Raises SaefilterError for options of a curation, where a set that is there only learns."""
+    asked = [name for name in choosing if name != "group"]
+    asked += [name for name, value in given.items() if value]
+    if asked:
+        raise SaefilterError(
+            f"--{asked[0].replace('_', '-')} has no effect where a set learns from decisions, which keeps its "
+            "features",
+            remedy="Leave it out, or make a set from the decisions alone: --adapt none.",
+        )
+
+
+def _adapted(
+    asked: Asked,
+    adapt: str | None,
+    rows: ContrastRows,
+    name: str,
+    options: CurationOptions,
+    *,
+    quiet: bool,
+) -> ToxicSet:
+    """A set that is there, with weights that have learnt from decisions."""
+    from saefilter.curate.adapt import adapted
+    from saefilter.encode.encoder import Encoder
+    from saefilter.scoring.scorer import toxic_set_of
+
+    encoder = Encoder.of(asked.settings)
+    base, note = toxic_set_of(encoder, adapt, lambda text: warn(text, quiet=quiet))
+    if note:
+        warn(note, quiet=quiet)
+    with progress_bar("Encoding", len(rows.conversations()), quiet=quiet) as advance:
+        made = adapted(
+            base, encoder, rows, asked.settings, name=name, group=options.group, advance=advance
+        )
+    warn(
+        f"{made}. It is a figure of few rows, and of those that were chosen to be read.",
+        quiet=quiet,
+    )
+    return made.toxic_set
+
+
+def _repeated(reading: opt.Given, kept: ToxicSet) -> list[str]:
+    """The options that were given on how rows are read, to score by the set as it was made; of several SAEs
+    that were tried, those of the one that is kept."""
+    words = []
+    for name, value in reading.items():
+        if name in SEVERAL and len(value) > 1:
+            continue
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            words += [f"--{name.replace('_', '-')}", str(one)]
+    if any(name in SEVERAL and len(value) > 1 for name, value in reading.items()):
+        words += [] if "model" in reading else ["--model", kept.model]
+        words += ["--sae", kept.sae]
+    return words
 
 
 def _curated(
@@ -203,6 +301,7 @@ def contrast_of(
     label: str | None = None,
     threshold: float | None = None,
     group: str | None = None,
+    decisions: str | None = None,
 ) -> list[ContrastRows]:
     """What the options name, or what is bundled."""
     from saefilter.curate.sources import bundled, from_column, from_files
@@ -216,6 +315,8 @@ def contrast_of(
         )
     pairs = zip(toxic, benign, strict=True)
     sources = [from_files(open_input(one), open_input(other), group) for one, other in pairs]
+    if decisions is not None:
+        return [*sources, _decided(decisions, data, label, group)]
     above = 0.5 if threshold is None else threshold
     sources += [from_column(open_input(name), label or "toxic", above, group) for name in data]
     if not sources and group not in (None, NONE):
@@ -224,6 +325,27 @@ def contrast_of(
             remedy="Leave it out.",
         )
     return sources or [bundled()]
+
+
+def _decided(
+    decisions: str, data: Sequence[str], label: str | None, group: str | None
+) -> ContrastRows:
+    """The rows of --data that were decided on."""
+    from saefilter.artifacts.decisions import Decisions
+    from saefilter.curate.sources import from_decisions
+    from saefilter.rows.inputs import open_input
+
+    opened = Decisions.open(decisions)
+    if len(data) != 1:
+        raise SaefilterError(
+            "--decisions are on one dataset, and --data names it",
+            remedy=f"Add --data {opened.input or 'DATA'}.",
+        )
+    if label is not None:
+        raise SaefilterError(
+            "--label and --decisions both say which rows are toxic", remedy="Leave one out."
+        )
+    return from_decisions(open_input(data[0]), opened, group)
 
 
 def _matched(rows: ContrastRows, *, quiet: bool) -> ContrastRows:

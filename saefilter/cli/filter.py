@@ -31,6 +31,7 @@ from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
 
 if TYPE_CHECKING:
+    from saefilter.artifacts.decisions import Decisions
     from saefilter.artifacts.scores import Scores
     from saefilter.asked import Asked
     from saefilter.filtering.filter import FilterResult
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 SHARED = ("model", "revision", "toxic_set", "device", "dtype")
 """Options that scoring and strategies both have."""
+ALREADY = (*SHARED, "decisions")
+"""Options of strategies that the command has in another place; `--decisions` are of every strategy."""
 
 
 @app.command(
@@ -51,7 +54,7 @@ SHARED = ("model", "revision", "toxic_set", "device", "dtype")
     helps={"model": "Model of a strategy that reads with one; with --sae, of scores."},
 )
 @opt.with_options(Selection, "cutting")
-@opt.with_options(StrategyOptions, "telling", without=SHARED)
+@opt.with_options(StrategyOptions, "telling", without=ALREADY)
 @opt.with_options(SoftOptions, "writing")
 @opt.with_options(JudgeSettings, "judging")
 def filter_command(
@@ -86,6 +89,15 @@ def filter_command(
         float | None, typer.Option("--min-distance", help="Drop every row closer than this.")
     ] = None,
     cutting: opt.Given,
+    decisions: Annotated[
+        str | None,
+        typer.Option(
+            "--decisions",
+            metavar="FILE",
+            help="Rows that a review keeps or drops, whatever their distance; the cut is over the others, or, "
+            "where none is asked for, only they go.",
+        ),
+    ] = None,
     strategy: Annotated[
         str,
         typer.Option("--strategy", help=f"Which rows go first: {STRATEGY_NAMES}."),
@@ -129,12 +141,15 @@ def filter_command(
     scoring, shared = _whose(strategy, scoring)
     options = strategy_options({**telling, **shared}, judge)
     cutting = {name: tuple(v) if isinstance(v, list) else v for name, v in cutting.items()}
+    if decisions is not None and (drop_frac, min_distance, cutting.get("drop")) == (None,) * 3:
+        drop_count = drop_count or 0
     selection = Selection(
         strategy, drop_frac, drop_count, min_distance, seed or 0, options, **cutting
     )
     selection.check()
     written = SoftOptions(**writing)
     written.check_with(selection)
+    decided = None if decisions is None else _decisions(decisions, written)
     if seed is not None and not is_seeded(strategy):
         raise SaefilterError(
             f"--seed has no effect with --strategy {strategy}, which draws nothing",
@@ -145,6 +160,8 @@ def filter_command(
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))
         return
+    if decided is not None:
+        decided.check_belongs(source.sha256(), str(source.path))
     write = _writer(
         located_if(output), source, written,
         single=single, card=card, report_rows=report_rows, overwrite=overwrite, quiet=silent,
@@ -156,14 +173,28 @@ def filter_command(
     with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
         watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
         result = write(
-            opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings
-        )
+            opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings,
+            decisions=decided,
+        )  # fmt: skip
     if as_json:
         print_json(result.report.to_json())
     elif not quiet:
         from saefilter.report.console import print_filter_result
 
         print_filter_result(output_console(), result)
+        if decided is not None:
+            from saefilter.cli.hints import after_filter, say_next
+
+            data = input or opened.provenance.input_path
+            say_next(output_console(), after_filter(data, source, opened, decided))
+
+
+def _decisions(path: str, written: SoftOptions) -> Decisions:
+    """Raises SaefilterError for a file that is none, and for outputs that it does not go with."""
+    from saefilter.artifacts.decisions import Decisions
+
+    written.check_decided()
+    return Decisions.open(path)
 
 
 def _writer(

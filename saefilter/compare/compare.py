@@ -17,6 +17,7 @@ from saefilter import __version__
 from saefilter.artifacts.scores import Scores
 from saefilter.compare.arms import arms_of, measured, overlaps, rank_arm
 from saefilter.compare.data import Comparison, Overlap
+from saefilter.compare.seen import unseen
 from saefilter.errors import SaefilterError
 from saefilter.filtering.filter import candidates_of
 from saefilter.rows.read import Source
@@ -24,11 +25,12 @@ from saefilter.select.ranking import Candidates
 from saefilter.select.registry import (
     StrategyOptions,
     check_strategy,
+    knows_labels,
     option_name,
     options_of,
     strategy_names,
 )
-from saefilter.select.row_labels import RowLabels, read_labels
+from saefilter.select.row_labels import REVIEW, RowLabels, read_labels
 from saefilter.text import rows_of
 from saefilter.watch import Watch
 
@@ -45,9 +47,14 @@ def default_strategies(options: StrategyOptions) -> list[str]:
         strategies += ["text-classifier", "embedding-classifier"]
     if options.judge:
         strategies += ["judge"]
-    if options.label or options.labels:
+    if names_labels(options):
         strategies += ["labels", "matched-random"]
     return strategies
+
+
+def names_labels(options: StrategyOptions) -> bool:
+    """Whether the options say which rows are bad."""
+    return any((options.label, options.labels, options.decisions))
 
 
 def check_request(
@@ -62,7 +69,7 @@ def check_request(
         check_strategy(name, options_of(name, options))
     used = {name for strategy in strategies for name in options_of(strategy, options).given()}
     for name in options.given():
-        if name not in {*used, "label", "labels"}:
+        if name not in {*used, "label", "labels", "decisions"}:
             raise SaefilterError(
                 f"none of the strategies has use for {option_name(name)}",
                 remedy="Leave it out, or add the strategy with --strategy.",
@@ -93,7 +100,10 @@ def compare(
         one.verify()
     watch = watch or Watch()
     pools, left_out = _pools(source, scores, watch)
-    labels = read_labels(pools[0], options) if options.label or options.labels else None
+    labels = read_labels(pools[0], options) if names_labels(options) else None
+    labels, seen = unseen(labels, scores, pools[0])
+    if labels is None:
+        strategies = [name for name in strategies if not knows_labels(name)]
     arms = [
         rank_arm(
             name, strategy, scores[number], pools[number], options, max(fractions), seed, watch
@@ -119,7 +129,7 @@ def compare(
         detail_frac=detail,
         arms=measured(arms, source, labels, ordered, detail, seed),
         overlaps=[Overlap(share, overlaps(arms, share)) for share in ordered],
-        notes=_notes(scores, len(pools[0]), left_out, labels),
+        notes=[*seen, *_notes(scores, len(pools[0]), left_out, labels)],
     )
 
 
@@ -163,6 +173,11 @@ def _notes(
         notes.append(
             f"{unknown:,} of the {n_rows:,} rows have no label; precision, recall and AUROC are of "
             "those that have one."
+        )
+    if labels.about.get("by") == REVIEW:
+        notes.append(
+            "The labels are decisions of a review, on rows that somebody chose to read: mostly the closest. "
+            "Precision, recall and AUROC are of those rows and say little of the others."
         )
     n_bad = int(labels.bad.sum())
     if math.isclose(n_bad, 0) or n_bad == int(labels.known.sum()):

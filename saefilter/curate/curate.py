@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from saefilter import __version__
+from saefilter.artifacts.decisions import ENOUGH
 from saefilter.artifacts.publish import appearing_whole
 from saefilter.config import cache_folder, made_in_cache
 from saefilter.curate.assemble import assemble
@@ -31,7 +32,7 @@ from saefilter.stats.sparse_rows import SparseRows
 from saefilter.toxic.load import load_toxic_set
 from saefilter.toxic.toxicset import TOXIC_SET_VERSION, ToxicSet
 
-MIN_ROWS = 10
+MIN_ROWS = ENOUGH
 """Fewer usable rows than this on a side cannot be split and tested."""
 LABELLED_NEIGHBOURS = 400
 """Features outside the set that get a label, those it pushes most."""

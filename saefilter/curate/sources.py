@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.artifacts.decisions import DROP, ENOUGH, KEEP, Decisions
 from saefilter.columns import Columns
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, recognise
 from saefilter.rows.groups import NONE
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
+from saefilter.toxic.learnt import ROW_HASHES
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "toxic", "bad", "harmful", "unsafe"})
 FALSE_WORDS = frozenset({"0", "false", "no", "benign", "good", "harmless", "safe"})
@@ -110,6 +112,49 @@ def from_column(
         scores[True] if graded else None,
         scores[False] if graded else None,
         [*groups[True], *groups[False]] if group else None,
+    )
+
+
+def from_decisions(source: Source, decisions: Decisions, group: str | None = None) -> ContrastRows:
+    """The rows that a review dropped against those that it kept, equal ones once.
+
+    Raises SaefilterError for decisions on other data, and where a side has fewer rows than can be learnt from.
+    """
+    decisions.check_belongs(source.sha256(), str(source.path))
+    left = {one.row_hash: one for one in decisions.decisions}
+    sides: dict[bool, list[Conversation]] = {True: [], False: []}
+    groups: dict[bool, list[Any]] = {True: [], False: []}
+    hashes: dict[bool, list[str]] = {True: [], False: []}
+    for row in source.rows():
+        if (one := left.pop(row.digest(), None)) is None:
+            continue
+        try:
+            sides[one.drops].append(recognise(row.data or {}))
+        except RowProblem:
+            continue
+        hashes[one.drops].append(one.row_hash)
+        groups[one.drops].append(group_value(row, group, source))
+    if min(map(len, sides.values())) < ENOUGH:
+        raise SaefilterError(
+            f"the decisions drop {len(sides[True])} usable rows and keep {len(sides[False])}; a set is learnt from "
+            f"at least {ENOUGH} of either",
+            where=str(decisions.path),
+            remedy="Review more: saefilter review SCORES shows the closest rows, with --order random also "
+            "some to keep.",
+        )
+    name = decisions.path.name if decisions.path is not None else "decisions"
+    about = [
+        _about(name, side, len(sides[toxic]), decisions.sha256)
+        | {
+            "decision": decision,
+            "data": source.path.name,
+            "data_sha256": decisions.input_sha256,
+            ROW_HASHES: hashes[toxic],
+        }
+        for side, toxic, decision in (("toxic", True, DROP), ("benign", False, KEEP))
+    ]
+    return ContrastRows(
+        sides[True], sides[False], about, group=[*groups[True], *groups[False]] if group else None
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.artifacts.decisions import Decisions
 from saefilter.artifacts.publish import exclusive, publishing
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
@@ -43,13 +44,14 @@ from saefilter.report.build import Quarantine, build_report
 from saefilter.report.card import to_card
 from saefilter.report.data import Report
 from saefilter.report.done import gone_words
-from saefilter.report.explore import N_ROWS, Explorer, explorer_of
+from saefilter.report.explore import N_ROWS, Explorer, Outcome, explorer_of
 from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
 from saefilter.rows.read import Source
 from saefilter.rows.tables import UNTYPED, TypedRows, typed_rows
 from saefilter.rows.write import check_output_name
 from saefilter.select.balance import Loss, losses, read_values
+from saefilter.select.decided import choose_decided
 from saefilter.select.ranking import Candidates, Ranked, UnreadCandidates
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.settings import ScoreSettings
@@ -79,6 +81,7 @@ def filter_file(
     options: SoftOptions | None = None,
     report_rows: int = N_ROWS,
     settings: ScoreSettings | None = None,
+    decisions: Decisions | None = None,
 ) -> FilterResult:
     """Write the kept rows to `output`, everything else beside it, after checking that no row is lost.
 
@@ -86,14 +89,17 @@ def filter_file(
     `card` adds a dataset card, which names `source_dataset`, the input's name on the hub. `watch` is
     told how far a slow strategy has come; with `choice`, what the selection gave before is taken.
     `options`: write all scored rows instead, with weights, marks or labels (soft.py); marks are found by
-    reading rows again, as the scores were made, on the device that `settings` say. `report_rows`: how many
-    rows at most can be looked through in the report's page, whose texts it then holds.
+    reading rows again, as the scores were made, on the device that `settings` say. `decisions`: rows that a
+    person keeps or drops, whatever the selection says (select/decided.py). `report_rows`: how many rows at most
+    can be looked through in the report's page, whose texts it then holds.
     Raises SaefilterError when the input is not the one that was scored, when an output is in the
     way, or when the request makes no sense; then nothing is written.
     """
     selection.check()
     options = options or SoftOptions()
     options.check_with(selection)
+    if decisions is not None:
+        options.check_decided()
     check_output_name(output)
     paths = OutputPaths.beside(output)
     paths.refuse_existing(card=card, overwrite=overwrite)
@@ -103,7 +109,7 @@ def filter_file(
     scores.verify()
     with exclusive(output, paths.all()):
         paths.refuse_existing(card=card, overwrite=overwrite)
-        job = Job.of(source, scores, paths, selection, choice, watch)
+        job = Job.of(source, scores, paths, selection, choice, watch, decisions)
         soft = _soft(options, job, settings or ScoreSettings())
         swaps = options.swaps and soft is None
         job = replace(job, soft=soft, swaps=swaps, report_rows=report_rows)
@@ -140,11 +146,14 @@ class Job:
         selection: Selection,
         choice: Choice | None,
         watch: Watch | None,
+        decisions: Decisions | None = None,
     ) -> Job:
         """With what the selection chooses, where it has not yet chosen."""
         columns = ScoreColumns.of(scores)
         candidates = candidates_of(source, scores, watch, columns)
-        if choice is None:
+        if decisions is not None:
+            choice = choose_decided(candidates, selection, decisions)
+        elif choice is None:
             choice = choose(candidates, selection)
         ranked = Ranked(choice.ranking, candidates)
         return cls(source, scores, paths, selection, choice, candidates, columns, ranked)
@@ -239,6 +248,7 @@ def report_on(
         distance=job.columns.distance,
         percentile=job.columns.percentile,
         cut=job.choice.cut,
+        decided=job.choice.decided,
         per=_per(job.candidates, job.selection, job.choice, job.also),
     )
     if job.soft is None:
@@ -291,12 +301,17 @@ def explorer_on(job: Job, places: NDArray[np.int8], report: Report) -> Explorer 
     """The rows that the report's page lets a reader look through."""
     there = places != QUARANTINED
     gone = job.gone & there
+    selection, decided = job.selection, job.choice.decided
+    outcome = Outcome(
+        report.outputs["kept"],
+        gone_words(report).lower().removesuffix(" in"),
+        selection.strategy == "closest" and not selection.keep_balance and not job.soft,
+        report.selection["threshold"],
+        decided.decisions if decided else None,
+    )
     return explorer_of(
-        job.source, job.scores, job.ranked, kept=there & ~gone, dropped=gone,
-        distance=job.columns.distance, percentile=job.columns.percentile,
-        gone=gone_words(report).lower().removesuffix(" in"), limit=job.report_rows,
-        by_distance=job.selection.strategy == "closest" and not job.selection.keep_balance and not job.soft,
-        written=report.outputs["kept"],
+        job.source, job.scores, job.ranked, kept=there & ~gone, dropped=gone, outcome=outcome,
+        distance=job.columns.distance, percentile=job.columns.percentile, limit=job.report_rows,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from saefilter.artifacts.decisions import Decisions
 from saefilter.artifacts.folder import publishing_folder, refuse_foreign, tidy_up
 from saefilter.artifacts.publish import exclusive
 from saefilter.artifacts.scores import Scores
@@ -122,6 +123,7 @@ def filter_folder(
     choice: Choice | None = None,
     options: SoftOptions | None = None,
     report_rows: int = N_ROWS,
+    decisions: Decisions | None = None,
 ) -> FilterResult:
     """Write each file of `source` into the folder `output`, with its name and place: the kept rows, its dropped and
     quarantined rows beside them, and one report of all. The cut is over all rows, or by itself in each
@@ -141,7 +143,7 @@ def filter_folder(
     with exclusive(folder):
         tidy_up(folder)
         check_folder(source, folder, options, overwrite=overwrite)
-        job = Job.of(source, scores, paths_in(folder), selection, choice, watch)
+        job = Job.of(source, scores, paths_in(folder), selection, choice, watch, decisions)
         job = replace(job, report_rows=report_rows)
         if len(source.files) > 1:
             job = replace(job, also=(FILE,))

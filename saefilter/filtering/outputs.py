@@ -95,6 +95,8 @@ def made_by(
     asked = {**selection.to_fields(), "details": dict(choice.ranking.details)}
     if choice.cut is not None:
         asked["rows"] = choice.cut.rows
+    if choice.decided is not None:
+        asked["decisions"] = choice.decided.about()
     return {
         "artifact_version": ARTIFACT_VERSION,
         "filtered_by": __version__,

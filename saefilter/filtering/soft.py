@@ -107,6 +107,19 @@ class SoftOptions(Checked):
         if self.written_as == WEIGHTS and selection.keep_balance is not None:
             raise SaefilterError("--keep-balance does not go with --as weights")
 
+    def check_decided(self) -> None:
+        """Raises SaefilterError for outputs that decisions on whole rows do not go with."""
+        if self.written_as == MASK:
+            raise SaefilterError(
+                "--decisions are on whole rows, and --as mask leaves out parts of them",
+                remedy="Use --as labels or --as weights, or leave --as out.",
+            )
+        if self.swaps:
+            raise SaefilterError(
+                "--decisions say which rows go, and --preference swap lets none go",
+                remedy="Leave --preference out.",
+            )
+
 
 @dataclass(frozen=True)
 class Notes:
@@ -268,7 +281,11 @@ def weighted(options: SoftOptions, candidates: Candidates, choice: Choice, n_row
         )
     kind = options.weights or "linear"
     weight = np.ones(n_rows)
-    own = weights_of(kind, candidates, choice)
+    if (decided := choice.decided) is None:
+        own = weights_of(kind, candidates, choice)
+    else:  # what decisions keep counts in full, and what they drop not at all
+        own = np.where(decided.dropped, 0.0, 1.0)
+        own[decided.undecided] = weights_of(kind, decided.rest, decided.choice)
     weight[candidates.row_ids] = own
     notes = Notes(
         pa.schema([(WEIGHT, pa.float64())]),

@@ -37,6 +37,7 @@ from saefilter.select.strategies import Selection
 
 if TYPE_CHECKING:
     from saefilter.select.auto import Cut
+    from saefilter.select.decided import Decided
 
 N_DROPPED = 50
 N_BORDERLINE = 10
@@ -79,10 +80,12 @@ def build_report(
     distance: Column[np.float64],
     percentile: Column[np.float64],
     cut: Cut | None = None,
+    decided: Decided | None = None,
     per: Sequence[tuple[str, list[Loss]]] = (),
 ) -> Report:
     """The report of a run. `kept`, `dropped`, `distance` and `percentile` are `[n_rows]` of the input;
-    `per`: what the values of columns lose."""
+    `per`: what the values of columns lose. What the selection came to is told of the rows that nobody
+    `decided` on."""
     provenance = scores.provenance
     figures = Figures.of(
         kept, dropped, distance, percentile, provenance.reference_rows, (N_BORDERLINE, N_DROPPED),
@@ -103,7 +106,7 @@ def build_report(
         input_sha256=provenance.input_sha256,
         outputs=outputs,
         counts=_counts(len(distance), figures, quarantined, provenance),
-        selection=_selection(selection, ranked, dropped, figures.threshold),
+        selection=_selection(selection, ranked, dropped, _threshold(figures, decided)),
         scoring={**_scoring(provenance), "own_share": scores.own_share()},
         histogram=figures.histogram,
         flagged=figures.flagged,
@@ -117,14 +120,34 @@ def build_report(
         quarantine_reasons=commonest(quarantined.kinds),
         notes=[
             *_notes(scores, quarantined.count, len(distance)),
-            *_ties(selection, figures),
-            *_vouched(provenance, selection, figures.n_dropped),
+            *_cut_notes(provenance, selection, figures, decided),
             *(note for column, lost in per for note in warnings_of(column, lost)),
         ],
         cut=asdict(cut) if cut else None,
         per=[{"column": column, "values": [asdict(loss) for loss in lost]} for column, lost in per],
         made_from=_made_from(scores),
+        decisions=decided.about() if decided else None,
     )
+
+
+def _threshold(figures: Figures, decided: Decided | None) -> float | None:
+    """The largest distance that the selection dropped."""
+    if decided is None:
+        return figures.threshold
+    gone = decided.rest.distance[decided.choice.dropped]
+    known = gone[~np.isnan(gone)]
+    return float(known.max()) if len(known) else None
+
+
+def _cut_notes(
+    made: Provenance, selection: Selection, figures: Figures, decided: Decided | None
+) -> list[str]:
+    """What there is to say of the place of the cut."""
+    if (
+        decided is not None
+    ):  # ties with the last row that the selection dropped are not counted then
+        return _vouched(made, selection, int(decided.choice.dropped.sum()))
+    return [*_ties(selection, figures), *_vouched(made, selection, figures.n_dropped)]
 
 
 def _reference_rows(made: Provenance, figures: Figures) -> int:
@@ -261,24 +284,24 @@ def _views(
     percentile: Column[np.float64],
 ) -> dict[int, SampleView]:
     return {
-        row.index: _view(row, columns, evidence.details[row.index], distance, percentile)
+        row.index: view_of(
+            row, columns, evidence.details[row.index],
+            float(distance[row.index]), float(percentile[row.index]),
+        )
         for row in source.rows(evidence.details)
-    }
+    }  # fmt: skip
 
 
-def _view(
-    row: Row,
-    columns: Columns,
-    detail: dict[str, Any],
-    distance: Column[np.float64],
-    percentile: Column[np.float64],
+def view_of(
+    row: Row, columns: Columns, detail: dict[str, Any], distance: float, percentile: float
 ) -> SampleView:
-    share = float(percentile[row.index])
+    """What a reader needs of a row. `detail`: its evidence, columns of the scores; `percentile` is NaN where
+    there is none."""
     return SampleView(
         row_id=row.index,
         line=row.line,
-        distance=float(distance[row.index]),
-        percentile=None if np.isnan(share) else share,
+        distance=distance,
+        percentile=None if np.isnan(percentile) else percentile,
         turns=turns_of(row, columns),
         words=detail["top_words"] or [],
         features=[

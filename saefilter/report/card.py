@@ -11,7 +11,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from saefilter.report.done import selection_words, written_words
+from saefilter.report.done import decisions_words, selection_words, written_words
 from saefilter.report.markdown import code, prose
 from saefilter.text import clean, decimal, percent, rows_of
 
@@ -47,7 +47,7 @@ def to_card(report: Report) -> str:
         _front_matter(report),
         f"# {prose(report.input)}, filtered",
         f"This is {code(report.input)} without {_what(report)}: {rows_of(counts['kept'])} of "
-        f"{counts['rows']:,}. {selection_words(report)}",
+        f"{counts['rows']:,}. {' '.join(filter(None, (selection_words(report), decisions_words(report))))}",
         "## What happened to each row",
         "| Rows | Count |\n| :-- | --: |\n"
         f"| kept, in this dataset | {counts['kept']:,} |\n"
@@ -177,6 +177,8 @@ def filter_command(report: Report) -> str:
     for name in ("drop", "drop_fdr", "drop_frac", "drop_count", "min_distance", "keep_balance"):
         if asked.get(name) is not None:
             words += ["--" + name.replace("_", "-"), asked[name]]
+    if report.decisions is not None:
+        words += ["--decisions", report.decisions["file"]]
     if report.written is not None:
         words += _written_options(report.written)
     if asked.get("strategy") != "closest":

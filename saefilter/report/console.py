@@ -28,7 +28,7 @@ from saefilter.report.cut import (
     more_values,
 )
 from saefilter.report.data import Closest, ThemeEvidence
-from saefilter.report.done import gone, gone_words, written_words
+from saefilter.report.done import decisions_words, gone, gone_words, written_words
 from saefilter.report.wording import (
     closest_words,
     many_weak_signs,
@@ -39,6 +39,7 @@ from saefilter.report.wording import (
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import (
     clean,
+    command_line,
     one_line,
     ordinal,
     percent,
@@ -137,10 +138,12 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
     for entry in summary.closest:
         console.print(Padding(_closest(entry, made.reference_name), (0, 2)))
     console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
-    console.print(
-        Text(f"Next: saefilter filter --drop-frac {_next_share(made):.4g}", style="dim"),
-        highlight=False,
-    )
+    share = f"{_next_share(made):.4g}"
+    for word, command in (
+        ("Next", command_line("saefilter", "filter", "--drop-frac", share)),
+        ("Or read the closest rows first", command_line("saefilter", "review", summary.output)),
+    ):
+        console.print(Text(f"{word}: {command}", style="dim"), soft_wrap=True)
 
 
 def _next_share(made: Provenance) -> float:
@@ -275,8 +278,9 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
         f"  {places} + {counts['quarantined']:,} quarantined = {counts['rows']:,} rows in",
         highlight=False,
     )
-    if words := written_words(report):
-        console.print(Text(f"  {words}"))
+    for words in (written_words(report), decisions_words(report)):
+        if words:
+            console.print(Text(f"  {words}"))
     if words := parts_words(report.scoring.get("own_share")):
         console.print(Text(f"  {words}", style="dim"))
     for note in report.notes:
@@ -341,5 +345,6 @@ def _selection(report: Report) -> str:
             return words
         return f"{words}, {asked['score_name']} from {asked['score_threshold']:.3f}"
     if asked["threshold"] is None:
-        return "none was close enough"
-    return f"the closest, distance up to {asked['threshold']:.3f}"
+        return "by decision alone" if report.decisions else "none was close enough"
+    decided = ", decisions aside" if report.decisions else ""
+    return f"the closest, distance up to {asked['threshold']:.3f}{decided}"

@@ -194,6 +194,11 @@ class Report:
     layout: list[dict[str, Any]] = field(default_factory=list)
     """Of a folder of files, each one: its `file` name and `rows`, and the `kept`, `dropped` and `quarantined`
     files that were written of it, each with `name`, `sha256`, `bytes` and `rows`. Untrusted."""
+    decisions: dict[str, Any] | None = None
+    """What people decided on rows (`filter --decisions`): the `file` and its `sha256`, the `reviewer`, how many
+    `decisions` it has, rows that they `spared` and `dropped`, how many of the spared lie as close as the last
+    one that goes (`saved`), scored rows left `undecided`, and decisions on rows that could not be scored
+    (`absent`). Untrusted."""
     report_version: int = REPORT_VERSION
 
     def to_json(self) -> str:

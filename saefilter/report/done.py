@@ -77,15 +77,15 @@ def lead(report: Report) -> str:
     if quarantined:
         cause = "it" if quarantined == 1 else "they"
         places += f", {quarantined:,} quarantined because {cause} could not be scored"
-    said = (places, written_words(report), selection_words(report))
+    said = (places, written_words(report), selection_words(report), decisions_words(report))
     return ". ".join(text.removesuffix(".") for text in said if text) + "."
 
 
 def selection_words(report: Report) -> str:
     """What was asked for and what it came to."""
     asked, threshold = report.selection, report.selection.get("threshold")
-    if not gone(report) or threshold is None:
-        return "No scored row met what was asked for."
+    if not gone(report) - _by_decision(report) or threshold is None:
+        return "" if report.decisions else "No scored row met what was asked for."
     strategy = asked.get("strategy")
     if strategy == "random":
         return (
@@ -93,14 +93,16 @@ def selection_words(report: Report) -> str:
             "distance: a baseline to compare with."
         )
     if strategy != "closest":
-        return _other_selection_words(report, asked, gone(report))
-    nearest = "closest to toxic features"
+        return _other_selection_words(report, asked, gone(report) - _by_decision(report))
+    nearest, rows = "closest to toxic features", "scored rows"
+    if report.decisions is not None:
+        rows = "rows without a decision"
     if report.scoring.get("preference") is not None:
         nearest = "that push most towards toxic features"
     if asked.get("drop_frac") is not None:
-        request = f"the {percent(asked['drop_frac'])} of scored rows {nearest}"
+        request = f"the {percent(asked['drop_frac'])} of {rows} {nearest}"
     elif asked.get("drop_count") is not None:
-        request = f"the {asked['drop_count']:,} scored rows {nearest}"
+        request = f"the {asked['drop_count']:,} {rows} {nearest}"
     elif report.cut is not None:
         request = request_words(report)
     else:
@@ -110,16 +112,39 @@ def selection_words(report: Report) -> str:
     return f"The {_gone_rows(report)} are {request}: distances up to {decimal(threshold, 3)}."
 
 
+def _by_decision(report: Report) -> int:
+    """Rows that a person drops."""
+    return int(report.decisions["dropped"]) if report.decisions else 0
+
+
+def decisions_words(report: Report) -> str:
+    """What people decided on rows, and what the cut is over; nothing where they did not."""
+    told = report.decisions
+    if told is None:
+        return ""
+    said = (
+        f"Decisions of a review come first: {rows_of(told['dropped'])} dropped and {rows_of(told['spared'])} "
+        f"kept by them; the cut is over the other {rows_of(told['undecided'])}"
+    )
+    if told["saved"]:
+        said += f". Of the rows kept by decision {told['saved']:,} lie as close as the last one that went"
+    if told["absent"]:
+        said += f". Decisions on rows that could not be scored: {told['absent']:,}"
+    return said + "."
+
+
 def _gone_rows(report: Report) -> str:
-    return (
+    rows = (
         "dropped rows" if report.written is None else f"rows that are {gone_words(report).lower()}"
     )
+    return f"other {rows}" if _by_decision(report) else rows
 
 
 def _other_selection_words(report: Report, asked: dict[str, Any], dropped: int) -> str:
     """Of a strategy that does not go by the distance."""
     if asked.get("drop_frac") is not None:
-        request = f"the {percent(asked['drop_frac'])} of scored rows"
+        rows = "rows without a decision" if report.decisions else "scored rows"
+        request = f"the {percent(asked['drop_frac'])} of {rows}"
     else:
         request = f"the {rows_of(dropped)}"
     words = (

@@ -42,7 +42,7 @@ class Explorer {
     const some = drawn
       ? `${rowsWord(shown)} of ${counted(of)}: ${first} ${counted(nearest)}, and ${counted(drawn)} drawn at random from all others. The cut counts all ${counted(of)}.`
       : `All ${rowsWord(of)} that have a distance.`;
-    const guessed = unread ? ` ${rowsWord(unread)} that were only estimated are not listed.` : "";
+    const guessed = unread ? ` ${rowsWord(unread)} that were only estimated are neither listed nor counted.` : "";
     return `${some}${guessed} Long texts are shortened. Nothing leaves this page: search, filters and decisions work in your browser.`;
   }
 

@@ -7,7 +7,7 @@ All of it is untrusted. It reaches the page as JSON in a data block, and the scr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.artifacts.column import Column
+from saefilter.artifacts.decisions import Decisions
 from saefilter.report.data import finite
 from saefilter.report.explore_cut import Curve, curve_of
-from saefilter.report.explore_text import cut_page, cut_row, facets_of, size_of, value_words
-from saefilter.rows.excerpts import turns_of
+from saefilter.report.explore_rows import Listed
+from saefilter.report.explore_text import cut_page, facets_of, size_of
 from saefilter.select.closest import First
 from saefilter.text import clean, json_safe
 
@@ -86,6 +87,22 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What the run did, as far as the page must know to do it again, otherwise."""
+
+    written: str
+    """Name of what the kept rows were written to."""
+    gone: str = "dropped"
+    """What was done with the others, in a word."""
+    by_distance: bool = True
+    """Whether that is what one cut of the distance does, beside what was decided."""
+    threshold: float | None = None
+    """The largest distance that the cut dropped."""
+    decisions: Decisions | None = None
+    """What a person had decided."""
+
+
+@dataclass(frozen=True)
 class Explorer:
     """What the page's script is given. Lists of rows have one entry for each row that is shown."""
 
@@ -119,27 +136,23 @@ def explorer_of(
     dropped: NDArray[np.bool_],
     distance: Column[np.float64],
     percentile: Column[np.float64],
-    gone: str = "dropped",
-    by_distance: bool = True,
-    written: str = "",
+    outcome: Outcome,
     limit: int = N_ROWS,
 ) -> Explorer | None:
     """Of the kept and the `dropped` rows, `[n_rows]` of the input each, that have a distance; None where there are
-    none, or none are wanted. `gone`: what was done with the dropped ones, in a word; `by_distance`: whether it is
-    what one cut of the distance does; `written`: name of the kept rows' file, beside which the next has its own."""
+    none, or none are wanted."""
     there = kept | dropped
     for first, values in distance.blocks():  # of a cascade, some were only estimated
         there[first : first + len(values)] &= ~np.isnan(values)
     if limit < 1 or not there.any():
         return None
     shown = Shown.among(there, distance, ranked, limit)
-    table = _Table(scores)
+    table = Listed(scores)
     wanted = set(shown.ids.tolist())
     evidence = _details(scores, shown.ids)
     everything = (scores.provenance.trainer or scores.provenance.train_on) in ("all", "trl")
     for row in source.rows(wanted):
         table.add(row, next(evidence), everything)
-    made = scores.provenance
     rows = {
         **table.rows,
         "distance": list(_at(distance, shown.ids)),
@@ -149,23 +162,40 @@ def explorer_of(
     if (by := ranked.scores(shown.ids)) is not None:
         rows["score"] = by
         table.explain(dropped[shown.ids], ranked.reasons(shown.ids))
-    n_dropped = int(np.count_nonzero(dropped & there))
+    nearer = int(np.count_nonzero(dropped & there))
+    if outcome.decisions is not None and outcome.by_distance:
+        nearer = _up_to(distance, there, outcome.threshold)
     about = {
-        "input": clean(source.path.name), "stem": clean(source.stem), "input_sha256": made.input_sha256,
-        "scores": clean(scores.path.name), "scores_content_sha256": made.content_sha256,
-        "output": clean(_next_to(written)), "of": shown.of, "shown": len(shown.ids), "nearest": shown.nearest, "drawn": shown.drawn,
-        "unread": int(np.count_nonzero(kept | dropped)) - shown.of, "gone": gone,
-        "dropped": n_dropped, "by_distance": by_distance,
+        **_about(source, scores, outcome), "of": shown.of, "shown": len(shown.ids), "nearest": shown.nearest,
+        "drawn": shown.drawn, "unread": int(np.count_nonzero(kept | dropped)) - shown.of, "dropped": nearer,
         "by": clean(ranked.ranking.score_name) if by is not None else None,
-        "preference": made.preference is not None, "reference": made.reference_name and clean(made.reference_name),
     }  # fmt: skip
     return Explorer(
-        about,
-        curve_of(distance, there, n_dropped),
-        table.names(),
-        facets_of(table.data),
-        rows,
-        table.details,
+        about, curve_of(distance, there, nearer), table.names(), facets_of(table.data), rows, table.details
+    )  # fmt: skip
+
+
+def _about(source: Source, scores: Scores, outcome: Outcome) -> dict[str, Any]:
+    """What the page says of the run, and what decisions on it must name."""
+    made, decided = scores.provenance, outcome.decisions
+    return {
+        "input": clean(source.path.name), "stem": clean(source.stem), "input_sha256": made.input_sha256,
+        "scores": clean(scores.path.name), "scores_content_sha256": made.content_sha256,
+        "output": clean(_next_to(outcome.written)), "gone": outcome.gone, "by_distance": outcome.by_distance,
+        "preference": made.preference is not None,
+        "reference": made.reference_name and clean(made.reference_name),
+        "reviewer": clean(decided.reviewer) if decided else "", "decided": decided.sha256 if decided else "",
+        "decisions": [asdict(one) for one in decided.decisions] if decided else [],
+    }  # fmt: skip
+
+
+def _up_to(column: Column[np.float64], there: NDArray[np.bool_], last: float | None) -> int:
+    """How many of the rows that are `there` are as close as `last` or closer."""
+    if last is None:
+        return 0
+    return sum(
+        int(np.count_nonzero(there[first : first + len(values)] & (values <= last)))
+        for first, values in column.blocks()
     )
 
 
@@ -190,97 +220,3 @@ def _details(scores: Scores, ids: NDArray[np.int64]) -> Iterator[dict[str, Any]]
         if len(here):
             yield from batch.take(here - first).to_pylist()
         first += batch.num_rows
-
-
-class _Numbered:
-    """Values that are written once and referred to by their numbers."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[Any, int] = {}
-
-    def of(self, *value: Any) -> int:
-        """The number of a value."""
-        return self._numbers.setdefault(value, len(self._numbers))
-
-    def values(self) -> list[Any]:
-        """Those that were asked for, in the order of their numbers."""
-        return [value[0] if len(value) == 1 else list(value) for value in self._numbers]
-
-
-class _Table:
-    """Rows as they are added, in their order."""
-
-    def __init__(self, scores: Scores) -> None:
-        self._columns = scores.provenance.own_columns
-        self._themes, self._files, self._examples, self._features, self._reasons = (
-            _Numbered() for _ in range(5)
-        )
-        self.rows: dict[str, list[Any]] = {
-            name: [] for name in ("line", "file", "hash", "tokens", "group")
-        }
-        self.details: list[dict[str, Any]] = []
-        self.data: list[dict[str, str]] = []
-        """Of each row, the columns that it might be filtered by."""
-        self._first_of: dict[str, int] = {}
-
-    def add(self, row: Any, entry: dict[str, Any], everything_scored: bool) -> None:
-        """A row of the data, and what the scores say of it."""
-        turns = [
-            [clean(turn.role), int(everything_scored or turn.role.startswith(("assistant", "text"))),
-             clean(turn.text)]
-            for turn in turns_of(row, self._columns)
-        ]  # fmt: skip
-        cut_row(turns)
-        same_as = entry.get("read_as")
-        group = self._first_of.setdefault(entry["row_hash"], row.index)
-        for name, value in (
-            ("line", row.line), ("hash", entry["row_hash"]), ("tokens", entry["n_tokens"]),
-            ("file", -1 if row.file is None else self._files.of(clean(row.file))),
-            ("group", group if same_as is None else same_as),
-        ):  # fmt: skip
-            self.rows[name].append(value)
-        self.data.append(value_words(row.data or {}))
-        self.details.append({"turns": turns, **self._evidence(entry)})
-
-    def _evidence(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """Themes, features, words and the closest example, without those that there are none of."""
-        closest = entry.get("closest")
-        said = {
-            "cut": int(bool(entry["truncated"])),
-            "words": _clean(entry["top_words"]),
-            "themes": [
-                [self._themes.of(clean(one["theme"])), _short(one["share"]), _short(one["usual"]),
-                 _clean(one["words"])]
-                for one in entry.get("themes") or []
-            ],
-            "features": [
-                [self._features.of(one["feature"], clean(one["label"]), one["toxic_feature"],
-                                   clean(one["toxic_label"]), _short(one["cosine"])),
-                 _short(one["share"])]
-                for one in entry["top_features"] or []
-            ],
-            "closest": closest and [
-                self._examples.of(*(clean(closest[name] or "") for name in ("text", "prompt", "theme"))),
-                _short(closest["cosine"]),
-            ],
-        }  # fmt: skip
-        return {name: value for name, value in said.items() if value}
-
-    def explain(self, gone: NDArray[np.bool_], reasons: Sequence[str]) -> None:
-        """Why the strategy dropped those of the rows that are `gone`, `[n_shown]`."""
-        for row in np.flatnonzero(gone).tolist():
-            self.details[row]["reason"] = self._reasons.of(clean(reasons[row]))
-
-    def names(self) -> dict[str, list[Any]]:
-        """What rows refer to by number."""
-        named = {"themes": self._themes, "files": self._files, "examples": self._examples,
-                 "features": self._features, "reasons": self._reasons}  # fmt: skip
-        return {name: numbered.values() for name, numbered in named.items()}
-
-
-def _clean(words: Sequence[str] | None) -> list[str]:
-    return [clean(word) for word in words or []]
-
-
-def _short(value: float) -> float:
-    return round(float(value), 4)

@@ -24,7 +24,7 @@ class Cut {
     const change = model.nearer - about.dropped;
     const than = !moved || !change ? "" : `, ${counted(Math.abs(change))} ${change > 0 ? "more" : "fewer"} than in this report`;
     const closer = moved || about.by_distance
-      ? `closer than ${data.curve.distance[moved ? model.cut : model.reported]}` : `${about.gone} by this report`;
+      ? `closer than ${data.curve.distance[model.cutPlace]}` : `${about.gone} by this report`;
     const marks = model.decisions.size ? ` With your decisions ${counted(model.going)} go.` : "";
     this.words.textContent = `${counted(model.nearer)} of ${rowsWord(about.of)} go (${percent(model.nearer / about.of)}), those ${closer}${than}.${marks}`;
     this.slider.setAttribute("aria-valuetext", `${rowsWord(model.nearer)} go`);
@@ -37,9 +37,10 @@ class Decisions {
   constructor(model, changed) {
     this.model = model;
     this.changed = changed;
-    this.name = `${model.about.stem}.decisions.json`;
+    // Browsers put something else for what not every file system takes.
+    this.name = `${model.about.stem.replace(/[^\p{L}\p{N}_.-]/gu, "_").replace(/^\.+/, "")}.decisions.json`;
     this.unsaved = false;
-    this.reviewer = el("input", { type: "text", id: "explore-reviewer", maxlength: 100, autocomplete: "off" });
+    this.reviewer = el("input", { type: "text", id: "explore-reviewer", maxlength: 100, autocomplete: "off", value: model.about.reviewer });
     this.save = el("button", { type: "button", class: "main", click: () => this.export() });
     this.file = el("input", { type: "file", id: "explore-load", accept: ".json,application/json", change: () => this.#read() });
     this.command = el("code", { id: "explore-command" });
@@ -83,17 +84,24 @@ class Decisions {
   }
 
   get #key() {
-    return `saefilter decisions ${this.model.about.input_sha256}`;
+    return `saefilter decisions ${this.model.about.input_sha256} ${this.model.about.decided}`;
   }
 
+  /** What this browser kept stands for all that was decided, also of what the report begins with. */
   #remembered() {
+    const { model } = this;
+    const begun = model.decisions;
     try {
       const kept = JSON.parse(localStorage.getItem(this.#key));
-      if (kept && !this.model.fromFile(kept) && kept.decisions.length) {
-        this.reviewer.value = String(kept.reviewer ?? "");
-        this.said.textContent = `Taken up where you left off: ${rowsWord(kept.decisions.length)} decided in this browser.`;
-      }
-    } catch { /* nothing usable was kept */ }
+      if (!kept) return;
+      model.decisions = new Map();
+      if (model.fromFile(kept)) throw new Error("damaged");
+      this.reviewer.value = String(kept.reviewer ?? "");
+      const count = model.decisions.size;
+      if (count) this.said.textContent = `Taken up where you left off: ${counted(count)} decided in this browser.`;
+    } catch {
+      model.decisions = begun;
+    }
   }
 
   async #read() {
@@ -103,7 +111,7 @@ class Decisions {
     try {
       problem = this.model.fromFile(JSON.parse(await file.text()));
     } catch { /* said below */ }
-    this.said.textContent = problem || `Loaded; ${rowsWord(this.model.decisions.size)} decided.`;
+    this.said.textContent = problem || `Loaded: ${counted(this.model.decisions.size)} decided.`;
     this.file.value = "";
     if (!problem) this.changed();
   }

@@ -50,7 +50,7 @@ function shareBar(share) {
 function marked(text, words) {
   const wanted = words.map((word) => word.trim()).filter(Boolean).sort((a, b) => b.length - a.length);
   if (!wanted.length) return [text];
-  const any = wanted.map((word) => word.replace(/[\\^$.*+?()[\]{}|\/-]/g, "\\$&")).join("|");
+  const any = wanted.map((word) => word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")).join("|");
   const pieces = text.split(new RegExp(`(?<![\\p{L}\\p{N}])(${any})(?![\\p{L}\\p{N}])`, "iu"));
   return pieces.map((piece, i) => (i % 2 ? el("mark", {}, piece) : piece));
 }

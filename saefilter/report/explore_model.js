@@ -56,7 +56,8 @@ class Model {
     this.sort = { by: data.about.by ? "score" : "distance", descending: Boolean(data.about.by) };
     this.grouped = true;
     this.cut = AS_REPORTED;
-    this.decisions = new Map();
+    this.decisions = new Map(this.about.decisions.map((one) => [one.row_hash, { ...one }]));
+    this.decidedBefore = new Set(this.decisions.keys());
     this.haystacks = null;
   }
 
@@ -67,17 +68,19 @@ class Model {
 
   /** The cut that is nearest to what the report did. */
   get reported() {
-    const { rows } = this.data.curve;
-    let best = 0;
-    rows.forEach((count, i) => {
-      if (Math.abs(count - this.about.dropped) < Math.abs(rows[best] - this.about.dropped)) best = i;
-    });
-    return best;
+    const away = this.data.curve.rows.map((count) => Math.abs(count - this.about.dropped));
+    return (this.nearestCut ??= away.indexOf(Math.min(...away)));
   }
 
-  /** Whether a row goes by the cut alone. */
+  /** The place of the cut on the curve. */
+  get cutPlace() {
+    return this.cut === AS_REPORTED ? this.reported : this.cut;
+  }
+
+  /** Whether a row goes by the cut alone; of rows that a person had decided on, the report says something else. */
   goesByCut(row) {
-    return this.cut === AS_REPORTED ? row.gone : row.distance < this.data.curve.distance[this.cut];
+    const byCut = this.cut === AS_REPORTED && !(this.about.by_distance && this.decidedBefore.has(row.hash));
+    return byCut ? row.gone : row.distance < this.data.curve.distance[this.cutPlace];
   }
 
   /** Whether a row goes: by what was decided of it, else by the cut. */
@@ -212,7 +215,7 @@ class Model {
   command(decisions) {
     const { input, scores, output, by_distance } = this.about;
     if (!by_distance && this.cut === AS_REPORTED) return "";
-    const cut = this.data.curve.distance[this.cut === AS_REPORTED ? this.reported : this.cut];
+    const cut = this.data.curve.distance[this.cutPlace];
     const words = ["saefilter", "filter", quoted(input), "--scores", quoted(scores), `--min-distance=${cut}`];
     if (decisions) words.push("--decisions", quoted(decisions));
     words.push("-o", quoted(output));

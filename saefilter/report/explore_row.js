@@ -3,7 +3,7 @@
 /** Which of a row's words are marked in its text: those that carry its themes, else those that weigh most. */
 function carryingWords(detail) {
   const carrying = (detail.themes ?? []).flatMap(([, , , words]) => words);
-  return carrying.length ? carrying : detail.words ?? [];
+  return carrying.length ? carrying : detail.marked ?? detail.words ?? [];
 }
 
 function turnsOf(row) {

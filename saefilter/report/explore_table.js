@@ -22,7 +22,8 @@ function stateCell(row, model) {
   const more = row.alike > 1 && model.grouped ? el("span", { class: "alike" }, ` ×${row.alike}`) : null;
   return [
     el("span", { class: `fate ${goes ? "goes" : "stays"}`, "aria-hidden": "true" }),
-    `${goes ? "goes" : "stays"}${decided ? " ✓" : ""}`,
+    goes ? "goes" : "stays",
+    decided ? el("span", { role: "img", "aria-label": "decided" }, " ✓") : null,
     more,
   ];
 }
@@ -53,7 +54,7 @@ class Table {
     const { by, descending } = this.model.sort;
     this.head.replaceChildren(...this.columns.map(([key, name, kind]) => {
       const order = key !== by ? null : descending ? "descending" : "ascending";
-      const content = key === null ? name : el("button", { type: "button", tabindex: -1, click: () => this.sorted(key) },
+      const content = key === null ? name : el("button", { type: "button", click: () => this.sorted(key) },
         name, el("span", { "aria-hidden": "true" }, order ? (descending ? " ▾" : " ▴") : ""));
       return el("div", { class: `cell ${kind}`, role: "columnheader", "aria-sort": order }, content);
     }));

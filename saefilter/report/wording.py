@@ -166,6 +166,9 @@ def made(report: Report) -> list[tuple[str, str]]:
         for key in report.outputs
         if key in report.files
     ]
+    if (told := report.decisions) is not None:
+        by = f" by {told['reviewer']}" if told["reviewer"] else ""
+        terms += [("Decisions", f"{told['file']}{by}, SHA-256 {told['sha256']}")]
     terms += [
         ("Harmless reference samples", report.reference_rows or _no_reference(report)),
         ("Rows of", report.reference_name),

@@ -35,6 +35,9 @@ class StrategyOptions(Checked):
     labels: str | None = option(
         None, "File that says which rows are bad: row_id or line, and a label."
     )
+    decisions: str | None = option(
+        None, "Decisions of a review, as labels: what it drops is bad, what it keeps is not."
+    )
     model: str | None = option(None, "Causal model of strategies that read with one.")
     """Hub id or folder."""
     revision: str | None = option(None, "The model's commit, tag or branch on the hub.")
@@ -78,7 +81,7 @@ class StrategyOptions(Checked):
         return {name: _described(name, value) for name, value in self.given().items()}
 
 
-FILES = ("contrast_toxic", "contrast_benign", "labels", "model", "toxic_set")
+FILES = ("contrast_toxic", "contrast_benign", "labels", "decisions", "model", "toxic_set")
 
 
 def option_name(field: str) -> str:
@@ -126,7 +129,7 @@ class BuiltIn:
         return strategy
 
 
-_LABELS = ("label", "labels")
+_LABELS = ("label", "labels", "decisions")
 _CONTRAST = ("contrast_toxic", "contrast_benign")
 _READS = ("model", "revision", "device", "dtype")
 _PERSONA = (*_CONTRAST, *_READS, "toxic_set", "hook", "trait", "space")
@@ -223,6 +226,11 @@ def is_seeded(name: str) -> bool:
 def is_control(name: str) -> bool:
     """Whether a strategy is there to compare with."""
     return name in BUILT_IN and BUILT_IN[name].control
+
+
+def knows_labels(name: str) -> bool:
+    """Whether a strategy is of labels, and nothing without them."""
+    return name in BUILT_IN and _LABELS in BUILT_IN[name].needs
 
 
 def options_of(name: str, options: StrategyOptions) -> StrategyOptions:

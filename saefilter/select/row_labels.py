@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.artifacts.decisions import Decisions
 from saefilter.curate.sources import label_value
 from saefilter.errors import SaefilterError
 from saefilter.rows.inputs import open_input
@@ -19,6 +20,8 @@ from saefilter.select.registry import StrategyOptions
 
 BAD_ABOVE = 0.5
 """Labels above it are bad: 1 of 0 and 1, and the upper half of a graded label."""
+REVIEW = "review"
+"""What labels of a decisions file are by."""
 ROW_ID, LINE, FILE = "row_id", "line", "file"
 
 
@@ -58,19 +61,38 @@ def read_labels(candidates: Candidates, options: StrategyOptions) -> RowLabels:
         source = open_input(options.labels)
         value, column = _from_file(candidates, source, options.label)
         about = {"file": source.path.name, "sha256": source.sha256(), "column": column}
+    elif options.decisions is not None:
+        value, about = _from_decisions(candidates, Decisions.open(options.decisions))
     elif options.label is not None:
         value, about = _from_column(candidates, options.label), {"column": options.label}
     else:
         raise SaefilterError(
-            "nothing says which rows are bad", remedy="Use --label COLUMN or --labels FILE."
+            "nothing says which rows are bad",
+            remedy="Use --label COLUMN, --labels FILE or --decisions FILE.",
         )
     labels = RowLabels(value, about)
     if not labels.known.any():
         raise SaefilterError(
-            "none of the scored rows has a label", remedy="Check --label and --labels."
+            "none of the scored rows has a label", remedy="Check --label, --labels and --decisions."
         )
     counts = {"bad": int(labels.bad.sum()), "labelled": int(labels.known.sum())}
     return RowLabels(value, {**about, **counts})
+
+
+def _from_decisions(
+    candidates: Candidates, decisions: Decisions
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """1 for the rows that a review dropped, 0 for those that it kept, and where that is from."""
+    if candidates.scores is None:
+        raise SaefilterError("decisions need the scores file, which has the rows' hashes")
+    made = candidates.scores.provenance
+    decisions.check_belongs(made.input_sha256, made.input_path)
+    number = decisions.on(candidates.scores.row_hashes()[candidates.row_ids])
+    bad = np.array([float(one.drops) for one in decisions.decisions])
+    value = np.full(len(candidates), np.nan)
+    value[number >= 0] = bad[number[number >= 0]]
+    name = decisions.path.name if decisions.path is not None else ""
+    return value, {"file": name, "sha256": decisions.sha256, "column": "decision", "by": REVIEW}
 
 
 def _from_column(candidates: Candidates, column: str) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from saefilter.select.row_labels import RowLabels, read_labels
 
 if TYPE_CHECKING:
     from saefilter.select.auto import Cut
+    from saefilter.select.decided import Decided
 
 CLOSEST = "close to toxic features"
 AUTO = "auto"
@@ -123,16 +124,19 @@ class Choice(NamedTuple):
     """What it rests on."""
     cut: Cut | None = None
     """How many rows go, where that was not asked for but found."""
+    decided: Decided | None = None
+    """Rows that a person decided on, which the strategy did not choose among."""
 
 
-def choose(candidates: Candidates, selection: Selection) -> Choice:
-    """Which of the rows to drop; ties go to the earlier row.
+def choose(candidates: Candidates, selection: Selection, *, aside: int = 0) -> Choice:
+    """Which of the rows to drop; ties go to the earlier row. `aside`: how many rows with a distance are not
+    among the candidates, since somebody decided on them (decided.py).
 
     Raises SaefilterError when the request makes no sense for this many rows.
     """
     selection.check()
     n_rows = len(candidates)
-    refuse_unvouched(candidates, selection)
+    refuse_unvouched(candidates, selection, aside)
     cut = None
     if selection.drop == AUTO:
         from saefilter.select.auto import auto_cut  # needs scipy, which other cuts do without
@@ -158,13 +162,15 @@ BY_DISTANCE = ("closest", "matched-random")
 """Strategies whose choice depends on how near the rows are."""
 
 
-def refuse_unvouched(candidates: Candidates, selection: Selection) -> None:
-    """Raises SaefilterError where a choice would rest on distances that a cascade did not find out."""
+def refuse_unvouched(candidates: Candidates, selection: Selection, aside: int = 0) -> None:
+    """Raises SaefilterError where a choice would rest on distances that a cascade did not find out; those of
+    `aside` rows that are not among the candidates may be any of the nearest."""
     made = None if candidates.scores is None else candidates.scores.provenance
     if made is None or not made.estimated or selection.strategy not in BY_DISTANCE:
         return
     assert made.cascade is not None
-    vouched, n_rows = min(int(made.cascade["nearest"]), made.scored), len(candidates)
+    sought, n_rows = min(int(made.cascade["nearest"]), made.scored), len(candidates)
+    vouched = max(0, sought - aside)
     preset = "" if " " in made.preset else f" --preset {made.preset}"
     anew = (
         f"Score again without --cascade{{}}: saefilter score {made.input_path}{preset} --overwrite"
@@ -183,8 +189,9 @@ def refuse_unvouched(candidates: Candidates, selection: Selection) -> None:
         count = closer if cut is not None and closer < vouched else n_rows
     if count > vouched:
         raise SaefilterError(
-            f"these scores are of a cascade that sought the {vouched:,} nearest of {n_rows:,} rows; beyond these it "
-            "is not known which are near",
+            f"these scores are of a cascade that sought the {sought:,} nearest of {n_rows + aside:,} rows"
+            + (f", of which {aside:,} may have a decision" if aside else "")
+            + "; beyond these it is not known which are near",
             where=str(candidates.scores.path) if candidates.scores else None,
             remedy=f"Drop no more than {vouched:,}. "
             + anew.format(", or with a larger --nearest")

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from scored import write_scores
 
 from saefilter.filtering.filter import candidates_of, filter_file
-from saefilter.report.explore import Explorer, explorer_of
+from saefilter.report.explore import Explorer, Outcome, explorer_of
 from saefilter.report.explore_cut import between, curve_of
 from saefilter.report.explore_text import CUT, cut_row, facets_of, level
+from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
-from saefilter.select.ranking import Ranked
+from saefilter.select.ranking import Ranked, Ranking
 from saefilter.select.strategies import Selection, choose
 
 N_ROWS = 60
@@ -34,7 +35,7 @@ def explored(tmp_path: Path, rows: list[dict[str, Any]], **how: Any) -> tuple[Ex
     distance, percentile = scores.column("distance"), scores.column("percentile")
     found = explorer_of(
         source, scores, Ranked(choice.ranking, candidates), kept=~choice.dropped,
-        dropped=choice.dropped, distance=distance, percentile=percentile, **how,
+        dropped=choice.dropped, distance=distance, percentile=percentile, outcome=Outcome("out.jsonl"), **how,
     )  # fmt: skip
     assert found is not None
     return found, distance[:]
@@ -52,6 +53,31 @@ def test_of_many_rows_the_nearest_and_some_of_all_others(tmp_path: Path) -> None
     again, _ = explored(tmp_path, rows, limit=20)
     assert again == found
     assert len(explored(tmp_path, rows)[0].details) == N_ROWS
+
+
+def test_files_and_what_a_strategy_says_of_rows(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        rows = "".join(json.dumps(chat(f"{name} {i}", f"answer {i}")) + "\n" for i in range(8))
+        (tmp_path / f"data/{name}.jsonl").write_text(rows)
+    source = open_input(tmp_path / "data")
+    scores = write_scores(source, tmp_path / "s.parquet")
+    value = np.arange(16.0)
+    value[0] = np.nan
+    reasons = [f"reason {i}" for i in range(16)]
+    ranking = Ranking.by_score(value, "number", "", reasons=reasons)
+    dropped = value >= 14
+    found = explorer_of(
+        source, scores, Ranked(ranking, candidates_of(source, scores)), kept=~dropped, dropped=dropped,
+        distance=scores.column("distance"), percentile=scores.column("percentile"),
+        outcome=Outcome("clean", by_distance=False), limit=10,
+    )  # fmt: skip
+    assert found is not None
+    assert found.names["files"] == ["a.jsonl", "b.jsonl"]
+    assert found.rows["score"][-8:] == [8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0]
+    assert [detail.get("reason") for detail in found.details[-3:]] == [None, 0, 1]
+    assert found.names["reasons"] == ["reason 14", "reason 15"]
+    assert (found.about["by"], found.about["output"]) == ("number", "clean.reviewed")
 
 
 def test_the_curve_counts_all_rows_and_its_numbers_do_what_they_say(tmp_path: Path) -> None:

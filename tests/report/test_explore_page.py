@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import chat
+from example import hostile_report
 from scored import write_scores
 
-from saefilter.filtering.filter import filter_file
+from saefilter.filtering.filter import candidates_of, filter_file
+from saefilter.report.explore import Outcome, explorer_of
 from saefilter.report.explore_page import DATA_ID
+from saefilter.report.html import to_html
 from saefilter.rows.read import Source
-from saefilter.select.strategies import Selection
+from saefilter.select.ranking import Ranked
+from saefilter.select.strategies import Selection, choose
 
 pytestmark = pytest.mark.browser
 
@@ -212,7 +220,7 @@ def test_decisions_are_made_by_keys_exported_and_taken_up(visit: Visit, tmp_path
     )  # 6 equal rows are spared; the others went anyway
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Export 3 decisions").click()
-    assert waiting.value.suggested_filename.endswith("data.decisions.json")
+    assert waiting.value.suggested_filename == "it_s__b_data.decisions.json"
     waiting.value.save_as(path := tmp_path / "decisions.json")
     said = json.loads(path.read_text(encoding="utf-8"))
     scores = pq.read_table(visit.path.parent / "s.scores.parquet").to_pylist()
@@ -230,7 +238,7 @@ def test_decisions_are_made_by_keys_exported_and_taken_up(visit: Visit, tmp_path
     assert all(one.keys() == {"line", "file", "at"} for one in said["decisions"])
 
     page.reload()
-    assert "Taken up where you left off: 3 rows" in page.locator(".decisions").inner_text()
+    assert "Taken up where you left off: 3 decided" in page.locator(".decisions").inner_text()
     other = page.context.browser.new_page()
     other.goto(visit.path.as_uri())
     assert other.get_by_role("button", name="Export 0 decisions").is_disabled()
@@ -242,6 +250,39 @@ def test_decisions_are_made_by_keys_exported_and_taken_up(visit: Visit, tmp_path
     other.context.close()
 
 
+def test_the_command_applies_the_decisions_and_the_next_report_has_them(
+    browser: Any, visit: Visit
+) -> None:
+    visit.keys("j", "s", "End", "d")
+    visit.page.locator("#explore-reviewer").fill("Ada")
+    visit.move_cut(60)
+    going = int(visit.cut().partition("With your decisions ")[2].split()[0])
+    with visit.page.expect_download() as waiting:
+        visit.page.get_by_role("button", name="Export 2 decisions").click()
+    folder = visit.path.parent
+    waiting.value.save_as(folder / waiting.value.suggested_filename)
+    command = shlex.split(visit.page.locator("#explore-command").inner_text())
+    ran = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+
+    with (folder / "out.reviewed.dropped.jsonl").open(encoding="utf-8") as file:
+        dropped = list(file)
+    assert len(dropped) == going
+    assert json.loads(dropped[-1])["saefilter_reason"] == "dropped in review by Ada"
+    assert not any("answer 0 word" in row for row in dropped)
+    after = Visit(browser, folder / "out.reviewed.report.html")
+    assert f"With your decisions {going:,} go." in after.cut()
+    assert after.page.locator("#explore-reviewer").input_value() == "Ada"
+    after.keys("j", "u")  # without a decision the cut holds: 6 equal rows
+    assert f"With your decisions {going + 6:,} go." in after.cut()
+    after.page.reload()
+    assert f"With your decisions {going + 6:,} go." in after.cut()
+    assert after.wrong == []
+    after.page.context.close()
+
+
 def test_hostile_rows_are_only_text(visit: Visit) -> None:
     visit.search("needle")
     visit.keys("j")
@@ -251,6 +292,50 @@ def test_hostile_rows_are_only_text(visit: Visit) -> None:
     assert "[U+202E]evil \\u003c" in opened.inner_text()
     assert visit.page.locator("#explore-source option", has_text="</script>").count() == 1
     assert visit.page.locator("img, iframe, link, #explorer script").count() == 0
+
+
+def test_every_string_is_hostile(browser: Any, tmp_path: Path) -> None:
+    """Whatever the page is given, as text, as a name, as a word to look for: it is text."""
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(chat(f"q{i}", EVIL)) + "\n" for i in range(9)))
+    source = Source.open(data)
+    scores = write_scores(source, tmp_path / "s.parquet")
+    ranked = Ranked(
+        choose(candidates_of(source, scores), Selection(drop_count=2)).ranking,
+        candidates_of(source, scores),
+    )
+    kept = np.arange(9) > 2
+    explorer = explorer_of(
+        source, scores, ranked, kept=kept, dropped=~kept, outcome=Outcome(EVIL, EVIL),
+        distance=scores.column("distance"), percentile=scores.column("percentile"),
+    )  # fmt: skip
+    assert explorer is not None
+    words = [EVIL, "evil", *"\\^$.*+?()[]{}|/-", "a-b", ""]
+    for detail in explorer.details:
+        detail |= {
+            "words": words,
+            "themes": [[0, 0.5, 0.1, words]],
+            "closest": [0, 0.3],
+            "reason": 0,
+        }
+    explorer.names.update(
+        themes=[EVIL],
+        examples=[[EVIL, EVIL, EVIL]],
+        reasons=[EVIL],
+        features=[[1, EVIL, 2, EVIL, 0.5]],
+    )
+    explorer.about.update(input=EVIL, scores=EVIL, by=EVIL, reference=EVIL, reviewer=EVIL)
+    path = tmp_path / "report.html"
+    path.write_text(to_html(hostile_report(), explorer), encoding="utf-8")
+    visit = Visit(browser, path)
+    visit.keys("j", "d", "j")
+    visit.page.locator("#explorer .evidence summary").click()
+    opened = visit.page.locator(".opened")
+    assert opened.locator("mark", has_text="evil").count() >= 1
+    assert "Closest to" in opened.inner_text()
+    assert visit.page.locator("#explorer").locator("img, script, b b").count() == 0
+    assert visit.wrong == []
+    visit.page.context.close()
 
 
 def test_without_script_the_page_is_as_before(browser: Any, report: Path) -> None:
@@ -285,4 +370,32 @@ def test_another_script_does_not_run(browser: Any, report: Path, tmp_path: Path)
     assert not visit.page.locator("#explore").is_visible()
     assert len(visit.wrong) == 1
     assert "Content Security Policy" in visit.wrong[0]
+    visit.page.context.close()
+
+
+@pytest.mark.slow
+def test_the_fullest_page_is_soon_there(browser: Any, tmp_path: Path) -> None:
+    """5,000 long rows of 6,000: below 10 MB, painted within a second, and every answer within another."""
+    rows = [chat(f"question {i}", f"answer {i} " + "and so on " * 400) for i in range(6000)]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    source = Source.open(data)
+    scores = write_scores(source, tmp_path / "s.parquet", [i / 6000 for i in range(6000)])
+    filter_file(source, scores, tmp_path / "out.jsonl", Selection(drop_frac=0.1))
+    path = tmp_path / "out.report.html"
+    assert 8e6 < path.stat().st_size < 10e6
+    visit = Visit(browser, path)
+    assert visit.status() == "5,000 of 5,000 rows"
+    paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    assert visit.page.evaluate(paint) < 1000
+    hint = visit.page.locator("#explorer .hint").first.inner_text()
+    assert "the nearest 4,000, and 1,000 drawn at random" in hint
+    visit.page.set_default_timeout(1000)
+    visit.search('"answer 3999 "')
+    visit.page.get_by_text("1 of 5,000 rows").wait_for()
+    visit.page.get_by_role("button", name="Reset").click()
+    visit.page.get_by_text("5,000 of 5,000 rows").wait_for()
+    visit.move_cut(900)
+    assert visit.cut().startswith("5,400 of 6,000 rows go (90%)")
+    assert visit.wrong == []
     visit.page.context.close()

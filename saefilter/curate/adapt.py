@@ -1,0 +1,203 @@
+"""A toxic set that has learnt from a few decisions: the features of a set that is there, with weights moved as
+far towards the decisions as these can carry.
+
+Fifty rows confirm no feature by themselves; whether features that many rows have confirmed count for more or
+less in one's own data, they do tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize
+
+from saefilter.curate.curate import MIN_ROWS, ContrastEncoder, groups_of
+from saefilter.curate.sources import ContrastRows
+from saefilter.curate.weights import balanced_weights
+from saefilter.encode.encoder import Encoder
+from saefilter.errors import SaefilterError
+from saefilter.settings import ScoreSettings
+from saefilter.stats.auroc import auroc
+from saefilter.toxic.edit import noted, rescored
+from saefilter.toxic.toxicset import SIGNS, ToxicSet
+
+Floats = NDArray[np.float64]
+HOLD = 0.3
+"""What moving a weight by one costs, against a mean loss of one a row. Between 0.1 and 1 it hardly matters
+(docs/review.md); less forgets the set over fewer rows."""
+FOLDS = 5
+REPEATS = 5
+MAX_ITERATIONS = 500
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A set that has learnt, and what that was worth on decided rows which it had not seen."""
+
+    toxic_set: ToxicSet
+    dropped: int
+    kept: int
+    before: float
+    """AUROC of the set on the decided rows."""
+    after: float
+    """The same by weights learnt without the row's fold, mean of five divisions in folds."""
+
+    def __str__(self) -> str:
+        return (
+            f"Learnt from {self.dropped:,} dropped and {self.kept:,} kept rows: AUROC on decided rows that it "
+            f"had not seen {self.after:.2f}, before {self.before:.2f}"
+        )
+
+
+def adapted(
+    toxic_set: ToxicSet,
+    encoder: Encoder,
+    rows: ContrastRows,
+    settings: ScoreSettings,
+    *,
+    name: str,
+    group: str | None = None,
+    advance: Callable[[int, int], None] | None = None,
+) -> Adapted:
+    """The set with weights that suit the decisions; features and their sides stay. Its percentiles are gone,
+    since no harmless rows are known that it has not been made from.
+
+    Raises SaefilterError when the set is not of the encoder's SAE, has no weights, or a side is too small.
+    """
+    toxic_set.check_belongs(
+        fingerprint=encoder.sae.fingerprint, d_model=encoder.sae.d_model,
+        d_sae=encoder.sae.d_sae, model=encoder.preset.model, sae_name=encoder.preset.sae,
+        unit_decoder=encoder.sae.has_unit_decoder,
+    )  # fmt: skip
+    members = [number for number, one in enumerate(toxic_set.features) if one.weight > 0]
+    if not members:
+        raise SaefilterError(
+            f"the set {toxic_set.name!r} has no weights that could be learnt",
+            remedy="Learn a set from the decisions alone: --adapt none.",
+        )
+    encoded = ContrastEncoder(
+        encoder, replace(settings, pool=toxic_set.pool), groups_of([rows], group)
+    )
+    counts = [
+        encoded.add(side, toxic, advance=advance)
+        for side, toxic in ((rows.toxic, True), (rows.benign, False))
+    ]
+    if min(counts) < MIN_ROWS:
+        raise SaefilterError(
+            f"only {counts[0]} dropped and {counts[1]} kept rows can be used; at least {MIN_ROWS} of either are "
+            "needed"
+        )
+    contrast = encoded.result()
+    fit = _Fit.of(
+        toxic_set, members, contrast.features.columns(_indices(toxic_set, members)).toarray()
+    )
+    weights, intercept = fit.learnt(contrast.toxic)
+    after = float(
+        np.mean(
+            [fit.held_out(contrast.toxic, contrast.folds(FOLDS, seed)) for seed in range(REPEATS)]
+        )
+    )
+    made = Adapted(
+        _with_weights(toxic_set, members, weights, intercept, rows, name),
+        counts[0], counts[1], auroc(contrast.toxic, fit.signed @ fit.weights), after,
+    )  # fmt: skip
+    return replace(
+        made, toxic_set=noted(made.toxic_set, f"adapted from {toxic_set.name}", str(made))
+    )
+
+
+def _indices(toxic_set: ToxicSet, members: list[int]) -> NDArray[np.int64]:
+    return np.array([toxic_set.features[number].index for number in members], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Rows as the set's weighted features see them, and where their weights start from."""
+
+    signed: Floats
+    """Activations over the features' scale, none beyond what the set was made on, with the sign of the
+    feature's side, `[n_rows, n_features]`."""
+    weights: Floats
+    """Of the set, `[n_features]`."""
+    intercept: float
+
+    @classmethod
+    def of(cls, toxic_set: ToxicSet, members: list[int], active: Floats) -> _Fit:
+        """`active`: pooled activations of the members, `[n_rows, n_features]`."""
+        index = _indices(toxic_set, members)
+        scale, largest = np.asarray(toxic_set.scale)[index], np.asarray(toxic_set.largest)[index]
+        sign = np.array([SIGNS[toxic_set.features[number].side] for number in members])
+        gain = np.divide(sign, scale, out=np.zeros(len(scale)), where=scale > 0)
+        weights = np.array([toxic_set.features[number].weight for number in members])
+        return cls(np.minimum(active, largest) * gain, weights, toxic_set.intercept)
+
+    def learnt(
+        self, toxic: NDArray[np.bool_], rows: NDArray[np.bool_] | None = None
+    ) -> tuple[Floats, float]:
+        """Weights and intercept that minimise `sum_n u_n log(1 + exp(-y_n (b + sum_i w_i x_ni)))
+        + HOLD / 2 sum_i (w_i - w0_i)^2` over w >= 0 and b, on all rows or those where `rows` is true; `u` gives
+        both sides the same say."""
+        chosen = np.ones(len(toxic), dtype=bool) if rows is None else rows
+        signed, target = self.signed[chosen], np.where(toxic[chosen], 1.0, -1.0)
+        say = balanced_weights(np.zeros(len(target), dtype=np.int64), toxic[chosen])
+
+        def loss_and_gradient(parameters: Floats) -> tuple[float, Floats]:
+            margin = target * (signed @ parameters[:-1] + parameters[-1])
+            moved = parameters[:-1] - self.weights
+            loss = say @ np.logaddexp(0, -margin) + HOLD / 2 * (moved @ moved)
+            slope = -target * say / (1 + np.exp(np.minimum(margin, 500)))
+            return float(loss), np.append(signed.T @ slope + HOLD * moved, slope.sum())
+
+        result = optimize.minimize(
+            loss_and_gradient,
+            np.append(self.weights, self.intercept),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0, None)] * len(self.weights) + [(None, None)],
+            options={"maxiter": MAX_ITERATIONS},
+        )
+        return result.x[:-1], float(result.x[-1])
+
+    def held_out(self, toxic: NDArray[np.bool_], fold: NDArray[np.int64]) -> float:
+        """AUROC of rows by weights learnt without their fold, `[n_rows]`; 0.5 for a fold without which one
+        side is empty."""
+        odds = np.zeros(len(toxic))
+        for number in np.unique(fold).tolist():
+            left_out = fold == number
+            if len(np.unique(toxic[~left_out])) < 2:
+                continue
+            weights, intercept = self.learnt(toxic, ~left_out)
+            odds[left_out] = self.signed[left_out] @ weights + intercept
+        return auroc(toxic, odds)
+
+
+def _with_weights(
+    toxic_set: ToxicSet,
+    members: list[int],
+    weights: Floats,
+    intercept: float,
+    rows: ContrastRows,
+    name: str,
+) -> ToxicSet:
+    """The set with other weights, under another name, and the decisions among its sources."""
+    features = list(toxic_set.features)
+    for number, weight in zip(members, weights.tolist(), strict=True):
+        features[number] = replace(features[number], weight=float(f"{weight:.6g}"))
+    features.sort(key=lambda one: (one.side != "toxic", -one.weight, -abs(one.effect_size)))
+    changed = replace(
+        toxic_set,
+        name=name,
+        features=features,
+        intercept=float(f"{intercept:.6g}"),
+        sources=[*toxic_set.sources, *rows.about],
+        method={
+            "name": "weights of a set, moved towards decisions", "from": toxic_set.name,
+            "from_sha256": toxic_set.sha256(), "hold": HOLD, "made_by": toxic_set.method,
+        },
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    return rescored(changed)

@@ -1,0 +1,1 @@
+"""Rows shown to a person, one after the other, and what was decided on them."""

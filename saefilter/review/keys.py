@@ -1,0 +1,74 @@
+"""Keys of a terminal as they are pressed, and those pressed too early too; lines of anything else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from saefilter.review.session import Press
+
+ESCAPE, END = "\x1b", "\x04"
+AT_ONCE = 64
+
+
+def presses(ask: Callable[[str], str]) -> Iterator[Press]:
+    """What the reviewer says. `ask` reads a line with a prompt, for reasons; the end of the input ends it."""
+    if not sys.stdin.isatty():
+        yield from (Press.of_line(line) for line in sys.stdin if line.strip())
+        return
+    with _unbuffered() as lines:
+        while keys := _read():
+            for key in (
+                [keys] if keys[0] == ESCAPE else keys
+            ):  # an arrow ends in a letter, and is none
+                if key == END:
+                    return
+                if key.lower() == "r":
+                    with lines():
+                        reason = ask("Reason: ")
+                    yield Press("r", reason)
+                else:
+                    yield Press(key.lower())
+
+
+def _read() -> str:
+    """Keys that were pressed, at least one; nothing at the end of the input."""
+    if sys.platform == "win32":
+        import typer
+
+        return typer.getchar()
+    return os.read(sys.stdin.fileno(), AT_ONCE).decode(errors="replace")
+
+
+@contextmanager
+def _unbuffered() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """A terminal that hands over every key; what it gives makes it read lines for a while."""
+    if sys.platform == "win32":  # reads keys so anyway
+        yield _nothing
+        return
+    import termios
+    import tty
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+
+    @contextmanager
+    def lines() -> Iterator[None]:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        try:
+            yield
+        finally:
+            tty.setcbreak(terminal, termios.TCSADRAIN)
+
+    try:
+        tty.setcbreak(terminal, termios.TCSADRAIN)  # Ctrl-C stays what it is
+        yield lines
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
