@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saefilter.report.done import gone, gone_words
 from saefilter.report.wording import ROUGH_BELOW, Flagged, flagged, many_weak_signs
@@ -71,6 +71,8 @@ def _cut(report: Report) -> Advice:
             f"The strategy {strategy} chose them, not their distance, so that how near rows lie does not say "
             "whether the cut is right.",
         )
+    if report.decisions is not None:
+        return _decided(report.decisions)
     levels = [at for at in flagged(report) if at.rank >= ROUGH_BELOW]
     if report.scoring.get("unlike"):
         return Advice(
@@ -83,6 +85,20 @@ def _cut(report: Report) -> Advice:
     if report.cut is not None:
         return _found_cut(report)
     return _by_counts(report, levels)
+
+
+def _decided(told: dict[str, Any]) -> Advice:
+    """People know more than counts: what they spared says how good the cut is."""
+    if told["saved"]:
+        return Advice(
+            "Read more of the rows that go",
+            f"Of the rows as close as those that go, {told['saved']:,} were spared by decision; "
+            f"{told['undecided']:,} rows have no decision yet, and others among them may deserve the same.",
+        )
+    return Advice(
+        "Keep the cut, and read its last rows",
+        f"By {told['decisions']:,} decisions nothing was spared that lies as close as the rows that go.",
+    )
 
 
 def _no_levels(report: Report) -> str:

@@ -83,9 +83,8 @@ def build_report(
     decided: Decided | None = None,
     per: Sequence[tuple[str, list[Loss]]] = (),
 ) -> Report:
-    """The report of a run. `kept`, `dropped`, `distance` and `percentile` are `[n_rows]` of the input;
-    `per`: what the values of columns lose. What the selection came to is told of the rows that nobody
-    `decided` on."""
+    """The report of a run. `kept`, `dropped`, `distance` and `percentile` are `[n_rows]` of the input; `per`:
+    what the values of columns lose. The selection is told of the rows that nobody `decided` on."""
     provenance = scores.provenance
     figures = Figures.of(
         kept, dropped, distance, percentile, provenance.reference_rows, (N_BORDERLINE, N_DROPPED),
