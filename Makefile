@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FAST := $(addprefix tests/,artifacts compare filtering gate geometry report rows stats toxic verify) \
-	tests/scoring/test_scores_for.py tests/test_docs.py tests/test_errors.py tests/test_rooms.py tests/test_settings.py
+	tests/scoring/test_scores_for.py tests/test_docs.py tests/test_docs_commands.py tests/test_errors.py tests/test_rooms.py tests/test_settings.py
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test test-slow test-fast docs lint types check clean organism organism-quick real
@@ -25,9 +25,10 @@ test-slow: $(INSTALLED)
 test-fast: $(INSTALLED)
 	$(TOGETHER) $(FAST)
 
-# docs/cli.md, from the options that the code takes
+# docs/cli.md, from the options that the code takes, and the site, in dist/site
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir dist/site
 
 # Does filtering keep fine-tuning from doing harm? examples/model_organism/README.md
 organism: $(INSTALLED)

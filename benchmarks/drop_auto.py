@@ -1,6 +1,6 @@
 """What `filter --drop auto` drops of files whose share of bad rows is known.
 
-    python -m benchmarks.drop_auto DATA_FOLDER [--draws 20] [--write docs/cut.md]
+    python -m benchmarks.drop_auto DATA_FOLDER [--draws 20] [--write benchmarks/results/drop_auto.md]
 
 DATA_FOLDER holds formats/alpaca_en_demo.json, hatecheck, em_answers and em_finance (docs/quality.md says
 what they are). Of each draw, one random half of Alpaca is the reference, the other is mixed with bad

@@ -1,7 +1,7 @@
 """What harmless rows of other kinds than the calibration's are flagged for, and whether `score` warns.
 
     python -m benchmarks.false_alarms DATA_FOLDER [--preset P | --model M --sae S] [--toxic-set SET]
-        [--write docs/check.md]
+        [--write benchmarks/results/false_alarms.md]
 
 DATA_FOLDER holds formats/, em_code/, hatecheck and xstest (docs/quality.md says what they are); what it
 lacks is left out. Documentation is of this Python's standard library, another language of the manual

@@ -1,6 +1,6 @@
 """What the default gate fails: harmless files, mixtures with bad rows, and data of other kinds.
 
-    python -m benchmarks.gate DATA_FOLDER [--toxic-set SET] [--write docs/check.md]
+    python -m benchmarks.gate DATA_FOLDER [--toxic-set SET] [--write benchmarks/results/gate.md]
 
 DATA_FOLDER holds em_answers, hatecheck, xstest and hh_harmless as .jsonl.gz (docs/quality.md says what
 they are), and em_finance/, em_code/, em_reward_hacking/ and formats/. Every source is scored once; files

@@ -1,6 +1,6 @@
 """Do the p-values of `geometry` mean what they say?
 
-    python benchmarks/geometry_null.py DATA_FOLDER [--write docs/geometry.md]
+    python benchmarks/geometry_null.py DATA_FOLDER [--write benchmarks/results/geometry_null.md]
 
 DATA_FOLDER holds em_answers, hatecheck, xstest, hh_harmless, em_finance, em_reward_hacking, em_code and
 formats (docs/geometry.md says what they are). Rows are encoded once, with `minilm`. Measured are p-values

@@ -1,6 +1,6 @@
 """Do labels that mean nothing confirm features? And what of held-out rows is flagged?
 
-    python -m benchmarks.groups DATA_FOLDER [--write docs/features.md]
+    python -m benchmarks.groups DATA_FOLDER [--write benchmarks/results/groups.md]
 
 Labels are drawn anew for each group of rows, 20 times: every feature that is then confirmed is a false
 one. With the real labels, and with the same random labels where each row counts as a group of its own

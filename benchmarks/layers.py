@@ -1,6 +1,6 @@
 """Which layer, and which width of SAE, carries over best? And do loss and projection difference?
 
-    python -m benchmarks.layers DATA_FOLDER MODEL SAE... [--most 300] [--write docs/quality.md] [--name N]
+    python -m benchmarks.layers DATA_FOLDER MODEL SAE... [--most 300] [--write benchmarks/results/quality.md] [--name N]
 
 The columns are those of transfer.py. Every row is read once, to the last layer; each SAE (a folder, or
 `shipped:...`) is then laid over the residuals of its layer. MODEL: a folder of a causal model. Besides

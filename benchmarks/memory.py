@@ -1,6 +1,7 @@
 """Does memory stay flat in the number of rows? Score and filter many short rows, and few.
 
     python -m benchmarks.memory [--rows 1000000] [--against 10000] [--write benchmarks/README.md]
+    python -m benchmarks.memory --cascade tokens:4 --rows 100000 --write benchmarks/README.md
 
 Rows of six to ten tokens, so that rows and not tokens are many. Each command is a process of its own,
 measured from outside: wall time, and the peak of resident memory summed over the process and all its
@@ -30,6 +31,7 @@ from benchmarks.throughput.machine import describe, in_words
 
 RESULTS = Path("benchmarks/results/memory.json")
 MARKER = "<!-- memory: written by python -m benchmarks.memory -->"
+OF_CASCADES = "<!-- memory of a cascade: written by python -m benchmarks.memory --cascade -->"
 INTERVAL = 0.05
 """Seconds between looks at the memory."""
 TEXT = "please tell me how to water the small green plants near our old house every week"
@@ -101,14 +103,19 @@ def run(arguments: list[str], rows: int, folder: Path) -> Measured:
     return Measured(rows, seconds, peak / MIB, most)
 
 
-def measure(rows: int, dtype: str, folder: Path) -> dict[str, Measured]:
-    """Score and filter so many rows."""
+def measure(rows: int, dtype: str, cascade: str | None, folder: Path) -> dict[str, Measured]:
+    """Score and filter so many rows; or score them by a cascade."""
     with open(folder / "rows.jsonl", "wb") as file:
         file.writelines(lines(rows))
     score = ["score", "rows.jsonl", "-o", "s.parquet", "--preset", "minilm", "--device", "cpu"]
+    score += ["--dtype", dtype, "--overwrite", "--quiet"]
+    if cascade:
+        # a budget, since rows as alike as these would all be read
+        options = ["--cascade", cascade, "--nearest", "0.1", "--budget", "0.3"]
+        return {f"score {' '.join(options)}": run([*score, *options], rows, folder)}
     narrow = ["filter", "rows.jsonl", "--scores", "s.parquet", "--drop-frac", "0.1"]
     return {
-        "score": run([*score, "--dtype", dtype, "--overwrite", "--quiet"], rows, folder),
+        "score": run(score, rows, folder),
         "filter": run([*narrow, "-o", "out.parquet", "--overwrite", "--quiet"], rows, folder),
     }
 
@@ -131,7 +138,7 @@ def table(found: dict[str, Any]) -> str:
         f"`{command}` {sizes[1]['peak_mib'] - sizes[0]['peak_mib']:+,.0f} MiB"
         for command, sizes in found["commands"].items()
     )
-    few, many = (one["rows"] for one in found["commands"]["score"])
+    few, many = (one["rows"] for one in next(iter(found["commands"].values())))
     return "\n".join([*lines_, "", f"From {few:,} to {many:,} rows: {growth}."])
 
 
@@ -140,21 +147,23 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--against", type=int, default=10_000)
     parser.add_argument("--dtype", default="auto", help="auto, fp32 or bf16 [auto]")
+    parser.add_argument("--cascade", metavar="READER", help="score by a cascade, and nothing else")
     parser.add_argument("--write", type=Path, metavar="FILE", help="document to put the table in")
-    parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE", help=f"[{RESULTS}]")
+    parser.add_argument("--json", type=Path, metavar="FILE", help=f"[{RESULTS}, or beside it]")
     asked = parser.parse_args()
-    commands: dict[str, list[dict[str, Any]]] = {"score": [], "filter": []}
+    commands: dict[str, list[dict[str, Any]]] = {}
     for rows in (asked.against, asked.rows):
         with tempfile.TemporaryDirectory(prefix="memory-") as name:
-            for command, one in measure(rows, asked.dtype, Path(name)).items():
-                commands[command].append(asdict(one))
+            for command, one in measure(rows, asked.dtype, asked.cascade, Path(name)).items():
+                commands.setdefault(command, []).append(asdict(one))
                 print(f"{command}: {one}", file=sys.stderr, flush=True)
     found = {"machine": describe(torch.device("cpu")), "dtype": asked.dtype, "commands": commands}
-    asked.json.parent.mkdir(parents=True, exist_ok=True)
-    asked.json.write_text(json.dumps(found, indent=1) + "\n")
+    output = asked.json or (RESULTS.with_stem("memory_cascade") if asked.cascade else RESULTS)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
     if asked.write:
-        put_between(asked.write, MARKER, table(found))
+        put_between(asked.write, OF_CASCADES if asked.cascade else MARKER, table(found))
 
 
 if __name__ == "__main__":

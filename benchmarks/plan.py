@@ -1,7 +1,7 @@
 """Does `doctor` know what scoring will take? What it says, and then the run, on real rows.
 
     python -m benchmarks.plan [--presets minilm ...] [--models FOLDER] [--rows 100 1000 5000] \\
-        [--data FILE.gz ...] [--write docs/performance.md]
+        [--data FILE.gz ...] [--write benchmarks/results/plan.md]
 
 Rows are drawn from the files (by default advice on money and code, in the folder data) with one seed.
 `--models` is a folder with SmolLM2-135M-Instruct, as examples/smollm2.py makes it. Each command is a

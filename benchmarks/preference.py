@@ -1,7 +1,7 @@
 """Preference pairs: how often the difference of the two sides tells which was preferred, and whether switched
 labels are found, beside one side alone, a probe on difference features and shuffled labels.
 
-    python -m benchmarks.preference DATA_FOLDER [--write docs/preference.md]
+    python -m benchmarks.preference DATA_FOLDER [--write benchmarks/results/preference.md]
 
 DATA_FOLDER holds hh_harmless and em_answers (docs/quality.md says what they are). Sets and probes see
 training pairs only: of hh_harmless the even pairs; of em_answers what another organism answered, or

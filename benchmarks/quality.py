@@ -246,10 +246,11 @@ def main() -> None:
     shuffled_json = args.json.with_name(f"{args.json.stem}_shuffled.json")
     shuffled_json.write_text(json.dumps(controls, indent=1) + "\n")
     tables = {MARKER: markdown(results), CONTROL_MARKER: controls_markdown(controls)}
+    pages = {MARKER: args.write, CONTROL_MARKER: args.json.with_suffix(".md")}
     for marker, table in tables.items():
         print(table)
         if args.write:
-            put_between(args.write, marker, table)
+            put_between(pages[marker], marker, table)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Does what one set teaches hold for another topic *and* another source?
 
-    python -m benchmarks.transfer DATA_FOLDER [--write docs/quality.md] [--most 600]
+    python -m benchmarks.transfer DATA_FOLDER [--write benchmarks/results/quality.md] [--most 600]
 
 Rows of the table are methods, columns are pairs: taught on one set, tested on another that shares neither
 topic nor source. Nothing is chosen on a tested set; nothing of `examples/advice.jsonl` was chosen on at

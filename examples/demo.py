@@ -8,6 +8,7 @@ It types the same commands that a user would and reads their outputs back; optio
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def run(*arguments: str) -> None:
 def main() -> None:
     OUT.mkdir(exist_ok=True)
     data = HERE / "advice.jsonl"
-    scores, kept = OUT / "advice.scores.parquet", OUT / "advice.filtered.parquet"
+    scores, kept = OUT / "advice.scores.parquet", OUT / "advice.filtered.jsonl"
     run("score", str(data), "-o", str(scores), "--overwrite", *sys.argv[1:])
     run(
         "filter", str(data), "--scores", str(scores), "--drop-frac", "0.1", "-o", str(kept),
@@ -41,7 +42,8 @@ def main() -> None:
         is_bad = {int(row["line"]): row["is_bad"] == "1" for row in csv.DictReader(file)}
     table = pq.read_table(scores, columns=["line", "status"]).to_pylist()
     scored = [row["line"] for row in table if row["status"] == "scored"]
-    dropped = pq.read_table(OUT / "advice.filtered.dropped.parquet")["saefilter_line"].to_pylist()
+    with open(OUT / "advice.filtered.dropped.jsonl", encoding="utf-8") as file:
+        dropped = [json.loads(line)["saefilter_line"] for line in file]
     base = sum(is_bad[line] for line in scored) / len(scored)
     found = sum(is_bad[line] for line in dropped)
     low, high = wilson(found, len(dropped))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from saefilter.api import Filtered, check, filter, score
-    from saefilter.artifacts.scores import Scores
+    from saefilter.api import check, filter, score
     from saefilter.errors import SaefilterError
+    from saefilter.results import Filtered, Scores
     from saefilter.scoring.scorer import RowScorer
     from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.registry import StrategyOptions
@@ -28,11 +28,11 @@ _HOMES = {
     "check": "saefilter.api",
     "filter": "saefilter.api",
     "score": "saefilter.api",
-    "Filtered": "saefilter.api",
+    "Filtered": "saefilter.results",
     "SaefilterError": "saefilter.errors",
     "RowScorer": "saefilter.scoring.scorer",
     "ScoreSettings": "saefilter.settings",
-    "Scores": "saefilter.artifacts.scores",
+    "Scores": "saefilter.results",
     "JudgeSettings": "saefilter.select.judge.settings",
     "StrategyOptions": "saefilter.select.registry",
 }

@@ -14,24 +14,25 @@ import os
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saefilter.artifacts.scores import Scores
+from saefilter.artifacts.scores import Scores as ScoresFile
 from saefilter.asked import Asked, ask, ask_with
 from saefilter.errors import SaefilterError
-from saefilter.rows.inputs import Data, Held, hold
+from saefilter.results import Filtered, Scores, said_of
+from saefilter.rows.held import Data, Held, hold
 from saefilter.scoring.scores_for import refuse_others
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.settings import ScoreSettings
 from saefilter.storage import located
-from saefilter.watch import Watch
+from saefilter.watch import Watch, in_notebook, progress_watch
 
 if TYPE_CHECKING:
     from saefilter.gate.verdict import Verdict
@@ -60,21 +61,16 @@ def _scratch() -> Iterator[Path]:
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-@dataclass(frozen=True)
-class Filtered:
-    """A dataset taken apart; every row is in exactly one of the three."""
-
-    kept: Any
-    """What to train on: a `datasets.Dataset` or an Arrow table where the input was one, a list of
-    dicts else."""
-    dropped: Any
-    """The same, of the rows that were dropped."""
-    kept_ids: list[int]
-    """Positions in the input, ascending."""
-    dropped_ids: list[int]
-    quarantined: dict[int, str]
-    """Rows that could not be scored: position -> reason."""
-    scores: Scores
+@contextmanager
+def _watching(
+    description: str, progress: bool | None, say: Callable[[str], None] = lambda text: None
+) -> Iterator[Watch]:
+    """A bar where one is asked for, or nothing was said and this is a notebook; else only what is to say."""
+    if progress or (progress is None and in_notebook()):
+        with progress_watch(description, say) as watch:
+            yield watch
+    else:
+        yield Watch(say)
 
 
 def score(
@@ -89,17 +85,19 @@ def score(
     overwrite: bool = False,
     workers: int | None = 1,
     scorer: RowScorer | None = None,
+    progress: bool | None = None,
 ) -> Scores:
     """Score every row by its distance to toxic features.
 
-    data: a file name, URL or hub dataset as the command line takes it, a `datasets.Dataset`, an Arrow
-        table, or an iterable of dicts.
+    data: a file name, URL or hub dataset as the command line takes it, a `datasets.Dataset`, a data frame
+        of pandas or polars, an Arrow table or what else offers Arrow, or an iterable of dicts.
     preset, toxic_set, metric: as the options of `saefilter score`; `settings` has all the others.
     output: where to keep the scores file; without it, it lives as long as the result.
     resume, overwrite: as the options.
     workers: processes that share the work; None for one per GPU. They import the program's main module
         anew, so a script that wants several needs `if __name__ == "__main__"`.
     scorer: a loaded `RowScorer`, to score several datasets with one; it has settings of its own.
+    progress: whether to show a bar; None for one in notebooks only.
 
     Raises SaefilterError, and then writes nothing; `saefilter.watch.Interrupted` after Ctrl-C.
     """
@@ -116,13 +114,13 @@ def score(
         return _score(
             hold(data, folder),
             made if workers == 1 else replace(made, workers=workers),
-            output, resume=resume, overwrite=overwrite, scorer=scorer,
+            output, resume=resume, overwrite=overwrite, scorer=scorer, progress=progress,
         )  # fmt: skip
 
 
 def filter(
     data: Data,
-    scores: Scores | PathLike | None = None,
+    scores: ScoresFile | PathLike | None = None,
     *,
     drop_frac: float | None = None,
     drop_count: int | None = None,
@@ -142,6 +140,7 @@ def filter(
     output: PathLike | None = None,
     overwrite: bool = False,
     watch: Watch | None = None,
+    progress: bool | None = None,
 ) -> Filtered:
     """Drop the rows closest to toxic features.
 
@@ -154,6 +153,7 @@ def filter(
     output: write kept, dropped and quarantined rows and the report there too, as the command does.
     watch: told what the strategy has to say, what a judge will cost before it is asked among it; by
         default it is said on standard error.
+    progress: as for `score`; a `watch` that is given is told instead of a strategy's bar.
 
     Raises SaefilterError when the scores are of other data, or the request makes no sense.
     """
@@ -165,14 +165,14 @@ def filter(
     selection.check()
     with _scratch() as folder:
         held = hold(data, folder)
-        opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer)
+        opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer, progress)
         opened.verify()
         from saefilter.filtering.filter import candidates_of, filter_file
         from saefilter.filtering.folder import filter_folder
         from saefilter.filtering.layout import goes_to_folder
 
-        watch = watch or Watch(say=lambda text: print(text, file=sys.stderr))
-        choice = choose(candidates_of(held.source, opened, watch), selection)
+        with _watching(strategy, progress, lambda text: print(text, file=sys.stderr)) as own:
+            choice = choose(candidates_of(held.source, opened, watch or own), selection)
         if output is not None:
             place = located(output)
             write = filter_folder if goes_to_folder(held.source, place) else filter_file
@@ -182,7 +182,7 @@ def filter(
 
 def check(
     data: Data,
-    scores: Scores | PathLike | None = None,
+    scores: ScoresFile | PathLike | None = None,
     *,
     max_flagged: str | float | None = None,
     at_fpr: str | float | None = None,
@@ -196,6 +196,7 @@ def check(
     metric: str | None = None,
     settings: ScoreSettings | None = None,
     scorer: RowScorer | None = None,
+    progress: bool | None = None,
 ) -> Verdict:
     """Judge a dataset by limits: `check(...).passed`, and each rule's measured value and worst rows.
 
@@ -217,35 +218,35 @@ def check(
     )  # fmt: skip
     with _scratch() as folder:
         held = hold(data, folder)
-        given = (preset, toxic_set, metric, settings, scorer)
+        given = (preset, toxic_set, metric, settings, scorer, progress)
         return evaluate(held.source, _scores_of(held, scores, *given), policy)
 
 
 def _scores_of(
     held: Held,
-    scores: Scores | PathLike | None,
+    scores: ScoresFile | PathLike | None,
     preset: str | None,
     toxic_set: PathLike | None,
     metric: str | None,
     settings: ScoreSettings | None,
     scorer: RowScorer | None,
-) -> Scores:
+    progress: bool | None,
+) -> ScoresFile:
     """The scores that are given, or new ones."""
     if scores is None:
-        return _score(
-            held, _asked(preset, toxic_set, metric, settings, scorer).settings, None, scorer=scorer
-        )
+        made = _asked(preset, toxic_set, metric, settings, scorer).settings
+        return _score(held, made, None, scorer=scorer, progress=progress)
     if scorer is not None:
         raise SaefilterError(
             "the scorer has no effect: scores are given", remedy="Leave one of them out."
         )
-    opened = scores if isinstance(scores, Scores) else Scores.open(located(scores))
+    opened = scores if isinstance(scores, ScoresFile) else Scores.open(located(scores))
     opened.check_belongs(held.source)
     refuse_others(opened, _asked(preset, toxic_set, metric, settings, None))
     return opened
 
 
-def _taken_apart(held: Held, scores: Scores, choice: Choice) -> Filtered:
+def _taken_apart(held: Held, scores: ScoresFile, choice: Choice) -> Filtered:
     table = scores.read(["status", "reason"])
     is_scored = scores.fit(table["status"])
     ids = np.flatnonzero(is_scored)
@@ -255,8 +256,9 @@ def _taken_apart(held: Held, scores: Scores, choice: Choice) -> Filtered:
     if len(kept_ids) + len(dropped_ids) + len(quarantined) != scores.provenance.rows:
         raise SaefilterError("rows would be lost", remedy="Please report this as a bug.")
     return Filtered(
-        held.take(kept_ids), held.take(dropped_ids), kept_ids, dropped_ids, quarantined, scores
-    )
+        held.take(kept_ids), held.take(dropped_ids), kept_ids, dropped_ids, quarantined, scores,
+        said_of(held, scores, dropped_ids),
+    )  # fmt: skip
 
 
 def _asked(
@@ -293,6 +295,7 @@ def _score(
     resume: bool = False,
     overwrite: bool = False,
     scorer: RowScorer | None = None,
+    progress: bool | None = None,
 ) -> Scores:
     from saefilter.scoring.score import score_file
 
@@ -301,10 +304,13 @@ def _score(
         own_folder = tempfile.TemporaryDirectory(prefix="saefilter-")
         output = Path(own_folder.name) / "scores.parquet"
     path = located(output)
-    score_file(
-        held.source, path, settings, resume=resume, overwrite=overwrite, scorer=scorer,
-    )  # fmt: skip
+    with _watching("Scoring", progress) as watch:
+        score_file(
+            held.source, path, settings,
+            resume=resume, overwrite=overwrite, scorer=scorer, watch=watch,
+        )  # fmt: skip
     scores = Scores.open(path)
+    scores = replace(scores, said=said_of(held, scores))
     if own_folder is not None:
         weakref.finalize(scores, own_folder.cleanup)
     return scores

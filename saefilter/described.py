@@ -16,7 +16,7 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Any, NamedTuple, get_args, get_type_hints
 
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 
 OPTION = "option"
 """Key of a field's `Option` in its metadata."""
@@ -44,6 +44,10 @@ class Option:
     """What holds where nothing is said and the default is None."""
     share: bool = False
     """Whether it is a share, given as "5%" or 0.05 and kept in percent."""
+    fraction: bool = False
+    """Whether it is a share, given as "5%" or 0.05 and kept as a part of 1."""
+    metavar: str = ""
+    """What help calls the value: `NAME`; empty for a word that follows from the type."""
 
 
 def option(
@@ -58,11 +62,14 @@ def option(
     fingerprint: Mapping[str, str] | None = None,
     unless_said: str = "",
     share: bool = False,
+    fraction: bool = False,
+    metavar: str = "",
 ) -> Any:
     """A dataclass field that is an option; see `Option`."""
     told = Option(
-        help, choices, least, most, flag, scores_depend, fingerprint or {}, unless_said, share
-    )
+        help, choices, least, most, flag, scores_depend, fingerprint or {}, unless_said, share,
+        fraction, metavar,
+    )  # fmt: skip
     return field(default=default, metadata={OPTION: told})
 
 
@@ -92,7 +99,10 @@ class Described(NamedTuple):
 
     def plain(self, value: Any) -> Any:
         """The value as its own type, where a program has it as one that stands for the same: a path,
-        a number of NumPy's, a list for a tuple, a table or a dict of texts for `one=other,...`."""
+        a number of NumPy's, a list for a tuple, a table or a dict of texts for `one=other,...`, a share
+        in percent. Raises SaefilterError for a share that is none."""
+        if self.option.fraction and isinstance(value, str):
+            return as_fraction(value, self.flag)
         kinds = get_args(self.type) or (self.type,)
         if isinstance(value, os.PathLike) and str in kinds:
             return os.fspath(value)
@@ -116,7 +126,7 @@ class Described(NamedTuple):
         if self.option.choices and value not in self.option.choices:
             raise SaefilterError(
                 f"{self.flag} {value!r} is not known", where=where,
-                remedy=f"Choose one of: {', '.join(self.option.choices)}.",
+                remedy=did_you_mean(str(value), self.option.choices, "Choose one of"),
             )  # fmt: skip
         for end, wrong, name in (
             (self.option.least, -1, "smallest"), (self.option.most, 1, "largest"),
@@ -124,7 +134,8 @@ class Described(NamedTuple):
             if end is not None and (value - end) * wrong > 0:
                 raise SaefilterError(
                     f"{self.flag} {value} is out of range", where=where,
-                    remedy=f"The {name} is {end:g}.",
+                    remedy=f"The {name} is {end:g}."
+                    + (f" {value:g} % is {value:g}%." if self.option.fraction and value > 1 else ""),
                 )  # fmt: skip
 
 
@@ -147,6 +158,20 @@ def _described(cls: Hashable) -> dict[str, Described]:
         for one in fields(cls)
         if OPTION in one.metadata
     }
+
+
+def as_fraction(text: str, flag: str) -> float:
+    """A share as a part of 1: of `0.05` or `5%`. Raises SaefilterError for what is no share."""
+    plain = text.strip()
+    try:
+        number = float(plain.removesuffix("%"))
+        if not math.isfinite(number):
+            raise ValueError
+    except ValueError:
+        raise SaefilterError(
+            f"{flag} {text!r} is not a number", remedy="10 % is 10% or 0.1."
+        ) from None
+    return round(number / 100, 12) if plain.endswith("%") else number
 
 
 class Checked:

@@ -47,10 +47,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A remedy for a name that is not known: the nearest that is, else all of them."""
+MOST_MEANT = 4
+FEW = 8
+
+
+def did_you_mean(name: str, known: Iterable[str], all_of_them: str = "Known") -> str:
+    """A remedy for a name that is not known: those that begin with it, or the nearest; and all of them where
+    there are few, or none is near."""
     import difflib
 
     names = list(known)
-    near = difflib.get_close_matches(name, names, 1)
-    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names)}."
+    lowered = {one.casefold(): one for one in names}
+    begun = [own for plain, own in lowered.items() if name and plain.startswith(name.casefold())]
+    near = begun or [lowered[one] for one in difflib.get_close_matches(name.casefold(), lowered, 1)]
+    listed = f"{all_of_them}: {', '.join(names)}."
+    if not 0 < len(near) <= MOST_MEANT:
+        return listed
+    meant = f"Did you mean {' or '.join(map(repr, near))}?"
+    return f"{meant} {listed}" if len(names) <= FEW else meant

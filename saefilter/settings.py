@@ -21,39 +21,39 @@ class ScoreSettings(Checked):
 
     preset: str | None = option(
         None, "Model and SAE to read with; see `saefilter presets`.",
-        scores_depend=True, fingerprint={"model": "model"}, unless_said="minilm",
+        scores_depend=True, fingerprint={"model": "model"}, unless_said="minilm", metavar="NAME",
     )  # fmt: skip
     model: str | None = option(
         None, "Any Hugging Face model (id or folder), with --sae; or the folder of the --preset's.",
-        scores_depend=True, fingerprint={"model": "model"},
+        scores_depend=True, fingerprint={"model": "model"}, metavar="ID|FOLDER",
     )  # fmt: skip
     sae: str | None = option(
         None, "Its SAE: RELEASE/SAE_ID as sae-lens names it, or a folder.",
-        scores_depend=True, fingerprint={"SAE": "sae_fingerprint", "hook": "hook"},
+        scores_depend=True, fingerprint={"SAE": "sae_fingerprint", "hook": "hook"}, metavar="RELEASE/ID|FOLDER",
     )  # fmt: skip
     revision: str | None = option(
         None, "The model's commit, tag or branch on the hub.",
-        scores_depend=True, fingerprint={"model revision": "revision"}, unless_said="newest",
+        scores_depend=True, fingerprint={"model revision": "revision"}, unless_said="newest", metavar="COMMIT",
     )  # fmt: skip
     layer: int | None = option(
         None, "Read the preset's model after another layer that its SAEs were trained for.", least=0,
         scores_depend=True, fingerprint={"SAE": "sae_fingerprint", "hook": "hook"},
-        unless_said="the preset's",
+        unless_said="the preset's", metavar="LAYER",
     )  # fmt: skip
     toxic_set: str | None = option(
-        None, "Toxic set: a JSON file or a shipped name.",
+        None, "Toxic set: a JSON file, a shipped name, or a pin of the hub: org/name@COMMIT#sha256=HEX.",
         scores_depend=True, fingerprint={"toxic set": "toxic_set_sha256"},
-        unless_said="preset's own",
+        unless_said="preset's own", metavar="FILE|NAME",
     )  # fmt: skip
     reference: str | None = option(
         None, "Good rows of the same kind as the data (file, folder or pattern) to measure against.",
         scores_depend=True, fingerprint={"reference": "reference_sha256"},
-        unless_said="the toxic set's",
+        unless_said="the toxic set's", metavar="DATA",
     )  # fmt: skip
     """Percentiles and flagged shares are then against these rows instead of the set's calibration."""
     metric: str | None = option(
         None, "How closeness is measured; docs/metrics.md.",
-        scores_depend=True, fingerprint={"metric": "metric"}, unless_said="contrast",
+        scores_depend=True, fingerprint={"metric": "metric"}, unless_said="contrast", metavar="NAME",
     )  # fmt: skip
     pool: str = option(
         "mean", "Pool activations over trained tokens: mean or max.", choices=("mean", "max"),
@@ -66,13 +66,13 @@ class ScoreSettings(Checked):
     train_on: str = option(
         "assistant", "Turns that are trained on: assistant, all, last-turn, completion.",
         choices=("assistant", "all", "last-turn", "completion"),
-        scores_depend=True, fingerprint={"scored tokens": "train_on"},
+        scores_depend=True, fingerprint={"scored tokens": "train_on"}, metavar="TURNS",
     )  # fmt: skip
     trainer: str | None = option(
         None, "Instead of --train-on: the tokens that trl, trl-assistant, axolotl, llama-factory or "
         "openai learns from.",
         choices=("trl", "trl-assistant", "axolotl", "llama-factory", "openai"),
-        scores_depend=True, fingerprint={"trainer": "trainer"}, unless_said="as --train-on says",
+        scores_depend=True, fingerprint={"trainer": "trainer"}, unless_said="as --train-on says", metavar="TRAINER",
     )  # fmt: skip
     read: str = option(
         "at", "Read the model at each trained token, or before it, where it is predicted.",
@@ -81,15 +81,15 @@ class ScoreSettings(Checked):
     )  # fmt: skip
     columns: str | None = option(
         None, "Which of your columns hold what: prompt=question,completion=answer (docs/input.md).",
-        scores_depend=True, fingerprint={"columns": "columns"}, unless_said="as they are named",
+        scores_depend=True, fingerprint={"columns": "columns"}, unless_said="as they are named", metavar="OURS=YOURS,...",
     )  # fmt: skip
     dataset_info: str | None = option(
         None, "LLaMA-Factory's dataset_info.json (or FILE:NAME) says which columns hold what.",
-        scores_depend=True, fingerprint={"columns": "columns"},
+        scores_depend=True, fingerprint={"columns": "columns"}, metavar="FILE[:NAME]",
     )  # fmt: skip
     axolotl_config: str | None = option(
         None, "An axolotl YAML (or FILE:PATH) says which columns hold what.",
-        scores_depend=True, fingerprint={"columns": "columns"},
+        scores_depend=True, fingerprint={"columns": "columns"}, metavar="FILE[:PATH]",
     )  # fmt: skip
     max_tokens: int = option(
         1024, "Cut rows here, as your trainer does.", least=1,
@@ -127,27 +127,29 @@ class ScoreSettings(Checked):
     cascade: str | None = option(
         None, "Let a cheap reader rank all rows, and the model read only those that decide which are "
         "nearest: a preset (minilm), layer:N or tokens:N.",
-        scores_depend=True, unless_said="the model reads every row",
+        scores_depend=True, unless_said="the model reads every row", metavar="READER",
     )  # fmt: skip
     """docs/cascade.md; `layer:5` is the model itself read after layer 5, `tokens:64` at a row's first 64 scored
     tokens."""
     recall: float | None = option(
         None, "With --cascade: share of the nearest rows that the model must read, at 95 % confidence.",
-        least=0, most=1, scores_depend=True, unless_said="0.95",
+        least=0, most=1, fraction=True, scores_depend=True, unless_said="0.95",
     )  # fmt: skip
     nearest: float | None = option(
         None, "With --cascade: share of the rows that are the nearest ones.",
-        least=0, most=1, scores_depend=True, unless_said="0.1",
+        least=0, most=1, fraction=True, scores_depend=True, unless_said="0.1",
     )  # fmt: skip
     budget: float | None = option(
         None, "Read at most this share of the rows; the recall reached is told. Alone, with --cascade minilm.",
-        least=0, most=1, scores_depend=True, unless_said="as many as the recall needs",
+        least=0, most=1, fraction=True, scores_depend=True, unless_said="as many as the recall needs",
     )  # fmt: skip
     cascade_seed: int | None = option(
         None, "Of the rows that a cascade draws.", least=0, scores_depend=True, unless_said="0",
     )  # fmt: skip
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    device_map: str | None = option(None, "Spread a model over several cards: auto, balanced, ...")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", metavar="DEVICE")
+    device_map: str | None = option(
+        None, "Spread a model over several cards: auto, balanced, ...", metavar="MAP"
+    )
     batch_tokens: int | None = option(
         None, "Padded tokens per batch.", least=1, unless_said="by device"
     )
@@ -163,7 +165,7 @@ class ScoreSettings(Checked):
     )  # fmt: skip
     address: str | None = option(
         None, "Of the Ray cluster: HOST:PORT or auto.",
-        unless_said="RAY_ADDRESS, or one started here",
+        unless_said="RAY_ADDRESS, or one started here", metavar="HOST:PORT",
     )  # fmt: skip
     cpus_per_worker: int | None = option(
         None, "CPUs of a Ray worker.", least=1, unless_said="by its nodes"
@@ -312,7 +314,7 @@ class CurationOptions(Checked):
 
     group: str | None = option(
         None, "Column whose equal values belong together; none: each row by itself.",
-        unless_said="same prompt, near-identical text or one template",
+        unless_said="same prompt, near-identical text or one template", metavar="COLUMN",
     )  # fmt: skip
     """Rows of a group stay on one side of every split, and p-values count groups."""
 
@@ -322,14 +324,16 @@ class CurationOptions(Checked):
         choices=("weighted", "paper"),
     )  # fmt: skip
     """`paper` is what is known of arXiv 2605.00842."""
-    fdr: float = option(0.05, "False-discovery rate of the features.", least=0, most=1)
+    fdr: float = option(
+        0.05, "False-discovery rate of the features.", least=0, most=1, fraction=True
+    )
     """Share of false features accepted among the confirmed ones."""
     screen_p: float = option(0.01, "p-value that makes a feature a candidate.", least=0, most=1)
     """On the screening half."""
     min_frequency: float = 0.005
     """Features active in a smaller share of samples are not considered."""
     max_density: float = option(
-        0.5, "Leave out features firing on more of the tokens.", least=0, most=1
+        0.5, "Leave out features firing on more of the tokens.", least=0, most=1, fraction=True
     )
     prune_cosine: float = option(
         0.95, "Leave out the weaker of two features that are closer.", most=1

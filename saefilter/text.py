@@ -27,14 +27,24 @@ def one_line(text: str) -> str:
     return " ".join(clean(text).split())
 
 
-def command_line(*words: object) -> str:
-    """A command as it is typed into a shell, names with spaces in quotes."""
-    return " ".join(shlex.quote(one_line(str(word))) for word in words)
-
-
 def json_safe(text: str) -> str:
     """JSON text with what could steer a terminal as escapes; they only stand within strings."""
     return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def command_line(*words: str) -> str:
+    """Words as a shell takes them: quoted where they must be, control characters by their codes."""
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(word: str) -> str:
+    if word == clean(word) and "\n" not in word and "\t" not in word:
+        return shlex.quote(word)
+    coded = "".join(
+        f"\\x{byte:02x}" if byte < 0x20 or byte >= 0x7F or byte in b"'\\" else chr(byte)
+        for byte in word.encode("utf-8", "surrogateescape")
+    )
+    return f"$'{coded}'"
 
 
 def rows_of(count: int) -> str:

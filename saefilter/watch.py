@@ -1,16 +1,20 @@
 """What work that takes long tells whoever watches it, and how it is asked to stop.
 
-By default nobody watches. Ctrl-C and SIGTERM are a request to stop at the next good moment.
+By default nobody watches, but in a notebook there is a bar. Ctrl-C and SIGTERM are a request to stop at the next good moment.
 """
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,47 @@ class Watch:
     """Told how many rows and tokens have been done since it was told last."""
     describe: Callable[[str], None] = lambda text: None
     """Told what is going on, in a few words, whenever it may have changed."""
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a kernel of Jupyter."""
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+@contextmanager
+def progress_watch(description: str, say: Callable[[str], None]) -> Iterator[Watch]:
+    """A bar of rows, tokens per second and time left: a notebook's own where it has ipywidgets, else a line
+    of text on standard error. It appears once it is known how many rows there are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm's, that ipywidgets is not there
+        from tqdm.auto import tqdm
+
+    bars: list[Any] = []
+    tokens, begun = 0, time.monotonic()
+
+    def plan(rows: int, done: int) -> None:
+        nonlocal begun
+        begun = time.monotonic()
+        bars.append(tqdm(total=rows, initial=done, desc=description, unit=" rows"))
+
+    def advance(rows: int, more: int) -> None:
+        nonlocal tokens
+        tokens += more
+        for bar in bars[-1:]:
+            rate = tokens / max(1e-9, time.monotonic() - begun)
+            bar.set_postfix_str(f"{rate:,.0f} tokens/s" if tokens else "", refresh=False)
+            bar.update(rows)
+
+    def describe(text: str) -> None:
+        for bar in bars[-1:]:
+            bar.set_description(text)
+
+    try:
+        yield Watch(say, plan, advance, describe)
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 class Interrupted(Exception):

@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from conftest import chat
 from datasets import Dataset
+from pandas.testing import assert_frame_equal
+from polars.testing import assert_frame_equal as assert_polars_equal
 
 import saefilter
 from saefilter import RowScorer, SaefilterError, Scores, ScoreSettings
@@ -62,6 +66,31 @@ def test_tables_dicts_and_files_give_the_same_scores(scorer: RowScorer, tmp_path
     listed = saefilter.filter(ROWS, drop_frac=0.1, scorer=scorer, output=tmp_path / "f.jsonl")
     assert listed.dropped == [ROWS[8]]
     assert len((tmp_path / "f.jsonl").read_text().splitlines()) == 8
+
+
+def test_frames_stay_frames(scorer: RowScorer, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame(ROWS, index=[f"r{i}" for i in range(10)]).assign(
+        lang=pd.Categorical(["en", "de"] * 5)
+    )
+    result = saefilter.filter(frame, drop_count=1, scorer=scorer)
+    assert_frame_equal(result.kept, frame.iloc[:8])
+    assert_frame_equal(result.dropped, frame.iloc[8:9])
+    assert list(result.quarantined) == [9]
+    assert INSULT in (result._repr_html_() or "")
+    assert INSULT in (result.scores._repr_html_() or "")
+    assert capsys.readouterr().err == ""  # no bar unless this is a notebook, or it is asked for
+
+    polars = pl.DataFrame(ROWS, schema={"messages": MESSAGES})
+    taken = saefilter.filter(polars, drop_count=1, scorer=scorer, progress=True)
+    assert "Scoring: 100%" in capsys.readouterr().err
+    assert_polars_equal(taken.kept, polars[:8])
+    assert_polars_equal(taken.dropped, polars[8:9])
+    # what scores are of is rows, however a frame holds them
+    parts = pl.concat([polars[:3], polars[3:]], rechunk=False)
+    assert saefilter.check(parts, taken.scores, max_flagged="50%").passed
+
+
+MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
 
 def test_scores_without_a_name_live_as_long_as_the_result(

@@ -10,10 +10,13 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("**/*.md")), *sorted((ROOT / "examples").glob("**/*.md")),
+]  # fmt: skip
 OTHERS = {
     "--weight-decay", "--extra-index-url", "--no-deps", "--write-out", "--ignore-glob", "--quick",
-    "--out", "--help", "--config", "--dry-run", "--all-files", "--min-letters",
+    "--out", "--help", "--strict", "--config", "--dry-run", "--all-files", "--min-letters",
 }  # fmt: skip
 """Options of other programs, of examples, and the one that CONTRIBUTING.md makes up."""
 
@@ -36,13 +39,22 @@ def test_the_page_of_options_is_that_of_the_code(generate: ModuleType) -> None:
 
 def test_every_option_that_the_documents_name_is_there(generate: ModuleType) -> None:
     known = set(re.findall(r"--[a-z][a-z-]+", generate.page())) | OTHERS
-    for path in PAGES:
+    for path in (page for page in PAGES if page.parent in (ROOT, ROOT / "docs")):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", path.read_text(encoding="utf-8")))
         assert named <= known, (path.name, named - known)
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:
     for path in PAGES:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
-            if not target.startswith(("http:", "https:")):
-                assert (path.parent / target).exists(), (path.name, target)
+        for name, _, anchor in re.findall(r"\]\(([^)#\s]*)(#?)([^)]*)\)", path.read_text("utf-8")):
+            if not name.startswith(("http:", "https:")):
+                target = path.parent / name if name else path
+                assert target.exists(), (path.name, name)
+                if anchor and target.suffix == ".md":
+                    assert anchor in anchors(target), (path.name, name, anchor)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub and mkdocs.yml make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -38,17 +38,41 @@ def wordy(candidates, selection):
 
 def lazy(candidates, selection):
     return [0, 0]
+
+def divides(candidates, selection):
+    return np.arange(len(candidates)) if 1 / 0 else None
+
+def wants(candidates, selection):
+    from saefilter import SaefilterError
+    raise SaefilterError("there is no column 'age'", remedy="Add one.")
+
+def leaves(candidates, selection):
+    raise SystemExit("bye")
+
+def read_torn(path):
+    yield {"text": "Tea."}
+    raise EOFError("the file ends in\\na row")
+
+flat = Metric("flat", "nothing", lambda space, sample: [float("nan")] * 7, half.push)
+pushy = Metric("pushy", "nothing", half.proximity, lambda space: space.missing)
 '''
 ENTRIES = """
 [saefilter.readers]
 words = others:read_words
+torn = others:read_torn
 [saefilter.metrics]
 half = others:half
 broken = others:missing
+flat = others:flat
+pushy = others:pushy
+words = others:read_words
 [saefilter.strategies]
 longest-first = others:longest_first
 wordy = others:wordy
 lazy = others:lazy
+divides = others:divides
+wants = others:wants
+leaves = others:leaves
 """
 
 
@@ -96,18 +120,73 @@ def test_a_reader_a_metric_and_a_strategy_of_another_package(folder: Path) -> No
 
 
 @pytest.mark.slow
-def test_mistakes_of_plugins_are_errors_with_their_names(folder: Path) -> None:
-    shown = saefilter(folder, "score", "d.words", "--metric", "broken", code=2)
-    assert "the plugin others:missing cannot be loaded (AttributeError" in shown
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("score", "d.words", "--metric", "broken"),
+            "the metric 'broken' of others 1.0 (others:missing) cannot be loaded (AttributeError: module 'others' "
+            "has no attribute 'missing').",
+        ),
+        (
+            ("score", "d.words", "--metric", "words"),
+            "the metric 'words' of others 1.0 (others:read_words) is no saefilter.geometry.metrics.Metric, but a function.",
+        ),
+        (
+            ("score", "d.words", "--metric", "flat"),
+            "the metric 'flat' of others 1.0 (others:flat) gave float64 of shape [7] where 3 finite numbers were due.",
+        ),
+        (
+            ("score", "d.words", "--metric", "pushy"),
+            "the metric 'pushy' of others 1.0 (others:pushy) failed (AttributeError: 'FeatureSpace' object has no attribute "
+            "'missing', in others.py line 45).",
+        ),
+        (
+            ("score", "d.torn"),
+            "d.torn: the reader 'torn' of others 1.0 (others:read_torn) failed after row 1 (EOFError: the file ends in a "
+            "row, in others.py line 42).",
+        ),
+    ],
+)  # fmt: skip
+def test_a_failure_is_told_as_the_plugins(
+    folder: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    (folder / "d.torn").write_text("")
+    assert told_by(folder, *arguments).startswith(told + TO_DO)
+
+
+TO_DO = " Tell its authors, or update or uninstall that package."
+
+
+def told_by(folder: Path, *arguments: str) -> str:
+    """The one line of an error."""
+    return saefilter(folder, *arguments, code=2).splitlines()[-1].removeprefix("saefilter: ")
+
+
+def test_a_strategy_that_fails_is_told_by_its_name(folder: Path) -> None:
+    (folder / "d.jsonl").write_text('{"text": "Hello there."}\n{"text": "And so on."}\n')
+    saefilter(folder, "score", "d.jsonl", "-q")
+    of = "the strategy '{0}' of others 1.0 (others:{0}) "
+    for name, told in (
+        ("lazy", f"{of}did not order the 2 scored rows, each once.{TO_DO}"),
+        ("divides", f"{of}failed (ZeroDivisionError: division by zero, in others.py line 31).{TO_DO}"),
+        ("wants", f"{of}says: there is no column 'age'. Add one."),
+        ("leaves", f"{of}failed (SystemExit: bye, in others.py line 38).{TO_DO}"),
+    ):  # fmt: skip
+        found = told_by(folder, "filter", "--strategy", name, "--drop-count", "1", "-o", "f.jsonl")
+        assert found == told.format(name)
+    assert not (folder / "f.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_names_that_are_not_there_are_errors_with_those_that_are(folder: Path) -> None:
     shown = saefilter(folder, "score", "d.words", "--metric", "none", code=2)
     assert "Metrics: contrast, probe" in shown
     assert "half" in shown
     saefilter(folder, "score", "d.words", "-q")
-    shown = saefilter(folder, "filter", "--strategy", "lazy", "--drop-count", "1", code=2)
-    assert "the strategy 'lazy' did not order the 2 scored rows" in shown
     shown = saefilter(folder, "filter", "--strategy", "none", "--drop-count", "1", code=2)
     assert "Strategies: closest, chosen-side, random, " in shown
-    assert ", lazy, longest-first, wordy." in shown
+    assert ", longest-first, wants, wordy." in shown
 
 
 def test_nothing_of_a_package_is_imported_unasked(folder: Path) -> None:

@@ -3,6 +3,7 @@
     python examples/model_organism/run.py            # all arms, 6 seeds; what `make organism` runs
     python examples/model_organism/run.py --quick    # few arms, 2 seeds, a shorter pre-training
     python examples/model_organism/run.py --replicate 3    # the same few, on another model of full size
+    python examples/model_organism/run.py --rivals   # what reads the model's residuals, beside geometry; 4 seeds
 
 Stopped at any point, the same command goes on where it was. Everything is written to the work folder;
 the figures, the table and the plot go to results/.
@@ -89,6 +90,17 @@ QUICK = replace(
     first_seed=27,
     model=replace(FULL.model, steps=2400, seed=5),
     sae=replace(FULL.sae, tokens=150_000),
+)
+
+READS_THE_MODEL = (
+    "random", "geometry", "oracle", "direction", "projection-difference", "vector-filter", "larf", "compliance",
+    "preference-probe", "gradient",
+)  # fmt: skip
+RIVALS = replace(
+    FULL,
+    name="rivals",
+    arms=tuple(replace(a, fractions=(0.25, 0.5)) for a in ARMS if a.name in READS_THE_MODEL),
+    seeds=4,
 )
 
 
@@ -272,6 +284,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few arms, 2 seeds, a smaller model")
     parser.add_argument(
+        "--rivals", action="store_true", help="what reads the model, beside geometry; 4 seeds"
+    )
+    parser.add_argument(
         "--replicate",
         type=int,
         metavar="SEED",
@@ -280,7 +295,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results")
     parser.add_argument("--work", type=Path, default=HERE / "work")
     args = parser.parse_args()
-    experiment = QUICK if args.quick else FULL
+    experiment = QUICK if args.quick else RIVALS if args.rivals else FULL
     if args.replicate is not None:
         experiment = replicate(args.replicate)
     folder = args.work / f"{experiment.name}-{experiment.digest()}"

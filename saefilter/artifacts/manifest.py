@@ -18,18 +18,21 @@ from saefilter.storage import RemotePath, names_in
 
 ENDING = ".manifest.json"
 VERSION = 1
+OF_FORMATS = (".parquet", ".jsonl", ".csv", ".html", ".md", ".json")
 OF_OUTPUTS = (".dropped", ".quarantined", ".report")
 """What stands between the stem of the kept rows and the suffix."""
 
 
 def manifest_of(path: RemotePath) -> RemotePath:
     """Where the manifest is that would name a file."""
-    stem = path.name
-    for ending in (".parquet", ".jsonl", ".html", ".md", ".json"):
-        stem = stem.removesuffix(ending)
-    for ending in OF_OUTPUTS:
-        stem = stem.removesuffix(ending)
-    return path.with_name(stem + ENDING)
+    return path.with_name(stem_of(path.name) + ENDING)
+
+
+def stem_of(name: str) -> str:
+    """What the files that one run of filter writes have in common, by the name of one of them."""
+    for endings in ((".gz", ".zst"), OF_FORMATS, OF_OUTPUTS):
+        name = next((name.removesuffix(end) for end in endings if name.endswith(end)), name)
+    return name
 
 
 def hand_over(

@@ -6,7 +6,7 @@ import glob
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from saefilter.errors import SaefilterError
@@ -23,16 +23,52 @@ def refuse_existing(paths: Sequence[Location], *, overwrite: bool) -> None:
             raise SaefilterError(
                 f"{path} exists already", remedy="Use --overwrite, or another name with -o."
             )
-        if isinstance(path, Path) and not path.parent.is_dir():
-            raise SaefilterError(f"there is no folder {path.parent}", remedy="Create it first.")
+        if isinstance(path, Path):
+            refuse_unwritable(path.parent)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raises SaefilterError for a folder that is not there and cannot be made, before hours of work."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise SaefilterError(
+            f"{there} is a file, and {folder} would have to be a folder",
+            remedy="Choose another place with -o.",
+        )
+    if there != folder and not os.access(there, os.W_OK | os.X_OK):
+        raise SaefilterError(f"cannot make the folder {folder}", remedy="Choose another folder.")
 
 
 @contextmanager
-def publishing(paths: Sequence[Location], manifest: Location | None = None) -> Iterator[list[Path]]:
+def made_folder(folder: Path) -> Iterator[None]:
+    """A folder that is there while the block runs; what had to be made of it goes again when the block fails
+    and left nothing there. Raises SaefilterError when it cannot be made."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaefilterError(
+            f"cannot make the folder {folder} ({error.strerror or error})",
+            remedy="Choose another place with -o.",
+        ) from error
+    try:
+        yield
+    except BaseException:
+        for place in missing:
+            with suppress(OSError):  # something else is there by now
+                place.rmdir()
+        raise
+
+
+@contextmanager
+def publishing(
+    paths: Sequence[Location], manifest: Location | None = None, *, folders: bool = True
+) -> Iterator[list[Path]]:
     """Temporary names beside `paths`; renamed to them when the block succeeds, removed when not.
 
     What goes to a store is made on this machine and handed over when the block succeeds, each file in
-    one go; several of them count once the `manifest` names them, which a folder needs not.
+    one go; several of them count once the `manifest` names them, which a folder needs not. `folders`:
+    missing ones are made; a work folder that somebody removed must not come back.
     Raises SaefilterError when the disk is full or not writable, or the store does not take them.
     """
     targets = [path for path in paths if isinstance(path, RemotePath)]
@@ -41,8 +77,12 @@ def publishing(paths: Sequence[Location], manifest: Location | None = None) -> I
         with _handed_over(targets, manifest) as staged:
             yield staged
         return
-    with _renamed([path for path in paths if isinstance(path, Path)]) as temporary:
-        yield temporary
+    here = [path for path in paths if isinstance(path, Path)]
+    with ExitStack() as made:
+        for folder in dict.fromkeys(path.parent for path in here) if folders else ():
+            made.enter_context(made_folder(folder))
+        with _renamed(here) as temporary:
+            yield temporary
 
 
 @contextmanager
@@ -115,10 +155,10 @@ def exclusive(output: Location, beside: Iterable[Location] = ()) -> Iterator[Non
     if isinstance(output, RemotePath):
         from saefilter.artifacts.lease import leased
 
-        held = leased(output)
-    else:
-        held = _locked(output, beside)
-    with held:
+        with leased(output):
+            yield
+        return
+    with made_folder(output.parent), _locked(output, beside):
         yield
 
 

@@ -19,9 +19,12 @@ from saefilter.artifacts.integrity import BATCH_ROWS, batches_of, parquet_conten
 from saefilter.artifacts.provenance import METADATA_KEY, PART_KEY, SCORES_VERSION, Provenance
 from saefilter.errors import SaefilterError
 from saefilter.storage import Location, local_copy, located
+from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from typing_extensions import Self
 
     from saefilter.rows.read import Source
 
@@ -126,6 +129,11 @@ class Scores:
     copy: Path | None = None
     """On this machine, of a file in a store."""
 
+    def __repr__(self) -> str:
+        made = self.provenance
+        read = f"{made.scored:,} scored, {made.quarantined:,} quarantined"
+        return f"Scores({made.rows:,} rows: {read}; {made.preset}, metric {made.metric})"
+
     @property
     def file(self) -> Path:
         """What is read."""
@@ -134,7 +142,7 @@ class Scores:
         return self.path if isinstance(self.path, Path) else local_copy(self.path)
 
     @classmethod
-    def open(cls, path: str | Location) -> Scores:
+    def open(cls, path: str | Location) -> Self:
         """Raises SaefilterError when it is missing, damaged or not a scores file."""
         path = located(path)
         if not path.exists():
@@ -189,7 +197,7 @@ class Scores:
         if source.sha256() != self.provenance.input_sha256:
             raise SaefilterError(
                 f"{source.path} is not the data that {self.path} was made from (its content differs)",
-                remedy=f"Score it again: saefilter score {source.path} --overwrite",
+                remedy=f"Score it again: saefilter score {command_line(str(source.path))} --overwrite",
             )
 
     def verify(self) -> None:

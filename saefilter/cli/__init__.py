@@ -9,17 +9,19 @@ import typer
 
 from saefilter import __version__
 from saefilter.cli.common import fail
+from saefilter.cli.root import INTERRUPTED, STOPPED, App, ClickError, Output, Root, say_usage
 from saefilter.errors import SaefilterError
 from saefilter.watch import Interrupted
 
-app = typer.Typer(
+app = App(
     name="saefilter",
+    cls=Root,
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find and drop the fine-tuning samples that lie next to a model's toxic features.\n\n"
-    "Example: saefilter score data.jsonl, then saefilter filter --drop-frac 0.1",
+    "Example: saefilter score data.jsonl, then saefilter filter --drop-frac 10%",
 )
 
 
@@ -62,9 +64,12 @@ def commands() -> None:
 
 def main() -> None:
     """Entry point: a SaefilterError is one line on standard error and exit code 2."""
+    sys.stdout, sys.stderr = Output.of(sys.stdout), Output.of(sys.stderr)
     try:
         _run()
     except SystemExit as done:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where an error still has a say in how the program ends
         if "torch" in sys.modules:
             _leave_at_once(done)
         raise
@@ -89,7 +94,18 @@ def _leave_at_once(done: SystemExit) -> None:
 def _run() -> None:
     commands()
     try:
-        app()
+        code = app(standalone_mode=False)
+        if code == STOPPED:  # typer tells Ctrl-C by this code alone
+            fail(INTERRUPTED, code=STOPPED)
+        sys.exit(code or 0)
+    except ClickError as error:
+        say_usage(error)
+        sys.exit(error.exit_code)
+    except SystemExit as done:
+        # typer takes every broken pipe for one of its own, and 1 for the code of that
+        if isinstance(done.__context__, BrokenPipeError) and done.code == 1:
+            fail("another process that was needed has ended (a pipe to it is broken)")
+        raise
     except SaefilterError as error:
         if "--debug" in sys.argv:
             raise
@@ -97,7 +113,7 @@ def _run() -> None:
     except Interrupted as stopped:
         fail(f"stopped. {stopped}", code=stopped.exit_code)
     except KeyboardInterrupt:
-        fail("interrupted; nothing was written under its final name", code=130)
+        fail(INTERRUPTED, code=STOPPED)
     except Exception:  # 1 is the code of data that fail a gate, and nothing else's
         import traceback
 

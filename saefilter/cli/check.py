@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     ON_COMMAND_LINE,
     asked_of,
     one_of,
+    output_console,
     refuse_overwrite_alone,
     scoring_bar,
     warn,
 )
+from saefilter.cli.root import verdict
 from saefilter.errors import SaefilterError
 from saefilter.gate.policy import Policy
 from saefilter.settings import ScoreSettings
@@ -40,7 +43,7 @@ SUFFIXES = {
 
 
 @app.command(epilog="Example: saefilter check data.jsonl --max-flagged 2% --at-fpr 1%")
-@opt.with_options(Policy, "limits")
+@opt.with_options(Policy, "limits", panel=panels.LIMITS)
 @opt.with_options(ScoreSettings, "scoring", defaults={**ON_COMMAND_LINE, "workers": 1})
 def check(
     *,
@@ -50,15 +53,22 @@ def check(
         str | None,
         typer.Option(
             "--scores",
-            metavar="PATH",
             help="Its scores file [<input>.scores.parquet here, if it fits].",
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", metavar="PATH", help="Keep the scores that are made here."),
+        typer.Option("-o", "--output", help="Keep the scores that are made here."),
     ] = None,
-    format: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "text",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help=f"One of {', '.join(FORMATS)} [text].",
+            show_default=False,
+            autocompletion=completion.completing("format", FORMATS),
+        ),
+    ] = "text",
     reports: Annotated[
         list[Path] | None,
         typer.Option(
@@ -69,6 +79,7 @@ def check(
     scoring: opt.Given,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Judge datasets by a policy: exit 0 pass, 1 the data fails, 2 no verdict could be reached.
 
@@ -78,6 +89,9 @@ def check(
     from saefilter.gate.policy import choose_policy
     from saefilter.storage import located_if
 
+    if as_json and format not in ("text", "json"):
+        raise SaefilterError("--json and --format exclude each other", remedy="Use one of them.")
+    format = "json" if as_json else format
     one_of("--format", format, FORMATS)
     for path in reports or []:
         if path.suffix not in SUFFIXES:
@@ -104,9 +118,8 @@ def check(
         outcome = judge.run(inputs, policy)
     finally:
         judge.close()
-    _say(outcome, format, reports or [])
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+    _say(outcome, format, reports or [], judge.reused)
+    verdict(outcome.exit_code)
 
 
 class _Judge:
@@ -125,6 +138,8 @@ class _Judge:
         self.output = output
         self.overwrite = overwrite
         self.quiet = quiet
+        self.reused: set[str] = set()
+        """Inputs whose scores were there."""
         self.scorer: RowScorer | None = None
 
     def run(self, inputs: list[str], policy: Policy) -> Outcome:
@@ -152,7 +167,10 @@ class _Judge:
     def _scores_of(self, source: Source, folder: Path) -> Scores:
         from saefilter.scoring.scores_for import scores_for, usual_scores
 
+        self.reused.add(str(source.path))
+
         def make(why: str | None) -> Scores:
+            self.reused.discard(str(source.path))
             if why is not None:
                 self._say(f"Not using {usual_scores(source)}: {why}; scoring {source.path}")
             return self._score(source, self.output or folder / "check.scores.parquet")
@@ -183,7 +201,7 @@ class _Judge:
         return Scores.open(target)
 
 
-def _say(outcome: Outcome, format: str, reports: list[Path]) -> None:
+def _say(outcome: Outcome, format: str, reports: list[Path], reused: Collection[str]) -> None:
     from saefilter.artifacts.publish import publishing, refuse_existing
     from saefilter.gate import ci, words
 
@@ -195,7 +213,12 @@ def _say(outcome: Outcome, format: str, reports: list[Path]) -> None:
         "junit": ci.to_junit,
         "sarif": ci.to_sarif,
     }
-    typer.echo(faces[format](outcome), nl=False)
+    console = output_console()
+    shown = words.said_once(outcome, reused) if format in ("text", "github") else outcome
+    if format == "text" and console.is_terminal:
+        words.print_text(console, faces[format](shown))
+    else:
+        typer.echo(faces[format](shown), nl=False)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if format == "github" and summary:
         with open(summary, "a", encoding="utf-8") as file:

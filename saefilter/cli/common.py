@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from saefilter.asked import ask
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.select.registry import BUILT_IN
 from saefilter.settings import ScoreSettings
 from saefilter.text import clean, json_safe, one_line
@@ -41,7 +41,7 @@ def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
     """The value, if it is one of the choices. Raises SaefilterError."""
     if value not in choices:
         raise SaefilterError(
-            f"{option} {value!r} is not known", remedy=f"Choose one of: {', '.join(choices)}."
+            f"{option} {value!r} is not known", remedy=did_you_mean(value, choices, "Choose one of")
         )
     return value
 

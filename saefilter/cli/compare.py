@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     STRATEGY_NAMES,
@@ -20,7 +21,8 @@ from saefilter.cli.common import (
     strategy_options,
     warn,
 )
-from saefilter.errors import SaefilterError
+from saefilter.described import as_fraction
+from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.registry import StrategyOptions
 
@@ -32,10 +34,10 @@ ENDINGS = (".html", ".md", ".json")
 
 
 @app.command(
-    epilog="Example: saefilter compare data.scores.parquet --label is_bad --drop-frac 0.05 0.1 0.25"
+    epilog="Example: saefilter compare data.scores.parquet --label is_bad --drop-frac 5% 10% 25%"
 )
-@opt.with_options(StrategyOptions, "telling")
-@opt.with_options(JudgeSettings, "judging")
+@opt.with_options(StrategyOptions, "telling", panel=panels.STRATEGIES)
+@opt.with_options(JudgeSettings, "judging", panel=panels.JUDGE)
 def compare(
     *,
     scores: Annotated[
@@ -51,11 +53,14 @@ def compare(
             "--strategy",
             help=f"Which to compare, several: {STRATEGY_NAMES} [closest, random, and what the other "
             "options allow for].",
+            autocompletion=completion.strategies,
         ),
     ] = None,
     drop_frac: Annotated[
         list[str] | None,
-        typer.Option("--drop-frac", help="Shares of the rows to drop [0.05 0.1 0.25 0.5]."),
+        typer.Option(
+            "--drop-frac", help="Shares of the rows to drop, 5% or 0.05 [5% 10% 25% 50%]."
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Name of the .html, .md and .json.")
@@ -83,7 +88,9 @@ def compare(
     names = [*(strategy or []), *more_names]
     options = strategy_options(telling, judge_settings(judging))
     unsaid, names = not names, names or default_strategies(options)
-    shares = [_share(text) for text in [*(drop_frac or []), *more_shares]] or list(FRACTIONS)
+    shares = [
+        as_fraction(text, "--drop-frac") for text in [*(drop_frac or []), *more_shares]
+    ] or list(FRACTIONS)
     check_request(names, options, shares)
     stem = output.with_suffix("") if output.suffix in ENDINGS else output
     paths = [stem.with_name(stem.name + ending) for ending in ENDINGS]
@@ -108,12 +115,13 @@ def compare(
         print_json(comparison.to_json())
     elif not quiet:
         console = output_console()
-        print_comparison(console, comparison)
+        said = [one.provenance.note or "" for one in opened]  # by who made the scores
+        print_comparison(console, comparison, said)
         console.print(f"\nWritten to {paths[0]} (.md, .json)")
 
 
 def _sorted(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Files, strategies and shares among the words that stand alone: `--drop-frac 0.05 0.1` leaves
+    """Files, strategies and shares among the words that stand alone: `--drop-frac 5% 10%` leaves
     its second number there, and `--strategy closest random` its second name."""
     from saefilter.select.registry import strategy_names
 
@@ -124,20 +132,16 @@ def _sorted(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
             names.append(word)
         elif Path(word).exists():
             files.append(word)
-        elif word.replace(".", "", 1).replace(",", "").isdigit():
+        elif word.removesuffix("%").replace(".", "", 1).isdigit():
             shares.append(word)
+        elif re.fullmatch("[a-z-]+", word):
+            raise SaefilterError(
+                f"{word!r} is no scores file and no strategy",
+                remedy=did_you_mean(word, known, "Strategies"),
+            )
         else:
             files.append(word)
     return files, names, shares
-
-
-def _share(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise SaefilterError(
-            f"--drop-frac {text!r} is not a number", remedy="10 % is --drop-frac 0.1."
-        ) from None
 
 
 def _open(files: Sequence[str], data: str | None) -> tuple[list[Scores], Source]:

@@ -12,6 +12,7 @@ import typer
 from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import asked_of, preset_of, print_json
+from saefilter.cli.root import verdict
 from saefilter.errors import SaefilterError
 from saefilter.settings import COLUMN_SETTINGS, ScoreSettings
 from saefilter.text import clean
@@ -105,8 +106,7 @@ def doctor(
     else:
         _print(checked, asked.why(), plan, where=f"on {wanted.cards or 'this machine'}")
         typer.echo("Ready." if fits and not checked.failed else "It will not work as it is.")
-    if checked.failed or not fits:
-        raise typer.Exit(2)
+    verdict(2 if checked.failed or not fits else 0)
 
 
 def _plan(

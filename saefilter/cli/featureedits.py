@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saefilter.cli import options as opt
+from saefilter.cli import panels
 from saefilter.cli.common import (
     ask_and_say,
     one_of,
     output_console,
+    print_json,
     progress_bar,
     refuse_overwrite_alone,
     warn,
 )
-from saefilter.cli.features import features
+from saefilter.cli.features import about_set, features
 from saefilter.cli.featuresets import SetArgument
 from saefilter.errors import SaefilterError
 from saefilter.settings import CurationOptions, ScoreSettings
+from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from saefilter.toxic.toxicset import ToxicSet
@@ -42,9 +46,15 @@ def add(
     reason: ReasonOption,
     side: Annotated[str, typer.Option("--side", help="toxic or benign.")] = "toxic",
     weight: Annotated[float, typer.Option("--weight", min=0, help="In weighted metrics.")] = 0.0,
-    label: Annotated[str, typer.Option("--label", help="What it fires on.")] = "",
+    label: Annotated[
+        str,
+        typer.Option(
+            "--label", metavar="TEXT", help="What it fires on.", rich_help_panel=panels.FEATURES
+        ),
+    ] = "",
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Add a feature to a set."""
     from saefilter.toxic.edit import add as add_feature
@@ -56,6 +66,7 @@ def add(
         output,
         overwrite,
         lambda toxic_set: add_feature(toxic_set, index, side, weight, label, reason),
+        as_json=as_json,
     )
 
 
@@ -66,6 +77,7 @@ def remove(
     reason: ReasonOption,
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Remove features from a set."""
     from saefilter.toxic.edit import remove as remove_features
@@ -75,6 +87,7 @@ def remove(
         output,
         overwrite,
         lambda toxic_set: remove_features(toxic_set, indices, reason),
+        as_json=as_json,
     )
 
 
@@ -86,6 +99,7 @@ def reweight(
     reason: ReasonOption,
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Change the weight of a feature."""
     from saefilter.toxic.edit import reweight as reweight_features
@@ -95,6 +109,7 @@ def reweight(
         output,
         overwrite,
         lambda toxic_set: reweight_features(toxic_set, {index: weight}, reason),
+        as_json=as_json,
     )
 
 
@@ -107,6 +122,7 @@ def label(
     ],
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Take labels from a Neuronpedia export or a table."""
     from saefilter.rows.inputs import open_input
@@ -120,7 +136,7 @@ def label(
         warn(f"{count:,} of {len(toxic_set.labels()):,} labels changed")
         return changed
 
-    _edit(name_or_file, output, overwrite, change)
+    _edit(name_or_file, output, overwrite, change, as_json=as_json)
 
 
 @features.command(epilog="Example: saefilter features themes set.json -o with-themes.json")
@@ -151,6 +167,7 @@ def themes(
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Put a set's toxic features into themes anew; its features, weights and percentiles stay.
 
@@ -167,19 +184,19 @@ def themes(
 
     sources = contrast_of(toxic or [], benign or [])
     describing = [row for name in describe_with or () for row in usable_rows(open_input(name))]
-    asked = ask_and_say(reading, quiet=quiet)
+    asked = ask_and_say(reading, quiet=quiet or as_json)
     encoder = Encoder.of(asked.settings)
     total = sum(len(rows.conversations()) for rows in sources)
 
     def change(toxic_set: ToxicSet) -> ToxicSet:
-        with progress_bar("Encoding", total, quiet=quiet) as advance:
+        with progress_bar("Encoding", total, quiet=quiet or as_json) as advance:
             made = made_themes(toxic_set, encoder, sources, asked.settings, describing, advance)
         if no_examples and made.themes is not None:
             return replace(made, themes=without_examples(made.themes))
         return made
 
-    changed = _edit(name_or_file, output, overwrite, change)
-    if not quiet:
+    changed = _edit(name_or_file, output, overwrite, change, quiet=quiet, as_json=as_json)
+    if not quiet and not as_json:
         print_themes(output_console(), changed)
 
 
@@ -191,6 +208,7 @@ def name(
     reason: ReasonOption = "read its words and examples",
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Give a theme a name; it is kept when themes are made anew."""
     from saefilter.toxic.edit import name_theme
@@ -200,6 +218,7 @@ def name(
         output,
         overwrite,
         lambda toxic_set: name_theme(toxic_set, number, called, reason),
+        as_json=as_json,
     )
 
 
@@ -209,6 +228,7 @@ def merge(
     output: Annotated[Path, typer.Option("-o", "--output", help="The merged set.")],
     reason: ReasonOption = "one set for all",
     overwrite: opt.OverwriteOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Merge sets of the same SAE into one."""
     from saefilter.toxic.edit import merge as merge_sets
@@ -217,7 +237,7 @@ def merge(
     if len(names_or_files) < 2:
         raise SaefilterError("one set is nothing to merge", remedy="Name two or more.")
     sets = [load_toxic_set(name_or_file) for name_or_file in names_or_files]
-    _write(merge_sets(sets, output.stem, reason), output, overwrite)
+    _write(merge_sets(sets, output.stem, reason), output, overwrite, as_json=as_json)
 
 
 @features.command(epilog="Example: saefilter features calibrate set.json --benign good.jsonl")
@@ -235,6 +255,7 @@ def calibrate(
     output: EditedOption = None,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Measure anew what percentiles mean, on harmless rows of your own."""
     from saefilter.curate.calibrate import calibrated
@@ -245,9 +266,9 @@ def calibrate(
     source, by = open_input(benign), CurationOptions(**choosing).group
     rows, groups = with_groups(source, by)
     reference = ContrastRows([], rows, [], group=groups if by else None)
-    asked = ask_and_say(reading, quiet=quiet)
+    asked = ask_and_say(reading, quiet=quiet or as_json)
     encoder = Encoder.of(asked.settings)
-    with progress_bar("Encoding", len(rows), quiet=quiet) as advance:
+    with progress_bar("Encoding", len(rows), quiet=quiet or as_json) as advance:
         _edit(
             name_or_file,
             output,
@@ -255,37 +276,47 @@ def calibrate(
             lambda toxic_set: calibrated(
                 toxic_set, encoder, reference, source.path.name, asked.settings, by, advance
             ),
+            quiet=quiet,
+            as_json=as_json,
         )
 
 
 def _edit(
-    name_or_file: str, output: Path | None, overwrite: bool, change: Callable[[ToxicSet], ToxicSet]
+    name_or_file: str,
+    output: Path | None,
+    overwrite: bool,
+    change: Callable[[ToxicSet], ToxicSet],
+    *,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> ToxicSet:
     """Change a set in its file, or into another one; returns it."""
-    from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
+    from saefilter.toxic.load import find_toxic_set, load_toxic_set, refuse_in_place
 
     refuse_overwrite_alone(output, overwrite=overwrite)
     path = find_toxic_set(name_or_file)
-    if output is None and name_or_file in shipped_sets():
-        raise SaefilterError(
-            f"{name_or_file} came with saefilter and is not changed in place",
-            remedy="Name a file for the changed set with -o.",
-        )
+    if output is None:
+        refuse_in_place(name_or_file)
     before = load_toxic_set(name_or_file)
     after = change(before)
-    _write(after, output or path, overwrite or output is None)
+    _write(after, output or path, overwrite or output is None, quiet=quiet, as_json=as_json)
     if before.calibration is not None and after.calibration is None:
         warn(
             "Percentiles no longer hold for what is scored now; measure them anew with: "
-            f"saefilter features calibrate {output or path} --benign good.jsonl"
+            f"saefilter features calibrate {command_line(str(output or path))} --benign good.jsonl"
         )
     return after
 
 
-def _write(toxic_set: ToxicSet, path: Path, overwrite: bool) -> None:
+def _write(
+    toxic_set: ToxicSet, path: Path, overwrite: bool, *, quiet: bool = False, as_json: bool = False
+) -> None:
     from saefilter.artifacts.publish import publishing, refuse_existing
 
     refuse_existing([path], overwrite=overwrite)
     with publishing([path]) as (temporary,):
         temporary.write_text(toxic_set.to_json(), encoding="utf-8")
-    warn(f"Written to {path}")
+    if as_json:
+        print_json(json.dumps(about_set(toxic_set, path), ensure_ascii=False, indent=2))
+    else:
+        warn(f"Written to {path}", quiet=quiet)

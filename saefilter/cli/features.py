@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,16 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     SEVERAL,
     asked_several,
     output_console,
     preset_of,
+    print_json,
     progress_bar,
     warn,
 )
+from saefilter.cli.root import App, Features
 from saefilter.errors import SaefilterError
 from saefilter.settings import CurationOptions, Penalty, ScoreSettings
 
@@ -28,9 +31,10 @@ if TYPE_CHECKING:
     from saefilter.rows.formats import Conversation
     from saefilter.toxic.toxicset import ToxicSet
 
-features = typer.Typer(
+features = App(
+    cls=Features,
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     help="Make and read toxic sets: curated lists of toxic features of one SAE.\n\n"
     "Example: saefilter features show minilm",
 )
@@ -49,7 +53,7 @@ app.add_typer(features, name="features")
         "layer": "Another layer of the preset; repeat to try several.",
     },
 )  # fmt: skip
-@opt.with_options(CurationOptions, "choosing")
+@opt.with_options(CurationOptions, "choosing", panel=panels.FEATURES)
 def curate(
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="The set, a JSON file.")],
@@ -69,22 +73,25 @@ def curate(
         str | None,
         typer.Option(
             "--decisions",
-            metavar="FILE",
             help="Decisions of a review on --data: what it dropped against what it kept.",
+            rich_help_panel=panels.CONTRAST,
         ),
     ] = None,
     adapt: Annotated[
         str | None,
         typer.Option(
             "--adapt",
-            metavar="FILE|NAME",
             help="With --decisions: set whose features are kept and whose weights learn; none: a set from the "
             "decisions alone, which takes hundreds [the preset's].",
         ),
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option("--label", help="Column of --data: a label or a toxicity score [toxic]."),
+        typer.Option(
+            "--label",
+            help="Column of --data: a label or a toxicity score [toxic].",
+            autocompletion=completion.columns,
+        ),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Scores above it are toxic [0.5].")
@@ -114,6 +121,7 @@ def curate(
     ] = None,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Make a toxic set from rows that are toxic and rows that are not.
 
@@ -134,6 +142,7 @@ def curate(
             "--label and --threshold have no effect without --data",
             remedy="Leave them out, or name the rows with --data.",
         )
+    quiet = quiet or as_json
     options = CurationOptions(**choosing, penalty=None if penalty is None else Penalty(*penalty))
     if adapt is not None and decisions is None:
         raise SaefilterError("--adapt has no effect without --decisions", remedy="Leave it out.")
@@ -182,13 +191,15 @@ def curate(
             warn(line, quiet=quiet)
     with publishing([output]) as (temporary,):
         temporary.write_text(toxic_set.to_json(), encoding="utf-8")
-    if not quiet:
+    if as_json:
+        print_json(json.dumps(about_set(toxic_set, output), ensure_ascii=False, indent=2))
+    elif not quiet:
         from saefilter.report.console_sets import print_toxic_set
 
         print_toxic_set(output_console(), toxic_set, limit=10)
         output_console().print(f"Written to {output}")
         if decisions is not None and data:
-            from saefilter.cli.hints import after_curate, say_next
+            from saefilter.cli.rounds import after_curate, say_next
 
             commands = after_curate(data[0], output, decisions, _repeated(reading, toxic_set))
             say_next(output_console(), *commands)
@@ -276,6 +287,25 @@ def _curated(
             encoder, sources, name=name, options=options, settings=asked.settings,
             say=lambda text: warn(text, quiet=quiet), describe_with=describe_with, advance=advance,
         )  # fmt: skip
+
+
+def about_set(toxic_set: ToxicSet, path: Path) -> dict[str, object]:
+    """What a command that wrote a set says of it to machines; all of it is in the file."""
+    calibration = toxic_set.calibration
+    return {
+        "written": str(path),
+        "name": toxic_set.name,
+        "model": toxic_set.model,
+        "sae": toxic_set.sae,
+        "hook": toxic_set.hook,
+        "toxic": len(toxic_set.side("toxic")),
+        "benign": len(toxic_set.side("benign")),
+        "weighted": sum(feature.weight > 0 for feature in toxic_set.features),
+        "themes": [theme.name for theme in toxic_set.themes.themes] if toxic_set.themes else [],
+        "calibration_rows": calibration.rows if calibration else None,
+        "auroc": calibration.auroc if calibration else None,
+        "history": list(toxic_set.history),
+    }
 
 
 def held_out_auroc(toxic_set: ToxicSet) -> float:

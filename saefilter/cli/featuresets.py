@@ -1,19 +1,22 @@
-"""`saefilter features show, list, search, diff, neighbours`: read toxic sets."""
+"""`saefilter features show, list, search, diff, neighbours, push, pull`: read toxic sets, and pass them on."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from saefilter.cli import completion
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     asked_of,
     output_console,
     preset_of,
     print_json,
+    warn,
 )
 from saefilter.cli.features import features
 from saefilter.errors import SaefilterError
@@ -22,7 +25,12 @@ from saefilter.settings import ScoreSettings
 if TYPE_CHECKING:
     from saefilter.toxic.toxicset import ToxicFeature
 
-SetArgument = Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")]
+SetArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A JSON file or the name of a shipped set.", autocompletion=completion.toxic_sets
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -53,7 +61,7 @@ def list_sets(as_json: JsonOption = False) -> None:
     made = sorted(str(path) for path in (cache_folder() / "toxic-sets").glob("*.json"))
     sets = {name: load_toxic_set(name) for name in [*shipped_sets(), *made]}
     if as_json:
-        typer.echo(
+        print_json(
             json.dumps(
                 [
                     {"reference": name, "model": toxic_set.model, "sae": toxic_set.sae,
@@ -112,7 +120,7 @@ def diff(first: SetArgument, second: SetArgument, as_json: JsonOption = False) -
         def entries(several: list[ToxicFeature]) -> list[int]:
             return [feature.index for feature in several]
 
-        typer.echo(
+        print_json(
             json.dumps(
                 {"only_first": entries(difference.only_first),
                  "only_second": entries(difference.only_second),
@@ -132,7 +140,12 @@ def neighbours(
     index: Annotated[int, typer.Argument(help="Which feature of the SAE.")],
     reading: opt.Given,
     name_or_file: Annotated[
-        str | None, typer.Option("--set", help="A set to mark and label them by [the preset's].")
+        str | None,
+        typer.Option(
+            "--set",
+            help="A set to mark and label them by [the preset's].",
+            autocompletion=completion.toxic_sets,
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many.")] = 10,
     as_json: JsonOption = False,
@@ -162,10 +175,75 @@ def neighbours(
     ][:count]
     if as_json:
         labels = toxic_set.labels() if toxic_set else {}
-        typer.echo(
+        print_json(
             json.dumps(
                 [{"feature": f, "cosine": round(c, 6), "label": labels.get(f)} for f, c in nearest]
             )
         )
         return
     print_neighbours(output_console(), index, nearest, toxic_set)
+
+
+@features.command(epilog="Example: saefilter features push set.json my-name/my-set")
+def push(
+    *,
+    name_or_file: SetArgument,
+    repo: Annotated[str, typer.Argument(metavar="ORG/NAME", help="A model repository on the hub.")],
+    public: opt.PublicOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand a set over to the Hugging Face hub, where others take it by a pin: its JSON and a card.
+
+    The repository is made, and private, where there is none. Needs a token that may write (hf auth login).
+    The file quotes texts that the set was made from.
+    """
+    from saefilter.hub import HubRepo
+    from saefilter.toxic.hub import push_set
+
+    pushed, pin = push_set(name_or_file, HubRepo(repo, "model", public))
+    if as_json:
+        print_json(json.dumps({**pushed.to_json(), "pin": pin}))
+        return
+    seen = "private" if pushed.private else "public"
+    typer.echo(f"Pushed to {pushed.url} ({seen}). Its pin, for --toxic-set and features pull:")
+    typer.echo(pin)
+
+
+@features.command(epilog="Example: saefilter features pull org/name -o set.json")
+def pull(
+    *,
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="ORG/NAME[@COMMIT[#sha256=HEX]]", help="A set on the hub, best by its pin."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where it goes [NAME.json].")
+    ] = None,
+    overwrite: opt.OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a set from the Hugging Face hub: one JSON file, checked, and held to its pin where one is given.
+
+    Nothing else of the repository is fetched.
+    """
+    from saefilter.artifacts.publish import publishing, refuse_existing
+    from saefilter.toxic.hub import HubSet, pull_set
+
+    asked = HubSet.of(reference)
+    path = output or Path(f"{asked.repo.partition('/')[2]}.json")
+    refuse_existing([path], overwrite=overwrite)
+    pulled = pull_set(reference)
+    with publishing([path]) as (temporary,):
+        temporary.write_bytes(pulled.text)
+    if as_json:
+        print_json(json.dumps({"file": str(path), "pin": pulled.pin, "model": pulled.toxic_set.model,
+                               "sae": pulled.toxic_set.sae}))  # fmt: skip
+        return
+    if asked.sha256 is None:
+        warn(
+            "Nothing says that it is the set you mean: no SHA-256 was given. To hold it to this one:"
+        )
+    typer.echo(f"{path}: a set of {pulled.toxic_set.model} and {pulled.toxic_set.sae}. Its pin:")
+    typer.echo(pulled.pin)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     ON_COMMAND_LINE,
@@ -23,18 +24,21 @@ from saefilter.cli.common import (
     strategy_options,
     warn,
 )
+from saefilter.described import as_fraction
 from saefilter.errors import SaefilterError
 from saefilter.filtering.soft import SoftOptions
 from saefilter.select.judge.settings import JudgeSettings
 from saefilter.select.registry import StrategyOptions, is_seeded, takes
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
+from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from saefilter.artifacts.decisions import Decisions
     from saefilter.artifacts.scores import Scores
     from saefilter.asked import Asked
     from saefilter.filtering.filter import FilterResult
+    from saefilter.hub import HubRepo, Pushed
     from saefilter.rows.read import Source
     from saefilter.storage import Location
 
@@ -45,7 +49,7 @@ ALREADY = (*SHARED, "decisions")
 
 
 @app.command(
-    "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 0.1 -o clean.parquet"
+    "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 10% -o clean.parquet"
 )
 @opt.with_options(
     ScoreSettings,
@@ -53,10 +57,10 @@ ALREADY = (*SHARED, "decisions")
     defaults=ON_COMMAND_LINE,
     helps={"model": "Model of a strategy that reads with one; with --sae, of scores."},
 )
-@opt.with_options(Selection, "cutting")
-@opt.with_options(StrategyOptions, "telling", without=ALREADY)
-@opt.with_options(SoftOptions, "writing")
-@opt.with_options(JudgeSettings, "judging")
+@opt.with_options(Selection, "cutting", panel=panels.CUT)
+@opt.with_options(StrategyOptions, "telling", panel=panels.STRATEGIES, without=ALREADY)
+@opt.with_options(SoftOptions, "writing", panel=panels.WRITING)
+@opt.with_options(JudgeSettings, "judging", panel=panels.JUDGE)
 def filter_command(
     *,
     input: Annotated[
@@ -64,23 +68,31 @@ def filter_command(
     ] = None,
     scores: Annotated[
         str | None,
-        typer.Option("--scores", metavar="PATH", help="Scores file [<input>.scores.parquet here]."),
+        typer.Option("--scores", help="Scores file [<input>.scores.parquet here]."),
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
             "-o",
             "--output",
-            metavar="PATH",
-            help="Kept rows, .parquet or .jsonl [<input>.filtered.parquet; .jsonl for JSON that no table "
-            "holds]; of several files a folder, where each keeps its name [<input>.filtered].",
+            help="Kept rows, .jsonl, .csv or .parquet [<input>.filtered, in the input's format]; of several "
+            "files a folder, where each keeps its name [<input>.filtered]. Folders are made.",
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["jsonl", "csv", "parquet"] | None,
+        typer.Option(
+            "--format",
+            help="What is written [the input's format; of JSON and of files of several formats jsonl, of hub "
+            "datasets parquet].",
         ),
     ] = None,
     single: Annotated[
         bool, typer.Option("--single", help="Write one file, where the data are several.")
     ] = False,
     drop_frac: Annotated[
-        float | None, typer.Option("--drop-frac", help="Share of the scored rows to drop, 0 to 1.")
+        str | None,
+        typer.Option("--drop-frac", help="Share of the scored rows to drop: 10% or 0.1."),
     ] = None,
     drop_count: Annotated[
         int | None, typer.Option("--drop-count", help="Number of rows to drop.")
@@ -93,14 +105,18 @@ def filter_command(
         str | None,
         typer.Option(
             "--decisions",
-            metavar="FILE",
             help="Rows that a review keeps or drops, whatever their distance; the cut is over the others, or, "
             "where none is asked for, only they go.",
         ),
     ] = None,
     strategy: Annotated[
         str,
-        typer.Option("--strategy", help=f"Which rows go first: {STRATEGY_NAMES}."),
+        typer.Option(
+            "--strategy",
+            help=f"Which rows go first: {STRATEGY_NAMES} [closest].",
+            show_default=False,
+            autocompletion=completion.strategies,
+        ),
     ] = "closest",
     seed: Annotated[int | None, typer.Option("--seed", help="Of strategies that draw [0].")] = None,
     telling: opt.Given,
@@ -110,6 +126,16 @@ def filter_command(
         bool,
         typer.Option("--card", help="Write a dataset card too: README.md beside the kept rows."),
     ] = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub",
+            metavar="ORG/NAME",
+            help="Hand the kept rows and a card over to a dataset on the hub, made and private where there is "
+            "none.",
+        ),
+    ] = None,
+    public: opt.PublicOption = False,
     report_rows: Annotated[
         int,
         typer.Option(
@@ -140,12 +166,11 @@ def filter_command(
     judge = judge_settings(judging)
     scoring, shared = _whose(strategy, scoring)
     options = strategy_options({**telling, **shared}, judge)
+    share = None if drop_frac is None else as_fraction(drop_frac, "--drop-frac")
     cutting = {name: tuple(v) if isinstance(v, list) else v for name, v in cutting.items()}
-    if decisions is not None and (drop_frac, min_distance, cutting.get("drop")) == (None,) * 3:
+    if decisions is not None and (share, min_distance, cutting.get("drop")) == (None,) * 3:
         drop_count = drop_count or 0
-    selection = Selection(
-        strategy, drop_frac, drop_count, min_distance, seed or 0, options, **cutting
-    )
+    selection = Selection(strategy, share, drop_count, min_distance, seed or 0, options, **cutting)
     selection.check()
     written = SoftOptions(**writing)
     written.check_with(selection)
@@ -155,35 +180,46 @@ def filter_command(
             f"--seed has no effect with --strategy {strategy}, which draws nothing",
             remedy="Leave it out.",
         )
-    asked, silent = _seeking(asked_of(scoring), drop_frac), quiet or as_json
+    asked, silent = _seeking(asked_of(scoring), share), quiet or as_json
     source, named = _data(input, located_if(scores), asked, quiet=silent)
     if judge_dry_run:
         _say_estimate(judge, source, named or usual_scores(source))
         return
     if decided is not None:
         decided.check_belongs(source.sha256(), str(source.path))
+    repo = _hub_repo(push_to_hub, located_if(output), public=public)
     write = _writer(
-        located_if(output), source, written,
+        located_if(output), source, written, format,
         single=single, card=card, report_rows=report_rows, overwrite=overwrite, quiet=silent,
     )  # fmt: skip
+    made: list[Scores] = []
+
+    def make(why: str | None) -> Scores:
+        made.append(_score_first(source, asked, why, overwrite=overwrite, quiet=silent))
+        return made[0]
+
     opened = scores_for(
-        source, asked, named=named, say=lambda text: warn(text, quiet=silent),
-        make=lambda why: _score_first(source, asked, why, overwrite=overwrite, quiet=silent),
-    )  # fmt: skip
+        source, asked, named=named, say=lambda text: warn(text, quiet=silent), make=make
+    )
     with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
         watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
         result = write(
             opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings,
             decisions=decided,
         )  # fmt: skip
+    pushed = _push(result, repo)
     if as_json:
-        print_json(result.report.to_json())
+        print_json(_as_json(result, pushed))
     elif not quiet:
         from saefilter.report.console import print_filter_result
 
-        print_filter_result(output_console(), result)
+        said = [] if made else [opened.provenance.note or ""]  # by who made the scores
+        print_filter_result(output_console(), result, said)
+        if pushed is not None:
+            seen = "private" if pushed.private else "public"
+            typer.echo(f"  on the hub   {pushed.url} ({seen}), commit {pushed.commit[:12]}")
         if decided is not None:
-            from saefilter.cli.hints import after_filter, say_next
+            from saefilter.cli.rounds import after_filter, say_next
 
             data = input or opened.provenance.input_path
             say_next(output_console(), after_filter(data, source, opened, decided))
@@ -201,6 +237,7 @@ def _writer(
     output: Location | None,
     source: Source,
     written: SoftOptions,
+    kind: str | None,
     *,
     single: bool,
     quiet: bool,
@@ -210,48 +247,93 @@ def _writer(
 ) -> Callable[..., FilterResult]:
     """What writes the rows of scores by a selection: to a folder or to one file, neither of which is in the
     way. Raises SaefilterError where it is, before anything is scored."""
-    from saefilter.filtering.filter import filter_file
+    from saefilter.filtering.filter import check_writable, filter_file
     from saefilter.filtering.folder import check_folder, filter_folder
     from saefilter.filtering.layout import goes_to_folder
     from saefilter.filtering.outputs import OutputPaths
-    from saefilter.rows.write import check_output_name
 
     how: dict[str, Any] = {
         "card": card, "overwrite": overwrite, "options": written, "report_rows": report_rows,
     }  # fmt: skip
     single = single or (output is None and (written.is_soft or written.swaps))
     if not single and goes_to_folder(source, output):
+        if kind is not None:
+            raise SaefilterError(
+                "--format is of one file: in a folder each keeps its own format",
+                remedy="Leave it out, or write one file: --single.",
+            )
         folder = Path(str(output or f"{source.stem}.filtered"))
         check_folder(source, folder, written, overwrite=overwrite)
         return lambda scores, selection, settings, **more: filter_folder(
             source, scores, folder, selection, **how, **more
         )
-    target = _output(output, source, quiet=quiet)
-    check_output_name(target)
+    target = _output(output, source, written, kind, quiet=quiet)
+    check_writable(target, source, written)
     OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
     return lambda scores, selection, **more: filter_file(
         source, scores, target, selection, **how, **more
     )
 
 
-def _output(asked: Location | None, source: Source, *, quiet: bool) -> Location:
-    """Where kept rows go: unless asked otherwise Parquet, or JSONL where one table would not hold the rows
-    as they are."""
+def _output(
+    asked: Location | None, source: Source, written: SoftOptions, kind: str | None, *, quiet: bool
+) -> Location:
+    """Where kept rows go: unless asked otherwise to a file of the input's format here."""
     from saefilter.rows.tables import why_no_table
+    from saefilter.rows.written import CSV, JSONL, PARQUET, format_of, usual_ending
 
-    if asked is not None and asked.suffix != ".parquet":
-        return asked
-    if (why := why_no_table(source)) is None:
-        return asked or Path(f"{source.stem}.filtered.parquet")
     if asked is None:
-        warn(f"Writing JSONL, which keeps rows as they are: {why}", quiet=quiet)
-        return Path(f"{source.stem}.filtered.jsonl")
-    warn(
-        f"A table does not hold these rows as they are: {why}; missing fields become nulls, and rows of "
-        "another type are set aside. -o NAME.jsonl keeps all",
-        quiet=quiet,
-    )
+        ending = f".{kind}" if kind else usual_ending(source)
+        if not kind and format_of(f"rows{ending}") == CSV and not written.fits_csv:
+            ending = f".{JSONL}"
+        asked = Path(f"{source.stem}.filtered{ending}")
+    is_kind = format_of(asked.name)
+    if kind not in (None, is_kind):
+        raise SaefilterError(
+            f"--format {kind} and -o {asked} disagree",
+            remedy=f"Leave --format out, or end the name in .{kind}.",
+        )
+    if is_kind == PARQUET and (why := why_no_table(source)) is not None:
+        warn(
+            f"A table does not hold these rows as they are: {why}; missing fields become nulls, and rows of "
+            "another type are set aside. JSON lines (-o NAME.jsonl) keep all",
+            quiet=quiet,
+        )
     return asked
+
+
+def _hub_repo(name: str | None, output: Location | None, *, public: bool) -> HubRepo | None:
+    """Where kept rows are pushed. Raises SaefilterError where they could not be, before anything is scored."""
+    if name is None:
+        if public:
+            raise SaefilterError("--public has no effect without --push-to-hub")
+        return None
+    from saefilter.filtering.push import check_pushable
+    from saefilter.hub import HubRepo
+
+    repo = HubRepo(name, "dataset", public)
+    check_pushable(output, repo)
+    return repo
+
+
+def _push(result: FilterResult, repo: HubRepo | None) -> Pushed | None:
+    """What was filtered, handed over where that is asked for."""
+    if repo is None:
+        return None
+    from saefilter.filtering.push import push_filtered
+
+    try:
+        return push_filtered(result, repo)
+    except SaefilterError as error:
+        raise SaefilterError(
+            f"filtered into {result.paths.kept}, and not pushed: {error.problem}",
+            where=error.where, remedy=f"{error.remedy or ''} The same command with --overwrite tries again.",
+        ) from error  # fmt: skip
+
+
+def _as_json(result: FilterResult, pushed: Pushed | None) -> str:
+    text = result.report.to_json()
+    return text if pushed is None else json.dumps({**json.loads(text), "hub": pushed.to_json()})
 
 
 def _whose(strategy: str, scoring: opt.Given) -> tuple[opt.Given, opt.Given]:
@@ -290,7 +372,7 @@ def _data(
     except SaefilterError as error:
         raise SaefilterError(
             f"{opened.path} was made from {data}, which is not there",
-            remedy=f"Name the data: saefilter filter DATA --scores {opened.path}",
+            remedy=f"Name the data: saefilter filter DATA --scores {command_line(str(opened.path))}",
         ) from error
     warn(f"Using the scores {opened.path} of {data}, made {opened.provenance.created}", quiet=quiet)
     return source, opened.path
@@ -328,7 +410,7 @@ def _score_first(
     else:
         raise SaefilterError(
             f"{target} cannot be used: {why}",
-            remedy=f"Score the data anew (saefilter score {source.path} --overwrite, or --overwrite "
+            remedy=f"Score the data anew (saefilter score {command_line(str(source.path))} --overwrite, or --overwrite "
             "here), or ask for what the scores were made with.",
         )
     with scoring_bar(quiet=quiet) as watch:

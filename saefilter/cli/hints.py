@@ -1,126 +1,71 @@
-"""What comes next, as a command that runs as it is printed: from scores to a review, from decisions to filtered
-rows, from these to a toxic set of one's own, and from that to a comparison.
+"""What to type next, so that it runs as it is printed: names quoted for a shell, and what was given repeated
+where the next command needs it.
 """
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from saefilter.described import described
+from saefilter.settings import ScoreSettings
 from saefilter.text import command_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from saefilter.artifacts.decisions import Decisions
     from saefilter.artifacts.provenance import Provenance
-    from saefilter.artifacts.scores import Scores
-    from saefilter.rows.read import Source
+    from saefilter.cli.options import Given
     from saefilter.storage import Location
 
-NEXT = "Next: "
-THEN = "Then: "
-ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", "")
-"""Of filtered rows; a folder has none."""
+USUAL_SHARE = 0.1
+"""To drop, where nobody has said anything."""
 
 
-def say_next(console: Console, *commands: str) -> None:
-    """The commands, a line each however long, so that a line can be copied."""
-    from rich.text import Text
-
-    for word, command in zip((NEXT, *[THEN] * len(commands)), commands, strict=False):
-        console.print(Text(word + command, style="dim"), soft_wrap=True)
-
-
-def usual_decisions(scores: Scores) -> Location:
-    """Where the decisions on rows of these scores are unless somebody says otherwise: beside them."""
-    from saefilter.artifacts.decisions import SUFFIX
-    from saefilter.artifacts.scores import SUFFIX as SCORES_SUFFIX
-
-    path = scores.path
-    return path.with_name(path.name.removesuffix(SCORES_SUFFIX).removesuffix(".parquet") + SUFFIX)
+def as_options(given: Given) -> list[str]:
+    """Settings as they were given, as words of a command line."""
+    words: list[str] = []
+    for name, one in described(ScoreSettings).items():
+        value: Any = given.get(name)
+        if value is None or value is False:
+            continue
+        words += [one.flag] if value is True else [one.flag, str(value)]
+    return words
 
 
-def to_filter(data: str, source: Source, scores: Scores, decisions: Decisions) -> str:
-    """Filter by what was decided, and the rest by distance."""
-    from saefilter.scoring.scores_for import usual_scores
+def scores_words(data: str, scores: Location | None, made: Provenance, given: Given) -> list[str]:
+    """What names data and their scores for the next command; `scores` is None for those that it finds by
+    itself. Settings are repeated where something else than the command line, such as saefilter.toml, asks for
+    others than these scores were made with."""
+    from saefilter.cli.common import asked_of
+    from saefilter.errors import SaefilterError
+    from saefilter.scoring.scores_for import differences
 
-    words = ["saefilter", "filter", data]
-    if str(usual_scores(source)) != str(scores.path):
-        words += ["--scores", str(scores.path)]
-    words += ["--decisions", str(decisions.path)]
-    if share := next_share(scores.provenance, len(decisions.decisions)):
-        words += ["--drop-frac", f"{share:g}"]
-    taken = [end for end in ENDINGS if Path(f"{source.stem}.filtered{end}").exists()]
-    return command_line(*words, *(["-o", f"{source.stem}.reviewed{taken[0]}"] if taken else []))
-
-
-def next_share(made: Provenance, decided: int = 0) -> float:
-    """A tenth, or what a cascade has sought where that is less; `decided` rows may be among the nearest."""
-    if not made.cascade or not made.estimated:
-        return 0.1
-    known = min(int(made.cascade["nearest"]), made.scored) - decided
-    return max(0.0, min(0.1, math.floor(1e4 * known / (made.scored + made.estimated)) / 1e4))
+    words = [no_option(data), *(["--scores", no_option(str(scores))] if scores else [])]
+    try:
+        differing = list(differences(made, asked_of({})))
+    except SaefilterError:
+        differing = ["what is asked for is not there"]
+    depend = [name for name, one in described(ScoreSettings).items() if one.option.scores_depend]
+    again = {name: given[name] for name in depend if name in given}
+    return [*words, *as_options(again)] if differing else words
 
 
-def to_review_more(scores: Scores, decisions: Decisions) -> str:
-    """Decide on more rows, also such as are likely to be kept."""
+def after_score(data: str, scores: Location | None, made: Provenance, given: Given) -> str:
+    """The command that drops rows by scores that were just made, or what stands in its way."""
+    if data == "-":
+        return "save the rows to a file and score that: filter reads the data again"
     return command_line(
-        "saefilter", "review", scores.path, *_where(scores, decisions), "--order", "random"
+        "saefilter", "filter", *scores_words(data, scores, made, given), *cut_words(made)
     )
 
 
-def _where(scores: Scores, decisions: Decisions) -> list[str]:
-    usual = usual_decisions(scores)
-    return [] if str(usual) == str(decisions.path) else ["-o", str(decisions.path)]
+def no_option(name: str) -> str:
+    """A file's name that no command takes for an option."""
+    return f"./{name}" if name.startswith("-") else name
 
 
-def after_filter(data: str, source: Source, scores: Scores, decisions: Decisions) -> str:
-    """Learn from the decisions, or make more where these are too few."""
-    if not decisions.enough_to_learn:
-        return to_review_more(scores, decisions)
-    return command_line(
-        "saefilter", "features", "curate", "--data", data, "--decisions", decisions.path,
-        *reading(scores.provenance), *_adapting(scores), "-o", free_name(f"{source.stem}.set", ".json"),
-    )  # fmt: skip
-
-
-def reading(made: Provenance) -> list[str]:
-    """The model and the SAE that scores were made by, as options."""
-    asked = made.settings or {}
-    if asked.get("model"):
-        pairs = [(name, asked.get(name)) for name in ("model", "sae", "revision", "layer")]
-        return [
-            word for name, value in pairs if value is not None for word in (f"--{name}", str(value))
-        ]
-    named = [] if " " in made.preset else ["--preset", made.preset]
-    return named + (["--layer", str(asked["layer"])] if asked.get("layer") is not None else [])
-
-
-def _adapting(scores: Scores) -> list[str]:
-    """The set by which rows were shown, where it is not the preset's."""
-    from saefilter.toxic.learnt import named_set
-
-    return ["--adapt", named] if (named := named_set(scores)) else []
-
-
-def after_curate(data: str, toxic_set: Path, decisions: str, options: list[str]) -> list[str]:
-    """Score by the new set, and compare it with the old one."""
-    from saefilter.rows.inputs import open_input
-    from saefilter.scoring.scores_for import usual_scores
-
-    usual = usual_scores(open_input(data))
-    name = toxic_set.name.removesuffix(".json")
-    new = free_name(f"{usual.name.removesuffix('.scores.parquet')}.by-{name}", ".scores.parquet")
-    score = ["saefilter", "score", data, "--toxic-set", str(toxic_set), *options, "-o", new]
-    old = [str(usual)] if usual.exists() else []
-    report = free_name("compare", ".html").removesuffix(".html")
-    compare = ["saefilter", "compare", *old, new, "--data", data, "--decisions", decisions]
-    return [command_line(*score), command_line(*compare, *(["-o", report] * (report != "compare")))]
-
-
-def free_name(stem: str, ending: str) -> str:
-    """A name that nothing has here."""
-    names = (f"{stem}{number}{ending}" for number in ("", *range(2, 10_000)))
-    return next(name for name in names if not Path(name).exists())
+def cut_words(made: Provenance) -> list[str]:
+    """A tenth, or the rows that a cascade has sought where they are fewer."""
+    if made.cascade:
+        sought = int(made.cascade["nearest"])
+        if sought < USUAL_SHARE * (made.scored + made.estimated):
+            return ["--drop-count", str(sought)]
+    return ["--drop-frac", f"{USUAL_SHARE:.0%}"]

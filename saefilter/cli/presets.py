@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, completion
 from saefilter.cli import options as opt
+from saefilter.cli.common import print_json
+from saefilter.cli.root import App, InOrder
 
-presets = typer.Typer(
+presets = App(
+    cls=InOrder,
     invoke_without_command=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     help="List the presets: a model, its SAE and where it is read, under one name.\n\n"
     "Example: saefilter presets",
 )
@@ -21,11 +24,15 @@ app.add_typer(presets, name="presets")
 
 
 @presets.callback()
-def list_presets(context: typer.Context) -> None:
+def list_presets(context: typer.Context, as_json: opt.JsonOption = False) -> None:
     """Without a command: the list."""
     if context.invoked_subcommand is not None:
         return
     from saefilter.encode.presets import load_preset, preset_names
+
+    if as_json:
+        print_json(json.dumps([asdict(load_preset(name)) for name in preset_names()], indent=2))
+        return
 
     width = max(len(name) for name in preset_names())
     for name in preset_names():
@@ -40,7 +47,9 @@ def list_presets(context: typer.Context) -> None:
 
 @presets.command(epilog="Example: saefilter presets show gemma-2-2b")
 def show(
-    name: Annotated[str, typer.Argument(help="Name of the preset.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the preset.", autocompletion=completion.presets)
+    ],
     as_json: opt.JsonOption = False,
 ) -> None:
     """Show everything a preset stands for."""
@@ -48,7 +57,7 @@ def show(
 
     preset = load_preset(name)
     if as_json:
-        typer.echo(json.dumps(asdict(preset), indent=2))
+        print_json(json.dumps(asdict(preset), indent=2))
         return
     lines = {
         "model": preset.model + (" (gated: accept its terms on the hub)" if preset.gated else ""),

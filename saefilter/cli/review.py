@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import asked_of, output_console, print_json
+from saefilter.described import as_fraction
 from saefilter.errors import SaefilterError
 from saefilter.review.order import ReviewOrder
 from saefilter.text import command_line
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog="Example: saefilter review data.scores.parquet --rows 20")
-@opt.with_options(ReviewOrder, "choosing")
+@opt.with_options(ReviewOrder, "choosing", panel=panels.SHOWN)
 def review(
     *,
     scores: Annotated[
@@ -41,7 +42,6 @@ def review(
         str | None,
         typer.Option(
             "--around-cut",
-            metavar="SHARE",
             help="Show the rows on either side of this cut, such as 10%, those next to it first.",
         ),
     ] = None,
@@ -50,12 +50,11 @@ def review(
         typer.Option(
             "-o",
             "--output",
-            metavar="FILE",
             help="Decisions; of a file that is there, it goes on [<input>.decisions.json beside the scores].",
         ),
     ] = None,
     reviewer: Annotated[
-        str | None, typer.Option("--reviewer", metavar="NAME", help="Who decides [nobody named].")
+        str | None, typer.Option("--reviewer", help="Who decides [nobody named].")
     ] = None,
     as_json: opt.JsonOption = False,
 ) -> None:
@@ -66,7 +65,7 @@ def review(
     gives a dose` drops with a reason. `filter`, `features curate` and `compare` take the decisions.
     """
     from saefilter.artifacts.publish import exclusive
-    from saefilter.cli.hints import usual_decisions
+    from saefilter.cli.rounds import usual_decisions
     from saefilter.storage import located_if
 
     asked = ReviewOrder(**choosing, around_cut=_share(around_cut))
@@ -94,18 +93,12 @@ def review(
 
 
 def _share(text: str | None) -> float | None:
-    """`0.1` or `10%`."""
-    if text is None:
-        return None
-    try:
-        number = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < 1:
+    share = None if text is None else as_fraction(text, "--around-cut")
+    if share is not None and not 0 < share < 1:
         raise SaefilterError(
-            f"--around-cut {text!r} is no share between 0 and 1", remedy="10 % is 10% or 0.1."
+            f"--around-cut {text} is not between 0 and 1", remedy="10 % is 10% or 0.1."
         )
-    return number
+    return share
 
 
 def _open(scores: str | None, data: str | None) -> tuple[Scores, Source]:
@@ -122,7 +115,7 @@ def _open(scores: str | None, data: str | None) -> tuple[Scores, Source]:
             raise
         raise SaefilterError(
             f"{opened.path} was made from {name}, which is not there",
-            remedy=f"Name the data: {command_line('saefilter', 'review', opened.path)} DATA",
+            remedy=f"Name the data: {command_line('saefilter', 'review', str(opened.path))} DATA",
         ) from error
     opened.check_belongs(source)
     opened.verify()
@@ -205,7 +198,7 @@ def _say_end(
 ) -> None:  # fmt: skip
     """What was decided, and what to do with it."""
     from saefilter.artifacts.decisions import DROP, KEEP
-    from saefilter.cli.hints import say_next, to_filter
+    from saefilter.cli.rounds import say_next, to_filter
     from saefilter.text import rows_of
 
     made = session.decisions

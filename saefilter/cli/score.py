@@ -18,8 +18,9 @@ from saefilter.cli.common import (
     scoring_bar,
     warn,
 )
+from saefilter.cli.hints import after_score, no_option
 from saefilter.settings import ScoreSettings
-from saefilter.text import one_line
+from saefilter.text import command_line, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,9 +35,7 @@ def score(
     input: Annotated[str, typer.Argument(help=opt.INPUT_HELP)],
     output: Annotated[
         str | None,
-        typer.Option(
-            "-o", "--output", metavar="PATH", help="Scores file [<input>.scores.parquet here]."
-        ),
+        typer.Option("-o", "--output", help="Scores file [<input>.scores.parquet here]."),
     ] = None,
     scoring: opt.Given,
     part: Annotated[
@@ -94,7 +93,12 @@ def score(
     elif not quiet:
         from saefilter.report.console import print_score_summary
 
-        print_score_summary(output_console(), done)
+        is_usual = target == usual_scores(source)
+        then = after_score(input, None if is_usual else target, done.provenance, scoring)
+        print_score_summary(output_console(), done, then)
+        if input != "-":
+            read_first = command_line("saefilter", "review", no_option(str(target)))
+            typer.echo(f"Or read the closest rows first: {read_first}")
 
 
 def _parsed(part: str | None) -> Part | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,10 +12,13 @@ import typer
 from saefilter.cli import app
 from saefilter.cli import options as opt
 from saefilter.cli.common import print_json, warn
+from saefilter.cli.hints import after_score
+from saefilter.cli.root import App, InOrder
 
-scores = typer.Typer(
+scores = App(
+    cls=InOrder,
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     help="Put parts of scores together.\n\n"
     "Example: saefilter scores merge data.scores.part-*.parquet -o data.scores.parquet",
 )
@@ -57,3 +61,5 @@ def merge(
             f"{made.scored:,} scored, {made.quarantined:,} quarantined, "
             f"{made.duplicates:,} duplicates\n{one_line(str(merged.path))}"
         )
+        if Path(made.input_path).exists():  # parts may have been scored elsewhere
+            typer.echo(f"Next: {after_score(made.input_path, merged.path, made, {})}")

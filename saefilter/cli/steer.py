@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from saefilter.cli import completion
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     ask_and_say,
     output_console,
+    print_json,
     progress_bar,
     refuse_overwrite_alone,
 )
@@ -29,7 +32,12 @@ if TYPE_CHECKING:
 @opt.with_options(ScoreSettings, "reading", only=(*opt.READING, "device", "dtype"))
 def steer(
     *,
-    name_or_file: Annotated[str, typer.Argument(help="A JSON file or the name of a shipped set.")],
+    name_or_file: Annotated[
+        str,
+        typer.Argument(
+            help="A JSON file or the name of a shipped set.", autocompletion=completion.toxic_sets
+        ),
+    ],
     reading: opt.Given,
     index: Annotated[
         list[int] | None, typer.Option("--feature", help="Which features [the strongest].")
@@ -62,6 +70,7 @@ def steer(
     ] = None,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Push a causal model along a set's features and measure what becomes likelier.
 
@@ -74,17 +83,14 @@ def steer(
     from saefilter.encode.causal import load_causal_model
     from saefilter.encode.checks import hook_layers
     from saefilter.encode.encoder import Encoder
-    from saefilter.toxic.load import find_toxic_set, load_toxic_set, shipped_sets
+    from saefilter.toxic.load import find_toxic_set, load_toxic_set, refuse_in_place
 
     if index is not None and top is not None:
         raise SaefilterError("--top has no effect with --feature", remedy="Leave one of them out.")
     refuse_overwrite_alone(output, overwrite=overwrite)
     path = output or find_toxic_set(name_or_file)
-    if output is None and name_or_file in shipped_sets():
-        raise SaefilterError(
-            f"{name_or_file} came with saefilter and is not changed in place",
-            remedy="Name a file for the changed set with -o.",
-        )
+    if output is None:
+        refuse_in_place(name_or_file)
     if output is not None:
         refuse_existing([output], overwrite=overwrite)
     toxic_set = load_toxic_set(name_or_file)
@@ -95,7 +101,8 @@ def steer(
     elif len(chosen) < len(set(index)):
         raise SaefilterError("not all of these features are in the set")
     (contrast,) = contrast_of(toxic or [], benign or [])[:1]
-    asked = ask_and_say(reading, quiet=quiet)
+    silent = quiet or as_json
+    asked = ask_and_say(reading, quiet=silent)
     encoder = Encoder.of(asked.settings)
     resolved = encoder.preset
     toxic_set.check_belongs(
@@ -114,7 +121,7 @@ def steer(
     few = ContrastRows(contrast.toxic[:rows], contrast.benign[:rows], [])
     probe = Probe.of(causal, encoder.renderer(), few, strength=strength)
     directions = encoder.sae.directions()
-    with progress_bar("Steering", len(chosen), quiet=quiet) as advance:
+    with progress_bar("Steering", len(chosen), quiet=silent) as advance:
         measured = steer_set(
             toxic_set,
             probe,
@@ -126,13 +133,21 @@ def steer(
         )
     with publishing([path]) as (temporary,):
         temporary.write_text(measured.to_json(), encoding="utf-8")
-    if quiet:
+    if silent and not as_json:
         return
     from saefilter.report.console_sets import print_steering
 
     steered = [feature for feature in measured.features if feature.steering is not None]
     steered = [feature for feature in steered if feature.index in {c.index for c in chosen}]
     steered.sort(key=lambda feature: -(feature.steering or 0.0))
+    if as_json:
+        measured_of = [
+            {"feature": one.index, "label": one.label, "effect": one.steering, "p": one.steering_p}
+            for one in steered
+        ]
+        said = {"written": str(path), "features": measured_of}
+        print_json(json.dumps(said, ensure_ascii=False, indent=2))
+        return
     shown = _samples(encoder, probe, steered[:3], directions, few.benign[:samples])
     print_steering(output_console(), steered, shown)
     output_console().print(f"Written to {path}")

@@ -18,7 +18,9 @@ from saefilter.text import clean
 
 if TYPE_CHECKING:
     from saefilter.rows.formats import Conversation, Understood
+    from saefilter.rows.read import Source
     from saefilter.rows.rendered import RenderedRow, Window
+    from saefilter.rows.row import Row
 
 SHOWN_TURNS = 12
 STYLES = {"scored": "bold black on green", "context": "dim", "special": "magenta"}
@@ -33,7 +35,15 @@ STYLES = {"scored": "bold black on green", "context": "dim", "special": "magenta
 def tokens(
     *,
     input: Annotated[str, typer.Argument(help=opt.INPUT_HELP)],
-    row: Annotated[int, typer.Option("--row", min=0, help="Which row, from 0.")] = 0,
+    row: Annotated[
+        int | None, typer.Option("--row", min=0, help="Which row, from 0 [0].", show_default=False)
+    ] = None,
+    line: Annotated[
+        int | None,
+        typer.Option(
+            "--line", min=1, help="Instead: which line of the file, from 1, as reports name rows."
+        ),
+    ] = None,
     reading: opt.Given,
     as_json: opt.JsonOption = False,
 ) -> None:
@@ -53,11 +63,7 @@ def tokens(
     asked = ask_and_say(reading, quiet=as_json)
     settings, chosen = asked.settings.of_data(source.path), preset_of(asked)
     options = RenderOptions.of(settings)
-    wanted = next(source.rows({row}), None)
-    if wanted is None:
-        raise SaefilterError(
-            f"there is no row {row}", where=input, remedy=f"It has {source.count_rows()}."
-        )
+    wanted = _wanted(source, input, row, line)
     understood = understood_of(wanted, Columns.parse(settings.columns))
     if isinstance(understood, str):
         raise SaefilterError(understood, where=f"{input}:{wanted.line}")
@@ -88,6 +94,31 @@ def tokens(
         print_json(json.dumps(shown, ensure_ascii=False, indent=1))
     else:
         typer.echo(f"Scored tokens: {scored}")
+
+
+def _wanted(source: Source, input: str, row: int | None, line: int | None) -> Row:
+    """The row of that number or on that line. Raises SaefilterError where there is none, or both are given."""
+    if row is not None and line is not None:
+        raise SaefilterError("--row and --line exclude each other", remedy="Leave one of them out.")
+    if line is None:
+        numbered = next(source.rows({row or 0}), None)
+        if numbered is None:
+            raise SaefilterError(
+                f"there is no row {row or 0}", where=input, remedy=f"It has {source.count_rows()}."
+            )
+        return numbered
+    on_line = [one for one in source.rows() if one.line == line]
+    if len(on_line) > 1:
+        files = ", ".join(str(one.file) for one in on_line[:3])
+        raise SaefilterError(
+            f"several files have a line {line}", where=input, remedy=f"Name one of them: {files}."
+        )
+    if not on_line:
+        raise SaefilterError(
+            f"there is no row on line {line}", where=input,
+            remedy="Rows are counted by the line that they begin on; --row counts them from 0.",
+        )  # fmt: skip
+    return on_line[0]
 
 
 def _told(

@@ -10,6 +10,7 @@ import typer
 
 from saefilter.cli import app
 from saefilter.cli import options as opt
+from saefilter.cli.root import verdict
 
 if TYPE_CHECKING:
     from saefilter.verify.findings import Findings
@@ -22,7 +23,7 @@ ENDS = (
 )
 
 
-@app.command(epilog="Example: saefilter verify data.filtered.parquet")
+@app.command(epilog="Example: saefilter verify data.filtered.jsonl")
 def verify(
     artifact: Annotated[
         str,
@@ -37,7 +38,7 @@ def verify(
     ] = None,
     scores: Annotated[
         str | None,
-        typer.Option("--scores", metavar="PATH", help="The scores [beside the artifact]."),
+        typer.Option("--scores", help="The scores [beside the artifact]."),
     ] = None,
     toxic_set: Annotated[
         str | None, typer.Option("--toxic-set", help="File or name [the recorded name].")
@@ -64,8 +65,7 @@ def verify(
         typer.echo(json.dumps(said, indent=2))
     elif not quiet:
         _print(findings)
-    if findings.exit_code:
-        raise typer.Exit(findings.exit_code)
+    verdict(findings.exit_code)
 
 
 def _print(findings: Findings) -> None:

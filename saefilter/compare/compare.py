@@ -76,7 +76,7 @@ def check_request(
             )
     if not fractions or any(not 0 < share < 1 for share in fractions):
         raise SaefilterError(
-            "a share to drop lies between 0 and 1", remedy="Use --drop-frac 0.05 0.1 0.25."
+            "a share to drop lies between 0 and 1", remedy="Use --drop-frac 5% 10% 25%."
         )
 
 
@@ -129,7 +129,11 @@ def compare(
         detail_frac=detail,
         arms=measured(arms, source, labels, ordered, detail, seed),
         overlaps=[Overlap(share, overlaps(arms, share)) for share in ordered],
-        notes=[*seen, *_notes(scores, len(pools[0]), left_out, labels)],
+        notes=[
+            *seen,
+            *_notes(scores, len(pools[0]), left_out, labels),
+            *about_controls([(arm.name, arm.strategy) for arm in arms]),
+        ],
     )
 
 
@@ -182,4 +186,23 @@ def _notes(
     n_bad = int(labels.bad.sum())
     if math.isclose(n_bad, 0) or n_bad == int(labels.known.sum()):
         notes.append("All labelled rows have the same label, so there is no AUROC.")
+    return notes
+
+
+def about_controls(arms: Sequence[tuple[str, str]]) -> list[str]:
+    """What a reader must know of arms that know the labels, each given as its name and its strategy."""
+    notes, strategies = [], [strategy for _, strategy in arms]
+    if "labels" in strategies:
+        notes.append(
+            "labels is an oracle: it is told which rows are bad, so it is the most that any strategy could "
+            "find, and none that you could use."
+        )
+    if "matched-random" in strategies:
+        like = next((name for name, strategy in arms if strategy == "closest"), "closest")
+        notes.append(
+            f"matched-random has the precision and recall of {like} by construction (and its AUROC, but for "
+            "rows at equal distance): at every size it drops as many bad, good and unlabelled rows, but "
+            "draws which. It differs in which rows go (overlap), and so in what a model learns from the "
+            "rest, which is what it is the control for."
+        )
     return notes

@@ -43,7 +43,7 @@ def unseen(
         f"did on decided rows before it saw them: {show}."
     )
     if not count:
-        again = command_line("saefilter", "review", names[-1].path, "--order", "random")
+        again = command_line("saefilter", "review", str(names[-1].path), "--order", "random")
         return None, [f"{note} No label is left, so nothing is measured; for new ones: {again}"]
     rest.about.update(bad=int(rest.bad.sum()), labelled=count)
     return rest, [note]

@@ -27,8 +27,8 @@ from saefilter.toxic.toxicset import SIGNS, ToxicSet
 
 Floats = NDArray[np.float64]
 HOLD = 0.3
-"""What moving a weight by one costs, against a mean loss of one a row. Between 0.1 and 1 it hardly matters
-(docs/review.md); less forgets the set over fewer rows."""
+"""What moving a weight by one costs, against a mean loss of one a row. From 0.1 to 1 the AUROC on rows not decided
+on changes by 0.05 at most (docs/review.md)."""
 FOLDS = 5
 REPEATS = 5
 MAX_ITERATIONS = 500
@@ -92,7 +92,7 @@ def adapted(
             "needed"
         )
     contrast = encoded.result()
-    fit = _Fit.of(
+    fit = Fit.of(
         toxic_set, members, contrast.features.columns(_indices(toxic_set, members)).toarray()
     )
     weights, intercept = fit.learnt(contrast.toxic)
@@ -101,13 +101,10 @@ def adapted(
             [fit.held_out(contrast.toxic, contrast.folds(FOLDS, seed)) for seed in range(REPEATS)]
         )
     )
-    made = Adapted(
-        _with_weights(toxic_set, members, weights, intercept, rows, name),
-        counts[0], counts[1], auroc(contrast.toxic, fit.signed @ fit.weights), after,
-    )  # fmt: skip
-    return replace(
-        made, toxic_set=noted(made.toxic_set, f"adapted from {toxic_set.name}", str(made))
-    )
+    changed = _told(with_weights(toxic_set, members, weights, intercept), toxic_set, rows, name)
+    before = auroc(contrast.toxic, fit.signed @ fit.weights)
+    made = Adapted(changed, counts[0], counts[1], before, after)
+    return replace(made, toxic_set=noted(changed, f"adapted from {toxic_set.name}", str(made)))
 
 
 def _indices(toxic_set: ToxicSet, members: list[int]) -> NDArray[np.int64]:
@@ -115,7 +112,7 @@ def _indices(toxic_set: ToxicSet, members: list[int]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class _Fit:
+class Fit:
     """Rows as the set's weighted features see them, and where their weights start from."""
 
     signed: Floats
@@ -124,9 +121,10 @@ class _Fit:
     weights: Floats
     """Of the set, `[n_features]`."""
     intercept: float
+    hold: float = HOLD
 
     @classmethod
-    def of(cls, toxic_set: ToxicSet, members: list[int], active: Floats) -> _Fit:
+    def of(cls, toxic_set: ToxicSet, members: list[int], active: Floats) -> Fit:
         """`active`: pooled activations of the members, `[n_rows, n_features]`."""
         index = _indices(toxic_set, members)
         scale, largest = np.asarray(toxic_set.scale)[index], np.asarray(toxic_set.largest)[index]
@@ -139,7 +137,7 @@ class _Fit:
         self, toxic: NDArray[np.bool_], rows: NDArray[np.bool_] | None = None
     ) -> tuple[Floats, float]:
         """Weights and intercept that minimise `sum_n u_n log(1 + exp(-y_n (b + sum_i w_i x_ni)))
-        + HOLD / 2 sum_i (w_i - w0_i)^2` over w >= 0 and b, on all rows or those where `rows` is true; `u` gives
+        + hold / 2 sum_i (w_i - w0_i)^2` over w >= 0 and b, on all rows or those where `rows` is true; `u` gives
         both sides the same say."""
         chosen = np.ones(len(toxic), dtype=bool) if rows is None else rows
         signed, target = self.signed[chosen], np.where(toxic[chosen], 1.0, -1.0)
@@ -148,9 +146,9 @@ class _Fit:
         def loss_and_gradient(parameters: Floats) -> tuple[float, Floats]:
             margin = target * (signed @ parameters[:-1] + parameters[-1])
             moved = parameters[:-1] - self.weights
-            loss = say @ np.logaddexp(0, -margin) + HOLD / 2 * (moved @ moved)
+            loss = say @ np.logaddexp(0, -margin) + self.hold / 2 * (moved @ moved)
             slope = -target * say / (1 + np.exp(np.minimum(margin, 500)))
-            return float(loss), np.append(signed.T @ slope + HOLD * moved, slope.sum())
+            return float(loss), np.append(signed.T @ slope + self.hold * moved, slope.sum())
 
         result = optimize.minimize(
             loss_and_gradient,
@@ -175,29 +173,24 @@ class _Fit:
         return auroc(toxic, odds)
 
 
-def _with_weights(
-    toxic_set: ToxicSet,
-    members: list[int],
-    weights: Floats,
-    intercept: float,
-    rows: ContrastRows,
-    name: str,
+def with_weights(
+    toxic_set: ToxicSet, members: list[int], weights: Floats, intercept: float
 ) -> ToxicSet:
-    """The set with other weights, under another name, and the decisions among its sources."""
+    """The set with other weights of its `members`, by their places among its features."""
     features = list(toxic_set.features)
     for number, weight in zip(members, weights.tolist(), strict=True):
         features[number] = replace(features[number], weight=float(f"{weight:.6g}"))
     features.sort(key=lambda one: (one.side != "toxic", -one.weight, -abs(one.effect_size)))
-    changed = replace(
-        toxic_set,
-        name=name,
-        features=features,
-        intercept=float(f"{intercept:.6g}"),
-        sources=[*toxic_set.sources, *rows.about],
-        method={
-            "name": "weights of a set, moved towards decisions", "from": toxic_set.name,
-            "from_sha256": toxic_set.sha256(), "hold": HOLD, "made_by": toxic_set.method,
-        },
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )  # fmt: skip
+    changed = replace(toxic_set, features=features, intercept=float(f"{intercept:.6g}"))
     return rescored(changed)
+
+
+def _told(changed: ToxicSet, base: ToxicSet, rows: ContrastRows, name: str) -> ToxicSet:
+    """The set under another name, which says what it was and what it has learnt from."""
+    method = {
+        "name": "weights of a set, moved towards decisions", "from": base.name,
+        "from_sha256": base.sha256(), "hold": HOLD, "made_by": base.method,
+    }  # fmt: skip
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    sources = [*base.sources, *rows.about]
+    return replace(changed, name=name, sources=sources, method=method, created=created)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from saefilter.artifacts.decisions import DROP, ENOUGH, KEEP, Decisions
 from saefilter.columns import Columns
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, recognise
 from saefilter.rows.groups import NONE
 from saefilter.rows.read import Source
@@ -82,7 +82,9 @@ def from_column(
     sides: dict[bool, list[Conversation]] = {True: [], False: []}
     scores: dict[bool, list[float]] = {True: [], False: []}
     groups: dict[bool, list[Any]] = {True: [], False: []}
+    names: dict[str, None] = {}
     for row in source.rows():
+        names |= dict.fromkeys(row.data or {})
         value = (row.data or {}).get(column)
         if value is None or value == "":
             continue
@@ -98,7 +100,8 @@ def from_column(
         raise SaefilterError(
             f"no row has a value in column {column!r}",
             where=str(source.path),
-            remedy="Name the column that holds the label or the score with --label.",
+            remedy=f"{did_you_mean(column, names, 'There are')} Name the column that holds the label or the "
+            "score with --label.",
         )
     graded = len({*scores[True], *scores[False]}) > 2
     sha256 = source.sha256()
@@ -210,7 +213,8 @@ def group_value(row: Row, column: str | None, source: Source) -> Any:
     if column not in (row.data or {}):
         raise SaefilterError(
             f"there is no column {column!r}", where=f"{row.file or source.path}:{row.line}",
-            remedy="Name the column that tells groups apart, or leave --group out.",
+            remedy=f"{did_you_mean(column, row.data or {}, 'There are')} Name the column that tells groups "
+            "apart, or leave --group out.",
         )  # fmt: skip
     value = (row.data or {})[column]
     return value if isinstance(value, (str, int, type(None))) else json.dumps(value, default=str)

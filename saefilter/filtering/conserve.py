@@ -32,7 +32,10 @@ from saefilter.artifacts.integrity import BATCH_ROWS, batches_of, parquet_conten
 from saefilter.errors import SaefilterError
 from saefilter.rows.pieces import Piece, pieces
 from saefilter.rows.read import Source, open_lines
+from saefilter.rows.text import csv_rows
 from saefilter.rows.write import PREFIX, is_added
+from saefilter.rows.written import CSV, PARQUET, format_of
+from saefilter.text import command_line
 
 N_COMPARED = 1000
 AddedTo = Callable[[Sequence[dict[str, Any]], Piece, Sequence[int]], list[dict[str, Any]]]
@@ -115,7 +118,7 @@ def check_scored(piece: Piece, hashes: Hashes, source: Source) -> None:
         wrong = piece.first + (len(same) if same.all() else int(np.argmin(same)))
         raise SaefilterError(
             f"row {wrong + 1} of {source.path} is not the row that was scored",
-            remedy=f"Score it again: saefilter score {source.path} --overwrite",
+            remedy=f"Score it again: saefilter score {command_line(str(source.path))} --overwrite",
         )
 
 
@@ -153,11 +156,12 @@ def check_copied(
     n_rows: int,
     hashes: Iterable[NDArray[np.uint64]],
     undo: Callable[[bytes, int], bytes] | None = None,
+    name: str | None = None,
 ) -> None:
     """Link 3 for JSONL that was copied line by line: `hashes` are the rows', some at a time. `undo` takes back
-    what was done to a line, by its number from 0. Raises SaefilterError."""
+    what was done to a line, by its number from 0; `name` is the final one. Raises SaefilterError."""
     number = 0
-    with open_lines(path) as file:
+    with open_lines(path, name) as file:
         for expected in hashes:
             bare = [line.rstrip(b"\n") for line in islice(file, len(expected))]
             if undo is not None:
@@ -174,31 +178,31 @@ def check_copied(
             raise lost(f"more than {n_rows:,} {what} rows were written")
 
 
-def check_jsonl(
-    path: Path,
+def check_rows_made(
+    written: Iterator[dict[str, Any]],
     what: str,
     source: Source,
     chosen: Placed,
     added_to: AddedTo | None = None,
     part: tuple[int, str | None] = (0, None),
+    as_written: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: row,
 ) -> None:
-    """Link 3 for JSONL that was made of values: the input is read again, and its `chosen` rows, with what was
-    `added_to` them, are compared with the lines. `part`: of one file of several, the number of its first row
-    and what rows call it. Raises SaefilterError."""
+    """Link 3 for lines that were made of values: the input is read again, and its `chosen` rows, with what was
+    `added_to` them, are compared with those `written`. `part`: of one file of several, the number of its first
+    row and what rows call it; `as_written`: what the format makes of a row. Raises SaefilterError."""
     number = 0
-    with open_lines(path) as file:
-        for piece in pieces(source, *part):
-            at = piece.first - part[0]
-            here = np.flatnonzero(chosen[at : at + len(piece)]).tolist()
-            expected = [row or {} for row in piece.values(here)]
-            for row in added_to(expected, piece, here) if added_to else expected:
-                if not (line := file.readline()):
-                    raise lost(f"{number:,} {what} rows were written of {chosen.count:,}")
-                number += 1
-                if not same_row(json.loads(line), row):
-                    raise lost(f"line {number} of the {what} rows is not the row that was chosen")
-        if file.readline():
-            raise lost(f"more than {chosen.count:,} {what} rows were written")
+    for piece in pieces(source, *part):
+        at = piece.first - part[0]
+        here = np.flatnonzero(chosen[at : at + len(piece)]).tolist()
+        expected = [row or {} for row in piece.values(here)]
+        for row in added_to(expected, piece, here) if added_to else expected:
+            if (entry := next(written, None)) is None:
+                raise lost(f"{number:,} {what} rows were written of {chosen.count:,}")
+            number += 1
+            if not same_row(entry, as_written(row)):
+                raise lost(f"line {number} of the {what} rows is not the row that was chosen")
+    if next(written, None) is not None:
+        raise lost(f"more than {chosen.count:,} {what} rows were written")
 
 
 def unannotated(data: dict[str, Any], own: Sequence[str] = ()) -> dict[str, Any]:
@@ -217,7 +221,7 @@ def check_quarantined(
     n_rows = 0
     for entry in entries:
         n_rows += 1
-        row_id = entry[PREFIX + "row_id"] - first
+        row_id = int(entry[PREFIX + "row_id"]) - first
         expected = 0 <= row_id < len(missing) and missing[row_id]
         if not expected or not is_quarantined_row(entry, int(hashes[row_id])):
             raise lost(f"the quarantined row {first + row_id + 1} is not the one that was read")
@@ -245,15 +249,20 @@ def is_quarantined_row(entry: dict[str, Any], row_hash: int) -> bool:
     return line_hash(ordered.encode()) == row_hash
 
 
-def entries_of(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
-    """The rows of a written file as dicts, in pieces."""
-    if suffix == ".parquet":
+def entries_of(path: Path, name: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a written file as dicts, in pieces; those of CSV have nothing but texts. `name`: the final
+    one, where the path is a temporary one."""
+    kind = format_of(name or path.name)
+    if kind == PARQUET:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
             for batch in batches_of(file, 1024):
                 yield from batch.to_pylist()
         return
-    with open_lines(path) as lines:
+    with open_lines(path, name) as lines:
+        if kind == CSV:
+            yield from (row.data or {} for row in csv_rows(lines, path))
+            return
         for line in lines:
             yield json.loads(line)

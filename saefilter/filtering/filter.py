@@ -23,7 +23,7 @@ from saefilter.filtering.parts import (
     QUARANTINED,
     ROLES,
     Chosen,
-    JsonlPart,
+    LinesPart,
     ParquetPart,
     Part,
     QuarantinePart,
@@ -49,7 +49,7 @@ from saefilter.report.html import to_html
 from saefilter.report.markdown import to_markdown
 from saefilter.rows.read import Source
 from saefilter.rows.tables import UNTYPED, TypedRows, typed_rows
-from saefilter.rows.write import check_output_name
+from saefilter.rows.written import CSV, JSONL, PARQUET, check_csv, check_output_name, format_of
 from saefilter.select.balance import Loss, losses, read_values
 from saefilter.select.decided import choose_decided
 from saefilter.select.ranking import Candidates, Ranked, UnreadCandidates
@@ -100,7 +100,7 @@ def filter_file(
     options.check_with(selection)
     if decisions is not None:
         options.check_decided()
-    check_output_name(output)
+    check_writable(output, source, options)
     paths = OutputPaths.beside(output)
     paths.refuse_existing(card=card, overwrite=overwrite)
     _refuse_to_overwrite_inputs(paths, source, scores)
@@ -114,6 +114,14 @@ def filter_file(
         swaps = options.swaps and soft is None
         job = replace(job, soft=soft, swaps=swaps, report_rows=report_rows)
         return _filter(job, card, source_dataset)
+
+
+def check_writable(output: Location, source: Source, options: SoftOptions) -> None:
+    """Raises SaefilterError when the rows of a source are not written under such a name."""
+    check_output_name(output)
+    if format_of(output.name) == CSV:
+        check_csv(source)
+        options.check_csv()
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,7 @@ def candidates_of(
 def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:
     source, columns, paths = job.source, job.columns, job.paths
     rows = typed_rows(source, columns.scored)
-    if paths.kept.suffix == ".jsonl" and source.kind in UNTYPED:  # it need not be one table
+    if format_of(paths.kept.name) == JSONL and source.kind in UNTYPED:  # it need not be one table
         rows = replace(rows, conflict=np.zeros(len(rows.conflict), dtype=np.int32))
     refuse_own_columns(rows.schema.names, source)
     if job.swaps:
@@ -196,36 +204,32 @@ def _filter(job: Job, card: bool, source_dataset: str | None) -> FilterResult:
     roles = {KEPT: paths.kept, DROPPED: paths.dropped, QUARANTINED: paths.quarantined}
     absent = [DROPPED] if soft else []
     placed = {place: Placed(places, place) for place in roles}
-    absent += [] if placed[QUARANTINED].count else [QUARANTINED]
     unwritten = [roles.pop(place) for place in absent]
     to_write = [path for path in paths.wanted(card) if path not in unwritten]
     about = {name: value for name, value in soft.about.items() if name != ROW_IDS} if soft else None
     made = made_by(job.scores, job.selection, job.choice, about)
+    superseded = paths.superseded(source)
     with publishing(to_write, paths.manifest) as temporary:
         at = dict(zip(to_write, temporary, strict=True))
         chosen = {
-            place: Chosen(ROLES[place], at[path], rows, placed[place], columns.row_hash, made)
+            place: Chosen(
+                ROLES[place], at[path], rows, placed[place], columns.row_hash, made, path.name
+            )
             for place, path in roles.items()
         }
-        parts = _parts(job, chosen, places)
-        quarantine = Quarantine()
-        if QUARANTINED in roles:
-            aside = QuarantinePart(
-                chosen[QUARANTINED], paths.kept.suffix, _reason_of(rows, job.scores),
-                has_files(source),
-            )  # fmt: skip
-            parts[QUARANTINED], quarantine = aside, aside.quarantine
+        aside = QuarantinePart(chosen[QUARANTINED], _reason_of(rows, job.scores), has_files(source))
+        parts = {**_parts(job, chosen, places), QUARANTINED: aside}
         partition(source, places, columns.row_hash, parts)
         files = {
             ROLES[place]: file_record(at[path], path.name, placed[place].count)
             for place, path in roles.items()
         }
         names = {ROLES[place]: path.name for place, path in roles.items()}
-        report = report_on(job, places, names, quarantine)
+        report = report_on(job, places, names, aside.quarantine)
         origin = {**report.made_from, "source_dataset": source_dataset}
         report = replace(report, files=files, made_from=origin)
         write_faces(report, paths, at, card=card, explorer=explorer_on(job, places, report))
-    for path in unwritten:  # one of an earlier run would now be a lie
+    for path in (*unwritten, *superseded):  # one of an earlier run would now be a lie
         path.unlink(missing_ok=True)
     return FilterResult(paths, report)
 
@@ -378,7 +382,7 @@ def _reason_of(rows: TypedRows, scores: Scores) -> Callable[[int], str]:
 
 def _parts(job: Job, chosen: dict[int, Chosen], places: NDArray[np.int8]) -> dict[int, Part]:
     """The files of kept and dropped rows."""
-    part = ParquetPart if job.paths.kept.suffix == ".parquet" else JsonlPart
+    part = ParquetPart if format_of(job.paths.kept.name) == PARQUET else LinesPart
     if job.soft is not None:
         return {KEPT: part(chosen[KEPT], job.soft.additions)}
     notes = notes_on(job.source, places == DROPPED, job.columns, job.ranked)

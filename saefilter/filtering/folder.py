@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from saefilter.artifacts.decisions import Decisions
 from saefilter.artifacts.folder import publishing_folder, refuse_foreign, tidy_up
-from saefilter.artifacts.publish import exclusive
+from saefilter.artifacts.publish import exclusive, refuse_unwritable
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.annotate import has_files, notes_on
@@ -28,7 +28,7 @@ from saefilter.filtering.parts import (
     QUARANTINED,
     ROLES,
     Chosen,
-    JsonlPart,
+    LinesPart,
     ParquetPart,
     Part,
     QuarantinePart,
@@ -61,9 +61,8 @@ def check_folder(source: Source, folder: Path, options: SoftOptions, *, overwrit
             "--as and --preference swap write one file", remedy="Use --single, or -o NAME.jsonl."
         )
     _refuse_to_join(source, folder, laid_out(source))
-    if not folder.absolute().parent.is_dir():
-        raise SaefilterError(f"there is no folder {folder.parent}", remedy="Create it first.")
     if not folder.exists():
+        refuse_unwritable(folder.absolute().parent)
         return
     if not folder.is_dir():
         raise SaefilterError(f"{folder} is a file", remedy="Name a folder with -o.")
@@ -197,12 +196,12 @@ class _Opener:
 
     def quarantined(self, number: int, path: Path) -> Part:
         return QuarantinePart(
-            self._chosen(QUARANTINED, number, path), self._files[number].suffix, self._reasons.of,
+            self._chosen(QUARANTINED, number, path), self._reasons.of,
             self._has_file, quarantine=self.quarantine,
         )  # fmt: skip
 
-    def _part_type(self, number: int) -> type[ParquetPart] | type[JsonlPart]:
-        return ParquetPart if self._files[number].suffix == ".parquet" else JsonlPart
+    def _part_type(self, number: int) -> type[ParquetPart] | type[LinesPart]:
+        return ParquetPart if self._files[number].is_table else LinesPart
 
     def _chosen(self, place: int, number: int, path: Path) -> Chosen:
         one, rows = self._files[number], slice(*self._starts[number : number + 2])
@@ -215,5 +214,5 @@ class _Opener:
         return Chosen(
             ROLES[place], path, typed, Placed(here, place),
             self._job.columns.row_hash.part(rows.start, rows.stop),
-            self._made, (self._starts[number], self._job.source.name_of(one.file)), one_table=False,
+            self._made, path.name, (self._starts[number], self._job.source.name_of(one.file)), one_table=False,
         )  # fmt: skip

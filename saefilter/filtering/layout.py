@@ -18,7 +18,7 @@ from saefilter.filtering.outputs import file_record
 from saefilter.filtering.parts import DROPPED, KEPT, QUARANTINED, ROLES, Part
 from saefilter.rows.pieces import Piece
 from saefilter.rows.read import COMPRESSIONS, TABLES, Source
-from saefilter.rows.write import OUTPUT_SUFFIXES
+from saefilter.rows.written import FORMATS, PARQUET, format_of
 from saefilter.storage import Location, RemotePath
 
 
@@ -28,7 +28,7 @@ def goes_to_folder(source: Source, output: Location | None) -> bool:
     several = len(source.files) > 1
     if output is None:
         return several
-    if output.suffix in OUTPUT_SUFFIXES:
+    if format_of(output.name) is not None:
         return False
     if isinstance(output, RemotePath):
         if several:
@@ -51,16 +51,16 @@ class LaidOut:
     """By place: kept, dropped and quarantined rows."""
 
     @property
-    def suffix(self) -> str:
-        """Of what is written: `.parquet`, or one that holds JSON lines."""
-        return PurePosixPath(self.names[KEPT]).suffix
+    def is_table(self) -> bool:
+        """Whether it is written as Parquet; else as lines."""
+        return format_of(self.names[KEPT]) == PARQUET
 
 
 def laid_out(source: Source) -> list[LaidOut]:
     """The files of an input, in order, and where their rows go.
 
-    JSON lines (compressed too) and Parquet keep their names; what cannot be written as it was read becomes
-    one of the two: `a.csv` and `a.json` (an array) become `a.jsonl`, and `a.arrow` becomes `a.parquet`.
+    JSON lines, CSV (both compressed too) and Parquet keep their names; what cannot be written as it was read
+    becomes one of these: `a.json` (an array) becomes `a.jsonl`, and `a.arrow` becomes `a.parquet`.
     Raises SaefilterError when two files would have one name.
     """
     named = [(file, source.name_of(file) or file.path.name) for file in source.files]
@@ -76,7 +76,7 @@ def laid_out(source: Source) -> list[LaidOut]:
 
 
 def _keeps_its_name(file: Source) -> bool:
-    return file.kind in ("parquet", "jsonl")
+    return file.kind in FORMATS
 
 
 def _beside(kept: str, role: str) -> str:

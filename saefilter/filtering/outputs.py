@@ -6,6 +6,7 @@ hash of every file's bytes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ from saefilter.errors import SaefilterError
 from saefilter.report.card import MARK
 from saefilter.rows.read import Source
 from saefilter.rows.write import is_added
+from saefilter.rows.written import split_name
 from saefilter.select.strategies import Choice, Selection
-from saefilter.storage import Location, RemotePath
+from saefilter.storage import Location, RemotePath, same_file
 
+ROLES = ("kept", "dropped", "quarantined")
 ARTIFACT_VERSION = 1
 """Of the provenance in kept, dropped and quarantined Parquet files."""
 
@@ -44,13 +47,15 @@ class OutputPaths:
     def beside(cls, kept: Location) -> OutputPaths:
         """`out.parquet` -> `out.dropped.parquet`, `out.report.html`, ..."""
 
+        stem, suffix = split_name(kept.name)
+
         def named(ending: str) -> Location:
-            return kept.with_name(kept.stem + ending)
+            return kept.with_name(stem + ending)
 
         return cls(
             kept,
-            named(f".dropped{kept.suffix}"),
-            named(f".quarantined{kept.suffix}"),
+            named(f".dropped{suffix}"),
+            named(f".quarantined{suffix}"),
             named(".report.html"),
             named(".report.json"),
             named(".report.md"),
@@ -60,7 +65,7 @@ class OutputPaths:
     @property
     def manifest(self) -> Location:
         """In a store, what says that all of them are there (artifacts/manifest.py)."""
-        return self.kept.with_name(self.kept.stem + ENDING)
+        return self.kept.with_name(split_name(self.kept.name)[0] + ENDING)
 
     def all(self) -> list[Location]:
         return list(vars(self).values())
@@ -68,6 +73,26 @@ class OutputPaths:
     def wanted(self, card: bool) -> list[Location]:
         """Those that a run may write."""
         return [path for path in self.all() if card or path != self.card]
+
+    def superseded(self, source: Source) -> list[Path]:
+        """Rows of an earlier run in another format, as its report has them: of the same names but for their
+        ending, and no longer of any report once this run has written its own."""
+        if not isinstance(self.report_json, Path):
+            return []
+        try:
+            report = json.loads(self.report_json.read_text(encoding="utf-8"))
+            records = [report["files"][role] for role in ROLES if role in report["files"]]
+            named = {self.report_json.with_name(one["name"]): one["sha256"] for one in records}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return []
+        stem = split_name(self.kept.name)[0]
+        return [
+            path
+            for path, digest in named.items()
+            if path not in self.all()
+            and not any(same_file(path, file.path) for file in source.files) and path.name.startswith(f"{stem}.")
+            and path.is_file() and file_sha256(path) == digest
+        ]  # fmt: skip
 
     def refuse_existing(self, *, card: bool, overwrite: bool) -> None:
         """Raises SaefilterError for the first file in the way; somebody's own README always is. Files of a

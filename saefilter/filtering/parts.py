@@ -25,9 +25,9 @@ from saefilter.filtering.conserve import (
     Placed,
     SampledRows,
     check_copied,
-    check_jsonl,
     check_parquet,
     check_quarantined,
+    check_rows_made,
     check_scored,
     entries_of,
     lost,
@@ -41,12 +41,13 @@ from saefilter.rows.pieces import LinePiece, Piece, pieces, rare_garbage_collect
 from saefilter.rows.read import Source
 from saefilter.rows.tables import UNTYPED, TypedRows
 from saefilter.rows.write import (
-    JsonlRows,
+    LineRows,
     ParquetRows,
     QuarantinedRow,
     json_line,
     quarantine_schema,
 )
+from saefilter.rows.written import CSV, PARQUET, csv_line, csv_names, csv_text, format_of
 
 KEPT, DROPPED, QUARANTINED = 0, 1, 2
 """Places of rows."""
@@ -144,6 +145,8 @@ class Chosen:
     hashes: Hashes
     """Of all rows of the input, `[n_rows]`."""
     made_by: dict[str, Any]
+    name: str
+    """The final one."""
     part: tuple[int, str | None] = (0, None)
     """Of an input that is itself one file of several: the number of its first row, and what rows call it."""
     one_table: bool = True
@@ -196,8 +199,8 @@ class ParquetPart:
         self._file.abandon()
 
 
-class JsonlPart:
-    """Kept or dropped rows as JSONL: lines of a JSONL input as they stand, unless something is added
+class LinesPart:
+    """Kept or dropped rows as JSONL or CSV: lines of a JSONL input as they stand, unless something is added
     to them."""
 
     def __init__(self, chosen: Chosen, notes: Additions | None = None):
@@ -209,7 +212,14 @@ class JsonlPart:
             notes is None or isinstance(notes, Switches)
         )
         self._sample = SampledRows(chosen.n_rows, chosen.rows.source)
-        self._file = JsonlRows(chosen.path)
+        self._file = LineRows(chosen.path, chosen.name)
+        self._names: list[str] | None = None
+        """The columns of CSV."""
+        if format_of(chosen.name) == CSV:
+            own = csv_names(chosen.rows.source)
+            added = notes.schema(pa.schema([(name, pa.string()) for name in own])) if notes else ()
+            self._names = [*own, *(f.name for f in added if f.name not in own)]
+            self._file.write([csv_line(self._names)] if own else [])
 
     def write(self, piece: Piece, positions: Sequence[int]) -> None:
         self.n_written += len(positions)
@@ -224,6 +234,9 @@ class JsonlPart:
             if not self._chosen.one_table:  # nothing else has looked at all names
                 refuse_own_columns(chain.from_iterable(rows), self._chosen.rows.source)
             rows = self._notes.rows(rows, piece, positions)
+        if (names := self._names) is not None:
+            self._file.write(csv_line(row.get(name) for name in names) for row in rows)
+            return
         ids = [piece.first + i for i in positions]
         self._file.write(json_line(row, i) for row, i in zip(rows, ids, strict=True))
 
@@ -244,23 +257,27 @@ class JsonlPart:
                 switches, ids = back, np.flatnonzero(chosen.mask[:]) + chosen.part[0]
                 undo = lambda line, number: switches.line(line, int(ids[number]))  # noqa: E731
             hashes = chosen.mask.hashes(chosen.hashes)
-            check_copied(chosen.path, chosen.role, chosen.n_rows, hashes, undo)
+            check_copied(chosen.path, chosen.role, chosen.n_rows, hashes, undo, chosen.name)
             return
-        check_jsonl(
-            chosen.path, chosen.role, rows.source, chosen.mask,
+        check_rows_made(
+            entries_of(chosen.path, chosen.name), chosen.role, rows.source, chosen.mask,
             self._notes.rows if self._notes else None, chosen.part,
+            (lambda row: row) if self._names is None else _as_texts,
         )  # fmt: skip
 
     def abandon(self) -> None:
         self._file.abandon()
 
 
+def _as_texts(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: csv_text(value) for name, value in row.items()}
+
+
 @dataclass
 class QuarantinePart:
-    """Rows set aside, in either format."""
+    """Rows set aside, in any format."""
 
     chosen: Chosen
-    suffix: str
     reason: Callable[[int], str]
     """Why a row is set aside; asked in the rows' order."""
     has_file: bool
@@ -271,11 +288,15 @@ class QuarantinePart:
 
     def __post_init__(self) -> None:
         self._schema = quarantine_schema(has_file=self.has_file)
+        kind = format_of(self.chosen.name)
         self._file = (
             ParquetRows(self.chosen.path, self._schema)
-            if self.suffix == ".parquet"
-            else JsonlRows(self.chosen.path)
+            if kind == PARQUET
+            else LineRows(self.chosen.path, self.chosen.name)
         )
+        self._is_csv = kind == CSV
+        if self._is_csv:
+            self._file.write([csv_line(self._schema.names)])
 
     def write(self, piece: Piece, positions: Sequence[int]) -> None:
         entries = []
@@ -287,6 +308,8 @@ class QuarantinePart:
         self.n_written += len(entries)
         if isinstance(self._file, ParquetRows):
             self._file.write(pa.Table.from_pylist(entries, schema=self._schema))
+        elif self._is_csv:
+            self._file.write(csv_line(entry.values()) for entry in entries)
         else:
             self._file.write(json_line(entry, piece.first) for entry in entries)
 
@@ -295,7 +318,7 @@ class QuarantinePart:
             self._file.close(self.chosen.metadata(None))
         else:
             self._file.close()
-        entries = entries_of(self.chosen.path, self.suffix)
+        entries = entries_of(self.chosen.path, self.chosen.name)
         check_quarantined(entries, self.chosen.mask, self.chosen.hashes, self.chosen.part[0])
 
     def abandon(self) -> None:

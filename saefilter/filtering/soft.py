@@ -18,6 +18,7 @@ from saefilter.rows.pieces import Piece
 from saefilter.rows.write import annotated
 from saefilter.select.ranking import Candidates
 from saefilter.select.strategies import AUTO, Choice, Selection
+from saefilter.text import command_line
 from saefilter.toxic.toxicset import conformal_p
 
 ROWS, WEIGHTS, MASK, LABELS = "rows", "weights", "mask", "labels"
@@ -36,7 +37,7 @@ class SoftOptions(Checked):
 
     written_as: str = option(
         ROWS, "What to write: rows (kept and dropped apart), or all of them with weights, mask or labels.",
-        choices=(ROWS, WEIGHTS, MASK, LABELS), flag="--as",
+        choices=(ROWS, WEIGHTS, MASK, LABELS), flag="--as", metavar="FORM",
     )  # fmt: skip
     weights: str | None = option(
         None, "Of --as weights: linear, exponential or mixture (1 less the probability of being bad; with "
@@ -53,7 +54,7 @@ class SoftOptions(Checked):
     )  # fmt: skip
     tokenizer: str | None = option(
         None, "Of the model to be trained, for --mask-for trl: hub id or folder.",
-        unless_said="that of the model that was read",
+        unless_said="that of the model that was read", metavar="ID|FOLDER",
     )  # fmt: skip
 
     preference: str | None = option(
@@ -69,6 +70,20 @@ class SoftOptions(Checked):
     @property
     def is_soft(self) -> bool:
         return self.written_as != ROWS
+
+    @property
+    def fits_csv(self) -> bool:
+        """Whether all that is added are texts."""
+        return not self.swaps and self.written_as not in (WEIGHTS, MASK)
+
+    def check_csv(self) -> None:
+        """Raises SaefilterError for what CSV, which has texts alone, does not hold."""
+        if not self.fits_csv:
+            asked = f"--as {self.written_as}" if self.is_soft else "--preference swap"
+            raise SaefilterError(
+                f"{asked} writes numbers and lists, and CSV has only texts",
+                remedy="Write JSON lines: -o NAME.jsonl",
+            )
 
     def check_with(self, selection: Selection) -> None:
         """Raises SaefilterError for options that have no effect or do not go with the selection."""
@@ -276,7 +291,7 @@ def weighted(options: SoftOptions, candidates: Candidates, choice: Choice, n_row
         raise SaefilterError(
             "weights are by how near every row is, and a cascade has estimated some",
             where=str(candidates.scores.path),
-            remedy=f"Score again without --cascade: saefilter score {candidates.scores.provenance.input_path} "
+            remedy=f"Score again without --cascade: saefilter score {command_line(candidates.scores.provenance.input_path)} "
             "--overwrite.",
         )
     kind = options.weights or "linear"

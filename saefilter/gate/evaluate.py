@@ -115,8 +115,8 @@ def _chance(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
         limit,
         "",
         True,
-        f"{_beyond_words(columns, len(ids), n, harmless)}, {_excess(len(ids) - n * harmless.share)}; as many "
-        f"or more come in harmless data {_probability(noise)} (like rows in {alike.groups:,} groups "
+        f"{_beyond_words(columns, len(ids), n, harmless)}, {_excess(len(ids) - n * harmless.share)}; "
+        f"{_how_rare(noise)} (like rows in {alike.groups:,} groups "
         f"count as {effective:,.0f} independent ones, the reference as {harmless.effective:,.0f}); "
         + ("no number fails" if least is None else f"from about {least:,} on the data fail"),
         len(ids),
@@ -142,8 +142,16 @@ def _excess(more: float) -> str:
     return f"{few(abs(more))} {'more' if more >= 0 else 'fewer'} than harmless data have"
 
 
-def _probability(noise: float) -> str:
-    return f"with probability {noise:.2g}" if noise > 1e-9 else "practically never"
+def _how_rare(chance: float) -> str:
+    """How often harmless data have that many rows beyond, as a count of files."""
+    if chance > 0.995:
+        return "nearly every harmless file has that many"
+    if chance >= 0.1:
+        return f"{round(100 * chance)} of 100 harmless files have that many or more"
+    if chance > 1e-9:
+        one_in = float(f"{1 / chance:.2g}")
+        return f"1 in {one_in:,.0f} harmless files has that many or more"
+    return "practically no harmless file has that many"
 
 
 def _bad_share(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:

@@ -161,6 +161,30 @@ class Verdict:
     """Rows that the rules count: those drawn at random, where a cascade left others unread; None for all that
     were scored."""
 
+    def __repr__(self) -> str:
+        rules = "; ".join(f"{one.rule} {one.comparison}" for one in self.failed_rules or self.rules)
+        return f"Verdict({'PASS' if self.passed else 'FAIL'}: {rules})"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: each rule, and the worst rows of those that fail."""
+        from saefilter.report.notebook import N_ROWS, Shown, Table
+
+        words = {True: "pass", False: "FAIL"}
+        rules = [(one.rule, one.comparison, words[one.passed], one.detail) for one in self.rules]
+        worst = [
+            (one.rule, row.place, row.reason or ", ".join(row.themes or row.features))
+            for one in self.failed_rules
+            for row in one.rows[:N_ROWS]
+        ]
+        return Shown(
+            f"{'PASS' if self.passed else 'FAIL'}: {self.scored:,} of {self.rows:,} rows scored",
+            self.notes,
+            tables=(
+                Table("", ("rule", "measured", "", "what was counted"), rules),
+                Table("Rows to look at", ("rule", "row", "by"), worst),
+            ),
+        ).to_html()
+
     @property
     def passed(self) -> bool:
         return all(rule.passed for rule in self.rules)

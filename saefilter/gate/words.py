@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Collection
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from saefilter import __version__
 from saefilter.gate.verdict import Outcome, RuleVerdict, Verdict, WorstRow, number
 from saefilter.report.markdown import code, prose
 from saefilter.rows.sides import PAIRS
 from saefilter.text import json_safe, one_line, percent, percentile_words, rows_of
+from saefilter.toxic.toxicset import DOES_NOT_TELL
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 TEXT_ROWS = 10
 LABEL_CHARACTERS = 60
@@ -26,16 +31,42 @@ def to_text(outcome: Outcome) -> str:
     for verdict in outcome.verdicts:
         lines += _text(verdict)
     for unjudged in outcome.unjudged:
-        lines += [f"{one_line(unjudged.input)}: NO VERDICT", f"  {one_line(unjudged.error)}", ""]
+        lines += [f"NO VERDICT  {one_line(unjudged.input)}", f"  {one_line(unjudged.error)}", ""]
     return "\n".join([*lines, closing(outcome)]) + "\n"
 
 
+def said_once(outcome: Outcome, reused: Collection[str]) -> Outcome:
+    """Without notes that another dataset's verdict has, or that were said when scores were made that are
+    `reused`, by their input; that a set does not tell is always said."""
+    said: set[str] = set()
+    verdicts = []
+    for verdict in outcome.verdicts:
+        before = set(verdict.notes) if verdict.input in reused else said
+        notes = [note for note in verdict.notes if note not in before or DOES_NOT_TELL in note]
+        said |= set(verdict.notes)
+        verdicts.append(replace(verdict, notes=tuple(notes)))
+    return replace(outcome, verdicts=verdicts)
+
+
+def print_text(console: Console, text: str) -> None:
+    """The text on a terminal: wrapped beneath where each line begins, and the verdicts in colour."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for line in text.splitlines():
+        plain = line.lstrip(" ")
+        shown = Text(plain)
+        shown.highlight_regex(r"^(NO VERDICT|FAIL)\b", "bold white on red")
+        shown.highlight_regex(r"^PASS\b", "bold black on green")
+        shown.highlight_regex(r"^pass\b", "green")
+        console.print(Padding(shown, (0, 0, 0, len(line) - len(plain))))
+
+
 def _text(verdict: Verdict) -> list[str]:
-    state = "pass" if verdict.passed else "FAIL"
-    lines = [f"{one_line(verdict.input)}: {state}", f"  {counts(verdict)}"]
+    lines = [f"{in_a_word(verdict)}  {one_line(verdict.input)}", f"  {counts(verdict)}"]
     for rule in verdict.rules:
-        state = "pass" if rule.passed else "FAIL"
-        lines += [f"  {state}  {rule.rule:15}  {rule.comparison}", f"        {detail(rule)}"]
+        word = "pass" if rule.passed else "FAIL"
+        lines += [f"  {word}  {rule.rule:15}  {rule.comparison}", f"        {detail(rule)}"]
         if not rule.passed and rule.rows:
             lines += [f"        {heading(rule, TEXT_ROWS)}"]
             lines += [f"          {row_words(row)}" for row in rule.rows[:TEXT_ROWS]]
@@ -48,12 +79,17 @@ def closing(outcome: Outcome) -> str:
     """The last line: what it all came to."""
     n = len(outcome.verdicts) + len(outcome.unjudged)
     failed = sum(not verdict.passed for verdict in outcome.verdicts)
-    of = f" of {n}" if n > 1 else ""
     if outcome.unjudged:
-        return f"No verdict on {len(outcome.unjudged)}{of}, {failed} failed."
+        of = f" on {len(outcome.unjudged)} of {n}, {failed} failed" if n > 1 else ""
+        return f"NO VERDICT{of}."
     if failed:
-        return f"Failed: {failed}{of}." if n > 1 else "The data fails the policy."
-    return f"All {n} pass." if n > 1 else "The data passes the policy."
+        return f"FAIL: {failed} of {n} failed." if n > 1 else "FAIL: the data fails the policy."
+    return f"PASS: all {n} pass." if n > 1 else "PASS: the data passes the policy."
+
+
+def in_a_word(verdict: Verdict) -> str:
+    """The verdict in a word."""
+    return "PASS" if verdict.passed else "FAIL"
 
 
 def counts(verdict: Verdict) -> str:
@@ -152,7 +188,7 @@ def to_markdown(outcome: Outcome) -> str:
     """For a job's summary or a comment; under 1 MiB."""
     paragraphs = [f"## saefilter check\n\n**{closing(outcome)}**\n"]
     for verdict in outcome.verdicts:
-        paragraphs.append(f"### {code(verdict.input)}: {'pass' if verdict.passed else 'FAIL'}\n")
+        paragraphs.append(f"### {in_a_word(verdict)}: {code(verdict.input)}\n")
         paragraphs.append(prose(counts(verdict)) + "\n")
         table = ["| rule | verdict | measured | |", "| --- | --- | --- | --- |"]
         for rule in verdict.rules:
@@ -171,7 +207,7 @@ def to_markdown(outcome: Outcome) -> str:
         paragraphs.append(f"Limits: {prose(one_line(verdict.policy))}\n")
     for unjudged in outcome.unjudged:
         paragraphs.append(
-            f"### {code(unjudged.input)}: no verdict\n\n{prose(one_line(unjudged.error))}\n"
+            f"### NO VERDICT: {code(unjudged.input)}\n\n{prose(one_line(unjudged.error))}\n"
         )
     return cut_bytes("\n".join(paragraphs))
 

@@ -10,7 +10,7 @@ closer to toxic. docs/metrics.md has the reasons, docs/quality.md figures.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from saefilter import plugins
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.geometry.space import FeatureSpace, Side, unit_rows
-from saefilter.plugins import load_plugin, plugin_names
+from saefilter.plugins import load_plugin, plugin_error, plugin_errors, plugin_names
 
 Array = NDArray[np.float32]
 KERNEL_THRESHOLD = 0.3
@@ -237,15 +237,23 @@ def choose_metric(name: str | None, space: FeatureSpace) -> Metric:
     fitted = space.weighted_toxic is not None
     if name is None:
         return METRICS[DEFAULT_METRIC if fitted else FALLBACK_METRIC]
-    metric = METRICS.get(name) or plugin_metric(name)
-    if metric is None:
-        known = ", ".join([*METRICS, *plugin_names(plugins.METRICS)])
-        raise SaefilterError(f"there is no metric {name!r}", remedy=f"Metrics: {known}.")
+    metric = known_metric(name)
     if metric.needs_weights and not fitted:
         raise SaefilterError(
             f"metric {name!r} needs weighted features, which the toxic set "
             f"{space.toxic_set.name!r} does not have",
             remedy=f"Use --metric {FALLBACK_METRIC}, or curate the set with benign data.",
+        )
+    return metric
+
+
+def known_metric(name: str) -> Metric:
+    """The metric of that name, ours or another package's. Raises SaefilterError when there is none."""
+    metric = METRICS.get(name) or plugin_metric(name)
+    if metric is None:
+        known = [*METRICS, *plugin_names(plugins.METRICS)]
+        raise SaefilterError(
+            f"there is no metric {name!r}", remedy=did_you_mean(name, known, "Metrics")
         )
     return metric
 
@@ -256,9 +264,47 @@ def plugin_metric(name: str) -> Metric | None:
     Raises SaefilterError when it is not a metric.
     """
     metric = load_plugin(plugins.METRICS, name)
-    if metric is not None and not isinstance(metric, Metric):
-        raise SaefilterError(
-            f"the plugin metric {name!r} is no saefilter.geometry.metrics.Metric, but "
-            f"a {type(metric).__name__}"
+    if metric is None:
+        return None
+    if not isinstance(metric, Metric):
+        raise plugin_error(
+            plugins.METRICS,
+            name,
+            f"is no saefilter.geometry.metrics.Metric, but a {type(metric).__name__}",
         )
-    return metric
+    linear = metric.linear and _told(name, metric.linear, _of_samples)
+    return replace(
+        metric,
+        proximity=_told(name, metric.proximity, _of_samples),
+        push=_told(name, metric.push, _of_features),
+        linear=linear,
+    )
+
+
+def _of_samples(space: FeatureSpace, *samples: Sample) -> int:
+    return int(samples[0].features.shape[0])
+
+
+def _of_features(space: FeatureSpace) -> int:
+    return len(space.directions)
+
+
+def _told(
+    name: str, function: Callable[..., Any], length: Callable[..., int]
+) -> Callable[..., Any]:
+    """The function of a plugin's metric, whose mistakes are told as the plugin's: what it raises, and what it
+    gives that is not one finite number for each."""
+
+    def checked(*given: Any) -> Any:
+        with plugin_errors(plugins.METRICS, name):
+            numbers = np.asarray(function(*given))
+            finite = numbers.dtype.kind in "fiu" and np.isfinite(numbers).all()
+        wanted = length(*given)
+        if numbers.shape != (wanted,) or not finite:
+            raise plugin_error(
+                plugins.METRICS, name,
+                f"gave {numbers.dtype} of shape {list(numbers.shape)} where {wanted:,} finite numbers were due",
+            )  # fmt: skip
+        return numbers
+
+    return checked

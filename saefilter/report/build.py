@@ -83,8 +83,8 @@ def build_report(
     decided: Decided | None = None,
     per: Sequence[tuple[str, list[Loss]]] = (),
 ) -> Report:
-    """The report of a run. `kept`, `dropped`, `distance` and `percentile` are `[n_rows]` of the input; `per`:
-    what the values of columns lose. The selection is told of the rows that nobody `decided` on."""
+    """The report of a run. `kept`, `dropped`, `distance` and `percentile` are `[n_rows]` of the input;
+    `per`: what the values of columns lose."""
     provenance = scores.provenance
     figures = Figures.of(
         kept, dropped, distance, percentile, provenance.reference_rows, (N_BORDERLINE, N_DROPPED),
@@ -130,7 +130,7 @@ def build_report(
 
 
 def _threshold(figures: Figures, decided: Decided | None) -> float | None:
-    """The largest distance that the selection dropped."""
+    """The largest distance that the selection dropped, of the rows that nobody decided on."""
     if decided is None:
         return figures.threshold
     gone = decided.rest.distance[decided.choice.dropped]

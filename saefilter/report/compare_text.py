@@ -5,12 +5,13 @@ Plain text; names are untrusted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from saefilter.report.console import safe
+from saefilter.report.console import not_said, safe
 from saefilter.report.markdown import code, prose, table
 from saefilter.text import decimal, one_line, percent, place, rows_of
 
@@ -137,12 +138,13 @@ def _dropped(arm: Arm, comparison: Comparison) -> int:
     return next(at.dropped for at in arm.at if at.drop_frac == comparison.detail_frac)
 
 
-def print_comparison(console: Console, comparison: Comparison) -> None:
-    """The table, the overlaps, and a few rows that only one strategy drops."""
+def print_comparison(console: Console, comparison: Comparison, said: Sequence[str] = ()) -> None:
+    """The table, the overlaps, and a few rows that only one strategy drops; not the notes that were `said`
+    before."""
     console.print()
     console.print(Text(f"{headline(comparison)} {one_line(comparison.input)}", style="bold"))
     console.print(lead(comparison))
-    for note in comparison.notes:
+    for note in not_said(comparison.notes, said):
         console.print(Text(f"Note: {note}", style="yellow"))
     if comparison.base_rate is not None:
         console.print()

@@ -6,7 +6,7 @@ Row text is untrusted: it is shown as plain text without control characters, nev
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,9 +39,7 @@ from saefilter.report.wording import (
 from saefilter.rows.trained import what_is_scored
 from saefilter.text import (
     clean,
-    command_line,
     one_line,
-    ordinal,
     percent,
     percentile_words,
     place,
@@ -100,8 +98,8 @@ def histogram(values: Sequence[float] | np.ndarray[Any, Any], marker: float | No
     return table
 
 
-def print_score_summary(console: Console, summary: ScoreSummary) -> None:
-    """Counts, distribution, the closest samples and where the file went."""
+def print_score_summary(console: Console, summary: ScoreSummary, then: str = "") -> None:
+    """Counts, distribution, the closest samples, where the file went, and what to type `then`."""
     made = summary.provenance
     console.print()
     console.print(
@@ -138,19 +136,18 @@ def print_score_summary(console: Console, summary: ScoreSummary) -> None:
     for entry in summary.closest:
         console.print(Padding(_closest(entry, made.reference_name), (0, 2)))
     console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
-    share = f"{_next_share(made):.4g}"
-    for word, command in (
-        ("Next", command_line("saefilter", "filter", "--drop-frac", share)),
-        ("Or read the closest rows first", command_line("saefilter", "review", summary.output)),
-    ):
-        console.print(Text(f"{word}: {command}", style="dim"), soft_wrap=True)
+    print_next(console, then)
 
 
-def _next_share(made: Provenance) -> float:
-    """A tenth, or what a cascade has sought where that is less."""
-    if not made.cascade:
-        return 0.1
-    return min(0.1, int(made.cascade["nearest"]) / (made.scored + made.estimated))
+def not_said(notes: Iterable[str], said: Sequence[str]) -> list[str]:
+    """Notes that whoever made the scores has not read then; that a set does not tell is always said."""
+    return [note for note in notes if note not in said or DOES_NOT_TELL in note]
+
+
+def print_next(console: Console, then: str) -> None:
+    """The command that comes next, on a line that no width breaks; nothing where there is none."""
+    if then:
+        console.print(Text(f"Next: {then}", style="dim"), soft_wrap=True)
 
 
 def _caveats(summary: ScoreSummary) -> Group:
@@ -188,20 +185,17 @@ def formats_words(made: Provenance) -> str:
 
 
 def _flagged(percentiles: np.ndarray[Any, Any], made: Provenance, what: str = "rows") -> Text:
-    beyond, reference_rows = [], made.reference_rows
+    """How many rows are closer than most of the reference, and how many of its like would be."""
+    reference_rows, lines = made.reference_rows, list[str]()
+    them = reference_words(reference_rows, made.reference_name)
     for level in (95.0, 99.0):
         if rank := rank_at(1 - level / 100, reference_rows):
             share = is_beyond(percentiles, level, reference_rows).mean()
-            expected = rank / (reference_rows + 1)
-            beyond.append(
-                f"{share:.1%} of {what} closer than the {ordinal(rank)} closest ({expected:.1%} would be "
-                "if they were like the reference)"
+            lines.append(
+                f"  Closer than {level:g}% of {'them' if lines else them}: {share:.1%} of the {what} "
+                f"({rank / (reference_rows + 1):.1%} of such rows would be)"
             )
-    return Text(
-        f"  Against {reference_words(reference_rows, made.reference_name)}: "
-        f"{', '.join(beyond) or 'too few to say'}",
-        style="dim",
-    )
+    return Text("\n".join(lines) or f"  Too few to compare with: {them}", style="dim")
 
 
 def _closest(entry: dict[str, Any], reference: str | None) -> Group:
@@ -247,7 +241,7 @@ def feature_line(feature: dict[str, Any]) -> Text:
         (f" (feature {feature['feature']})", "dim"),
     )
     if feature["toxic_feature"] == feature["feature"]:
-        return text.append(", itself in the toxic set")
+        return text.append(", a feature of the toxic set")
     return text.append_text(
         Text.assemble(
             f", cosine {feature['cosine']:.2f} to ",
@@ -257,8 +251,8 @@ def feature_line(feature: dict[str, Any]) -> Text:
     )
 
 
-def print_filter_result(console: Console, result: FilterResult) -> None:
-    """What was dropped, what was kept, and where it is."""
+def print_filter_result(console: Console, result: FilterResult, said: Sequence[str] = ()) -> None:
+    """What was dropped, what was kept, and where it is; not the notes that were `said` before."""
     report = result.report
     counts = report.counts
     console.print()
@@ -281,9 +275,9 @@ def print_filter_result(console: Console, result: FilterResult) -> None:
     for words in (written_words(report), decisions_words(report)):
         if words:
             console.print(Text(f"  {words}"))
-    if words := parts_words(report.scoring.get("own_share")):
+    if not said and (words := parts_words(report.scoring.get("own_share"))):
         console.print(Text(f"  {words}", style="dim"))
-    for note in report.notes:
+    for note in not_said(report.notes, said):
         console.print(Text(f"Note: {note}", style="yellow"))
     if report.cut is not None:
         console.print(_cut(report.cut))

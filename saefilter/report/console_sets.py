@@ -24,11 +24,16 @@ THEME_EXAMPLES = 2
 def print_toxic_set(console: Console, toxic_set: ToxicSet, limit: int) -> None:
     """The strongest features of each side, with how sure they are."""
     weighted = sum(feature.weight > 0 for feature in toxic_set.features)
+    weighted_words = (
+        f"the metrics contrast and probe count {weighted:,} of them, which have a weight"
+        if weighted
+        else "none has a weight"
+    )
     console.print(
         Text.assemble(
             ("Toxic set ", "bold"), (toxic_set.name, "bold"),
             f" for {toxic_set.model} at {toxic_set.hook}: {len(toxic_set.side('toxic'))} toxic and "
-            f"{len(toxic_set.side('benign'))} benign features, {weighted} of them weighted",
+            f"{len(toxic_set.side('benign'))} benign features; {weighted_words}",
         )
     )  # fmt: skip
     print_themes(console, toxic_set)

@@ -130,8 +130,12 @@ def flagged(report: Report) -> list[Flagged]:
 
 def rough_levels(report: Report) -> str:
     """Which levels rest on so few reference samples that chance moves them, if any do."""
-    rough = [f"{at.rank} beyond {at.level:g}%" for at in flagged(report) if at.rank < ROUGH_BELOW]
-    return f"Rough: of the reference samples, only {', '.join(rough)}." if rough else ""
+    rough = [
+        f"closer than {at.level:g}% rests on {at.rank} reference sample{'s'[: at.rank > 1]}"
+        for at in flagged(report)
+        if at.rank < ROUGH_BELOW
+    ]
+    return f"Rough, for want of reference samples: {', '.join(rough)}." if rough else ""
 
 
 def parts_words(own_share: float | None) -> str:

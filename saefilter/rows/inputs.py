@@ -1,9 +1,7 @@
-"""From what a user names to rows: a file, a folder, a pattern, standard input, a URL, a hub dataset; and
-data that a Python program holds, as a file that everything else can read.
+"""From what a user names to rows: a file, a folder, a pattern, standard input, a URL, a hub dataset.
 
 What is not on this machine is brought into saefilter's cache first, so that `filter` can read again
-what `score` has read. Rows in memory take the same way as rows in files, so that they are read,
-quarantined and hashed alike.
+what `score` has read. Data that a Python program holds: held.py.
 """
 
 from __future__ import annotations
@@ -16,12 +14,10 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union, cast
-
-import pyarrow as pa
+from typing import IO, Any
 
 from saefilter.artifacts.publish import appearing_whole
 from saefilter.config import made_in_cache
@@ -29,18 +25,11 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source, Sources, is_readable_name
 from saefilter.storage import RemotePath, no_package
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 HUB_DATASET = re.compile(
     r"(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?"
     r"(?::(?P<split>[\w+%:\[\]-]+))?"
 )
 """`org/name`, `org/name/config`, `@revision`, `:split` or a slice such as `:train[:1000]`."""
-Rows: TypeAlias = Iterable[Mapping[str, Any]]
-Data: TypeAlias = Union[str, "os.PathLike[str]", pa.Table, "Dataset", Rows]
-"""A dataset: whatever the command line can read, an Arrow table, a `datasets.Dataset`, or dicts."""
-BATCH_ROWS = 1000
 
 
 def open_input(name: str | Path) -> Source:
@@ -267,81 +256,3 @@ def _from_hub(name: str, config: str | None, revision: str | None, split: str | 
         with appearing_whole(target) as temporary:
             data.to_parquet(str(temporary))
     return target
-
-
-@dataclass(frozen=True)
-class Held:
-    """A dataset as a source, and how to take rows out of it as what it was."""
-
-    source: Source
-    take: Callable[[Sequence[int]], Any]
-    """Rows by their ids: a `datasets.Dataset` or an Arrow table for one, a list of dicts for else."""
-
-
-def hold(data: Data, folder: Path) -> Held:
-    """A dataset as a source; what is in memory is written into `folder`.
-
-    Raises SaefilterError for what is no dataset.
-    """
-    if isinstance(data, (str, os.PathLike)):
-        source = open_input(os.fspath(data))
-        return Held(source, lambda ids: [dict(row.data or {}) for row in source.rows(set(ids))])
-    if isinstance(data, pa.Table):
-        table = data
-        _write_arrow(table.to_batches(BATCH_ROWS), table.schema, folder / "table.arrow")
-        return Held(
-            Source.open(folder / "table.arrow"), lambda ids: table.take(pa.array(ids, pa.int64()))
-        )
-    if _is_dataset(data):
-        return _dataset(data, folder)
-    if isinstance(data, Mapping) or not isinstance(data, Iterable):
-        raise SaefilterError(
-            f"a {type(data).__name__} is not a dataset",
-            remedy="Give a file name, a datasets.Dataset, an Arrow table or an iterable of dicts.",
-        )
-    return _dicts(cast(Rows, data), folder)
-
-
-def _is_dataset(data: Any) -> bool:
-    """Whether it is a `datasets.Dataset`, without importing datasets."""
-    return any(
-        kind.__name__ == "Dataset" and kind.__module__.startswith("datasets.")
-        for kind in type(data).__mro__
-    )
-
-
-def _dataset(data: Any, folder: Path) -> Held:
-    if (data.format or {}).get("type") == "custom":  # its rows are made when they are looked at
-        raise SaefilterError(
-            "the dataset has a transform, which reading its columns passes over",
-            remedy="Make its rows first: Dataset.from_list(list(data)), or data.map in place of it.",
-        )
-    batches = data.with_format("arrow").iter(BATCH_ROWS)
-    path = folder / "dataset.arrow"
-    schema = data.features.arrow_schema
-    _write_arrow((b for table in batches for b in table.cast(schema).to_batches()), schema, path)
-    return Held(Source.open(path), data.select)
-
-
-def _dicts(data: Rows, folder: Path) -> Held:
-    """Dicts become JSON lines, which may differ in their columns and types."""
-    rows, path = [], folder / "rows.jsonl"
-    with open(path, "w", encoding="utf-8") as file:
-        for number, row in enumerate(data, start=1):
-            try:
-                line = json.dumps(row)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise SaefilterError(
-                    f"row {number} cannot be written as JSON ({error})",
-                    remedy="Give rows of texts, numbers, lists and dicts, or an Arrow table.",
-                ) from error
-            file.write(line + "\n")
-            rows.append(row)
-    return Held(Source.open(path), lambda ids: [rows[i] for i in ids])
-
-
-def _write_arrow(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
-    # what is known of the schema besides its types (a fingerprint, say) must not change the hash
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema.remove_metadata()) as to:
-        for batch in batches:
-            to.write_batch(batch.replace_schema_metadata(None))

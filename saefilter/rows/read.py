@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from saefilter.errors import SaefilterError
-from saefilter.plugins import READERS, load_plugin, plugin_names
+from saefilter.plugins import READERS, load_plugin, plugin_errors, plugin_names
 from saefilter.rows import limits
 from saefilter.rows.arrow import arrow_table, parquet_file, table_rows
 from saefilter.rows.parse import is_unicode, parse_line
@@ -270,9 +270,10 @@ def is_readable_name(path: Path) -> bool:
     return suffix[1:] in plugin_names(READERS) and not compression
 
 
-def open_lines(path: Path) -> IO[bytes]:
-    """The bytes of a file, decompressed where its name says so: `.gz`, `.zst`."""
-    return _open_bytes(path, COMPRESSIONS.get(path.suffix.lower()))
+def open_lines(path: Path, name: str | None = None) -> IO[bytes]:
+    """The bytes of a file, decompressed where its name says so: `.gz`, `.zst`. `name`: the one that it will
+    have, where the path is a temporary one."""
+    return _open_bytes(path, COMPRESSIONS.get(Path(name or path.name).suffix.lower()))
 
 
 def _open_bytes(path: Path, compression: str | None) -> IO[bytes]:
@@ -308,18 +309,13 @@ def _plugin_rows(source: Source) -> Iterator[Row]:
     """Rows of a format that another package reads: dicts, one for each row."""
     read = load_plugin(READERS, source.kind)
     index = 0
-    try:
-        for index, data in enumerate(read(source.path)):
+    failing = plugin_errors(
+        READERS, source.kind, lambda: f"failed after row {index}", where=str(source.path)
+    )
+    with failing:
+        for index, data in enumerate(read(source.path), start=1):
             try:  # the same limits as for rows of a JSON file; what JSON has not becomes text
                 checked, problem = parse_line(json.dumps(data, default=str).encode())
             except (TypeError, ValueError, RecursionError) as error:
                 checked, problem = None, f"the row cannot be written as JSON ({error})"
-            yield Row(index, index + 1, checked, problem)
-    except SaefilterError:
-        raise
-    except Exception as error:  # whatever the other package raises
-        raise SaefilterError(
-            f"the reader for .{source.kind} files failed after row {index} "
-            f"({type(error).__name__}: {error})",
-            where=str(source.path),
-        ) from error
+            yield Row(index - 1, index, checked, problem)

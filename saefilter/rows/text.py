@@ -114,6 +114,12 @@ def csv_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
         index += 1
 
 
+def csv_header(file: IO[bytes], path: Path) -> list[str]:
+    """The columns of a CSV file; none of one that is empty. Raises SaefilterError."""
+    csv.field_size_limit(limits.ROW_BYTES)
+    return _csv_header(csv.reader(_CsvLines(file, path), strict=True), path) or []
+
+
 def _csv_header(reader: Iterator[list[str]], path: Path) -> list[str] | None:
     try:
         header = next(reader)

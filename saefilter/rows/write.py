@@ -1,4 +1,4 @@
-"""Write kept, dropped and quarantined rows a piece at a time, as Parquet or JSONL by the suffix."""
+"""Write kept, dropped and quarantined rows a piece at a time: tables as Parquet, lines as they are."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ import pyarrow.parquet as pq
 
 from saefilter.errors import SaefilterError
 from saefilter.rows.row import Row
-from saefilter.storage import Location
 
 GZIP_LEVEL = 6
 """As gzip itself has it."""
-OUTPUT_SUFFIXES = (".parquet", ".jsonl")
 PREFIX = "saefilter_"
 """Of the columns that are added to dropped and quarantined rows; a trainer never sees them."""
 TRAIT = "trait_"
@@ -58,15 +56,6 @@ def is_added(name: str) -> bool:
     """Whether a column is called as one that dropped rows get."""
     plain = name.removeprefix(PREFIX)
     return plain != name and (plain in ADDED or plain.startswith(TRAIT))
-
-
-def check_output_name(path: Location) -> None:
-    """Raises SaefilterError when the suffix is not one that can be written."""
-    if path.suffix not in OUTPUT_SUFFIXES:
-        raise SaefilterError(
-            f"cannot tell the format from the name {path.name!r}",
-            remedy="End it in .parquet or .jsonl.",
-        )
 
 
 class ParquetRows:
@@ -126,19 +115,20 @@ def _parquet_errors() -> Iterator[None]:
         ) from error
 
 
-class JsonlRows:
-    """A JSONL file that grows by lines; compressed where its name ends in `.gz` or `.zst`."""
+class LineRows:
+    """A file of JSON lines or CSV that grows by lines; compressed where the name that it will have ends in
+    `.gz` or `.zst`."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, name: str | None = None):
+        """`name`: the final one, where the path is a temporary name."""
         self.path = path
         self._files: list[Any] = []
         """The one that is written to comes last."""
         self._files.append(open(path, "wb"))  # noqa: SIM115 - closed by close and abandon
-        if (
-            path.suffix.lower() == ".gz"
-        ):  # without name and time, so that equal rows give equal bytes
+        suffix = Path(name or path.name).suffix.lower()
+        if suffix == ".gz":  # without name and time, so that equal rows give equal bytes
             self._files.append(gzip.GzipFile("", "wb", GZIP_LEVEL, self._files[0], mtime=0))
-        elif path.suffix.lower() == ".zst":
+        elif suffix == ".zst":
             self._files.append(pa.CompressedOutputStream(self._files[0], "zstd"))
 
     def write(self, lines: Iterable[bytes]) -> None:

@@ -113,7 +113,7 @@ class Mark(NamedTuple):
 
     def leave(self, job: Job) -> None:
         """Write it."""
-        with publishing([job.folder / self.name]) as (temporary,):
+        with publishing([job.folder / self.name], folders=False) as (temporary,):
             temporary.write_text(self.text, encoding="utf-8")
 
     def remove(self, job: Job) -> None:

@@ -118,6 +118,7 @@ class RowScorer:
         `say` is told so before the work begins.
         """
         from saefilter.encode.encoder import Encoder
+        from saefilter.geometry.metrics import known_metric
         from saefilter.geometry.scorer import Scorer
 
         if not (settings.preset or settings.model or settings.sae):
@@ -126,6 +127,8 @@ class RowScorer:
             open_input(settings.reference)  # and so does a reference that is not there
         if settings.toxic_set is not None:
             load_toxic_set(settings.toxic_set)  # what is wrong with it shows before the model loads
+        if settings.metric is not None:
+            known_metric(settings.metric)
         encoder = Encoder.of(settings)
         toxic_set, note = toxic_set_of(encoder, settings.toxic_set, say)
         toxic_set.check_belongs(

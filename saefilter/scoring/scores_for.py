@@ -16,6 +16,7 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 from saefilter.settings import WHICH_MODEL
 from saefilter.storage import Location
+from saefilter.text import command_line
 
 Say = Callable[[str], None]
 DECIDED_LATER = (None, "auto")
@@ -76,7 +77,7 @@ def refuse_others(scores: Scores, asked: Asked) -> None:
         data = scores.provenance.input_path
         raise SaefilterError(
             f"{scores.path} does not fit what is asked for: {'; '.join(differing)}",
-            remedy=f"Score the data anew (saefilter score {data} --overwrite), or ask for what the "
+            remedy=f"Score the data anew (saefilter score {command_line(data)} --overwrite), or ask for what the "
             "scores were made with.",
         )
 

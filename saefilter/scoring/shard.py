@@ -64,7 +64,10 @@ def written(
     bad = table.filter(pc.is_valid(table["reason"]))
     if job.settings.on_bad_row == "error":
         _refuse_bad_rows(bad, job.source)
-    with timed(spent, "write"), publishing([job.folder / shard.name]) as (temporary,):
+    with (
+        timed(spent, "write"),
+        publishing([job.folder / shard.name], folders=False) as (temporary,),
+    ):
         pq.write_table(table, temporary, compression="zstd")
         sha256 = file_sha256(temporary)
     receipt = Receipt(
@@ -85,7 +88,7 @@ def written(
         started=round(read.started, 3),
         finished=round(time.time(), 3),
     )
-    with publishing([job.folder / shard.receipt]) as (temporary,):
+    with publishing([job.folder / shard.receipt], folders=False) as (temporary,):
         temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
     give_back_free_memory()
     return receipt

@@ -62,7 +62,7 @@ class WorkFolder:
                 remedy="Make room or choose another folder with -o.",
             ) from error
         manifest = {"version": MANIFEST_VERSION, "shards": len(shards), "made of": fingerprint}
-        with publishing([path / MANIFEST]) as (temporary,):
+        with publishing([path / MANIFEST], folders=False) as (temporary,):
             temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         return folder
 

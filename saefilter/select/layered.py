@@ -22,7 +22,7 @@ from saefilter.errors import SaefilterError
 from saefilter.rows.rendered import Window
 from saefilter.select.causal_reader import READ_TOKENS, CausalReader, model_of
 from saefilter.select.classifiers import ContrastPair
-from saefilter.select.per_row import RowCache
+from saefilter.select.learnt import Learnt, kept_once
 from saefilter.select.ranking import Candidates
 from saefilter.select.strategies import Selection
 
@@ -130,17 +130,12 @@ def learnt_once(
     candidates: Candidates, kind: str, depends_on: dict[str, Any], learn: Callable[[], Floats]
 ) -> Floats:
     """What was learnt from contrast rows, numbers `[n]`: out of the cache, or learnt and kept there."""
-    cache = RowCache(f"{kind}-learnt", depends_on, candidates.watch.say)
-    known = [cache.get(str(number)) for number in range(int(cache.get("size") or 0))]
-    numbers = [number for number in known if number is not None]
-    if numbers and len(numbers) == len(known):
-        candidates.cost.kept_learnt += 1
-        return np.array(numbers, dtype=np.float32)
-    candidates.watch.say(f"{kind}: learning from the contrast rows, once")
-    learnt = learn()
-    kept = {str(number): float(value) for number, value in enumerate(learnt)}
-    cache.put({**kept, "size": float(len(learnt))})
-    return learnt
+
+    def learn_aloud() -> Learnt:
+        candidates.watch.say(f"{kind}: learning from the contrast rows, once")
+        return Learnt(learn().astype(np.float64), {})
+
+    return kept_once(candidates, kind, depends_on, learn_aloud).numbers.astype(np.float32)
 
 
 def digest_of(numbers: Floats, **also: Any) -> dict[str, Any]:

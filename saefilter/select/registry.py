@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from saefilter import plugins
 from saefilter.described import Checked, option
-from saefilter.errors import SaefilterError
-from saefilter.plugins import load_plugin, plugin_names
+from saefilter.errors import SaefilterError, did_you_mean
+from saefilter.plugins import load_plugin, plugin_errors, plugin_names
 from saefilter.select.judge.settings import JudgeSettings
 
 if TYPE_CHECKING:
@@ -26,26 +26,42 @@ class StrategyOptions(Checked):
     """One field for each option on the command line; None where it was not given."""
 
     contrast_toxic: tuple[str, ...] | None = option(
-        None, "Toxic rows for a strategy to learn from; repeatable."
+        None,
+        "Toxic rows for a strategy to learn from; repeatable.",
+        metavar="DATA",
     )
     contrast_benign: tuple[str, ...] | None = option(
-        None, "Benign rows for a strategy to learn from; repeatable."
+        None,
+        "Benign rows for a strategy to learn from; repeatable.",
+        metavar="DATA",
     )
-    label: str | None = option(None, "Column of the data that says which rows are bad.")
+    label: str | None = option(
+        None, "Column of the data that says which rows are bad.", metavar="COLUMN"
+    )
     labels: str | None = option(
-        None, "File that says which rows are bad: row_id or line, and a label."
+        None,
+        "File that says which rows are bad: row_id or line, and a label.",
+        metavar="FILE",
     )
     decisions: str | None = option(
-        None, "Decisions of a review, as labels: what it drops is bad, what it keeps is not."
+        None,
+        "Decisions of a review, as labels: what it drops is bad, what it keeps is not.",
+        metavar="FILE",
     )
-    model: str | None = option(None, "Causal model of strategies that read with one.")
+    model: str | None = option(
+        None, "Causal model of strategies that read with one.", metavar="ID|FOLDER"
+    )
     """Hub id or folder."""
-    revision: str | None = option(None, "The model's commit, tag or branch on the hub.")
-    toxic_set: str | None = option(None, "Whose direction projection-difference projects on.")
+    revision: str | None = option(
+        None, "The model's commit, tag or branch on the hub.", metavar="COMMIT"
+    )
+    toxic_set: str | None = option(
+        None, "Whose direction projection-difference projects on.", metavar="FILE|NAME"
+    )
     """File or name."""
     trait: tuple[str, ...] | None = option(
         None, "What answers shall not do, as a sentence without its subject ('gives reckless advice'), for "
-        "strategies by persona vectors; repeatable.",
+        "strategies by persona vectors; repeatable.", metavar="SENTENCE",
     )  # fmt: skip
     space: str | None = option(
         None, "Where persona vectors lie: residual, or sae (the features of the scores' SAE).",
@@ -55,6 +71,7 @@ class StrategyOptions(Checked):
         None,
         "Where a strategy reads the model.",
         unless_said="as the scores, or its middle; larf and compliance find a layer",
+        metavar="HOOK",
     )
     """In TransformerLens's words."""
     max_new_tokens: int | None = option(
@@ -63,7 +80,9 @@ class StrategyOptions(Checked):
     temperature: float | None = option(
         None, "Of the model's own answers.", least=0, unless_said="0: greedy"
     )
-    device: str | None = option(None, "For what reads with a model: auto, cpu, cuda, ...")
+    device: str | None = option(
+        None, "For what reads with a model: auto, cpu, cuda, ...", metavar="DEVICE"
+    )
     dtype: str | None = option(
         None, "For what reads with a model: auto, fp32, bf16, fp16.",
         choices=("auto", "fp32", "bf16", "fp16"),
@@ -250,7 +269,7 @@ def check_strategy(name: str, options: StrategyOptions) -> None:
     known = strategy_names()
     if name not in known:
         raise SaefilterError(
-            f"there is no strategy {name!r}", remedy=f"Strategies: {', '.join(known)}."
+            f"there is no strategy {name!r}", remedy=did_you_mean(name, known, "Strategies")
         )
     if name not in BUILT_IN:
         return  # a plugin makes of the options what it likes
@@ -276,5 +295,10 @@ def load_strategy(name: str) -> Callable[[Candidates, Selection], Any]:
     """The strategy: a built-in one gives a Ranking, one of another package may give an order."""
     if name in BUILT_IN:
         return BUILT_IN[name].load()
-    strategy: Callable[[Candidates, Selection], Any] = load_plugin(plugins.STRATEGIES, name)
-    return strategy
+    strategy = load_plugin(plugins.STRATEGIES, name)
+
+    def told(candidates: Candidates, selection: Selection) -> Any:
+        with plugin_errors(plugins.STRATEGIES, name):
+            return strategy(candidates, selection)
+
+    return told

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from saefilter.artifacts.decisions import Decisions
 from saefilter.curate.sources import label_value
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
@@ -206,9 +206,9 @@ def _whole(value: Any, name: str, row: Row, source: Source) -> int:
 
 
 def _no_column(column: str, columns: Any, source: Source | None) -> SaefilterError:
-    names = ", ".join(sorted(columns)[:12])
     return SaefilterError(
-        f"there is no column {column!r} (there are {names})",
+        f"there is no column {column!r}",
         where=str(source.path) if source else "",
-        remedy="Name the column of the label with --label.",
+        remedy=f"{did_you_mean(column, sorted(columns), 'There are')} Name the column of the label with "
+        "--label.",
     )

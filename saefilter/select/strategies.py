@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from saefilter.described import described, option
 from saefilter.errors import SaefilterError
+from saefilter.plugins import STRATEGIES, plugin_error
 from saefilter.select.balance import balanced, read_values
 from saefilter.select.closest import smallest
 from saefilter.select.ranking import ByDistance, Candidates, Ranking
 from saefilter.select.registry import StrategyOptions, check_strategy, load_strategy
 from saefilter.select.row_labels import RowLabels, read_labels
+from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from saefilter.select.auto import Cut
@@ -52,15 +54,17 @@ class Selection:
         choices=(AUTO,),
     )  # fmt: skip
     drop_fdr: float | None = option(
-        None, "With --drop auto, instead: the most rows of which at most this share is harmless, 0 to 1.",
-        least=0, most=1,
+        None, "With --drop auto, instead: the most rows of which at most this share is harmless.",
+        least=0, most=1, fraction=True,
     )  # fmt: skip
     by: tuple[str, ...] | None = option(
         None, "Show what the cut does to each file, to each value of a column, or to each length: file, "
-        "COLUMN or length; repeatable.",
+        "COLUMN or length; repeatable.", metavar="COLUMN|file|length",
     )  # fmt: skip
     keep_balance: str | None = option(
-        None, "Cut each by itself: the same share of every file, value of a COLUMN, or length."
+        None,
+        "Cut each by itself: the same share of every file, value of a COLUMN, or length.",
+        metavar="COLUMN|file|length",
     )
 
     def check(self) -> None:
@@ -82,7 +86,7 @@ class Selection:
         if self.drop_frac is not None and not 0 <= self.drop_frac <= 1:
             raise SaefilterError(
                 f"--drop-frac {self.drop_frac} is not between 0 and 1",
-                remedy="10 % is --drop-frac 0.1.",
+                remedy="10 % is --drop-frac 10% or 0.1.",
             )
         if self.drop_count is not None and self.drop_count < 0:
             raise SaefilterError(f"--drop-count {self.drop_count} is negative")
@@ -172,15 +176,13 @@ def refuse_unvouched(candidates: Candidates, selection: Selection, aside: int = 
     sought, n_rows = min(int(made.cascade["nearest"]), made.scored), len(candidates)
     vouched = max(0, sought - aside)
     preset = "" if " " in made.preset else f" --preset {made.preset}"
-    anew = (
-        f"Score again without --cascade{{}}: saefilter score {made.input_path}{preset} --overwrite"
-    )
+    command = f"saefilter score {command_line(made.input_path)}{preset} --overwrite"
     if selection.drop == AUTO or selection.keep_balance is not None:
         asked = "--drop auto" if selection.drop == AUTO else "--keep-balance"
         raise SaefilterError(
             f"{asked} asks how near every row is, and {made.estimated:,} of these were only estimated",
             where=str(candidates.scores.path) if candidates.scores else None,
-            remedy=anew.format("") + ".",
+            remedy=f"Score again without --cascade: {command}.",
         )
     count = count_of(selection, n_rows)
     if count is None:
@@ -194,8 +196,7 @@ def refuse_unvouched(candidates: Candidates, selection: Selection, aside: int = 
             + "; beyond these it is not known which are near",
             where=str(candidates.scores.path) if candidates.scores else None,
             remedy=f"Drop no more than {vouched:,}. "
-            + anew.format(", or with a larger --nearest")
-            + ".",
+            f"Score again without --cascade, or with a larger --nearest: {command}.",
         )
 
 
@@ -222,15 +223,30 @@ def rank(candidates: Candidates, selection: Selection) -> Ranking:
     if isinstance(ranking, ByDistance) and ranking.is_unsorted:
         return ranking
     if not isinstance(ranking, Ranking):
-        order = np.asarray(ranking, dtype=np.int64)
-        ranking = Ranking(order, f"chosen by the strategy {selection.strategy}")
+        ranking = Ranking(_positions(ranking), f"chosen by the strategy {selection.strategy}")
     n_rows = len(candidates)
     if not np.array_equal(np.sort(ranking.order), np.arange(n_rows)):
-        raise SaefilterError(
-            f"the strategy {selection.strategy!r} did not order the {n_rows} scored rows, each once",
-            remedy="Tell its authors; nothing was written.",
+        raise plugin_error(
+            STRATEGIES, selection.strategy, f"did not order the {n_rows:,} scored rows, each once"
         )
+    of_rows = [ranking.score, ranking.reasons, *ranking.columns.values()]
+    if any(one is not None and len(one) != n_rows for one in of_rows):
+        raise plugin_error(
+            STRATEGIES, selection.strategy,
+            f"gave scores, reasons or columns that are not one for each of the {n_rows:,} rows",
+        )  # fmt: skip
     return ranking
+
+
+def _positions(order: Any) -> NDArray[np.int64]:
+    """What another package's strategy gave, as whole numbers; none where it gave something else."""
+    try:
+        given = np.asarray(order)
+    except ValueError:  # lists of different lengths
+        return np.zeros(0, np.int64)
+    if given.ndim != 1 or not np.issubdtype(given.dtype, np.integer):
+        return np.zeros(0, np.int64)
+    return given.astype(np.int64)
 
 
 def rank_closest(candidates: Candidates, selection: Selection) -> Ranking:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.toxic.themes import Theme, ThemeExample, Themes
 from saefilter.toxic.toxicset import (
     RAW_ACTIVATIONS,
@@ -23,6 +23,8 @@ from saefilter.toxic.toxicset import (
     ToxicSet,
 )
 
+PIN = "#sha256="
+"""In the name of a set on the hub, before the hash of its bytes."""
 SHIPPED = Path(str(files("saefilter.toxic") / "sets"))
 TEXTS = ("name", "model", "sae", "hook", "fingerprint", "pool", "created")
 COUNTS = ("d_model", "d_sae")
@@ -38,38 +40,61 @@ def shipped_sets() -> list[str]:
 
 
 def find_toxic_set(reference: str) -> Path:
-    """The file of a set: a JSON file, or a shipped one by its name. Raises SaefilterError."""
+    """The file of a set: a JSON file, a shipped one by its name, or one of the hub by its pin (hub.py), which is
+    fetched where the cache does not have it. Raises SaefilterError."""
     path = Path(reference)
+    if PIN in reference and not path.exists():
+        from saefilter.toxic.hub import cached
+
+        return cached(reference)
     if path.suffix or path.is_file():
         return path
     shipped = SHIPPED / f"{path.name}.json"
     if not shipped.exists():
         raise SaefilterError(
             f"there is no toxic set {reference!r}",
-            remedy=f"Name a JSON file, or one of: {', '.join(shipped_sets())}.",
+            remedy=f"{did_you_mean(reference, shipped_sets(), 'Shipped sets')} Or name a JSON file.",
         )
     return shipped
 
 
+def refuse_in_place(reference: str) -> None:
+    """Raises SaefilterError for a set whose file is not the user's own."""
+    origin = "is of the hub" if PIN in reference else "came with saefilter"
+    if PIN in reference or reference in shipped_sets():
+        raise SaefilterError(
+            f"{reference} {origin} and is not changed in place",
+            remedy="Name a file for the changed set with -o.",
+        )
+
+
 def load_toxic_set(reference: str) -> ToxicSet:
-    """A set from a JSON file, or a shipped one by its name.
+    """A set by what `find_toxic_set` takes.
 
     Raises SaefilterError when there is none, or it is not a valid toxic set.
     """
     path = find_toxic_set(reference)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        return read_toxic_set(path.read_bytes(), str(path))
     except FileNotFoundError as error:
         raise SaefilterError(
             f"there is no file {path}", remedy="Make one with: saefilter features curate"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise SaefilterError(f"not a readable toxic set ({error})", where=str(path)) from error
+
+
+def read_toxic_set(text: bytes, where: str) -> ToxicSet:
+    """A set from its JSON. Raises SaefilterError, which says `where`, when it is not a valid one."""
+    try:
+        fields = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise SaefilterError(f"not a readable toxic set ({error})", where=where) from error
     try:
         return _from_fields(fields)
     except _Wrong as error:
         raise SaefilterError(
-            str(error), where=str(path), remedy="Mend the file or curate it again."
+            str(error), where=where, remedy="Mend the file or curate it again."
         ) from error
 
 

@@ -28,6 +28,7 @@ from saefilter.filtering.soft import taken_off
 from saefilter.filtering.switch import Switches
 from saefilter.rows.read import Source, open_lines
 from saefilter.rows.write import PREFIX
+from saefilter.rows.written import CSV, PARQUET, format_of
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ def conserved(parts: Parts, rows: ScoredRows) -> Ids:
             if recorded is not None and recorded != row_hashes_sha256([hashes[own]]):
                 raise _wrong(f"{path.name} was not written from these rows of {rows.name}")
         if parts.quarantined is not None:
-            for entry in entries_of(parts.quarantined, parts.quarantined.suffix):
-                row_id = entry[PREFIX + "row_id"] - rows.first
+            for entry in entries_of(parts.quarantined):
+                row_id = int(entry[PREFIX + "row_id"]) - rows.first
                 if not is_quarantined_row(entry, int(hashes[row_id])):
                     raise _wrong(
                         f"row {rows.first + row_id + 1} in {parts.quarantined.name} is not the one "
@@ -217,17 +218,19 @@ def _row_ids(parts: Parts, rows: ScoredRows) -> Ids:
 
 def _ids_in(path: Path) -> NDArray[np.int64]:
     name = PREFIX + "row_id"
-    if path.suffix == ".parquet":
+    if format_of(path.name) == PARQUET:
         if name not in pq.read_schema(path).names and not _count(path):
             return np.empty(0, np.int64)  # a file without rows has no added columns
         ids: NDArray[np.int64] = pq.read_table(path, columns=[name])[name].to_numpy()
         return ids.astype(np.int64)
-    return np.fromiter((int(entry[name]) for entry in entries_of(path, path.suffix)), np.int64)
+    return np.fromiter((int(entry[name]) for entry in entries_of(path)), np.int64)
 
 
 def _count(path: Path) -> int:
-    if path.suffix == ".parquet":
+    if format_of(path.name) == PARQUET:
         return int(pq.read_metadata(path).num_rows)
+    if format_of(path.name) == CSV:
+        return sum(1 for _ in entries_of(path))
     with open_lines(path) as lines:
         return sum(1 for _ in lines)
 
@@ -241,7 +244,7 @@ def _check_statuses(ids: Ids, rows: ScoredRows) -> None:
 
 
 def _recorded_hashes(path: Path) -> str | None:
-    if path.suffix != ".parquet":
+    if format_of(path.name) != PARQUET:
         return None
     made = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
     return None if made is None else json.loads(made).get("row_hashes_sha256")
@@ -249,8 +252,8 @@ def _recorded_hashes(path: Path) -> str | None:
 
 def _written(path: Path) -> Iterator[tuple[bytes | None, dict[str, Any]]]:
     """The rows of a file, each with its line where it has one."""
-    if path.suffix == ".parquet":
-        for entry in entries_of(path, path.suffix):
+    if format_of(path.name) in (PARQUET, CSV):
+        for entry in entries_of(path):
             yield None, entry
         return
     with open_lines(path) as lines:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saefilter.artifacts.integrity import file_sha256, parquet_content
-from saefilter.artifacts.manifest import copy_with_neighbours
+from saefilter.artifacts.manifest import copy_with_neighbours, stem_of
 from saefilter.artifacts.provenance import METADATA_KEY, PART_KEY
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
@@ -42,6 +42,10 @@ from saefilter.verify.rows import Parts, check_conservation, check_rows
 ROLES = ("kept", "dropped", "quarantined")
 REPORT = ".report.json"
 REPORT_VERSIONS = (1, 2)
+WHAT_TO_NAME = (
+    "Name a file that saefilter wrote: scores, kept, dropped or quarantined rows, a report.json or a toxic "
+    "set."
+)
 
 
 def verify(path: Location, given: Given) -> Findings:
@@ -67,9 +71,7 @@ def _fetched(path: RemotePath, folder: Path) -> Path:
     try:
         copy = copy_with_neighbours(path, folder)
     except FileNotFoundError as error:
-        raise SaefilterError(
-            f"there is no file {path}", remedy="Name an artifact of saefilter."
-        ) from error
+        raise SaefilterError(f"there is no file {path}", remedy=WHAT_TO_NAME) from error
     report = _report_of(copy)
     name = (_json(report).get("made_from") or {}).get("scores") if report else None
     if name and "/" not in name and (scores := path.with_name(name)).exists():
@@ -84,7 +86,7 @@ def _verify(path: Path, given: Given) -> Findings:
         findings.kind = "folder of filtered files"
         return _with_report(findings, above.parent, above, given, None)
     if not path.is_file():
-        raise SaefilterError(f"there is no file {path}", remedy="Name an artifact of saefilter.")
+        raise SaefilterError(f"there is no file {path}", remedy=WHAT_TO_NAME)
     if path.suffix == ".parquet":
         made = _metadata(path, findings, report)
         if made is None:
@@ -171,12 +173,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _report_of(path: Path) -> Path | None:
     """The report beside a file, by the names that `filter` gives."""
-    stem = path.name
-    for ending in (".parquet", ".jsonl", ".html", ".md", ".json"):
-        stem = stem.removesuffix(ending)
-    for ending in (".dropped", ".quarantined", ".report", ".README"):
-        stem = stem.removesuffix(ending)
-    beside = path.with_name(stem + REPORT)
+    beside = path.with_name(stem_of(path.name) + REPORT)
     return beside if beside.is_file() else None
 
 

@@ -43,18 +43,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pass_fail_and_no_verdict(folder: Path) -> None:
     done = check(folder, "good.jsonl", code=0)
-    assert "The data passes the policy." in done.stdout
+    assert "PASS: the data passes the policy." in done.stdout
     assert "Limits: the default policy" in done.stdout
     done = check(folder, "bad.jsonl", "good.jsonl", code=1)
-    assert "bad.jsonl: FAIL" in done.stdout
+    assert "FAIL  bad.jsonl" in done.stdout
     assert "20% > 10%" in done.stdout
     assert "bad.jsonl:25" in done.stdout
-    assert "Failed: 1 of 2." in done.stdout
+    assert "FAIL: 1 of 2 failed." in done.stdout
     done = check(folder, "bad.jsonl", "odd.jsonl", "empty.jsonl", "none.jsonl", code=2)
     assert "none of its 1 rows can be scored" in done.stdout
     assert "there are no rows in it" in done.stdout
     assert "there is no file none.jsonl" in done.stdout
-    assert "No verdict on 3 of 4, 1 failed." in done.stdout
+    assert "NO VERDICT on 3 of 4, 1 failed." in done.stdout
     assert sorted(p.name for p in folder.iterdir()) == [
         "bad.jsonl", "empty.jsonl", "good.jsonl", "odd.jsonl",
     ]  # fmt: skip
@@ -101,7 +101,7 @@ def test_formats_go_where_ci_looks(folder: Path, tmp_path: Path) -> None:
     done = check(
         folder, "bad.jsonl", *scores, "--report", str(report), "--report", str(sarif), code=1
     )
-    assert "bad.jsonl: FAIL" in done.stdout
+    assert "FAIL  bad.jsonl" in done.stdout
     assert json.loads(sarif.read_text())["version"] == "2.1.0"
     assert '<testsuite name="bad.jsonl" tests="3" failures="1"' in report.read_text()
     done = check(folder, "bad.jsonl", *scores, "--format", "json", code=1)

@@ -61,7 +61,7 @@ def test_the_projects_preset_is_not_passed_over(folder: Path) -> None:
     # no weights of it here: the gate reaches no verdict rather than one by another model
     done = saefilter(folder, "check", "data.jsonl", code=2)
     assert f"Not using data.scores.parquet: {clause}" in done.stderr
-    assert "No verdict" in done.stdout
+    assert "NO VERDICT" in done.stdout
     done = saefilter(folder, "check", "data.jsonl", "--scores", "data.scores.parquet", code=2)
     assert clause in done.stdout
     before = (folder / "data.scores.parquet").read_bytes()

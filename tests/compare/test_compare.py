@@ -249,3 +249,16 @@ def test_costs_are_per_row_and_what_was_kept_is_not_passed_off_as_cheap(
         assert "kept from before" in face
         assert "measured on 4, 6 kept from before" in face
         assert "once 1.5 s and 500 tokens" in face
+
+
+def test_what_knows_the_labels_is_explained(dataset: tuple[Source, Scores, Scores]) -> None:
+    source, near, _ = dataset
+    options = StrategyOptions(label="bad")
+    found = compare(source, [near], ["closest", "labels", "matched-random"], options)
+    closest, _, drawn = found.arms
+    assert [at.precision for at in drawn.at] == [at.precision for at in closest.at]
+    assert [at.recall for at in drawn.at] == [at.recall for at in closest.at]
+    assert any("labels is an oracle" in note for note in found.notes)
+    assert any("recall of closest by construction" in note for note in found.notes)
+    drawing = compare(source, [near], ["closest", "random"], options)
+    assert drawing.notes == ["a note"]

@@ -107,11 +107,11 @@ def test_pre_commit_blocks_a_bad_file(tmp_path: Path, bin_folder: Path) -> None:
     said = done.stdout + done.stderr
     assert done.returncode == 1, said
     assert "exit code: 1" in said
-    assert "data/bad.jsonl: FAIL" in said
+    assert "FAIL  data/bad.jsonl" in said
     assert "25% > 10%" in said
     assert "data/bad.jsonl:16" in said
-    assert "data/more.jsonl: pass" in said
-    assert "Failed: 1 of 2." in said
+    assert "PASS  data/more.jsonl" in said
+    assert "FAIL: 1 of 2 failed." in said
     assert git("log", "--oneline").stdout.count("\n") == 1
     git("rm", "-q", "-f", "data/bad.jsonl")
     assert git("commit", "-q", "-m", "without it").returncode == 0
@@ -152,7 +152,7 @@ def test_the_action_takes_hostile_inputs_as_text(tmp_path: Path, bin_folder: Pat
     )  # fmt: skip
     assert done.returncode == 2, done.stderr  # the second and third are no data
     assert "::error file=bad rows; touch hacked.jsonl,line=" in done.stdout
-    assert "No verdict on 2 of 3, 1 failed." in done.stdout
+    assert "NO VERDICT on 2 of 3, 1 failed." in done.stdout
     assert not [path for path in tmp_path.iterdir() if path.name in ("hacked", "hacked.md")]
     assert json.loads((tmp_path / "out put.sarif").read_text())["version"] == "2.1.0"
     assert "saefilter check" in (tmp_path / "summary.md").read_text()
@@ -201,7 +201,7 @@ def test_make_trains_only_on_data_that_pass(tmp_path: Path, bin_folder: Path) ->
     write(tmp_path / "data/train.jsonl", BAD)
     done = run(["make", "train", train], tmp_path, bin_folder)
     assert done.returncode != 0
-    assert "data/train.jsonl: FAIL" in done.stdout
+    assert "FAIL  data/train.jsonl" in done.stdout
     assert "rows" not in done.stdout.splitlines()[-1]
     assert not (tmp_path / "clean").exists()
     write(tmp_path / "data/train.jsonl", GOOD)

@@ -20,7 +20,7 @@ from saefilter.filtering.outputs import OutputPaths
 from saefilter.rows.pieces import Piece
 from saefilter.rows.read import Source
 from saefilter.rows.tables import TypedRows
-from saefilter.rows.write import JsonlRows, ParquetRows
+from saefilter.rows.write import LineRows, ParquetRows
 from saefilter.select.strategies import Selection
 
 BAD = [b'{"broken', b'{"text": "caf\xe9"}', {**ROWS[0], "id": "five"}, {"text": ""}]
@@ -88,7 +88,7 @@ def test_every_injury_to_what_was_written_is_noticed(
     source = Source.open(jsonl([*ROWS, *BAD]))
     scores = write_scores(source, tmp_path / "s.parquet")
     name = {"kept": "out", "dropped": "out.dropped", "quarantined": "out.quarantined"}[role]
-    for kind in (ParquetRows, JsonlRows):
+    for kind in (ParquetRows, LineRows):
         real = kind.close
 
         def spoiled(file: Any, *args: Any, real: Any = real) -> None:

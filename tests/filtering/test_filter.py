@@ -45,7 +45,8 @@ def test_kept_and_dropped_are_the_input_in_order(
     assert ids == set(np.argsort(distances)[:10].tolist())
     assert dropped["saefilter_reason"].to_pylist() == ["close to toxic features"] * 10
     assert dropped["saefilter_line"].to_pylist() == [i + 1 for i in sorted(ids)]
-    assert not (tmp_path / "out.quarantined.parquet").exists()
+    aside = pq.read_table(tmp_path / "out.quarantined.parquet")  # there for who declares it
+    assert (aside.num_rows, result.report.outputs["quarantined"]) == (0, "out.quarantined.parquet")
     assert result.report.counts["kept"] == 30
     report = json.loads((tmp_path / "out.report.json").read_text())
     assert [view["row_id"] for view in report["dropped"]] == np.argsort(distances)[:10].tolist()
@@ -169,8 +170,8 @@ def test_outputs_in_the_way_are_refused_and_inputs_never_overwritten(
     filter_file(source, scores, tmp_path / "out.parquet", some, overwrite=True)
     with pytest.raises(SaefilterError, match="is read by this command"):
         filter_file(source, scores, tmp_path / "data.jsonl", some, overwrite=True)
-    with pytest.raises(SaefilterError, match=r"End it in .parquet or .jsonl"):
-        filter_file(source, scores, tmp_path / "out.csv", some)
+    with pytest.raises(SaefilterError, match=r"End it in .jsonl or .csv"):
+        filter_file(source, scores, tmp_path / "out.tsv", some)
     assert source.sha256() == scores.provenance.input_sha256
 
 

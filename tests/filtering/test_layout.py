@@ -77,7 +77,7 @@ def test_each_file_keeps_its_name_and_place(data: Path, tmp_path: Path) -> None:
     report = filtered(data, out, Selection(drop_frac=0.25), card=True).report
     assert report.counts["rows"] == 103
     assert (report.counts["dropped"], report.counts["quarantined"]) == (25, 3)
-    whole = {"a/one.jsonl", "a/deep/two.jsonl.gz", "a/three.jsonl", "four.jsonl", "five.parquet"}
+    whole = {"a/one.jsonl", "a/deep/two.jsonl.gz", "a/three.jsonl", "four.csv", "five.parquet"}
     assert {one["kept"]["name"] for one in report.layout if "kept" in one} == whole | {
         "empty.jsonl"
     }
@@ -147,7 +147,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(data: Path, tmp_path: Path) ->
     (out / "mine.txt").unlink()
     assert {name: (out / name).read_bytes() for name in names(out)} == before
     filtered(data, out, Selection(drop_frac=0.95), overwrite=True)
-    assert "four.dropped.jsonl" in names(out)
+    assert "four.dropped.csv" in names(out)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "data.scores.parquet", "out"]
 
 
@@ -188,7 +188,7 @@ def test_what_another_run_is_writing_is_no_leftover(tmp_path: Path) -> None:
         ("a/one.dropped.jsonl", "out", "the dropped rows of a/one.jsonl would be called"),
         (None, "data/out", "would be read as data of"),
         (None, "data", "would be overwritten"),
-        (None, "none/out", "there is no folder"),
+        (None, "s.parquet/out", "is a file, and"),
     ],
 )
 def test_what_cannot_be_written_is_refused(
@@ -267,7 +267,7 @@ def test_the_command_and_the_function(data: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "End it in .parquet or .jsonl" in done.stderr
+    assert "End it in .jsonl or .csv" in done.stderr
 
 
 def small_files(folder: Path, count: int = 2000) -> Iterator[tuple[str, list[bytes]]]:

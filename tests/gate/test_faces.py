@@ -53,13 +53,13 @@ def test_exit_codes() -> None:
 
 def test_text_names_rules_values_and_rows_and_steers_no_terminal() -> None:
     text = words.to_text(outcome_of(HOSTILE))
-    assert "data/train.jsonl: FAIL" in text
+    assert "FAIL  data/train.jsonl" in text
     assert "FAIL  max-flagged      12.5% > 10%" in text
     assert "pass  min-scored       91% >= 90%" in text
     assert "The worst 10 of 30 rows:" in text
     assert "data/train.jsonl:10  closer than 99.5%" in text
     assert "data/train.jsonl row 3" in text
-    assert "No verdict on 1 of 2, 1 failed." in text
+    assert "NO VERDICT on 1 of 2, 1 failed." in text
     assert not steers(text)
 
 

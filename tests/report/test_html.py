@@ -299,5 +299,5 @@ def test_shares_and_percentiles_never_round_to_all_or_nothing() -> None:
 
 def test_says_which_marks_rest_on_few_reference_samples() -> None:
     few = to_html(example_report(reference_rows=200))
-    assert "of the reference samples, only 2 beyond 99%." in few  # and 99.9% they cannot tell
+    assert "closer than 99% rests on 2 reference samples." in few  # and 99.9% they cannot tell
     assert "Rough" not in to_html(example_report(reference_rows=50_000))

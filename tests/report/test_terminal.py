@@ -105,8 +105,8 @@ def test_the_summary_counts_rows_beyond_reference_rows(tmp_path: Path) -> None:
     summary = summarise(source, write_scores(source, tmp_path / "s.parquet"))
     print_score_summary(SafeConsole(file=file, width=200), summary)
     assert (
-        "Against 50 harmless reference samples: 2.5% of rows closer than the 2nd closest (3.9% would "
-        "be if they were like the reference)\n"
+        "Closer than 95% of 50 harmless reference samples: 2.5% of the rows (3.9% of "
+        "such rows would be)\n"
     ) in file.getvalue()
 
 

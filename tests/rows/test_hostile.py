@@ -23,7 +23,7 @@ from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.rows.row import Row
 from saefilter.rows.write import (
-    JsonlRows,
+    LineRows,
     ParquetRows,
     QuarantinedRow,
     json_line,
@@ -395,7 +395,7 @@ def test_what_json_lacks_is_not_written_as_json(tmp_path: Path) -> None:
 def test_every_quarantined_row_can_be_read_back(tmp_path: Path, jsonl: Callable[..., Path]) -> None:
     rows = rows_of(jsonl([line for line, _ in LINES.values()]))
     entries = [QuarantinedRow(row, row.error or "").entry(has_file=False) for row in rows]
-    as_lines = JsonlRows(tmp_path / "q.jsonl")
+    as_lines = LineRows(tmp_path / "q.jsonl")
     as_lines.write(json_line(entry, 0) for entry in entries)
     as_lines.close()
     schema = quarantine_schema(has_file=False)

@@ -16,7 +16,8 @@ import pytest
 from whole import read_table
 
 from saefilter.errors import SaefilterError
-from saefilter.rows.inputs import hold, open_input
+from saefilter.rows.held import hold
+from saefilter.rows.inputs import open_input
 
 
 @pytest.fixture

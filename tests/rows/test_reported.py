@@ -12,7 +12,8 @@ import pytest
 
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
-from saefilter.rows.inputs import hold, open_input
+from saefilter.rows.held import hold
+from saefilter.rows.inputs import open_input
 from saefilter.rows.read import Source
 from saefilter.rows.tables import typed_rows
 from saefilter.scoring.score import score_file

@@ -8,7 +8,7 @@ import pytest
 
 from saefilter.errors import SaefilterError
 from saefilter.rows import write as module
-from saefilter.rows.write import JsonlRows, ParquetRows, json_line
+from saefilter.rows.write import LineRows, ParquetRows, json_line
 
 TABLE = pa.table(
     {
@@ -57,7 +57,7 @@ def test_a_file_without_rows_has_its_columns(tmp_path: Path) -> None:
 
 
 def test_lines_end_and_what_json_lacks_is_an_error(tmp_path: Path) -> None:
-    file = JsonlRows(tmp_path / "a.jsonl")
+    file = LineRows(tmp_path / "a.jsonl")
     file.write([b"{}", json_line({"a": "é"}, 0)])
     file.close()
     assert (tmp_path / "a.jsonl").read_text(encoding="utf-8") == '{}\n{"a": "é"}\n'

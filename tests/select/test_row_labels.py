@@ -101,7 +101,9 @@ def test_labels_that_do_not_fit_are_refused(
 
 
 def test_a_missing_column_is_named(dataset: Dataset) -> None:
-    with pytest.raises(SaefilterError, match=r"no column 'is_bad' \(there are bad, messages\)"):
+    with pytest.raises(
+        SaefilterError, match=r"no column 'is_bad'\. Did you mean 'bad'\? There are: bad, messages"
+    ):
         read_labels(dataset(), StrategyOptions(label="is_bad"))
 
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -103,11 +103,10 @@ def preset_names() -> list[str]:
 def load_preset(name: str) -> Preset:
     """The preset of that name. Raises SaefilterError when there is none."""
     if name not in _table():
-        near = [known for known in preset_names() if name.split("-")[0] in known]
         raise SaefilterError(
             f"there is no preset {name!r}",
-            remedy=f"{'Near it: ' + ', '.join(near) + '. ' if near else ''}"
-            "`saefilter presets` lists them; any other pair goes by --model and --sae.",
+            remedy=f"{did_you_mean(name, preset_names(), 'Presets')} `saefilter presets` says what each is; "
+            "any other pair goes by --model and --sae.",
         )
     return Preset(name=name, **_table()[name])
 

@@ -25,18 +25,27 @@ class JudgeSettings:
     """An endpoint, how to ask it, and what may be spent."""
 
     url: str = option(
-        MISSING, "OpenAI-compatible endpoint of a judge: http://.../v1.", flag="--judge-url"
+        MISSING,
+        "OpenAI-compatible endpoint of a judge: http://.../v1.",
+        flag="--judge-url",
+        metavar="URL",
     )
     """Base URL of the API, such as https://api.openai.com/v1; requests go to /chat/completions."""
-    model: str = option(MISSING, "The judge's name at that endpoint.", flag="--judge-model")
+    model: str = option(
+        MISSING, "The judge's name at that endpoint.", flag="--judge-model", metavar="NAME"
+    )
     """The model's name there."""
     prompt: Path | None = option(
-        None, "File with the question; docs/judge.md.", flag="--judge-prompt", unless_said="our own"
+        None,
+        "File with the question; docs/judge.md.",
+        flag="--judge-prompt",
+        unless_said="our own",
+        metavar="FILE",
     )
     """File with the question; None for the one that comes with saefilter."""
     key_env: str | None = option(
         None, "Variable with the API key.", flag="--judge-key-env",
-        unless_said="OPENAI_API_KEY, if set",
+        unless_said="OPENAI_API_KEY, if set", metavar="VARIABLE",
     )  # fmt: skip
     """Environment variable with the API key. None: OPENAI_API_KEY if it is set; "": send no key."""
     concurrency: int = option(8, "Requests at the same time.", flag="--judge-concurrency")
@@ -56,6 +65,7 @@ class JudgeSettings:
         "File that keeps judgements.",
         flag="--judge-cache",
         unless_said="in saefilter's cache",
+        metavar="FILE",
     )
     """File of judgements; None for the one in saefilter's cache folder."""
     price_in: float | None = option(

@@ -1,0 +1,1 @@
+"""A metric and a strategy for saefilter, found by their entry points."""
