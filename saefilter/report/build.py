@@ -180,7 +180,7 @@ def _counts(
 def _scoring(provenance: Provenance) -> dict[str, Any]:
     names = (
         "preset", "model", "sae", "hook", "toxic_set", "metric", "pool", "train_on", "trainer",
-        "read", "max_tokens", "dtype", "device", "seconds", "tokens", "preference",
+        "read", "max_tokens", "dtype", "device", "seconds", "tokens", "preference", "unlike",
     )  # fmt: skip
     return {
         **{name: getattr(provenance, name) for name in names},

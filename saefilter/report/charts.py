@@ -1,9 +1,6 @@
-"""Drawings as inline SVG: the histogram of distances, and lines over the dropped share.
+"""Drawings: the histogram of distances, and lines over the dropped share.
 
-Widths are percentages and heights pixels, without a viewBox: a chart then fills a phone's width as
-well as a desk's while its text keeps its size. Lines live in an inner SVG that is stretched to the
-plot; texts stand outside it. Only numbers of ours get in, and names through `esc`. Colours come from
-the style sheet by class.
+Lines live in an inner SVG that is stretched to the plot; texts stand outside it.
 """
 
 from __future__ import annotations
@@ -11,11 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from saefilter.report.data import Histogram
-from saefilter.report.fragments import esc
+from saefilter.report.fragments import part
+from saefilter.report.shapes import Bar, Key, Label, Rule, Shape, Stack, figure, grid
 from saefilter.text import percent, rows_of
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 HEIGHT = 256
 PLOT_TOP, PLOT_BOTTOM = 30, 208
@@ -24,30 +25,28 @@ LINES_HEIGHT, LINES_TOP, LINES_BOTTOM = 300, 26, 252
 N_COLOURS = 7
 
 
-def histogram(counts: Histogram, threshold: float | None, gone: str = "dropped") -> str:
+def histogram(counts: Histogram, threshold: float | None, gone: str = "dropped") -> Markup:
     """Dropped and kept rows stacked by distance, with a line at the threshold if there is one. `gone`: what
     was done to the former, in a word."""
     totals = [kept + dropped for kept, dropped in zip(counts.kept, counts.dropped, strict=True)]
     low, high = counts.edges[0], counts.edges[-1]
     if not any(totals) or not (math.isfinite(low) and math.isfinite(high) and low < high):
-        return '<p class="empty">No row was scored, so there is nothing to plot.</p>\n'
+        return part("parts.html", "empty")("No row was scored, so there is nothing to plot.")
     if threshold is not None and not low <= threshold <= high:
         threshold = None
     steps = [step for step in ticks(0, max(totals), 4) if step == int(step)]
     axes = _Axes(low, high, (PLOT_BOTTOM - PLOT_TOP) / max(totals))
     shapes = [*_grid(steps, axes), *_bars(counts, axes, gone), *_labels(axes)]
+    keys = [Key(gone, "dropped"), Key("kept", "kept")]
     if threshold is not None:
         shapes += _threshold(threshold, axes, gone)
-    text = (
+        keys.append(Key(f"threshold: the farthest row {gone}", "threshold", "upright"))
+    said = (
         f"{sum(counts.dropped):,} {gone} and {sum(counts.kept):,} kept rows at distances from "
         f"{low:.3f} to {high:.3f}; the fullest bar holds {rows_of(max(totals))}."
     )
-    return (
-        f'<figure>\n{_legend(threshold, gone)}<svg class="chart" width="100%" height="{HEIGHT}" '
-        'role="img" aria-labelledby="chart-title chart-text">\n'
-        '<title id="chart-title">Rows by their distance to toxic features</title>\n'
-        f'<desc id="chart-text">{text}</desc>\n' + "\n".join(shapes) + "\n</svg>\n</figure>\n"
-    )
+    title = "Rows by their distance to toxic features"
+    return figure("chart", title, HEIGHT, keys, shapes, said=said)
 
 
 def ticks(low: float, high: float, wanted: int) -> list[float]:
@@ -71,70 +70,43 @@ class _Axes:
         return 100 * (distance - self.low) / (self.high - self.low)
 
 
-def _grid(steps: list[float], axes: _Axes) -> Iterator[str]:
+def _grid(steps: list[float], axes: _Axes) -> Iterator[Shape]:
     for step in steps:
-        y = PLOT_BOTTOM - step * axes.pixels_per_row
-        kind = "grid" if step else "axis"
-        yield f'<line class="{kind}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text x="-8" y="{y + 4:.1f}" text-anchor="end">{step:,.0f}</text>'
-    yield '<text class="name" x="-44" y="12">rows</text>'
+        yield from grid(step, PLOT_BOTTOM - step * axes.pixels_per_row, f"{step:,.0f}")
+    yield Label("rows", "-44", "12", kind="name")
 
 
-def _bars(counts: Histogram, axes: _Axes, gone: str) -> Iterator[str]:
+def _bars(counts: Histogram, axes: _Axes, gone: str) -> Iterator[Shape]:
     bins = zip(counts.edges[:-1], counts.edges[1:], counts.dropped, counts.kept, strict=True)
     for low, high, dropped, kept in bins:
         if not dropped and not kept:
             continue
-        bars, top = "", float(PLOT_BOTTOM)
+        bars, top = [], float(PLOT_BOTTOM)
+        x, width = f"{axes.x(low):.2f}%", f"{0.94 * (axes.x(high) - axes.x(low)):.2f}%"
         for kind, count in (("dropped", dropped), ("kept", kept)):
             if count:
                 height = max(1.5, count * axes.pixels_per_row)  # one row must stay visible
                 top -= height
-                bars += (
-                    f'<rect class="{kind}" x="{axes.x(low):.2f}%" y="{top:.1f}" '
-                    f'width="{0.94 * (axes.x(high) - axes.x(low)):.2f}%" height="{height:.1f}"/>'
-                )
-        said = f"{low:.3f} to {high:.3f}: {dropped:,} {gone}, {kept:,} kept"
-        yield f"<g><title>{said}</title>{bars}</g>"
+                bars.append(Bar(kind, x, f"{top:.1f}", width, f"{height:.1f}"))
+        yield Stack(f"{low:.3f} to {high:.3f}: {dropped:,} {gone}, {kept:,} kept", bars)
 
 
-def _labels(axes: _Axes) -> Iterator[str]:
+def _labels(axes: _Axes) -> Iterator[Shape]:
     places = ticks(axes.low, axes.high, 7)
     digits = max(0, -math.floor(math.log10(places[1] - places[0]) + 1e-9))
     for place in places:
         x = axes.x(place)
         anchor = "start" if x < 4 else "end" if x > 96 else "middle"
-        yield (
-            f'<text x="{x:.2f}%" y="{PLOT_BOTTOM + 18}" text-anchor="{anchor}">'
-            f"{place:.{digits}f}</text>"
-        )
-    yield (
-        f'<text class="name" x="50%" y="{HEIGHT - 8}" text-anchor="middle">'
-        "distance to toxic features</text>"
-    )
+        yield Label(f"{place:.{digits}f}", f"{x:.2f}%", str(PLOT_BOTTOM + 18), anchor)
+    yield Label("distance to toxic features", "50%", str(HEIGHT - 8), "middle", "name")
 
 
-def _threshold(threshold: float, axes: _Axes, gone: str) -> Iterator[str]:
-    x = axes.x(threshold)
-    anchor, shift = ("start", 6) if x < 50 else ("end", -6)
-    yield f'<line class="threshold" x1="{x:.2f}%" x2="{x:.2f}%" y1="6" y2="{PLOT_BOTTOM}"/>'
-    yield (
-        f'<text class="mark" x="{x:.2f}%" dx="{shift}" y="15" text-anchor="{anchor}">'
-        f"{gone} up to {threshold:.3f}</text>"
-    )
-
-
-def _legend(threshold: float | None, gone: str) -> str:
-    square = '<rect class="{}" width="12" height="12" rx="2"/>'
-    keys = [(gone, square.format("dropped")), ("kept", square.format("kept"))]
-    if threshold is not None:
-        line = '<line class="threshold" x1="6" x2="6" y1="0" y2="12"/>'
-        keys.append((f"threshold: the farthest row {gone}", line))
-    items = "".join(
-        f'<li><svg width="12" height="12" aria-hidden="true">{shape}</svg> {text}</li>\n'
-        for text, shape in keys
-    )
-    return f'<ul class="legend">\n{items}</ul>\n'
+def _threshold(threshold: float, axes: _Axes, gone: str) -> Iterator[Shape]:
+    at = axes.x(threshold)
+    x = f"{at:.2f}%"
+    anchor, shift = ("start", "6") if at < 50 else ("end", "-6")
+    yield Rule("threshold", x, x, "6", str(PLOT_BOTTOM))
+    yield Label(f"{gone} up to {threshold:.3f}", x, "15", anchor, "mark", shift)
 
 
 class Line(NamedTuple):
@@ -160,51 +132,40 @@ def kinds(controls: Sequence[bool]) -> list[str]:
     return classes
 
 
-def line_chart(name: str, title: str, unit: str, lines: Sequence[Line]) -> str:
+class _Drawn(NamedTuple):
+    name: str
+    kind: str
+    points: str
+
+
+def line_chart(name: str, title: str, unit: str, lines: Sequence[Line]) -> Markup:
     """Lines from 0 to 100 % of the rows dropped; `unit` names the value."""
     top = max((y for line in lines for _, y in line.points), default=1.0)
     steps = ticks(0, max(top, 0.05), 5)
     top = steps[-1] if steps[-1] >= top else min(1.0, steps[-1] + steps[1])
-    shapes = []
+    shapes: list[Shape] = []
     for step in [*steps, top] if top > steps[-1] else steps:
-        y = LINES_BOTTOM - (LINES_BOTTOM - LINES_TOP) * step / top
-        kind = "grid" if step else "axis"
-        shapes.append(f'<line class="{kind}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
-        shapes.append(f'<text x="-8" y="{y + 4:.1f}" text-anchor="end">{percent(step)}</text>')
-    shapes.append(f'<text class="name" x="-40" y="12">{unit}</text>')
+        shapes += grid(step, LINES_BOTTOM - (LINES_BOTTOM - LINES_TOP) * step / top, percent(step))
+    shapes.append(Label(unit, "-40", "12", kind="name"))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         anchor = "start" if share == 0 else "end" if share == 1 else "middle"
-        shapes.append(
-            f'<text x="{100 * share:.0f}%" y="{LINES_BOTTOM + 18}" text-anchor="{anchor}">'
-            f"{percent(share)}</text>"
-        )
-    shapes.append(
-        f'<text class="name" x="50%" y="{LINES_HEIGHT - 8}" text-anchor="middle">share of the scored rows '
-        "that is dropped</text>"
-    )
-    # the first strategy last, so that it lies on top
-    drawn = "\n".join(_drawn(line, top) for line in reversed(lines))
-    return (
-        f'<figure>\n{_line_legend(lines)}<svg class="chart" width="100%" height="{LINES_HEIGHT}" role="img" '
-        f'aria-labelledby="{name}-chart">\n<title id="{name}-chart">{title}</title>\n'
-        + "\n".join(shapes)
-        + f'\n<svg x="0" y="{LINES_TOP}" width="100%" height="{LINES_BOTTOM - LINES_TOP}" viewBox="0 0 1000 1000" '
-        f'preserveAspectRatio="none">\n{drawn}\n</svg>\n</svg>\n</figure>\n'
+        x = f"{100 * share:.0f}%"
+        shapes.append(Label(percent(share), x, str(LINES_BOTTOM + 18), anchor))
+    below = "share of the scored rows that is dropped"
+    shapes.append(Label(below, "50%", str(LINES_HEIGHT - 8), "middle", "name"))
+    return figure(
+        f"{name}-chart",
+        title,
+        LINES_HEIGHT,
+        [Key(line.name, f"line {line.kind}", "long") for line in lines],
+        shapes,
+        # the first strategy last, so that it lies on top
+        lines=[_drawn(line, top) for line in reversed(lines)],
+        plot_top=LINES_TOP,
+        plot_height=LINES_BOTTOM - LINES_TOP,
     )
 
 
-def _drawn(line: Line, top: float) -> str:
+def _drawn(line: Line, top: float) -> _Drawn:
     points = " ".join(f"{1000 * x:.1f},{1000 * (1 - y / top):.1f}" for x, y in line.points)
-    return (
-        f'<polyline class="line {line.kind}" points="{points}" vector-effect="non-scaling-stroke">'
-        f"<title>{esc(line.name)}</title></polyline>"
-    )
-
-
-def _line_legend(lines: Sequence[Line]) -> str:
-    items = "".join(
-        f'<li><svg width="26" height="12" aria-hidden="true"><line class="line {line.kind}" x1="0" '
-        f'x2="26" y1="6" y2="6"/></svg> {esc(line.name)}</li>\n'
-        for line in lines
-    )
-    return f'<ul class="legend">\n{items}</ul>\n'
+    return _Drawn(line.name, line.kind, points)

@@ -157,7 +157,7 @@ class Report:
     scoring: dict[str, Any]
     """`preset`, `model`, `sae`, `hook`, `toxic_set`, `metric`, `pool`, `train_on`, `trainer`, `read`,
     `max_tokens`, `dtype`, `device`, `seconds`, `tokens`, `tokens_per_second`, `own_share` (see
-    `Scores.own_share`), `preference` (see `Provenance`)."""
+    `Scores.own_share`), `preference` and `unlike` (see `Provenance`)."""
     histogram: Histogram
     flagged: dict[str, int]
     """Rows closer than a share of the harmless reference: `{"95": n, "99": n, "99.9": n}`."""

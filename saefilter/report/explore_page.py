@@ -5,21 +5,13 @@ from __future__ import annotations
 
 import functools
 
-from saefilter.report.explore import Explorer
-from saefilter.report.fragments import own_text, section
+from saefilter.report.fragments import own_text
 
 DATA_ID = "explore-data"
+ROOT_ID = "explorer"
+"""Of the element that the script fills; it lies in a section that is hidden where no script runs."""
 PARTS = ("model", "dom", "table", "row", "cut", "map")
 """In the order in which they need each other."""
-
-
-def explore_section(explorer: Explorer | None) -> str:
-    """The section, hidden where no script runs; nothing without an explorer."""
-    if explorer is None:
-        return ""
-    return section("explore", "Look through the rows", '<div id="explorer"></div>\n').replace(
-        "<section ", "<section hidden ", 1
-    )
 
 
 @functools.cache

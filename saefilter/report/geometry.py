@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from saefilter.report.fragments import bdi, esc, fold, header, notes, page, section
+from saefilter.report.fragments import render
 from saefilter.report.geometry_charts import cosine_chart, interval_bar, map_chart
 
 if TYPE_CHECKING:
@@ -41,39 +41,19 @@ def may_be_topic(space: SpaceDiagnosis) -> bool:
 
 def geometry_html(report: GeometryReport) -> str:
     """The whole report as one self-contained page."""
-    lead = (
-        f"{report.rows:,} rows of {report.input} against {report.against_rows:,} rows of "
-        f"{report.against}."
-    )
-    body = [_space(space, number) for number, space in enumerate(report.spaces)]
-    if len(report.spaces) > 1:
-        body.insert(0, _comparison(report))
-    return page(
+    return render(
+        "geometry.html",
         f"{headline(report)}: {report.input}",
-        header("saefilter geometry", f"{esc(headline(report))}: {bdi(report.input)}", lead),
-        notes([*report.notes, *(note for space in report.spaces for note in space.notes)]),
-        *body,
-        _made(report),
-    )
-
-
-def _comparison(report: GeometryReport) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{bdi(space.preset or space.sae)}</th><td>{bdi(space.hook)}</td>'
-        f"<td>{space.mean:.3f}</td><td>{space.matched:.3f}</td>"
-        f"<td>{_p(space.chance)}</td>"
-        f"<td>{_p(space.topics)}</td><td>{_p(space.p_corrected)}</td>"
-        f"<td>{'yes' if space.closer else 'no' if space.decided else 'undecided'}</td></tr>\n"
-        for space in report.spaces
-    )
-    return section(
-        "saes",
-        "One SAE beside the other",
-        '<table class="numbers"><thead><tr><th>SAE</th><th>read at</th><th>data</th><th>matched</th>'
-        "<th>p, chance</th><th>p, topic</th><th>p, corrected</th><th>closer</th></tr></thead>\n"
-        f"<tbody>\n{rows}</tbody></table>\n"
-        '<p class="hint">Corrected for the number of SAEs (Holm), of the larger of the two; below '
-        "0.05 is closer.</p>\n",
+        brand="saefilter geometry",
+        headline=headline(report),
+        lead=f"{report.rows:,} rows of {report.input} against {report.against_rows:,} rows of "
+        f"{report.against}.",
+        notes=[*report.notes, *(note for space in report.spaces for note in space.notes)],
+        report=report,
+        spaces=[_space(space, number) for number, space in enumerate(report.spaces)],
+        p_value=_p,
+        n_rows=N_ROWS,
+        made=_made(report),
     )
 
 
@@ -82,87 +62,22 @@ def _p(of: dict[str, float] | float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _space(space: SpaceDiagnosis, number: int) -> str:
-    name = bdi(f"{space.preset or space.model}, {space.hook}")
-    samples = space.samples
-    return (
-        section(
-            f"finding-{number}",
-            f"What the geometry says: {name}",
-            f"<p>{esc(space.verdict)}</p>\n",
-            f'<p class="hint">{esc(space.groups)}.</p>\n'
-            f'<p class="hint">{space.in_set} of the {len(space.data_features)} data features are '
-            "toxic features themselves; their cosine is to another one. Row by row, a data row is "
-            f"nearer to toxic features than a reference row with a chance of {samples.auroc:.2f} "
-            f"({samples.low:.2f} to {samples.high:.2f}, metric {esc(samples.metric)}; 0.5 would be "
-            "no difference).</p>\n",
-            cosine_chart(
-                [feature.cosine for feature in space.data_features], space.matched_proximity, number
-            ),
-        )
-        + section(
-            f"map-of-{number}",
-            "A map of the features",
-            '<p class="hint">Directions of features, in the two dimensions that tell most of them '
-            "apart. Near on the map is a hint, not a measure: the cosines above are.</p>\n",
-            map_chart(space.map, number),
-        )
-        + _spillover(space, number)
-        + _features(space, number)
-    )
-
-
-def _spillover(space: SpaceDiagnosis, number: int) -> str:
+def _space(space: SpaceDiagnosis, number: int) -> dict[str, Any]:
+    """What the template needs of one SAE beyond its diagnosis."""
     largest = max((max(abs(push.low), abs(push.high)) for push in space.spillover), default=0.0)
-    rows = [
-        f'<tr><th scope="row">{bdi(push.label)} <span class="id">{push.feature}</span></th>'
-        f"<td>{push.push:+.4f}</td><td>{push.low:+.4f} to {push.high:+.4f}</td>"
-        f"<td>{interval_bar(push, largest)}</td></tr>\n"
-        for push in space.spillover
-    ]
-    head = (
-        "<thead><tr><th>toxic feature</th><th>push</th><th>95 % interval</th><th></th></tr></thead>"
-    )
-    return section(
-        f"spillover-{number}",
-        "Predicted spillover",
-        '<p class="hint">How much more a row of the data pushes along each toxic feature than a '
-        "reference row does: activations times cosines, per unit of activation.</p>\n",
-        _folded(head, rows, "spillover"),
-    )
+    cosines = [feature.cosine for feature in space.data_features]
+    return {
+        "of": space,
+        "name": f"{space.preset or space.model}, {space.hook}",
+        "cosines": cosine_chart(cosines, space.matched_proximity, number),
+        "map": map_chart(space.map, number),
+        "pushes": [(push, interval_bar(push, largest)) for push in space.spillover],
+    }
 
 
-def _features(space: SpaceDiagnosis, number: int) -> str:
-    rows = [
-        f'<tr><th scope="row">{bdi(feature.label)} <span class="id">{feature.feature}'
-        f"{', in the toxic set' if feature.in_set else ''}</span></th><td>{feature.correlation:.2f}</td>"
-        f'<td>{feature.cosine:.2f}</td><td>{bdi(feature.toxic_label)} <span class="id">{feature.toxic_feature}'
-        "</span></td></tr>\n"
-        for feature in space.data_features
-    ]
-    head = (
-        "<thead><tr><th>data feature</th><th>correlation</th><th>cosine</th>"
-        "<th>nearest toxic feature</th></tr></thead>"
-    )
-    return section(
-        f"features-{number}",
-        "The features that mark the data",
-        '<p class="hint">Most correlated with being of the data and not of the reference.</p>\n',
-        _folded(head, rows, "pairs"),
-    )
-
-
-def _folded(head: str, rows: list[str], kind: str) -> str:
-    def table(some: list[str]) -> str:
-        return f'<table class="{kind}">{head}\n<tbody>\n{"".join(some)}</tbody></table>\n'
-
-    if len(rows) <= N_ROWS:
-        return table(rows)
-    return table(rows[:N_ROWS]) + fold(f"{len(rows) - N_ROWS} more", table(rows[N_ROWS:]))
-
-
-def _made(report: GeometryReport) -> str:
-    terms = [
+def _made(report: GeometryReport) -> list[tuple[str, str]]:
+    """How it came about, as terms and untrusted values."""
+    return [
         ("Rows left out", f"{report.left_out:,}"),
         *((f"Option {name}", str(value)) for name, value in report.options.items()),
         *(
@@ -172,12 +87,6 @@ def _made(report: GeometryReport) -> str:
         ("saefilter", report.version),
         ("Made", report.created),
     ]  # fmt: skip
-    rows = "".join(
-        f'<tr><th scope="row">{esc(name)}</th><td>{bdi(value)}</td></tr>\n' for name, value in terms
-    )
-    return section(
-        "made", "How it was made", f'<table class="made"><tbody>{rows}</tbody></table>\n'
-    )
 
 
 def print_geometry(console: Console, report: GeometryReport) -> None:

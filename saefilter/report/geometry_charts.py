@@ -1,7 +1,4 @@
-"""The geometry report's drawings as inline SVG; percent of the width, pixels of height.
-
-Only numbers of ours get in here, and labels through `esc`.
-"""
+"""The geometry report's drawings; percent of the width, pixels of height. Labels are untrusted."""
 
 from __future__ import annotations
 
@@ -11,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saefilter.report.charts import ticks
-from saefilter.report.fragments import esc
+from saefilter.report.shapes import Bar, Dot, Key, Label, Rule, Shape, figure, small
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from saefilter.diagnose.result import MapPoint
     from saefilter.geometry.spillover import Spillover
 
@@ -22,8 +21,9 @@ MAP_HEIGHT, MAP_MARGIN = 420, 14
 BINS = 30
 
 
-def cosine_chart(data: Sequence[float], matched: Sequence[float], number: int) -> str:
-    """Cosines to the nearest toxic feature: data features in front of matched ones, as shares."""
+def cosine_chart(data: Sequence[float], matched: Sequence[float], number: int) -> Markup | str:
+    """Cosines to the nearest toxic feature: data features in front of matched ones, as shares. Nothing where
+    all are the same."""
     everything = np.array([*data, *matched])
     low, high = float(everything.min()), float(everything.max())
     if not low < high:
@@ -38,7 +38,7 @@ def cosine_chart(data: Sequence[float], matched: Sequence[float], number: int) -
     def x(value: float) -> float:
         return 100 * (value - low) / (high - low)
 
-    shapes = [f'<line class="axis" x1="0" x2="100%" y1="{BOTTOM}" y2="{BOTTOM}"/>']
+    shapes: list[Shape] = [Rule("axis", "0", "100%", str(BOTTOM), str(BOTTOM))]
     for kind, share in shares.items():
         name = "data features" if kind == "dropped" else "features that fire as often"
         for left, right, fraction in zip(edges[:-1], edges[1:], share, strict=True):
@@ -46,30 +46,25 @@ def cosine_chart(data: Sequence[float], matched: Sequence[float], number: int) -
                 height = max(1.5, fraction / top * (BOTTOM - TOP))
                 inset = 0.3 if kind == "dropped" else 0.0
                 shapes.append(
-                    f'<rect class="{kind} see-through" x="{x(left) + inset:.2f}%" '
-                    f'y="{BOTTOM - height:.1f}" width="{x(right) - x(left) - 2 * inset:.2f}%" '
-                    f'height="{height:.1f}"><title>{left:.2f} to {right:.2f}: {fraction:.1%} of '
-                    f"{name}</title></rect>"
+                    Bar(
+                        f"{kind} see-through",
+                        f"{x(left) + inset:.2f}%",
+                        f"{BOTTOM - height:.1f}",
+                        f"{x(right) - x(left) - 2 * inset:.2f}%",
+                        f"{height:.1f}",
+                        f"{left:.2f} to {right:.2f}: {fraction:.1%} of {name}",
+                    )
                 )
     for value in ticks(low, high, 6):
-        shapes.append(
-            f'<text x="{x(value):.2f}%" y="{BOTTOM + 18}" text-anchor="middle">{value:.2f}</text>'
-        )
-    shapes.append(
-        f'<text class="name" x="50%" y="{HEIGHT - 6}" text-anchor="middle">cosine to the nearest '
-        "toxic feature</text>"
-    )
-    legend = _legend([("dropped", "data features"), ("kept", "features that fire as often")])
-    return (
-        f'<figure>\n{legend}<svg class="chart" width="100%" height="{HEIGHT}" role="img" '
-        f'aria-labelledby="cosines-{number}">\n<title id="cosines-{number}">How near data features '
-        "and matched features lie to toxic ones</title>\n"
-        + "\n".join(shapes)
-        + "</svg>\n</figure>\n"
-    )
+        shapes.append(Label(f"{value:.2f}", f"{x(value):.2f}%", str(BOTTOM + 18), "middle"))
+    below = "cosine to the nearest toxic feature"
+    shapes.append(Label(below, "50%", str(HEIGHT - 6), "middle", "name"))
+    keys = [Key("data features", "dropped"), Key("features that fire as often", "kept")]
+    title = "How near data features and matched features lie to toxic ones"
+    return figure(f"cosines-{number}", title, HEIGHT, keys, shapes)
 
 
-def map_chart(points: Sequence[MapPoint], number: int) -> str:
+def map_chart(points: Sequence[MapPoint], number: int) -> Markup:
     """Features in two dimensions; others first, so that they lie below."""
     xs, ys = np.array([p.x for p in points]), np.array([p.y for p in points])
     x_span, y_span = float(np.ptp(xs)) or 1.0, float(np.ptp(ys)) or 1.0
@@ -78,22 +73,20 @@ def map_chart(points: Sequence[MapPoint], number: int) -> str:
     for point in sorted(points, key=lambda point: order[point.kind]):
         x = 2 + 96 * (point.x - xs.min()) / x_span
         y = MAP_MARGIN + (MAP_HEIGHT - 2 * MAP_MARGIN) * (ys.max() - point.y) / y_span
-        radius = 2 if point.kind == "other" else 4
-        shapes.append(
-            f'<circle class="dot {point.kind}" cx="{x:.2f}%" cy="{y:.1f}" r="{radius}">'
-            f"<title>{point.feature}: {esc(point.label)}</title></circle>"
+        radius = "2" if point.kind == "other" else "4"
+        said = f"{point.feature}: {point.label}"
+        shapes.append(Dot(f"dot {point.kind}", f"{x:.2f}%", f"{y:.1f}", radius, said))
+    keys = [
+        Key(words, f"dot {kind}", "dot")
+        for kind, words in (
+            ("toxic", "toxic"), ("data", "data"), ("both", "both"), ("other", "some others"),
         )
-    legend = _legend(
-        [("toxic", "toxic"), ("data", "data"), ("both", "both"), ("other", "some others")], "dot "
-    )
-    return (
-        f'<figure>\n{legend}<svg class="chart" width="100%" height="{MAP_HEIGHT}" role="img" '
-        f'aria-labelledby="map-{number}">\n<title id="map-{number}">Directions of toxic and data '
-        "features in two dimensions</title>\n" + "\n".join(shapes) + "</svg>\n</figure>\n"
-    )
+    ]  # fmt: skip
+    title = "Directions of toxic and data features in two dimensions"
+    return figure(f"map-{number}", title, MAP_HEIGHT, keys, shapes)
 
 
-def interval_bar(one: Spillover, largest: float) -> str:
+def interval_bar(one: Spillover, largest: float) -> Markup:
     """A push with its interval, around zero in the middle."""
 
     def x(value: float) -> float:
@@ -101,21 +94,10 @@ def interval_bar(one: Spillover, largest: float) -> str:
 
     left, right = sorted((50.0, x(one.push)))
     kind = "dropped" if one.low > 0 else "kept" if one.high < 0 else "track"
-    return (
-        '<svg class="bar" width="100%" height="10" aria-hidden="true">'
-        f'<rect class="{kind}" x="{left:.1f}%" width="{right - left:.1f}%" y="2" height="6"/>'
-        f'<line class="whisker" x1="{x(one.low):.1f}%" x2="{x(one.high):.1f}%" y1="5" y2="5"/>'
-        '<line class="axis" x1="50%" x2="50%" y1="0" y2="10"/></svg>'
+    return small(
+        [
+            Bar(kind, f"{left:.1f}%", "2", f"{right - left:.1f}%", "6"),
+            Rule("whisker", f"{x(one.low):.1f}%", f"{x(one.high):.1f}%", "5", "5"),
+            Rule("axis", "50%", "50%", "0", "10"),
+        ]
     )
-
-
-def _legend(entries: Sequence[tuple[str, str]], prefix: str = "") -> str:
-    items = "".join(
-        f'<li><svg width="12" height="12" aria-hidden="true"><circle class="{prefix}{kind}" cx="6" '
-        f'cy="6" r="5"/></svg> {text}</li>\n'
-        if prefix
-        else f'<li><svg width="12" height="12" aria-hidden="true"><rect class="{kind}" width="12" '
-        f'height="12" rx="2"/></svg> {text}</li>\n'
-        for kind, text in entries
-    )
-    return f'<ul class="legend">\n{items}</ul>\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from example import example_report, hostile_report, sample
 
+from saefilter.report.data import ThemeTotal
 from saefilter.report.html import to_html
 
 pytestmark = pytest.mark.browser
@@ -115,11 +117,27 @@ def test_style_applies_and_nothing_is_wider_than_the_screen(
     assert background == {"light": "rgb(244, 245, 247)", "dark": "rgb(17, 22, 28)"}[scheme]
 
 
-def test_everything_folded_is_printed(browser: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("themes", [0, 12])
+def test_paper_gets_a_summary_of_two_pages(browser: Any, tmp_path: Path, themes: int) -> None:
+    """Of 40 rows with long texts; what the reader has opened is printed too."""
+    dropped = [sample(i, truncated=i % 3 == 0) for i in range(40)]
+    totals = [ThemeTotal(f"plays down danger number {i}", 0.3, 0.1) for i in range(themes)]
+    made = {
+        "versions": {f"package-{i}": "1.2.3" for i in range(12)},
+        "scores_content_sha256": "0" * 64,
+    }
+    report = example_report(dropped=dropped, themes=totals, made_from=made)
     page = browser.new_page()
-    page.goto(written(tmp_path / "report.html", example_report()).as_uri())
-    last = page.locator("article").last
-    height = "element => element.getBoundingClientRect().height"
-    assert last.evaluate(height) == 0
+    page.goto(written(tmp_path / "report.html", report).as_uri())
+    assert n_pages(page.pdf(format="A4")) == n_pages(page.pdf(format="Letter")) == 2
     page.emulate_media(media="print")
-    assert last.evaluate(height) > 50
+    assert not page.locator("article").last.is_visible()
+    assert page.locator("table.paper").is_visible()
+    page.emulate_media(media="screen")
+    page.locator("summary").first.click()
+    page.emulate_media(media="print")
+    assert page.locator("details article").first.is_visible()
+
+
+def n_pages(pdf: bytes) -> int:
+    return len(re.findall(rb"/Type\s*/Page\b", pdf))

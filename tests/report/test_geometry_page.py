@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
+from example import HOSTILE
+from test_html import ATTRIBUTES, TAGS, Page
 
 from saefilter.diagnose.result import (
+    DataFeature,
     GeometryReport,
     MapPoint,
     SampleProximity,
     SpaceDiagnosis,
     corrected,
 )
+from saefilter.geometry.spillover import Spillover
 from saefilter.report.geometry import geometry_html, headline
+from saefilter.text import clean
 
 
 def space(chance: float, topics: float) -> SpaceDiagnosis:
@@ -59,3 +65,35 @@ def test_two_saes_are_two_tests() -> None:
     assert headline(report(too_few)).startswith("Cannot tell")
     # a test that could not be made is none to correct for
     assert report(space(0.001, 0.03), too_few).spaces[0].p_corrected == 0.03
+
+
+def full_report() -> GeometryReport:
+    """With every table longer than what is shown at once; labels as long as real ones."""
+    label = "harm, poison, overdose, ignore, refuse"
+    pushes = [Spillover(i, f"{label} {i}", 0.1 - 0.01 * i, 0.05, 0.2) for i in range(20)]
+    features = [
+        DataFeature(i, f"{label} {i}", 0.5, 0.4 + 0.01 * i, 7, f"lie, cheat, deceive {i}", i % 3 == 0)
+        for i in range(20)
+    ]  # fmt: skip
+    return report(replace(space(0.001, 0.03), spillover=pushes, data_features=features))
+
+
+def test_labels_stay_text() -> None:
+    made = full_report()
+    (one,) = made.spaces
+    hostile = replace(
+        one,
+        preset=HOSTILE, hook=HOSTILE, verdict=HOSTILE, groups=HOSTILE, notes=[HOSTILE],
+        spillover=[replace(push, label=HOSTILE) for push in one.spillover],
+        data_features=[replace(of, label=HOSTILE, toxic_label=HOSTILE) for of in one.data_features],
+        map=[replace(point, label=HOSTILE) for point in one.map],
+    )  # fmt: skip
+    text = geometry_html(replace(made, input=HOSTILE, against=HOSTILE, spaces=[hostile, hostile]))
+    page = Page(text)  # fails on tags that do not match
+    assert set(page.tags) <= {*TAGS.split(), "circle"}
+    assert page.attributes <= {*ATTRIBUTES.split(), "cx", "cy", "r"}
+    assert len(page.ids) == len(set(page.ids))
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
+    shown = " ".join(clean(HOSTILE).split())
+    for tag in ("h1", "h2", "title", "aside", "table", "circle", "p"):
+        assert any(shown in " ".join(found.split()) for found in page.texts[tag]), tag
