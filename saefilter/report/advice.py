@@ -76,9 +76,9 @@ def _cut(report: Report) -> Advice:
     levels = [at for at in flagged(report) if at.rank >= ROUGH_BELOW]
     if report.scoring.get("unlike"):
         return Advice(
-            "Name good rows like yours by --reference",
+            "Name good rows like yours to compare with",
             "The data are unlike the harmless rows that they are compared with, so how many are closer than "
-            "those says little. Until then trust the order of the rows, not their number.",
+            "those says little. --reference takes them; until then trust the order of the rows, not their number.",
         )
     if not levels:
         return Advice("Read the rows on both sides of the cut", _no_levels(report))

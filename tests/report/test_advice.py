@@ -53,7 +53,7 @@ def test_where_counts_say_nothing_it_is_not_about_them() -> None:
         return f"{told.do}: {told.why}"
 
     scoring = {**example_report().scoring, "unlike": ["longer than they are"]}
-    assert first(scoring=scoring).startswith("Name good rows like yours by --reference")
+    assert first(scoring=scoring).startswith("Name good rows like yours to compare with")
     assert "There are no harmless rows" in first(reference_rows=0)
     unread = {**COUNTS, "estimated": 1000}
     assert "The model read only" in first(counts=unread, reference_rows=0)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import resources
 
 import pytest
 from example import HOSTILE, empty_report, example_report, hostile_report, sample
@@ -104,6 +105,17 @@ def test_policy_allows_the_inlined_style_and_nothing_else(make: Callable[[], Rep
 
 def test_style_sheet_loads_nothing_and_cannot_end_itself() -> None:
     assert not re.search(r"url\(|@import|@font-face|</|<!--", style_sheet(), re.IGNORECASE)
+
+
+def test_no_template_goes_round_the_escaping() -> None:
+    templates = [*resources.files("saefilter.report").joinpath("templates").iterdir()]
+    assert len(templates) >= 7
+    for template in templates:
+        text = template.read_text(encoding="utf-8")
+        # What is joined before it is shown would be escaped, but not cleaned.
+        assert not re.search(
+            r"\|\s*(safe|join|xmlattr|urlize|tojson)\b|autoescape|\bMarkup\b", text
+        )
 
 
 def test_hostile_text_shows_as_text() -> None:
