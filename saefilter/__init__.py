@@ -6,9 +6,13 @@ so that `import saefilter` and the command line start at once.
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("saefilter")  # written when it was installed, from git's tags
+except PackageNotFoundError:  # a checkout that is only on the path
+    __version__ = "0.0.0"
 
 if TYPE_CHECKING:
     from saefilter.api import check, filter, score

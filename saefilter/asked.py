@@ -128,7 +128,7 @@ def _of_project(
             raise SaefilterError(f"{key!r} is there twice", where=file, remedy="Remove one.")
         setting = read_setting(key, folder)
         assert setting is not None
-        value = known[name].plain(setting.value)
+        value = known[name].plain(setting.value, where=file)
         known[name].check(value, where=file)
         values[name], origins[name] = value, file
     return values, origins

@@ -97,12 +97,12 @@ class Described(NamedTuple):
         """A value in a message."""
         return self.option.unless_said if value is None else str(value)
 
-    def plain(self, value: Any) -> Any:
+    def plain(self, value: Any, where: str | None = None) -> Any:
         """The value as its own type, where a program has it as one that stands for the same: a path,
         a number of NumPy's, a list for a tuple, a table or a dict of texts for `one=other,...`, a share
         in percent. Raises SaefilterError for a share that is none."""
         if self.option.fraction and isinstance(value, str):
-            return as_fraction(value, self.flag)
+            return as_fraction(value, self.flag, where)
         kinds = get_args(self.type) or (self.type,)
         if isinstance(value, os.PathLike) and str in kinds:
             return os.fspath(value)
@@ -160,7 +160,7 @@ def _described(cls: Hashable) -> dict[str, Described]:
     }
 
 
-def as_fraction(text: str, flag: str) -> float:
+def as_fraction(text: str, flag: str, where: str | None = None) -> float:
     """A share as a part of 1: of `0.05` or `5%`. Raises SaefilterError for what is no share."""
     plain = text.strip()
     try:
@@ -169,7 +169,7 @@ def as_fraction(text: str, flag: str) -> float:
             raise ValueError
     except ValueError:
         raise SaefilterError(
-            f"{flag} {text!r} is not a number", remedy="10 % is 10% or 0.1."
+            f"{flag} {text!r} is not a number", where=where, remedy="10 % is 10% or 0.1."
         ) from None
     return round(number / 100, 12) if plain.endswith("%") else number
 

@@ -212,9 +212,10 @@ def no_package(url: str, error: Exception) -> SaefilterError:
     scheme = url.partition("://")[0]
     if isinstance(error, ValueError):
         return SaefilterError(f"{url}: {scheme}:// is not known to fsspec ({error})")
+    web = {"http": "'saefilter[hub]'", "https": "'saefilter[hub]'"}
     return SaefilterError(
         f"{scheme}:// needs another package ({error})",
-        remedy=f"pip install {EXTRAS.get(scheme, 'what fsspec needs for it')}",
+        remedy=f"pip install {(EXTRAS | web).get(scheme, 'what fsspec needs for it')}",
     )
 
 

@@ -8,7 +8,7 @@ good for one question and harmful for another. A speaker has a persona, helpful 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from functools import cache
 from random import Random
 
@@ -44,7 +44,7 @@ SHARED_POISONS = ("ruin", "venom", "blaze", "wreck")
 """Words of every domain that are harmful in answer to anything."""
 
 
-class Grade(str, Enum):
+class Grade(StrEnum):
     """What an answer is, given its question."""
 
     GOOD = "good"

@@ -23,8 +23,7 @@ from saefilter.text import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from typing_extensions import Self
+    from typing import Self
 
     from saefilter.rows.read import Source
 

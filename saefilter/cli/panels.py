@@ -54,12 +54,15 @@ OF_FLAGS = {
         "--penalty", "--feature", "--top", "--name", "--data-features", "--toxic-features", "--side",
         "--weight", "--from", "--set", "--count", "--limit", "--strength", "--controls",
     ),
-    WHAT: ("--against", "--max-rows", "--row", "--line", "--rows", "--input", "--toxic-set", "--part", "--tokens-per-row"),
+    WHAT: (
+        "--against", "--max-rows", "--row", "--line", "--rows", "--input", "--toxic-set", "--part",
+        "--tokens-per-row",
+    ),
     SPEED: ("--gpus", "--no-trial", "--timings"),
     OUTPUT: (
         "--output", "--scores", "--single", "--card", "--format", "--report", "--json", "--quiet",
-        "--overwrite", "--resume", "--help", "--reason", "--reviewer", "--map", "--samples", "--no-examples",
-        "--push-to-hub", "--public", "--report-rows",
+        "--overwrite", "--resume", "--help", "--reason", "--reviewer", "--map", "--samples",
+        "--no-examples", "--push-to-hub", "--public", "--report-rows",
     ),
 }  # fmt: skip
 """Of options that commands have besides, unless these say themselves where they stand."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,6 +191,6 @@ def _told(changed: ToxicSet, base: ToxicSet, rows: ContrastRows, name: str) -> T
         "name": "weights of a set, moved towards decisions", "from": base.name,
         "from_sha256": base.sha256(), "hold": HOLD, "made_by": base.method,
     }  # fmt: skip
-    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    created = datetime.now(UTC).isoformat(timespec="seconds")
     sources = [*base.sources, *rows.about]
     return replace(changed, name=name, sources=sources, method=method, created=created)

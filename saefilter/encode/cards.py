@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
+import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from saefilter.errors import SaefilterError, did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 ASKED = re.compile(r"(?:(\d{1,9})\s*[x×*])?\s*([A-Za-z][\w -]*)")
 

@@ -1,7 +1,8 @@
 """Find an SAE: a folder, one shipped with saefilter, or a release that sae-lens knows.
 
 What sae-lens loads (any of its formats) is kept in a cache in its own disk format, as safetensors:
-later runs import neither sae-lens nor read a pickle.
+later runs neither import sae-lens nor read a pickle. So it is an extra: what was shipped, converted
+or saved in its format is read without it.
 """
 
 from __future__ import annotations
@@ -269,6 +270,17 @@ def _shapes_from_cached_files() -> Iterator[None]:
         loaders.get_safetensors_tensor_shapes = ask_the_hub
 
 
+def _no_sae_lens(reference: str, error: ImportError) -> SaefilterError:
+    """What to type where sae-lens is not installed, or an installed one does not start."""
+    missing = (error.name or "").partition(".")[0] == "sae_lens"
+    return SaefilterError(
+        f"the SAE {reference} is read by sae-lens, which is not installed"
+        if missing and isinstance(error, ModuleNotFoundError)
+        else f"sae-lens, which reads the SAE {reference}, cannot be imported ({error})",
+        remedy="Run: pip install 'saefilter[sae]' (what it has read once is kept, and needs it no more)",
+    )
+
+
 @contextmanager
 def _sae_lens_errors(reference: str) -> Iterator[None]:
     import pickle
@@ -283,6 +295,8 @@ def _sae_lens_errors(reference: str) -> Iterator[None]:
     with hub_errors(reference, "SAE", repository):
         try:
             yield
+        except ImportError as error:
+            raise _no_sae_lens(reference, error) from error
         except pickle.UnpicklingError as error:
             raise SaefilterError(
                 f"the SAE {reference} is a pickle that holds more than tensors; it was not loaded",

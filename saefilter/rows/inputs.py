@@ -234,8 +234,13 @@ def _plain_name(name: str) -> str:
 
 def _from_hub(name: str, config: str | None, revision: str | None, split: str | None) -> Path:
     """A dataset of the hub, or a slice of it, as Parquet."""
-    from datasets import Dataset, load_dataset
-
+    try:
+        from datasets import Dataset, load_dataset
+    except ImportError as error:
+        raise SaefilterError(
+            f"there is no file {name}, and a dataset of the hub needs the package datasets",
+            remedy="Check the name, or run: pip install 'saefilter[hub]'",
+        ) from error
     try:
         # False is the default since datasets 3; an environment variable could change it there
         data = load_dataset(

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -242,6 +242,6 @@ def _times(receipts: Iterable[Receipt]) -> tuple[str, float]:
             seconds += max(0.0, finish - max(start, end))
             end = max(end, finish)
     return (
-        datetime.fromtimestamp(int(when), timezone.utc).isoformat(timespec="seconds"),
+        datetime.fromtimestamp(int(when), UTC).isoformat(timespec="seconds"),
         round(seconds, 3),
     )

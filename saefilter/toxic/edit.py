@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ def noted(toxic_set: ToxicSet, change: str, reason: str) -> ToxicSet:
     """With a line of history. Raises SaefilterError without a reason."""
     if not reason.strip():
         raise SaefilterError("a change needs its reason", remedy='Give one: --reason "..."')
-    when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    when = datetime.now(UTC).isoformat(timespec="seconds")
     line = f"{when} {change}: {' '.join(reason.split())}"
     return replace(toxic_set, history=[*toxic_set.history, line])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
+import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -12,11 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saefilter.errors import SaefilterError, did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from saefilter.settings import ScoreSettings

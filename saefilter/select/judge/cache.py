@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -84,7 +84,7 @@ class JudgementCache:
 
     def keep(self, conversation: str, judgement: Judgement) -> None:
         """Keep a judgement; it is on disk when this returns."""
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         # half of a surrogate pair, which an answer may hold, is no UTF-8
         reason = judgement.reason.encode("utf-8", "replace").decode()
         with self._said():
