@@ -8,7 +8,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saefilter.cli.hints import no_option, scores_words
+from saefilter.cli.hints import as_options, no_option, scores_words
+from saefilter.cli.options import READING, TRAINED
+from saefilter.described import described
+from saefilter.settings import ScoreSettings
 from saefilter.text import command_line
 
 if TYPE_CHECKING:
@@ -101,15 +104,17 @@ def after_filter(data: str, source: Source, scores: Scores, decisions: Decisions
 
 
 def reading(made: Provenance) -> list[str]:
-    """The model and the SAE that scores were made by, as options."""
+    """How the rows of scores were read, as options: the model and its SAE, and what differs from the defaults."""
     asked = made.settings or {}
-    if asked.get("model"):
-        pairs = [(name, asked.get(name)) for name in ("model", "sae", "revision", "layer")]
-        return [
-            word for name, value in pairs if value is not None for word in (f"--{name}", str(value))
-        ]
-    named = [] if " " in made.preset else ["--preset", made.preset]
-    return named + (["--layer", str(asked["layer"])] if asked.get("layer") is not None else [])
+    defaults = {name: one.default for name, one in described(ScoreSettings).items()}
+    given = {
+        name: asked[name]
+        for name in (*READING, *TRAINED)
+        if asked.get(name) not in (None, defaults[name])
+    }
+    if not {"preset", "model"} & set(given):
+        given["preset"] = made.preset
+    return as_options(given)
 
 
 def _adapting(scores: Scores) -> list[str]:

@@ -18,7 +18,7 @@ class ReviewOrder(Checked):
         choices=(CLOSEST, RANDOM),
     )  # fmt: skip
     rows: int = option(20, "How many rows to decide on this time.", least=1)
-    seed: int = option(0, "Of --order random.", least=0)
+    seed: int | None = option(None, "Of --order random.", least=0, unless_said="0")
 
     around_cut: float | None = None
     """Instead, the rows on either side of this cut, a share of the scored rows, 0 to 1; nearest to it first."""

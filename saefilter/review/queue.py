@@ -54,7 +54,7 @@ def queue_of(scores: Scores, asked: ReviewOrder) -> list[Queued]:
 def _ordered(distance: NDArray[np.float64], asked: ReviewOrder) -> NDArray[np.int64]:
     """Positions of the rows, first to be shown first."""
     if asked.around_cut is None and asked.order == RANDOM:
-        return np.random.default_rng(asked.seed).permutation(len(distance))
+        return np.random.default_rng(asked.seed or 0).permutation(len(distance))
     closest = np.argsort(distance, kind="stable")
     if asked.around_cut is None:
         return closest
