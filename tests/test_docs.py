@@ -14,6 +14,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 OTHERS = {
     "--weight-decay", "--extra-index-url", "--no-deps", "--write-out", "--ignore-glob", "--quick",
     "--out", "--help", "--config", "--dry-run", "--all-files", "--min-letters",
+    "--pip-args", "--torch-backend",
 }  # fmt: skip
 """Options of other programs, of examples, and the one that CONTRIBUTING.md makes up."""
 
