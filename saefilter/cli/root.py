@@ -26,6 +26,8 @@ STOPPED = 130
 INTERRUPTED = "interrupted; nothing was written under its final name"
 LONGEST_WAIT = 100
 """Milliseconds in which a reader that has what it wanted is gone; one that goes on waits for our end."""
+MOST_WAITS = 20
+"""Of these, for a reader that is slow to take what is in the pipe."""
 ClickError: Any = typer.BadParameter.__mro__[2]
 """Click's base of errors of usage, which typer has in a place of its own by version."""
 
@@ -39,18 +41,25 @@ class Output(io.TextIOWrapper):
         """In the place of a stream that rests on a file."""
         if not isinstance(stream, io.TextIOWrapper):
             return stream
-        as_it_was: dict[str, Any] = {
-            "encoding": stream.encoding, "errors": stream.errors,
-            "line_buffering": stream.line_buffering, "write_through": stream.write_through,
-        }  # fmt: skip
-        return cls(stream.detach(), **as_it_was)
+        encoding, errors, lines = stream.encoding, stream.errors, stream.line_buffering
+        buffer = stream.detach()
+        raw = isinstance(buffer, io.RawIOBase)  # with PYTHONUNBUFFERED: what does not fit is lost
+        own = cls(io.BufferedWriter(buffer) if raw else buffer, encoding, errors, None, lines)
+        own.at_once = raw
+        return own
+
+    at_once = False
+    """Whether every text is handed over as it is written."""
 
     def write(self, text: str) -> int:
         """Write text."""
         try:
-            return super().write(text)
+            count = super().write(text)
         except BrokenPipeError:
             leave_quietly()
+        if self.at_once:
+            self.flush()
+        return count
 
     def flush(self) -> None:
         """Hand over what was written."""
@@ -78,11 +87,27 @@ def nobody_reads(number: int, milliseconds: int = 0) -> bool:
     return stat.S_ISFIFO(os.fstat(number).st_mode) and bool(waiting.poll(milliseconds))
 
 
+def unread(number: int) -> int:
+    """Bytes in a pipe that its reader has not taken yet; 0 where that is not told."""
+    try:
+        import fcntl
+        import termios
+
+        told = fcntl.ioctl(number, termios.FIONREAD, bytes(4))
+        return int.from_bytes(told, sys.byteorder)
+    except (ImportError, OSError):
+        return 0
+
+
 def verdict(code: int) -> None:
     """End with an exit code that is a verdict, if somebody has read what it rests on."""
     sys.stdout.flush()
-    if isinstance(sys.stdout, Output) and nobody_reads(1, LONGEST_WAIT):
-        leave_quietly()
+    if isinstance(sys.stdout, Output):
+        for _ in range(MOST_WAITS):
+            if nobody_reads(1, LONGEST_WAIT):
+                leave_quietly()
+            if not unread(1):
+                break
     if code:
         raise typer.Exit(code)
 

@@ -50,10 +50,10 @@ CHECK = f"{SAEFILTER} check data.jsonl --scores data.scores.parquet --max-proxim
         (f"{CHECK} 0.1", 1),
         (f"{CHECK} 2", 0),
         (f"{SAEFILTER} verify data.scores.parquet --input data.jsonl", None),
-        (f"{SAEFILTER} features show minilm", 0),
-        (f"{SAEFILTER} score --help", 0),
+        (f"{SAEFILTER} features show minilm --limit 1000", 0),  # more than a pipe holds
+        (f"{SAEFILTER} features show minilm --json", 0),
     ],
-    ids=["fails", "passes", "verify", "show", "help"],
+    ids=["fails", "passes", "verify", "show", "json"],
 )
 def test_a_closed_pipe_is_no_verdict(folder: Path, command: str, own_code: int | None) -> None:
     done = bash(folder, f"{command} | head -1; exit ${{PIPESTATUS[0]}}")
