@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 NEXT = "Next: "
 THEN = "Then: "
-ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", "")
-"""Of filtered rows; a folder has none."""
 
 
 def say_next(console: Console, *commands: str) -> None:
@@ -60,8 +58,19 @@ def to_filter(data: str, source: Source, scores: Scores, decisions: Decisions) -
     words += ["--decisions", str(decisions.path)]
     if share := next_share(made, len(decisions.decisions)):
         words += ["--drop-frac", f"{share:g}"]
-    taken = [end for end in ENDINGS if Path(f"{source.stem}.filtered{end}").exists()]
-    return command_line(*words, *(["-o", f"{source.stem}.reviewed{taken[0]}"] if taken else []))
+    return command_line(*words, *_beside_filtered(source.stem))
+
+
+def _beside_filtered(stem: str) -> list[str]:
+    """Where rows go if the usual place has some of before, in any format: a name of their own, in that format."""
+    from saefilter.rows.read import COMPRESSIONS
+    from saefilter.rows.written import FORMATS
+
+    endings = [f".{kind}{packed}" for kind in FORMATS for packed in ("", *COMPRESSIONS)]
+    taken = [
+        one for one in (*endings, "") if Path(f"{stem}.filtered{one}").exists()
+    ]  # a folder has none
+    return ["-o", free_name(f"{stem}.reviewed", taken[0])] if taken else []
 
 
 def next_share(made: Provenance, decided: int = 0) -> float:

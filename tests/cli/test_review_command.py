@@ -96,6 +96,8 @@ def test_lines_of_a_pipe_decide_are_saved_and_gone_on_with(folder: Path) -> None
     (other,) = next_commands(saefilter(folder, *more, typed="d\n").stdout)
     assert "my data.reviewed" in " ".join(other)  # what was filtered before is not in the way
     saefilter(folder, *other)
+    (third,) = next_commands(saefilter(folder, *more, typed="k\n").stdout)
+    saefilter(folder, *third)  # nor is what that wrote
 
 
 def test_what_is_no_terminal_and_has_no_lines_decides_nothing(folder: Path) -> None:
