@@ -114,7 +114,7 @@ def print_score_summary(console: Console, summary: ScoreSummary, then: str = "")
             f"{made.dtype})",
         )
     )
-    by = what_is_scored(made.trainer or made.train_on, made.read)
+    by = what_is_scored(made.scored_by, made.read)
     console.print(Text(f"Scored tokens: {by}", style="dim"))
     console.print(Text(f"Read as: {formats_words(made)}", style="dim"))
     console.print(_caveats(summary))

@@ -150,9 +150,8 @@ def explorer_of(
     table = Listed(scores)
     wanted = set(shown.ids.tolist())
     evidence = _details(scores, shown.ids)
-    everything = (scores.provenance.trainer or scores.provenance.train_on) in ("all", "trl")
     for row in source.rows(wanted):
-        table.add(row, next(evidence), everything)
+        table.add(row, next(evidence))
     rows = {
         **table.rows,
         "distance": list(_at(distance, shown.ids)),

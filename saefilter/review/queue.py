@@ -73,13 +73,16 @@ def views_of(source: Source, scores: Scores, queue: Sequence[Queued]) -> dict[in
             scores.file, columns=scores.having(SHOWN_COLUMNS), filters=[("row_id", "in", ids)]
         )
     details = {entry["row_id"]: entry for entry in table.to_pylist()}
-    columns = scores.provenance.own_columns
     views = {}
     for row in source.rows(ids):
         detail = details[row.index]
         share = detail["percentile"]
         views[row.index] = view_of(
-            row, columns, detail, detail["distance"], float("nan") if share is None else share
+            row,
+            scores.provenance,
+            detail,
+            detail["distance"],
+            float("nan") if share is None else share,
         )
     if len(views) < len(ids):
         raise SaefilterError(
