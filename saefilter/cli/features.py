@@ -199,10 +199,11 @@ def curate(
         print_toxic_set(output_console(), toxic_set, limit=10)
         output_console().print(f"Written to {output}")
         if decisions is not None and data:
-            from saefilter.cli.rounds import after_curate, say_next
+            from saefilter.cli.rounds import after_curate, kept_reading
+            from saefilter.report.console import print_next
 
-            commands = after_curate(data[0], output, decisions, _repeated(reading, toxic_set))
-            say_next(output_console(), *commands)
+            commands = after_curate(data[0], output, decisions, kept_reading(reading, toxic_set))
+            print_next(output_console(), *commands)
 
 
 NONE = "none"
@@ -248,21 +249,6 @@ def _adapted(
         quiet=quiet,
     )
     return made.toxic_set
-
-
-def _repeated(reading: opt.Given, kept: ToxicSet) -> list[str]:
-    """The options that were given on how rows are read, to score by the set as it was made; of several SAEs
-    that were tried, those of the one that is kept."""
-    words = []
-    for name, value in reading.items():
-        if name in SEVERAL and len(value) > 1:
-            continue
-        for one in value if isinstance(value, (list, tuple)) else [value]:
-            words += [f"--{name.replace('_', '-')}", str(one)]
-    if any(name in SEVERAL and len(value) > 1 for name, value in reading.items()):
-        words += [] if "model" in reading else ["--model", kept.model]
-        words += ["--sae", kept.sae]
-    return words
 
 
 def _curated(

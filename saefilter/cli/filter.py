@@ -211,7 +211,7 @@ def filter_command(
     if as_json:
         print_json(_as_json(result, pushed))
     elif not quiet:
-        from saefilter.report.console import print_filter_result
+        from saefilter.report.console import print_filter_result, print_next
 
         said = [] if made else [opened.provenance.note or ""]  # by who made the scores
         print_filter_result(output_console(), result, said)
@@ -219,10 +219,10 @@ def filter_command(
             seen = "private" if pushed.private else "public"
             typer.echo(f"  on the hub   {pushed.url} ({seen}), commit {pushed.commit[:12]}")
         if decided is not None:
-            from saefilter.cli.rounds import after_filter, say_next
+            from saefilter.cli.rounds import after_filter
 
             data = input or opened.provenance.input_path
-            say_next(output_console(), after_filter(data, source, opened, decided))
+            print_next(output_console(), after_filter(data, source, opened, decided))
 
 
 def _decisions(path: str, written: SoftOptions) -> Decisions:

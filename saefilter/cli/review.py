@@ -198,7 +198,8 @@ def _say_end(
 ) -> None:  # fmt: skip
     """What was decided, and what to do with it."""
     from saefilter.artifacts.decisions import DROP, KEEP
-    from saefilter.cli.rounds import say_next, to_filter
+    from saefilter.cli.rounds import to_filter
+    from saefilter.report.console import print_next
     from saefilter.text import rows_of
 
     made = session.decisions
@@ -225,4 +226,4 @@ def _say_end(
     )
     if left > 0:
         console.print(f"Left of {len(session.queue):,}: {left:,}; the same command goes on.")
-    say_next(console, to_filter(data, source, scores, made))
+    print_next(console, to_filter(data, source, scores, made))

@@ -4,35 +4,24 @@ from these to a toxic set of one's own, and from that to a comparison.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saefilter.cli.hints import as_options, no_option, scores_words
+from saefilter.cli.common import SEVERAL
+from saefilter.cli.hints import as_options, cut_words, no_option, scores_words
 from saefilter.cli.options import READING, TRAINED
 from saefilter.described import described
 from saefilter.settings import ScoreSettings
 from saefilter.text import command_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from saefilter.artifacts.decisions import Decisions
     from saefilter.artifacts.provenance import Provenance
     from saefilter.artifacts.scores import Scores
+    from saefilter.cli.options import Given
     from saefilter.rows.read import Source
     from saefilter.storage import Location
-
-NEXT = "Next: "
-THEN = "Then: "
-
-
-def say_next(console: Console, *commands: str) -> None:
-    """The commands, a line each however long, so that a line can be copied."""
-    from rich.text import Text
-
-    for word, command in zip((NEXT, *[THEN] * len(commands)), commands, strict=False):
-        console.print(Text(word + command, style="dim"), soft_wrap=True)
+    from saefilter.toxic.toxicset import ToxicSet
 
 
 def usual_decisions(scores: Scores) -> Location:
@@ -56,8 +45,7 @@ def to_filter(data: str, source: Source, scores: Scores, decisions: Decisions) -
         *scores_words(data, None if is_usual else scores.path, made, {}),
     ]
     words += ["--decisions", str(decisions.path)]
-    if share := next_share(made, len(decisions.decisions)):
-        words += ["--drop-frac", f"{share:g}"]
+    words += cut_words(made, len(decisions.decisions))
     return command_line(*words, *_beside_filtered(source.stem))
 
 
@@ -71,14 +59,6 @@ def _beside_filtered(stem: str) -> list[str]:
         one for one in (*endings, "") if Path(f"{stem}.filtered{one}").exists()
     ]  # a folder has none
     return ["-o", free_name(f"{stem}.reviewed", taken[0])] if taken else []
-
-
-def next_share(made: Provenance, decided: int = 0) -> float:
-    """A tenth, or what a cascade has sought where that is less; `decided` rows may be among the nearest."""
-    if not made.cascade or not made.estimated:
-        return 0.1
-    known = min(int(made.cascade["nearest"]), made.scored) - decided
-    return max(0.0, min(0.1, math.floor(1e4 * known / (made.scored + made.estimated)) / 1e4))
 
 
 def to_review_more(scores: Scores, decisions: Decisions) -> str:
@@ -145,6 +125,16 @@ def after_curate(data: str, toxic_set: Path, decisions: str, options: list[str])
     old = [str(usual)] if usual.exists() else []
     compare = ["saefilter", "compare", *old, new, "--data", data, "--decisions", decisions]
     return [command_line(*score), command_line(*compare, *_report())]
+
+
+def kept_reading(given: Given, kept: ToxicSet) -> list[str]:
+    """The options that were given on how rows are read, to score by the set that was made; where several SAEs
+    were tried, those of the one that is kept."""
+    several = any(len(given.get(name) or ()) > 1 for name in SEVERAL)
+    once = {name: given[name][0] for name in SEVERAL if name in given}
+    if several:
+        once = {"model": given.get("model") or kept.model, "sae": kept.sae}
+    return as_options({**{k: v for k, v in given.items() if k not in SEVERAL}, **once})
 
 
 def _report() -> list[str]:

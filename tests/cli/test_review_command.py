@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 from conftest import chat
-from scored import write_scores
+from scored import provenance_of, write_scores
 from typer.testing import CliRunner
 
 from saefilter.cli import app, commands
+from saefilter.cli.hints import cut_words
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 
@@ -204,6 +205,14 @@ def test_two_at_once_do_not_overwrite_each_other(folder: Path, terminal: Termina
     terminal.until("1 of 3")
     done = saefilter(folder, "review", "my data.scores.parquet", typed="k\n", code=2)
     assert "another run is writing my data.decisions.json" in done.stderr
+
+
+def test_after_a_cascade_no_more_go_than_were_sought() -> None:
+    made = provenance_of(rows=400, scored=60, estimated=340, cascade={"nearest": 20})
+    assert cut_words(made) == ["--drop-count", "20"]
+    assert cut_words(made, 8) == ["--drop-count", "12"]
+    assert cut_words(made, 20) == []
+    assert cut_words(provenance_of(rows=100, scored=100), 30) == ["--drop-frac", "10%"]
 
 
 @pytest.mark.slow
