@@ -208,7 +208,7 @@ def test_two_at_once_do_not_overwrite_each_other(folder: Path, terminal: Termina
 
 
 def test_after_a_cascade_no_more_go_than_were_sought() -> None:
-    made = provenance_of(rows=400, scored=60, estimated=340, cascade={"nearest": 20})
+    made = provenance_of(rows=400, scored=60, cascade={"nearest": 20, "estimated": 340})
     assert cut_words(made) == ["--drop-count", "20"]
     assert cut_words(made, 8) == ["--drop-count", "12"]
     assert cut_words(made, 20) == []
