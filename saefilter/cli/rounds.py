@@ -98,7 +98,7 @@ def reading(made: Provenance) -> list[str]:
     defaults = {name: one.default for name, one in described(ScoreSettings).items()}
     given = {
         name: asked[name]
-        for name in (*READING, *TRAINED)
+        for name in (*READING, *TRAINED, "columns")
         if asked.get(name) not in (None, defaults[name])
     }
     if not {"preset", "model"} & set(given):
