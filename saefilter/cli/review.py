@@ -12,7 +12,6 @@ import typer
 from saefilter.cli import app, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import asked_of, output_console, print_json
-from saefilter.described import as_fraction
 from saefilter.errors import SaefilterError
 from saefilter.review.order import ReviewOrder
 from saefilter.text import command_line
@@ -38,13 +37,6 @@ def review(
         str | None, typer.Argument(help="The dataset [what the scores were made from].")
     ] = None,
     choosing: opt.Given,
-    around_cut: Annotated[
-        str | None,
-        typer.Option(
-            "--around-cut",
-            help="Show the rows on either side of this cut, such as 10%, those next to it first.",
-        ),
-    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -68,8 +60,8 @@ def review(
     from saefilter.cli.rounds import usual_decisions
     from saefilter.storage import located_if
 
-    asked = ReviewOrder(**choosing, around_cut=_share(around_cut))
-    if around_cut is not None and {"order", "seed"} & set(choosing):
+    asked = ReviewOrder(**choosing)
+    if "around_cut" in choosing and {"order", "seed"} & set(choosing):
         raise SaefilterError(
             "--around-cut is an order of its own", remedy="Leave --order and --seed out."
         )
@@ -90,15 +82,6 @@ def review(
         target,
         as_json=as_json,
     )
-
-
-def _share(text: str | None) -> float | None:
-    share = None if text is None else as_fraction(text, "--around-cut")
-    if share is not None and not 0 < share < 1:
-        raise SaefilterError(
-            f"--around-cut {text} is not between 0 and 1", remedy="10 % is 10% or 0.1."
-        )
-    return share
 
 
 def _open(scores: str | None, data: str | None) -> tuple[Scores, Source]:

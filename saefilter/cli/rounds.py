@@ -79,9 +79,8 @@ def after_filter(data: str, source: Source, scores: Scores, decisions: Decisions
     """Learn from the decisions, or make more where these are too few."""
     if not decisions.enough_to_learn:
         return to_review_more(scores, decisions)
-    if (
-        scores.of_preferences
-    ):  # of a pair no answer is toxic by itself, so that no set is learnt from it
+    if scores.of_preferences:
+        # of a pair no answer is toxic by itself, so that no set is learnt from it
         return command_line(
             "saefilter", "compare", no_option(str(scores.path)), "--data", data,
             "--decisions", str(decisions.path), *_report(),

@@ -59,9 +59,8 @@ def _ordered(distance: NDArray[np.float64], asked: ReviewOrder) -> NDArray[np.in
     if asked.around_cut is None:
         return closest
     cut = count_of(Selection(drop_frac=asked.around_cut), len(distance)) or 0
-    away = np.abs(
-        np.arange(len(distance)) + 0.5 - cut
-    )  # the last that goes and the first that stays are alike
+    # the last that goes and the first that stays are alike
+    away = np.abs(np.arange(len(distance)) + 0.5 - cut)
     return closest[np.argsort(away, kind="stable")]
 
 
