@@ -48,9 +48,7 @@ ALREADY = (*SHARED, "decisions")
 """Options of strategies that the command has in another place; `--decisions` are of every strategy."""
 
 
-@app.command(
-    "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 10% -o clean.parquet"
-)
+@app.command("filter", epilog="Example: saefilter filter data.jsonl --drop-frac 10% -o clean.jsonl")
 @opt.with_options(
     ScoreSettings,
     "scoring",
