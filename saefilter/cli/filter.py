@@ -16,6 +16,7 @@ from saefilter.cli.common import (
     ON_COMMAND_LINE,
     STRATEGY_NAMES,
     asked_of,
+    data_of,
     judge_settings,
     output_console,
     print_json,
@@ -364,15 +365,9 @@ def _data(
     if input is not None:
         return open_input(input), scores
     opened = Scores.open(scores) if scores else latest_scores_for(asked)
-    data = opened.provenance.input_path
-    try:
-        source = open_input(data)
-    except SaefilterError as error:
-        raise SaefilterError(
-            f"{opened.path} was made from {data}, which is not there",
-            remedy=f"Name the data: saefilter filter DATA --scores {command_line(str(opened.path))}",
-        ) from error
-    warn(f"Using the scores {opened.path} of {data}, made {opened.provenance.created}", quiet=quiet)
+    again = f"saefilter filter DATA --scores {command_line(str(opened.path))}"
+    source, made = data_of(opened, f"Name the data: {again}"), opened.provenance
+    warn(f"Using the scores {opened.path} of {made.input_path}, made {made.created}", quiet=quiet)
     return source, opened.path
 
 

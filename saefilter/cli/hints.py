@@ -66,7 +66,8 @@ def cut_words(made: Provenance, decided: int = 0) -> list[str]:
     """A tenth, or the rows that a cascade has sought where they are fewer; of these some may be among the
     `decided` ones, which are no longer ranked, and where none is left nothing is cut."""
     if made.cascade:
-        sought = int(made.cascade["nearest"]) - (decided if made.estimated else 0)
+        sought = min(int(made.cascade["nearest"]), made.scored)
+        sought -= decided if made.estimated else 0
         if sought < USUAL_SHARE * (made.scored + made.estimated):
             return ["--drop-count", str(sought)] if sought > 0 else []
     return ["--drop-frac", f"{USUAL_SHARE:.0%}"]

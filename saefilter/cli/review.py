@@ -11,7 +11,7 @@ import typer
 
 from saefilter.cli import app, panels
 from saefilter.cli import options as opt
-from saefilter.cli.common import asked_of, output_console, print_json
+from saefilter.cli.common import asked_of, data_of, output_console, print_json
 from saefilter.errors import SaefilterError
 from saefilter.review.order import ReviewOrder
 from saefilter.text import command_line
@@ -90,16 +90,8 @@ def _open(scores: str | None, data: str | None) -> tuple[Scores, Source]:
     from saefilter.scoring.scores_for import latest_scores_for
 
     opened = Scores.open(scores) if scores else latest_scores_for(asked_of({}))
-    name = data or opened.provenance.input_path
-    try:
-        source = open_input(name)
-    except SaefilterError as error:
-        if data is not None:
-            raise
-        raise SaefilterError(
-            f"{opened.path} was made from {name}, which is not there",
-            remedy=f"Name the data: {command_line('saefilter', 'review', str(opened.path))} DATA",
-        ) from error
+    again = f"{command_line('saefilter', 'review', str(opened.path))} DATA"
+    source = open_input(data) if data else data_of(opened, f"Name the data: {again}")
     opened.check_belongs(source)
     opened.verify()
     return opened, source
