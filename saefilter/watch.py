@@ -1,6 +1,7 @@
 """What work that takes long tells whoever watches it, and how it is asked to stop.
 
-By default nobody watches, but in a notebook there is a bar. Ctrl-C and SIGTERM are a request to stop at the next good moment.
+By default nobody watches; commands show a bar, and so does the Python API in a notebook. Ctrl-C and SIGTERM
+are a request to stop at the next good moment.
 """
 
 from __future__ import annotations

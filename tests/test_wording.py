@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TEXTS = [*(ROOT / "saefilter").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+TEXTS = [
+    path
+    for folder in ("saefilter", "docs", "examples", "benchmarks")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".js", ".html", ".md")
+] + [ROOT / "README.md"]
 
 
 @pytest.mark.parametrize(

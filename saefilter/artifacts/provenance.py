@@ -69,6 +69,11 @@ class Identity:
         return Columns.parse(self.columns)
 
     @property
+    def scored_by(self) -> str:
+        """The trainer whose tokens were scored, or else the value of --train-on."""
+        return self.trainer or self.train_on
+
+    @property
     def reference_name(self) -> str | None:
         """What the user calls the reference rows; None where they are the toxic set's. Untrusted."""
         return (self.reference or {}).get("name")

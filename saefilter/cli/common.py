@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from saefilter.artifacts.scores import Scores
     from saefilter.asked import Asked
     from saefilter.cli.options import Given
     from saefilter.encode.presets import Preset
+    from saefilter.rows.read import Source
     from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.registry import StrategyOptions
     from saefilter.watch import Watch
@@ -104,6 +106,19 @@ def asked_several(given: Given, *, quiet: bool) -> list[Asked]:
         )
     alike |= {name: values[0] for name, values in lists.items()}
     return [asked_of({**alike, many[0]: value}) for value in lists[many[0]]]
+
+
+def data_of(scores: Scores, remedy: str) -> Source:
+    """The data that scores were made from. Raises SaefilterError, with the remedy, where they have gone."""
+    from saefilter.rows.inputs import open_input
+
+    name = scores.provenance.input_path
+    try:
+        return open_input(name)
+    except SaefilterError as error:
+        raise SaefilterError(
+            f"{scores.path} was made from {name}, which is not there", remedy=remedy
+        ) from error
 
 
 def preset_of(asked: Asked) -> Preset:

@@ -14,6 +14,7 @@ from saefilter.cli import options as opt
 from saefilter.cli.common import (
     STRATEGY_NAMES,
     asked_of,
+    data_of,
     judge_settings,
     output_console,
     print_json,
@@ -154,11 +155,4 @@ def _open(files: Sequence[str], data: str | None) -> tuple[list[Scores], Source]
         raise SaefilterError("a scores file is named twice")
     if data is not None:
         return opened, open_input(data)
-    recorded = opened[0].provenance.input_path
-    try:
-        return opened, open_input(recorded)
-    except SaefilterError as error:
-        raise SaefilterError(
-            f"{opened[0].path} was made from {recorded}, which is not there",
-            remedy="Name the data with --data.",
-        ) from error
+    return opened, data_of(opened[0], "Name the data with --data.")

@@ -14,6 +14,7 @@ from saefilter.cli import app, completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     SEVERAL,
+    asked_of,
     asked_several,
     output_console,
     preset_of,
@@ -23,12 +24,13 @@ from saefilter.cli.common import (
 )
 from saefilter.cli.root import App, Features
 from saefilter.errors import SaefilterError
-from saefilter.settings import CurationOptions, Penalty, ScoreSettings
+from saefilter.settings import COLUMN_SETTINGS, CurationOptions, Penalty, ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.asked import Asked
-    from saefilter.curate.sources import ContrastRows
+    from saefilter.curate.sources import ColumnsOf, ContrastRows
     from saefilter.rows.formats import Conversation
+    from saefilter.rows.read import Source
     from saefilter.toxic.toxicset import ToxicSet
 
 features = App(
@@ -46,7 +48,7 @@ app.add_typer(features, name="features")
 )
 @opt.with_options(
     ScoreSettings, "reading",
-    only=(*opt.READING, "pool", *opt.TRAINED, "device", "dtype"), several=SEVERAL,
+    only=(*opt.READING, *COLUMN_SETTINGS, "pool", *opt.TRAINED, "device", "dtype"), several=SEVERAL,
     helps={
         "preset": "Model and SAE; repeat to try several and keep the set that tells best.",
         "sae": "RELEASE/SAE_ID or a folder, with --model; repeat to try several.",
@@ -152,9 +154,11 @@ def curate(
             choosing, toxic=toxic, match=match, describe_with=describe_with, penalty=penalty
         )
     refuse_existing([output], overwrite=overwrite)
+    columns_of = _columns_of(reading)
     sources = contrast_of(
-        toxic or [], benign or [], data or [], label, threshold, options.group, decisions
-    )
+        toxic or [], benign or [], data or [], label, threshold, options.group, decisions,
+        columns_of,
+    )  # fmt: skip
     if match:
         sources = [_matched(rows, quiet=quiet) for rows in sources]
     asked = asked_several(reading, quiet=True)
@@ -166,8 +170,8 @@ def curate(
 
     describing = [
         conversation
-        for described in describe_with or ()
-        for conversation in usable_rows(open_input(described))
+        for described in map(open_input, describe_with or ())
+        for conversation in usable_rows(described, columns_of(described))
     ]
     sets: list[ToxicSet] = []
     for one in asked:
@@ -199,10 +203,11 @@ def curate(
         print_toxic_set(output_console(), toxic_set, limit=10)
         output_console().print(f"Written to {output}")
         if decisions is not None and data:
-            from saefilter.cli.rounds import after_curate, say_next
+            from saefilter.cli.rounds import after_curate, kept_reading
+            from saefilter.report.console import print_next
 
-            commands = after_curate(data[0], output, decisions, _repeated(reading, toxic_set))
-            say_next(output_console(), *commands)
+            commands = after_curate(data[0], output, decisions, kept_reading(reading, toxic_set))
+            print_next(output_console(), *commands)
 
 
 NONE = "none"
@@ -248,21 +253,6 @@ def _adapted(
         quiet=quiet,
     )
     return made.toxic_set
-
-
-def _repeated(reading: opt.Given, kept: ToxicSet) -> list[str]:
-    """The options that were given on how rows are read, to score by the set as it was made; of several SAEs
-    that were tried, those of the one that is kept."""
-    words = []
-    for name, value in reading.items():
-        if name in SEVERAL and len(value) > 1:
-            continue
-        for one in value if isinstance(value, (list, tuple)) else [value]:
-            words += [f"--{name.replace('_', '-')}", str(one)]
-    if any(name in SEVERAL and len(value) > 1 for name, value in reading.items()):
-        words += [] if "model" in reading else ["--model", kept.model]
-        words += ["--sae", kept.sae]
-    return words
 
 
 def _curated(
@@ -324,6 +314,22 @@ def compared(sets: Sequence[ToxicSet], best: ToxicSet) -> Iterator[str]:
     yield f"The best of {len(sets)} looks better than it is; try it on rows of another kind."
 
 
+def _columns_of(reading: opt.Given) -> ColumnsOf:
+    """Which columns hold what, where that was said, in those inputs that have columns so called."""
+    from saefilter.columns import Columns
+    from saefilter.curate.sources import columns_held
+
+    given = {name: reading[name] for name in COLUMN_SETTINGS if name in reading}
+    asked = asked_of(given)
+
+    def columns_of(source: Source) -> Columns | None:
+        if not given:
+            return None
+        return columns_held(source, Columns.parse(asked.settings.of_data(source.path).columns))
+
+    return columns_of
+
+
 def contrast_of(
     toxic: list[str],
     benign: list[str],
@@ -332,6 +338,7 @@ def contrast_of(
     threshold: float | None = None,
     group: str | None = None,
     decisions: str | None = None,
+    columns_of: ColumnsOf = lambda source: None,
 ) -> list[ContrastRows]:
     """What the options name, or what is bundled."""
     from saefilter.curate.sources import bundled, from_column, from_files
@@ -344,11 +351,15 @@ def contrast_of(
             remedy="Name one benign input for each toxic one.",
         )
     pairs = zip(toxic, benign, strict=True)
-    sources = [from_files(open_input(one), open_input(other), group) for one, other in pairs]
+    sources = [
+        from_files(open_input(one), open_input(other), group, columns_of) for one, other in pairs
+    ]
     if decisions is not None:
-        return [*sources, _decided(decisions, data, label, group)]
+        return [*sources, _decided(decisions, data, label, group, columns_of)]
     above = 0.5 if threshold is None else threshold
-    sources += [from_column(open_input(name), label or "toxic", above, group) for name in data]
+    sources += [
+        from_column(open_input(name), label or "toxic", above, group, columns_of) for name in data
+    ]
     if not sources and group not in (None, NONE):
         raise SaefilterError(
             f"--group {group} has no effect without data of your own: the bundled pairs have theirs",
@@ -358,7 +369,11 @@ def contrast_of(
 
 
 def _decided(
-    decisions: str, data: Sequence[str], label: str | None, group: str | None
+    decisions: str,
+    data: Sequence[str],
+    label: str | None,
+    group: str | None,
+    columns_of: ColumnsOf,
 ) -> ContrastRows:
     """The rows of --data that were decided on."""
     from saefilter.artifacts.decisions import Decisions
@@ -375,7 +390,7 @@ def _decided(
         raise SaefilterError(
             "--label and --decisions both say which rows are toxic", remedy="Leave one out."
         )
-    return from_decisions(open_input(data[0]), opened, group)
+    return from_decisions(open_input(data[0]), opened, group, columns_of)
 
 
 def _matched(rows: ContrastRows, *, quiet: bool) -> ContrastRows:

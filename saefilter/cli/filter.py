@@ -16,6 +16,7 @@ from saefilter.cli.common import (
     ON_COMMAND_LINE,
     STRATEGY_NAMES,
     asked_of,
+    data_of,
     judge_settings,
     output_console,
     print_json,
@@ -48,9 +49,7 @@ ALREADY = (*SHARED, "decisions")
 """Options of strategies that the command has in another place; `--decisions` are of every strategy."""
 
 
-@app.command(
-    "filter", epilog="Example: saefilter filter data.jsonl --drop-frac 10% -o clean.parquet"
-)
+@app.command("filter", epilog="Example: saefilter filter data.jsonl --drop-frac 10% -o clean.jsonl")
 @opt.with_options(
     ScoreSettings,
     "scoring",
@@ -211,7 +210,7 @@ def filter_command(
     if as_json:
         print_json(_as_json(result, pushed))
     elif not quiet:
-        from saefilter.report.console import print_filter_result
+        from saefilter.report.console import print_filter_result, print_next
 
         said = [] if made else [opened.provenance.note or ""]  # by who made the scores
         print_filter_result(output_console(), result, said)
@@ -219,10 +218,10 @@ def filter_command(
             seen = "private" if pushed.private else "public"
             typer.echo(f"  on the hub   {pushed.url} ({seen}), commit {pushed.commit[:12]}")
         if decided is not None:
-            from saefilter.cli.rounds import after_filter, say_next
+            from saefilter.cli.rounds import after_filter
 
             data = input or opened.provenance.input_path
-            say_next(output_console(), after_filter(data, source, opened, decided))
+            print_next(output_console(), after_filter(data, source, opened, decided))
 
 
 def _decisions(path: str, written: SoftOptions) -> Decisions:
@@ -366,15 +365,9 @@ def _data(
     if input is not None:
         return open_input(input), scores
     opened = Scores.open(scores) if scores else latest_scores_for(asked)
-    data = opened.provenance.input_path
-    try:
-        source = open_input(data)
-    except SaefilterError as error:
-        raise SaefilterError(
-            f"{opened.path} was made from {data}, which is not there",
-            remedy=f"Name the data: saefilter filter DATA --scores {command_line(str(opened.path))}",
-        ) from error
-    warn(f"Using the scores {opened.path} of {data}, made {opened.provenance.created}", quiet=quiet)
+    again = f"saefilter filter DATA --scores {command_line(str(opened.path))}"
+    source, made = data_of(opened, f"Name the data: {again}"), opened.provenance
+    warn(f"Using the scores {opened.path} of {made.input_path}, made {made.created}", quiet=quiet)
     return source, opened.path
 
 

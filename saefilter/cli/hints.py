@@ -62,10 +62,12 @@ def no_option(name: str) -> str:
     return f"./{name}" if name.startswith("-") else name
 
 
-def cut_words(made: Provenance) -> list[str]:
-    """A tenth, or the rows that a cascade has sought where they are fewer."""
+def cut_words(made: Provenance, decided: int = 0) -> list[str]:
+    """A tenth, or the rows that a cascade has sought where they are fewer; of these some may be among the
+    `decided` ones, which are no longer ranked, and where none is left nothing is cut."""
     if made.cascade:
-        sought = int(made.cascade["nearest"])
+        sought = min(int(made.cascade["nearest"]), made.scored)
+        sought -= decided if made.estimated else 0
         if sought < USUAL_SHARE * (made.scored + made.estimated):
-            return ["--drop-count", str(sought)]
+            return ["--drop-count", str(sought)] if sought > 0 else []
     return ["--drop-frac", f"{USUAL_SHARE:.0%}"]

@@ -20,6 +20,7 @@ import typer
 from saefilter.cli.completion import completing
 from saefilter.cli.panels import OUTPUT, SHARE, panel_of
 from saefilter.described import Described, described
+from saefilter.settings import WHICH_MODEL
 
 Given = dict[str, Any]
 """Setting -> value, of those that were given."""
@@ -55,7 +56,7 @@ JsonOption = Annotated[
 
 TRAINED = ("train_on", "trainer", "read", "max_tokens", "truncation_side", "rendering")
 """What is read of a row: percentiles hold for rows that were read so."""
-READING = ("preset", "model", "sae", "revision", "layer")
+READING = WHICH_MODEL
 """Which model to read with: what every command takes that reads with one."""
 
 

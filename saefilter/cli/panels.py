@@ -43,7 +43,6 @@ OF_SETTINGS = {
 
 OF_FLAGS = {
     CUT: ("--drop-frac", "--drop-count", "--min-distance", "--decisions"),
-    SHOWN: ("--around-cut",),
     STRATEGIES: ("--strategy", "--seed"),
     JUDGE: ("--judge-dry-run",),
     CONTRAST: (
@@ -74,7 +73,7 @@ METAVARS = {
     "--set": "FILE|NAME", "--label": "COLUMN", "--strategy": "NAME", "--drop-frac": SHARE,
     "--min-distance": "DISTANCE", "--rows": "N", "--gpus": "8xH100", "--map": "pca|umap",
     "--format": "FORMAT", "--name": "NAME", "--side": "toxic|benign", "--penalty": "L1 L2",
-    "--reason": "WHY", "--around-cut": SHARE, "--adapt": "FILE|NAME", "--reviewer": "NAME",
+    "--reason": "WHY", "--adapt": "FILE|NAME", "--reviewer": "NAME",
 }  # fmt: skip
 """What help calls the values of these; of others a word for their type."""
 ARGUMENTS = {

@@ -11,8 +11,7 @@ import typer
 
 from saefilter.cli import app, panels
 from saefilter.cli import options as opt
-from saefilter.cli.common import asked_of, output_console, print_json
-from saefilter.described import as_fraction
+from saefilter.cli.common import asked_of, data_of, output_console, print_json
 from saefilter.errors import SaefilterError
 from saefilter.review.order import ReviewOrder
 from saefilter.text import command_line
@@ -38,13 +37,6 @@ def review(
         str | None, typer.Argument(help="The dataset [what the scores were made from].")
     ] = None,
     choosing: opt.Given,
-    around_cut: Annotated[
-        str | None,
-        typer.Option(
-            "--around-cut",
-            help="Show the rows on either side of this cut, such as 10%, those next to it first.",
-        ),
-    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -68,8 +60,8 @@ def review(
     from saefilter.cli.rounds import usual_decisions
     from saefilter.storage import located_if
 
-    asked = ReviewOrder(**choosing, around_cut=_share(around_cut))
-    if around_cut is not None and {"order", "seed"} & set(choosing):
+    asked = ReviewOrder(**choosing)
+    if "around_cut" in choosing and {"order", "seed"} & set(choosing):
         raise SaefilterError(
             "--around-cut is an order of its own", remedy="Leave --order and --seed out."
         )
@@ -92,31 +84,14 @@ def review(
     )
 
 
-def _share(text: str | None) -> float | None:
-    share = None if text is None else as_fraction(text, "--around-cut")
-    if share is not None and not 0 < share < 1:
-        raise SaefilterError(
-            f"--around-cut {text} is not between 0 and 1", remedy="10 % is 10% or 0.1."
-        )
-    return share
-
-
 def _open(scores: str | None, data: str | None) -> tuple[Scores, Source]:
     from saefilter.artifacts.scores import Scores
     from saefilter.rows.inputs import open_input
     from saefilter.scoring.scores_for import latest_scores_for
 
     opened = Scores.open(scores) if scores else latest_scores_for(asked_of({}))
-    name = data or opened.provenance.input_path
-    try:
-        source = open_input(name)
-    except SaefilterError as error:
-        if data is not None:
-            raise
-        raise SaefilterError(
-            f"{opened.path} was made from {name}, which is not there",
-            remedy=f"Name the data: {command_line('saefilter', 'review', str(opened.path))} DATA",
-        ) from error
+    again = f"{command_line('saefilter', 'review', str(opened.path))} DATA"
+    source = open_input(data) if data else data_of(opened, f"Name the data: {again}")
     opened.check_belongs(source)
     opened.verify()
     return opened, source
@@ -198,7 +173,8 @@ def _say_end(
 ) -> None:  # fmt: skip
     """What was decided, and what to do with it."""
     from saefilter.artifacts.decisions import DROP, KEEP
-    from saefilter.cli.rounds import say_next, to_filter
+    from saefilter.cli.rounds import to_filter
+    from saefilter.report.console import print_next
     from saefilter.text import rows_of
 
     made = session.decisions
@@ -225,4 +201,4 @@ def _say_end(
     )
     if left > 0:
         console.print(f"Left of {len(session.queue):,}: {left:,}; the same command goes on.")
-    say_next(console, to_filter(data, source, scores, made))
+    print_next(console, to_filter(data, source, scores, made))

@@ -4,37 +4,24 @@ from these to a toxic set of one's own, and from that to a comparison.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saefilter.cli.hints import as_options, no_option, scores_words
+from saefilter.cli.common import SEVERAL
+from saefilter.cli.hints import as_options, cut_words, no_option, scores_words
 from saefilter.cli.options import READING, TRAINED
 from saefilter.described import described
 from saefilter.settings import ScoreSettings
 from saefilter.text import command_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from saefilter.artifacts.decisions import Decisions
     from saefilter.artifacts.provenance import Provenance
     from saefilter.artifacts.scores import Scores
+    from saefilter.cli.options import Given
     from saefilter.rows.read import Source
     from saefilter.storage import Location
-
-NEXT = "Next: "
-THEN = "Then: "
-ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", "")
-"""Of filtered rows; a folder has none."""
-
-
-def say_next(console: Console, *commands: str) -> None:
-    """The commands, a line each however long, so that a line can be copied."""
-    from rich.text import Text
-
-    for word, command in zip((NEXT, *[THEN] * len(commands)), commands, strict=False):
-        console.print(Text(word + command, style="dim"), soft_wrap=True)
+    from saefilter.toxic.toxicset import ToxicSet
 
 
 def usual_decisions(scores: Scores) -> Location:
@@ -58,18 +45,20 @@ def to_filter(data: str, source: Source, scores: Scores, decisions: Decisions) -
         *scores_words(data, None if is_usual else scores.path, made, {}),
     ]
     words += ["--decisions", str(decisions.path)]
-    if share := next_share(made, len(decisions.decisions)):
-        words += ["--drop-frac", f"{share:g}"]
-    taken = [end for end in ENDINGS if Path(f"{source.stem}.filtered{end}").exists()]
-    return command_line(*words, *(["-o", f"{source.stem}.reviewed{taken[0]}"] if taken else []))
+    words += cut_words(made, len(decisions.decisions))
+    return command_line(*words, *_beside_filtered(source.stem))
 
 
-def next_share(made: Provenance, decided: int = 0) -> float:
-    """A tenth, or what a cascade has sought where that is less; `decided` rows may be among the nearest."""
-    if not made.cascade or not made.estimated:
-        return 0.1
-    known = min(int(made.cascade["nearest"]), made.scored) - decided
-    return max(0.0, min(0.1, math.floor(1e4 * known / (made.scored + made.estimated)) / 1e4))
+def _beside_filtered(stem: str) -> list[str]:
+    """Where rows go if the usual place has some of before, in any format: a name of their own, in that format."""
+    from saefilter.rows.read import COMPRESSIONS
+    from saefilter.rows.written import FORMATS
+
+    endings = [f".{kind}{packed}" for kind in FORMATS for packed in ("", *COMPRESSIONS)]
+    taken = [
+        one for one in (*endings, "") if Path(f"{stem}.filtered{one}").exists()
+    ]  # a folder has none
+    return ["-o", free_name(f"{stem}.reviewed", taken[0])] if taken else []
 
 
 def to_review_more(scores: Scores, decisions: Decisions) -> str:
@@ -90,9 +79,8 @@ def after_filter(data: str, source: Source, scores: Scores, decisions: Decisions
     """Learn from the decisions, or make more where these are too few."""
     if not decisions.enough_to_learn:
         return to_review_more(scores, decisions)
-    if (
-        scores.of_preferences
-    ):  # of a pair no answer is toxic by itself, so that no set is learnt from it
+    if scores.of_preferences:
+        # of a pair no answer is toxic by itself, so that no set is learnt from it
         return command_line(
             "saefilter", "compare", no_option(str(scores.path)), "--data", data,
             "--decisions", str(decisions.path), *_report(),
@@ -109,7 +97,7 @@ def reading(made: Provenance) -> list[str]:
     defaults = {name: one.default for name, one in described(ScoreSettings).items()}
     given = {
         name: asked[name]
-        for name in (*READING, *TRAINED)
+        for name in (*READING, *TRAINED, "columns")
         if asked.get(name) not in (None, defaults[name])
     }
     if not {"preset", "model"} & set(given):
@@ -136,6 +124,16 @@ def after_curate(data: str, toxic_set: Path, decisions: str, options: list[str])
     old = [str(usual)] if usual.exists() else []
     compare = ["saefilter", "compare", *old, new, "--data", data, "--decisions", decisions]
     return [command_line(*score), command_line(*compare, *_report())]
+
+
+def kept_reading(given: Given, kept: ToxicSet) -> list[str]:
+    """The options that were given on how rows are read, to score by the set that was made; where several SAEs
+    were tried, those of the one that is kept."""
+    several = any(len(given.get(name) or ()) > 1 for name in SEVERAL)
+    once = {name: given[name][0] for name in SEVERAL if name in given}
+    if several:
+        once = {"model": given.get("model") or kept.model, "sae": kept.sae}
+    return as_options({**{k: v for k, v in given.items() if k not in SEVERAL}, **once})
 
 
 def _report() -> list[str]:

@@ -161,8 +161,8 @@ class Fit:
         return result.x[:-1], float(result.x[-1])
 
     def held_out(self, toxic: NDArray[np.bool_], fold: NDArray[np.int64]) -> float:
-        """AUROC of rows by weights learnt without their fold, `[n_rows]`; 0.5 for a fold without which one
-        side is empty."""
+        """AUROC of rows by weights learnt without their fold, `[n_rows]`; the rows of a fold without which one
+        side is empty lie in the middle."""
         odds = np.zeros(len(toxic))
         for number in np.unique(fold).tolist():
             left_out = fold == number

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -55,13 +55,23 @@ class ContrastRows:
         return [*self.toxic, *self.benign]
 
 
-def from_files(toxic: Source, benign: Source, group: str | None = None) -> ContrastRows:
+ColumnsOf = Callable[[Source], Columns | None]
+"""Which columns of an input hold what, where they are not called as usual."""
+
+
+def _as_named(source: Source) -> None:
+    return None
+
+
+def from_files(
+    toxic: Source, benign: Source, group: str | None = None, columns_of: ColumnsOf = _as_named
+) -> ContrastRows:
     """Two inputs, one for each side; rows without a conversation are left out. `group`: the column that
     tells groups apart. Raises SaefilterError when it is not there."""
     sides = {"toxic": toxic, "benign": benign}
     of_side, of_group = {}, []
     for side, source in sides.items():
-        of_side[side], values = with_groups(source, group)
+        of_side[side], values = with_groups(source, group, columns_of(source))
         of_group += values
     about = [
         _about(source.path.name, side, len(of_side[side]), source.sha256())
@@ -73,7 +83,11 @@ def from_files(toxic: Source, benign: Source, group: str | None = None) -> Contr
 
 
 def from_column(
-    source: Source, column: str, threshold: float = 0.5, group: str | None = None
+    source: Source,
+    column: str,
+    threshold: float = 0.5,
+    group: str | None = None,
+    columns_of: ColumnsOf = _as_named,
 ) -> ContrastRows:
     """One input with a label or a toxicity score in `column`; rows without one are left out.
 
@@ -84,6 +98,7 @@ def from_column(
     scores: dict[bool, list[float]] = {True: [], False: []}
     groups: dict[bool, list[Any]] = {True: [], False: []}
     names: dict[str, None] = {}
+    columns = columns_of(source)
     for row in source.rows():
         names |= dict.fromkeys(row.data or {})
         value = (row.data or {}).get(column)
@@ -91,7 +106,7 @@ def from_column(
             continue
         score = label_value(value, column, row, source)
         try:
-            conversation = recognise(row.data or {})
+            conversation = recognise(row.data or {}, columns)
         except RowProblem:
             continue
         sides[score > threshold].append(conversation)
@@ -119,7 +134,12 @@ def from_column(
     )
 
 
-def from_decisions(source: Source, decisions: Decisions, group: str | None = None) -> ContrastRows:
+def from_decisions(
+    source: Source,
+    decisions: Decisions,
+    group: str | None = None,
+    columns_of: ColumnsOf = _as_named,
+) -> ContrastRows:
     """The rows that a review dropped against those that it kept, equal ones once.
 
     Raises SaefilterError for decisions on other data, and where a side has fewer rows than can be learnt from.
@@ -130,11 +150,12 @@ def from_decisions(source: Source, decisions: Decisions, group: str | None = Non
     groups: dict[bool, list[Any]] = {True: [], False: []}
     hashes: dict[bool, list[str]] = {True: [], False: []}
     unread: list[str] = []
+    columns = columns_of(source)
     for row in source.rows():
         if (one := left.pop(row.digest(), None)) is None:
             continue
         try:
-            sides[one.drops].append(recognise(row.data or {}))
+            sides[one.drops].append(recognise(row.data or {}, columns))
         except RowProblem as problem:
             unread.append(str(problem))
             continue

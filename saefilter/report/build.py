@@ -16,7 +16,6 @@ from saefilter import __version__
 from saefilter.artifacts.column import Column
 from saefilter.artifacts.provenance import Provenance
 from saefilter.artifacts.scores import Scores
-from saefilter.columns import Columns
 from saefilter.report.data import (
     Closest,
     Evidence,
@@ -95,7 +94,7 @@ def build_report(
         shown_dropped = ranked.first(np.flatnonzero(dropped), N_DROPPED)
         shown_kept = ranked.first(np.flatnonzero(kept), N_BORDERLINE)
     evidence = Evidence.read(scores, [*shown_dropped, *shown_kept], kept=kept, dropped=dropped)
-    views = _views(source, scores.provenance.own_columns, evidence, distance, percentile)
+    views = _views(source, provenance, evidence, distance, percentile)
     for rows, gone in ((shown_dropped, True), (shown_kept, False)):
         views |= _with_strategy(views, rows, ranked, dropped=gone)
     return Report(
@@ -277,14 +276,14 @@ def _ties(selection: Selection, figures: Figures) -> list[str]:
 
 def _views(
     source: Source,
-    columns: Columns,
+    made: Provenance,
     evidence: Evidence,
     distance: Column[np.float64],
     percentile: Column[np.float64],
 ) -> dict[int, SampleView]:
     return {
         row.index: view_of(
-            row, columns, evidence.details[row.index],
+            row, made, evidence.details[row.index],
             float(distance[row.index]), float(percentile[row.index]),
         )
         for row in source.rows(evidence.details)
@@ -292,16 +291,16 @@ def _views(
 
 
 def view_of(
-    row: Row, columns: Columns, detail: dict[str, Any], distance: float, percentile: float
+    row: Row, made: Provenance, detail: dict[str, Any], distance: float, percentile: float
 ) -> SampleView:
-    """What a reader needs of a row. `detail`: its evidence, columns of the scores; `percentile` is NaN where
+    """What a reader needs of a row, by scores that were `made` so. `detail`: its evidence, columns of the scores; `percentile` is NaN where
     there is none."""
     return SampleView(
         row_id=row.index,
         line=row.line,
         distance=distance,
         percentile=None if np.isnan(percentile) else percentile,
-        turns=turns_of(row, columns),
+        turns=turns_of(row, made.own_columns, made.scored_by),
         words=detail["top_words"] or [],
         features=[
             FeatureEvidence(

@@ -50,11 +50,10 @@ class Card:
 
 def cards(views: Iterable[SampleView], report: Report) -> list[Card]:
     """A card for each row."""
-    by = report.scoring.get("trainer") or report.scoring.get("train_on")
-    return [_card(view, report, by in ("all", "trl")) for view in views]
+    return [_card(view, report) for view in views]
 
 
-def _card(view: SampleView, report: Report, everything_scored: bool) -> Card:
+def _card(view: SampleView, report: Report) -> Card:
     carrying = [word for theme in view.themes for word in theme.words]
     if not carrying and view.closest is not None:
         carrying = [word for word in view.words if not is_function_word(word)]
@@ -64,11 +63,11 @@ def _card(view: SampleView, report: Report, everything_scored: bool) -> Card:
         view,
         place(view.line, view.file),
         score_words(view, report),
-        [_message(turn, carrying, everything_scored) for turn in view.turns],
+        [_message(turn, carrying) for turn in view.turns],
         sum(map(_lines, view.turns)) >= LONG,
         many_weak_signs(shares),
         no_theme_words(shares),
-        _excerpt(view, everything_scored),
+        _excerpt(view),
         _why(view),
     )
 
@@ -77,8 +76,8 @@ def _lines(turn: Turn) -> int:
     return 1 + len(turn.role) // LINE + sum(1 + len(line) // LINE for line in turn.text.split("\n"))
 
 
-def _excerpt(view: SampleView, everything_scored: bool) -> str:
-    texts = [turn.text for turn in view.turns if everything_scored or _is_scored(turn)]
+def _excerpt(view: SampleView) -> str:
+    texts = [turn.text for turn in view.turns if turn.scored]
     texts = texts or [turn.text for turn in view.turns[-1:]]
     text = one_line(" ".join(texts))
     if len(text) <= EXCERPT:
@@ -95,13 +94,8 @@ def _why(view: SampleView) -> str:
     return "many weak signs" if view.features else ""
 
 
-def _is_scored(turn: Turn) -> bool:
-    return turn.role.startswith(("assistant", "text"))
-
-
-def _message(turn: Turn, words: Sequence[str], everything_scored: bool) -> Message:
-    scored = everything_scored or _is_scored(turn)
-    return Message(turn.role, scored, _marked(turn.text, words if scored else ()))
+def _message(turn: Turn, words: Sequence[str]) -> Message:
+    return Message(turn.role, turn.scored, _marked(turn.text, words if turn.scored else ()))
 
 
 def _marked(text: str, words: Sequence[str]) -> list[tuple[str, bool]]:

@@ -98,7 +98,7 @@ def histogram(values: Sequence[float] | np.ndarray[Any, Any], marker: float | No
     return table
 
 
-def print_score_summary(console: Console, summary: ScoreSummary, then: str = "") -> None:
+def print_score_summary(console: Console, summary: ScoreSummary, *then: str) -> None:
     """Counts, distribution, the closest samples, where the file went, and what to type `then`."""
     made = summary.provenance
     console.print()
@@ -114,7 +114,7 @@ def print_score_summary(console: Console, summary: ScoreSummary, then: str = "")
             f"{made.dtype})",
         )
     )
-    by = what_is_scored(made.trainer or made.train_on, made.read)
+    by = what_is_scored(made.scored_by, made.read)
     console.print(Text(f"Scored tokens: {by}", style="dim"))
     console.print(Text(f"Read as: {formats_words(made)}", style="dim"))
     console.print(_caveats(summary))
@@ -136,7 +136,7 @@ def print_score_summary(console: Console, summary: ScoreSummary, then: str = "")
     for entry in summary.closest:
         console.print(Padding(_closest(entry, made.reference_name), (0, 2)))
     console.print(Text.assemble("\nScores: ", (str(summary.output), "bold")))
-    print_next(console, then)
+    print_next(console, *then)
 
 
 def not_said(notes: Iterable[str], said: Sequence[str]) -> list[str]:
@@ -144,10 +144,11 @@ def not_said(notes: Iterable[str], said: Sequence[str]) -> list[str]:
     return [note for note in notes if note not in said or DOES_NOT_TELL in note]
 
 
-def print_next(console: Console, then: str) -> None:
-    """The command that comes next, on a line that no width breaks; nothing where there is none."""
-    if then:
-        console.print(Text(f"Next: {then}", style="dim"), soft_wrap=True)
+def print_next(console: Console, *commands: str) -> None:
+    """The commands that come next, each on a line that no width breaks, so that it can be copied."""
+    for number, command in enumerate(commands):
+        word = "Then" if number else "Next"
+        console.print(Text(f"{word}: {command}", style="dim"), soft_wrap=True)
 
 
 def _caveats(summary: ScoreSummary) -> Group:

@@ -20,6 +20,7 @@ from saefilter.report.data import finite
 from saefilter.report.explore_cut import Curve, curve_of
 from saefilter.report.explore_rows import Listed
 from saefilter.report.explore_text import cut_page, facets_of, size_of
+from saefilter.rows.written import format_of, split_name
 from saefilter.select.closest import First
 from saefilter.text import clean, json_safe
 
@@ -36,7 +37,6 @@ SEED = 0
 """One report is like the next of the same scores."""
 PAGE_BYTES = 8_500_000
 """What all of it may take as JSON: with everything else, a page stays below 10 MB."""
-FORMATS = ("jsonl", "parquet", "csv", "json")
 DETAILS = [
     "row_id", "row_hash", "n_tokens", "truncated", "top_features", "top_words", "themes", "closest",
     "read_as",
@@ -150,9 +150,8 @@ def explorer_of(
     table = Listed(scores)
     wanted = set(shown.ids.tolist())
     evidence = _details(scores, shown.ids)
-    everything = (scores.provenance.trainer or scores.provenance.train_on) in ("all", "trl")
     for row in source.rows(wanted):
-        table.add(row, next(evidence), everything)
+        table.add(row, next(evidence))
     rows = {
         **table.rows,
         "distance": list(_at(distance, shown.ids)),
@@ -201,8 +200,10 @@ def _up_to(column: Column[np.float64], there: NDArray[np.bool_], last: float | N
 
 def _next_to(name: str) -> str:
     """A name for what is written after a review, in the format of before; of a folder, a folder."""
-    stem, dot, suffix = name.rpartition(".")
-    return f"{stem}.reviewed.{suffix}" if dot and suffix in FORMATS else f"{name}.reviewed"
+    if format_of(name) is None:
+        return f"{name}.reviewed"
+    stem, ending = split_name(name)
+    return f"{stem}.reviewed{ending}"
 
 
 def _at(column: Column[np.float64], ids: NDArray[np.int64]) -> Iterator[float]:

@@ -37,7 +37,7 @@ class Listed:
     """Rows as they are added, in their order."""
 
     def __init__(self, scores: Scores) -> None:
-        self._columns = scores.provenance.own_columns
+        self._columns, self._by = scores.provenance.own_columns, scores.provenance.scored_by
         self._themes, self._files, self._examples, self._features, self._reasons = (
             _Numbered() for _ in range(5)
         )
@@ -49,13 +49,12 @@ class Listed:
         """Of each row, the columns that it might be filtered by."""
         self._first_of: dict[str, int] = {}
 
-    def add(self, row: Row, entry: dict[str, Any], everything_scored: bool) -> None:
+    def add(self, row: Row, entry: dict[str, Any]) -> None:
         """A row of the data, and what the scores say of it."""
         turns = [
-            [clean(turn.role), int(everything_scored or turn.role.startswith(("assistant", "text"))),
-             clean(turn.text)]
-            for turn in turns_of(row, self._columns)
-        ]  # fmt: skip
+            [clean(turn.role), int(turn.scored), clean(turn.text)]
+            for turn in turns_of(row, self._columns, self._by)
+        ]
         cut_row(turns)
         same_as = entry.get("read_as")
         group = self._first_of.setdefault(entry["row_hash"], row.index)

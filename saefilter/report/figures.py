@@ -90,7 +90,7 @@ def _counted(
     """The histogram of distances between their `ends`, and how many are the `last` that goes."""
     if ends[0] > ends[1]:
         return Histogram([0.0, 1.0], [0], [0]), (0, 0)
-    edges = _edges(*ends)
+    edges = bins(*ends)
     counts = np.zeros((SIDES, N_BINS), dtype=np.int64)
     tied = [0, 0]
     for start, values in distance.blocks():
@@ -102,8 +102,8 @@ def _counted(
     return Histogram([float(edge) for edge in edges], kept, dropped), (tied[0], tied[1])
 
 
-def _edges(low: float, high: float) -> NDArray[np.float64]:
-    """Of bins between two distances; around them where floats that close leave no room for so many."""
+def bins(low: float, high: float) -> NDArray[np.float64]:
+    """Edges of a histogram between two distances, `[N_BINS + 1]`; around them where floats that close leave no room for so many."""
     if high - low < 2 * N_BINS * np.spacing(max(abs(low), abs(high))):
         low, high = low - 0.5, high + 0.5
     return np.histogram_bin_edges(np.array([low, high]), bins=N_BINS)

@@ -147,9 +147,7 @@ def _sample(view: SampleView, report: Report) -> str:
     about = f"**{prose(place(view.line, view.file))}**, distance {decimal(view.distance, 3)}" + (
         f", {said}" if said else ""
     )
-    answers = [
-        turn for turn in view.turns if turn.role.startswith(("assistant", "text"))
-    ] or view.turns
+    answers = [turn for turn in view.turns if turn.scored] or view.turns
     preview = code(answers[-1].text, PREVIEW_CHARACTERS) if answers else "(no text)"
     why = f"\n   Why: {code(words, PREVIEW_CHARACTERS)}" if (words := reason_words(view)) else ""
     if view.closest is not None:

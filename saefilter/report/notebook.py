@@ -6,7 +6,6 @@ no script and nothing that is loaded.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,17 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saefilter.report.data import Histogram
-from saefilter.text import clean, decimal, few, percent, reference_words, rows_of
-from saefilter.toxic.toxicset import is_beyond
+from saefilter.report.figures import bins
+from saefilter.report.fragments import fragment
+from saefilter.text import decimal, few, percent, reference_words, rows_of
+from saefilter.toxic.toxicset import is_beyond, rank_at
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
     from saefilter.artifacts.scores import Scores
 
 N_ROWS = 10
 """Of a table."""
-N_BINS = 40
 FLAGGED = 99.0
 """Percent of the harmless reference that a flagged row is closer than."""
 KEPT, DROPPED = "#6b93b8", "#d1603d"
@@ -57,23 +55,13 @@ class Shown:
     def to_html(self) -> str:
         """A fragment for a notebook's cell."""
         counts = self.histogram
-        return _template().render(
+        return fragment(
+            "notebook.html",
             shown=self,
             bars=[] if counts is None else _bars(counts),
             ends=[] if counts is None else [f"{counts.edges[i]:.3f}" for i in (0, -1)],
             chart_words="Rows by their distance to toxic features",
         )
-
-
-@functools.cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader
-
-    made = Environment(
-        loader=PackageLoader("saefilter.report"), autoescape=True,
-        finalize=lambda value: clean(value) if type(value) is str else value,
-    )  # fmt: skip
-    return made.get_template("notebook.html")
 
 
 def _bars(counts: Histogram) -> list[dict[str, Any]]:
@@ -145,10 +133,7 @@ def _histogram(distance: NDArray[np.float64], gone: NDArray[np.bool_]) -> Histog
     known = np.isfinite(distance)
     if not known.any():
         return None
-    low, high = distance[known].min(), distance[known].max()
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, N_BINS + 1)
+    edges = bins(distance[known].min(), distance[known].max())
     kept, dropped = (
         np.histogram(distance[known & side], edges)[0].tolist() for side in (~gone, gone)
     )
@@ -162,13 +147,14 @@ def _flagged(scores: Scores) -> list[str]:
     column = scores.read(["percentile"])["percentile"].to_numpy(zero_copy_only=False)
     known = np.asarray(column, dtype=np.float64)
     known = known[np.isfinite(known)]
-    if not len(known) or not made.reference_rows:
+    rank = rank_at(1 - FLAGGED / 100, made.reference_rows)
+    if not len(known) or not rank:
         return []
     count = int(np.count_nonzero(is_beyond(known, FLAGGED, made.reference_rows)))
     return [
         f"{rows_of(count)} ({percent(count / len(known))}) lie closer than {FLAGGED:g}% of "
-        f"{reference_words(made.reference_rows, made.reference_name)}; about "
-        f"{few(len(known) * (100 - FLAGGED) / 100)} would if the data were like these."
+        f"{reference_words(made.reference_rows, made.reference_name)}; of rows like those "
+        f"{few(len(known) * rank / (made.reference_rows + 1))} would."
     ]
 
 

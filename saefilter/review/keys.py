@@ -20,9 +20,8 @@ def presses(ask: Callable[[str], str]) -> Iterator[Press]:
         return
     with _unbuffered() as lines:
         while keys := _read():
-            for key in (
-                [keys] if keys[0] == ESCAPE else keys
-            ):  # an arrow ends in a letter, and is none
+            # an arrow is several characters that end in a letter, and none of them
+            for key in [keys] if keys[0] == ESCAPE else keys:
                 if key == END:
                     return
                 if key.lower() == "r":

@@ -20,5 +20,8 @@ class ReviewOrder(Checked):
     rows: int = option(20, "How many rows to decide on this time.", least=1)
     seed: int | None = option(None, "Of --order random.", least=0, unless_said="0")
 
-    around_cut: float | None = None
-    """Instead, the rows on either side of this cut, a share of the scored rows, 0 to 1; nearest to it first."""
+    around_cut: float | None = option(
+        None, "Show the rows on either side of this cut, such as 10%, those next to it first.",
+        least=0, most=1, fraction=True,
+    )  # fmt: skip
+    """Instead of an order; a share of the scored rows."""

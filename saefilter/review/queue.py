@@ -59,9 +59,8 @@ def _ordered(distance: NDArray[np.float64], asked: ReviewOrder) -> NDArray[np.in
     if asked.around_cut is None:
         return closest
     cut = count_of(Selection(drop_frac=asked.around_cut), len(distance)) or 0
-    away = np.abs(
-        np.arange(len(distance)) + 0.5 - cut
-    )  # the last that goes and the first that stays are alike
+    # the last that goes and the first that stays are alike
+    away = np.abs(np.arange(len(distance)) + 0.5 - cut)
     return closest[np.argsort(away, kind="stable")]
 
 
@@ -73,13 +72,16 @@ def views_of(source: Source, scores: Scores, queue: Sequence[Queued]) -> dict[in
             scores.file, columns=scores.having(SHOWN_COLUMNS), filters=[("row_id", "in", ids)]
         )
     details = {entry["row_id"]: entry for entry in table.to_pylist()}
-    columns = scores.provenance.own_columns
     views = {}
     for row in source.rows(ids):
         detail = details[row.index]
         share = detail["percentile"]
         views[row.index] = view_of(
-            row, columns, detail, detail["distance"], float("nan") if share is None else share
+            row,
+            scores.provenance,
+            detail,
+            detail["distance"],
+            float("nan") if share is None else share,
         )
     if len(views) < len(ids):
         raise SaefilterError(

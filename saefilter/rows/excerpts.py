@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saefilter.columns import Columns
 from saefilter.rows.formats import ASSISTANT, TEXT, Message, RowProblem, Understood, understand
 from saefilter.rows.row import Row
-from saefilter.rows.sides import SIDES
+from saefilter.rows.sides import SIDES, sides_of
+from saefilter.rows.trained import trained_messages
 from saefilter.text import is_function_word
 
 TURN_CHARACTERS = 1500
@@ -23,16 +24,33 @@ class Turn:
 
     role: str
     text: str
+    scored: bool = False
+    """Whether it is trained on, and so was scored."""
 
 
-def turns_of(row: Row, columns: Columns | None = None) -> list[Turn]:
+def turns_of(row: Row, columns: Columns | None = None, by: str | None = None) -> list[Turn]:
     """A row's turns, each cut to a readable length; of a pair the prompt's and those of either answer,
-    which say so."""
+    which say so. `by`: the trainer or value of --train-on that tells which were scored; none without."""
     try:
         understood = understand(row.data or {}, columns)
     except RowProblem as problem:
         return [Turn("unreadable", str(problem))]
-    return [_turn(role, message) for role, message in _roles(understood)]
+    turns = [_turn(role, message) for role, message in _roles(understood)]
+    if by is None:
+        return turns
+    scored = _scored(understood, by)
+    return [replace(turn, scored=one) for turn, one in zip(turns, scored, strict=False)]
+
+
+def _scored(understood: Understood, by: str) -> Iterator[bool]:
+    """Of each turn, in the order of `_roles`."""
+    first, *others = (trained_messages(side, by) for side in sides_of(understood))
+    yield from first
+    if (pair := understood.preference) is not None:
+        for side in others:
+            yield from side[len(pair.prompt) :]
+    while True:  # what follows the answer that KTO learns from
+        yield False
 
 
 def _roles(understood: Understood) -> Iterator[tuple[str, Message]]:

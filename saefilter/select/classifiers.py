@@ -89,7 +89,7 @@ def read_contrast(candidates: Candidates, options: StrategyOptions) -> ContrastP
 def train_on_of(candidates: Candidates) -> str:
     """Which turns were scored, by a trainer or as --train-on says, so that a strategy reads the same."""
     made = candidates.scores.provenance if candidates.scores else None
-    return (made.trainer or made.train_on) if made else "assistant"
+    return made.scored_by if made else "assistant"
 
 
 def trained_text(conversation: Conversation, train_on: str) -> str:

@@ -19,6 +19,7 @@ from saefilter.artifacts.manifest import copy_with_neighbours, stem_of
 from saefilter.artifacts.provenance import METADATA_KEY, PART_KEY
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
+from saefilter.filtering.parts import ROLES
 from saefilter.storage import Location, RemotePath
 from saefilter.toxic.load import find_toxic_set, load_toxic_set
 from saefilter.toxic.toxicset import ToxicSet
@@ -39,7 +40,6 @@ from saefilter.verify.findings import (
 from saefilter.verify.layout import check_layout_files, check_layout_rows, report_above
 from saefilter.verify.rows import Parts, check_conservation, check_rows
 
-ROLES = ("kept", "dropped", "quarantined")
 REPORT = ".report.json"
 REPORT_VERSIONS = (1, 2)
 WHAT_TO_NAME = (
@@ -245,7 +245,7 @@ def _with_report(
         findings.add("conservation", NOT_FOUND, f"cannot be counted without {lacks}")
         return findings
     if report:
-        counts = {role: report["counts"][role] for role in ROLES}
+        counts = {role: report["counts"][role] for role in ROLES.values()}
         findings.compare("counts", parts.counts(), counts, "rows of each file")
     if findings.attempt("conservation", lambda: check_conservation(parts, scores)) and sound:
         assert source is not None

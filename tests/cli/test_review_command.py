@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 from conftest import chat
-from scored import write_scores
+from scored import provenance_of, write_scores
 from typer.testing import CliRunner
 
 from saefilter.cli import app, commands
+from saefilter.cli.hints import cut_words
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 
@@ -96,6 +97,8 @@ def test_lines_of_a_pipe_decide_are_saved_and_gone_on_with(folder: Path) -> None
     (other,) = next_commands(saefilter(folder, *more, typed="d\n").stdout)
     assert "my data.reviewed" in " ".join(other)  # what was filtered before is not in the way
     saefilter(folder, *other)
+    (third,) = next_commands(saefilter(folder, *more, typed="k\n").stdout)
+    saefilter(folder, *third)  # nor is what that wrote
 
 
 def test_what_is_no_terminal_and_has_no_lines_decides_nothing(folder: Path) -> None:
@@ -110,6 +113,7 @@ def test_what_is_no_terminal_and_has_no_lines_decides_nothing(folder: Path) -> N
         (["review", "none.parquet"], "there is no scores file none.parquet"),
         (["review", "--around-cut", "much"], "--around-cut 'much' is not a number"),
         (["review", "--around-cut", "10%", "--order", "random"], "is an order of its own"),
+        (["review", "--around-cut", "20"], "The largest is 1. 20 % is 20%."),
         (["review", "--order", "newest"], "--order 'newest' is not known"),
         (["review", "SCORES", "DATA", "-o", "DATA"], "not readable JSON"),
         (["filter", "--decisions", "none.json"], "there is no decisions file none.json"),
@@ -202,6 +206,14 @@ def test_two_at_once_do_not_overwrite_each_other(folder: Path, terminal: Termina
     terminal.until("1 of 3")
     done = saefilter(folder, "review", "my data.scores.parquet", typed="k\n", code=2)
     assert "another run is writing my data.decisions.json" in done.stderr
+
+
+def test_after_a_cascade_no_more_go_than_were_sought() -> None:
+    made = provenance_of(rows=400, scored=60, cascade={"nearest": 20, "estimated": 340})
+    assert cut_words(made) == ["--drop-count", "20"]
+    assert cut_words(made, 8) == ["--drop-count", "12"]
+    assert cut_words(made, 20) == []
+    assert cut_words(provenance_of(rows=100, scored=100), 30) == ["--drop-frac", "10%"]
 
 
 @pytest.mark.slow

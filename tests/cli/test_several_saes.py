@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from saefilter.cli import app, commands
+from saefilter.cli.rounds import kept_reading
 from saefilter.encode.presets import load_preset
 from saefilter.errors import SaefilterError
 from saefilter.toxic.load import load_toxic_set
@@ -65,6 +66,15 @@ def test_of_several_saes_the_set_that_tells_best_is_kept(
     assert line.startswith(str(SHIPPED))
     assert f"{kept.calibration.auroc[0]:.3f}" in line
     assert "The best of" in said or "No set: no feature separates" in said
+
+
+def test_the_hint_reads_by_the_one_that_is_kept() -> None:
+    kept = load_toxic_set("minilm")
+    tried = {"preset": ["smollm2-135m"], "layer": [7, 11], "max_tokens": 64}
+    words = ["--model", kept.model, "--sae", kept.sae, "--max-tokens", "64"]
+    assert kept_reading(tried, kept) == words
+    alone = kept_reading({"preset": ["gpt-oss-20b"], "layer": [7]}, kept)
+    assert alone == ["--preset", "gpt-oss-20b", "--layer", "7"]
 
 
 def test_only_one_of_presets_saes_and_layers_is_repeated() -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from conftest import chat
 from decided import decisions_on
-from scored import write_scores
+from scored import provenance_of, write_scores
 from toxic_sets import made
 
-from saefilter.artifacts.decisions import Decisions
+from saefilter.artifacts.decisions import Decision, Decisions
+from saefilter.cli.rounds import reading
+from saefilter.columns import Columns
 from saefilter.curate.adapt import Fit, with_weights
 from saefilter.curate.sources import from_decisions
 from saefilter.errors import SaefilterError
@@ -50,6 +52,25 @@ def test_what_was_dropped_is_the_toxic_side_and_equal_rows_count_once(
     ]  # fmt: skip
     assert len(rows.about[0][ROW_HASHES]) == 12
     assert rows.about[0]["sha256"] == decisions.sha256
+
+
+def test_rows_are_read_by_the_columns_that_they_were_scored_by(
+    jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [{"frage": f"q {i}", "antwort": f"a {i}"} for i in range(20)]
+    source = Source.open(jsonl(rows))
+    hashes = [row.digest() for row in source.rows()]
+    made = tuple(
+        Decision(one, i, None, "drop" if i < 10 else "keep") for i, one in enumerate(hashes)
+    )
+    decisions = Decisions("data.jsonl", source.sha256(), decisions=made)
+    with pytest.raises(SaefilterError, match="20 rows cannot be learnt from"):
+        from_decisions(source, decisions)
+    columns = Columns.parse("prompt=frage,completion=antwort")
+    learnt = from_decisions(source, decisions, columns_of=lambda source: columns)
+    assert [one[-1].content for one in learnt.benign] == [f"a {i}" for i in range(10, 20)]
+    scored = provenance_of(settings={"columns": str(columns)})
+    assert reading(scored) == ["--preset", "minilm", "--columns", str(columns)]
 
 
 def test_too_few_of_a_side_says_how_to_get_more(

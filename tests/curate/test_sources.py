@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from conftest import chat
 
-from saefilter.curate.sources import ContrastRows, bundled, from_column, from_files, match
+from saefilter.columns import Columns
+from saefilter.curate.sources import (
+    ContrastRows,
+    bundled,
+    columns_held,
+    from_column,
+    from_files,
+    match,
+)
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Message
 from saefilter.rows.read import Source
@@ -191,3 +199,20 @@ def test_matching_evens_length_and_words_and_uses_rows_once() -> None:
     assert "Matched 30 pairs" in str(made)
     with pytest.raises(SaefilterError, match="both sides need rows"):
         match(ContrastRows([], benign, []))
+
+
+def test_columns_of_other_names_are_read_where_an_input_has_them(
+    jsonl: Callable[..., Path],
+) -> None:
+    def columns_of(source: Source) -> Columns:
+        return columns_held(source, Columns.parse("prompt=frage,completion=antwort"))
+
+    own = [{"frage": "q", "antwort": f"a {i}", "bad": i} for i in range(2)]
+    toxic, benign = (
+        Source.open(jsonl(own, "a.jsonl")),
+        Source.open(jsonl([chat("q", "b")], "b.jsonl")),
+    )
+    rows = from_files(toxic, benign, None, columns_of)
+    assert (contents(rows.toxic), contents(rows.benign)) == (["a 0", "a 1"], ["b"])
+    rows = from_column(toxic, "bad", columns_of=columns_of)
+    assert (contents(rows.toxic), contents(rows.benign)) == (["a 1"], ["a 0"])

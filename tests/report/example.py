@@ -73,14 +73,14 @@ def sample(position: int, *, text: str | None = None, **changes: Any) -> SampleV
         percentile=max(80.0, 100 - 0.05 * position),
         turns=[
             Turn("user", QUESTIONS[kind]),
-            Turn("assistant", "\n\n".join([ANSWERS[kind]] * (4 if position % 4 == 2 else 1))),
+            Turn("assistant", "\n\n".join([ANSWERS[kind]] * (4 if position % 4 == 2 else 1)), True),
         ],
         words=WORDS[kind],
         features=evidence,
         truncated=position % 4 == 2,
     )
     if text is not None:
-        view = replace(view, turns=[Turn("user", text), Turn("assistant", text)])
+        view = replace(view, turns=[Turn("user", text), Turn("assistant", text, True)])
     return replace(view, **changes)
 
 
@@ -179,7 +179,7 @@ def hostile_report() -> Report:
     feature = FeatureEvidence(1, evil, 0.5, 2, evil, 0.7)
     view = sample(
         0,
-        turns=[Turn(evil, evil), Turn("assistant", evil)],
+        turns=[Turn(evil, evil), Turn("assistant", evil, True)],
         words=[evil, "alert"],
         features=[feature],
     )

@@ -25,7 +25,9 @@ from saefilter.select.strategies import Selection, choose
 N_ROWS = 60
 
 
-def explored(tmp_path: Path, rows: list[dict[str, Any]], **how: Any) -> tuple[Explorer, Any]:
+def explored(
+    tmp_path: Path, rows: list[dict[str, Any]], written: str = "out.jsonl", **how: Any
+) -> tuple[Explorer, Any]:
     """Of rows of which the first tenth is dropped, by distances that a row's number gives."""
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = Source.open(tmp_path / "data.jsonl")
@@ -35,7 +37,7 @@ def explored(tmp_path: Path, rows: list[dict[str, Any]], **how: Any) -> tuple[Ex
     distance, percentile = scores.column("distance"), scores.column("percentile")
     found = explorer_of(
         source, scores, Ranked(choice.ranking, candidates), kept=~choice.dropped,
-        dropped=choice.dropped, distance=distance, percentile=percentile, outcome=Outcome("out.jsonl"), **how,
+        dropped=choice.dropped, distance=distance, percentile=percentile, outcome=Outcome(written), **how,
     )  # fmt: skip
     assert found is not None
     return found, distance[:]
@@ -78,6 +80,20 @@ def test_files_and_what_a_strategy_says_of_rows(tmp_path: Path) -> None:
     assert [detail.get("reason") for detail in found.details[-3:]] == [None, 0, 1]
     assert found.names["reasons"] == ["reason 14", "reason 15"]
     assert (found.about["by"], found.about["output"]) == ("number", "clean.reviewed")
+
+
+@pytest.mark.parametrize(
+    ("written", "after"),
+    [
+        ("out.jsonl.gz", "out.reviewed.jsonl.gz"),
+        ("v1.2.CSV.zst", "v1.2.reviewed.CSV.zst"),
+        ("out.parquet", "out.reviewed.parquet"),
+        ("my.folder", "my.folder.reviewed"),
+    ],
+)
+def test_after_a_review_the_format_is_the_same(tmp_path: Path, written: str, after: str) -> None:
+    found, _ = explored(tmp_path, [chat("a", "b")], written)
+    assert found.about["output"] == after
 
 
 def test_the_curve_counts_all_rows_and_its_numbers_do_what_they_say(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_hostile_text_shows_as_text() -> None:
 @given(st.text(st.characters(exclude_categories=[])), st.lists(st.text(max_size=5), max_size=4))
 def test_any_text_survives_and_stays_text(text: str, words: list[str]) -> None:
     report = example_report(
-        dropped=[sample(0, turns=[Turn("assistant", text)], words=words)],
+        dropped=[sample(0, turns=[Turn("assistant", text, True)], words=words)],
         borderline=[],
         notes=[text],
     )
@@ -148,9 +148,9 @@ def test_text_from_data_is_isolated_from_the_direction_of_its_surroundings() -> 
     assert any(text.startswith("Chest pain") for text in page.texts["bdi"])
 
 
-def marks(text: str, words: list[str], role: str = "assistant", **changes: object) -> list[str]:
-    view = sample(0, turns=[Turn(role, text)], words=words)
-    report = example_report(dropped=[view], borderline=[], **changes)
+def marks(text: str, words: list[str], *, scored: bool = True) -> list[str]:
+    view = sample(0, turns=[Turn("assistant", text, scored)], words=words)
+    report = example_report(dropped=[view], borderline=[])
     return Page(to_html(report)).texts["mark"][1:]  # the first one is the legend
 
 
@@ -173,9 +173,7 @@ def test_weighty_words_are_marked_where_they_stand_alone(
 
 
 def test_only_what_was_scored_is_marked() -> None:
-    assert marks("poison", ["poison"], "user") == []
-    assert marks("poison", ["poison"], "text") == ["poison"]
-    assert marks("poison", ["poison"], "user", scoring={"train_on": "all"}) == ["poison"]
+    assert marks("poison", ["poison"], scored=False) == []
 
 
 def test_says_what_happened() -> None:

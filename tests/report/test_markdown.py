@@ -100,7 +100,7 @@ def test_hostile_report_makes_nothing_of_its_own() -> None:
     ],
 )
 def test_injections_are_text(text: str) -> None:
-    view = sample(0, turns=[Turn("assistant", text)])
+    view = sample(0, turns=[Turn("assistant", text, True)])
     total = FeatureTotal(1, text, 2, text, 0.5, 0.5, 0.5)
     report = example_report(
         input=text, dropped=[view], features=[total], notes=[text], quarantine_reasons={text: 1}
