@@ -250,6 +250,16 @@ def test_decisions_are_made_by_keys_exported_and_taken_up(visit: Visit, tmp_path
     other.context.close()
 
 
+def test_a_reason_is_typed_right_after_a_decision_and_decides_nothing_itself(visit: Visit) -> None:
+    visit.keys("j", "d", "r")  # d has led on to the next row
+    visit.page.keyboard.type("scams and dud advice")
+    visit.page.keyboard.press("Enter")
+    assert visit.page.locator("#explore-reason").input_value() == "scams and dud advice"
+    assert visit.page.get_by_role("button", name="Export 1 decision").is_enabled()
+    visit.page.keyboard.press("j")  # from where it was
+    assert "answer 1 " in visit.page.locator(".opened .turns").inner_text()
+
+
 def test_the_command_applies_the_decisions_and_the_next_report_has_them(
     browser: Any, visit: Visit
 ) -> None:
