@@ -59,6 +59,14 @@ class Model {
     this.decisions = new Map(this.about.decisions.map((one) => [one.row_hash, { ...one }]));
     this.decidedBefore = new Set(this.decisions.keys());
     this.haystacks = null;
+    this.listed = new Set(this.rows.map((row) => row.hash));
+  }
+
+  /** Decisions on rows that are not in the page, which it cannot count: of a review of all rows, or of other ones. */
+  get unlisted() {
+    let count = 0;
+    for (const hash of this.decisions.keys()) count += Number(!this.listed.has(hash));
+    return count;
   }
 
   /** Rows that are closer than the cut, of all there are; those that went, where it was not moved. */
@@ -201,7 +209,7 @@ class Model {
     }
     if (file.input_sha256 !== this.about.input_sha256) return "These decisions are about other data.";
     for (const one of file.decisions) {
-      if (!/^[0-9a-f]{16}$/.test(one?.row_hash) || !["keep", "drop"].includes(one.decision)) {
+      if (typeof one?.row_hash !== "string" || !/^[0-9a-f]{16}$/.test(one.row_hash) || !["keep", "drop"].includes(one.decision)) {
         return "The file is damaged: a decision names no row, or neither keep nor drop.";
       }
     }

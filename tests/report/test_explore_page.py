@@ -260,6 +260,30 @@ def test_a_reason_is_typed_right_after_a_decision_and_decides_nothing_itself(vis
     assert "answer 1 " in visit.page.locator(".opened .turns").inner_text()
 
 
+def test_what_is_loaded_is_checked_and_what_is_not_counted_is_said(
+    visit: Visit, tmp_path: Path
+) -> None:
+    page, hashes = visit.page, pq.read_table(visit.path.parent / "s.scores.parquet")["row_hash"]
+    sha256 = Source.open(visit.path.parent / "it's <b>data.jsonl").sha256()
+    known = {"row_hash": hashes[9].as_py(), "line": 10, "decision": "keep"}
+    head = {"kind": "saefilter decisions", "version": 1, "input_sha256": sha256, "reviewer": "Ada"}
+    path = tmp_path / "d.json"
+
+    def load(*decisions: Any, **changes: Any) -> str:
+        path.write_text(json.dumps({**head, **changes, "decisions": decisions}), encoding="utf-8")
+        page.locator("#explore-load").set_input_files(path)
+        page.wait_for_timeout(150)
+        return str(page.locator(".decisions [role=status]").inner_text())
+
+    for wrong in (None, {**known, "row_hash": [known["row_hash"]]}, {**known, "decision": "Drop"}):
+        assert load(known, wrong).startswith("The file is damaged")
+    assert load(known, version=2) == "This is no decisions file of saefilter."
+    assert page.get_by_role("button", name="Export 0 decisions").is_disabled()
+    assert load(known, {**known, "row_hash": "0" * 16}) == "Loaded: 2 decided."
+    assert "39 go, not counting 1 on rows that are not listed here." in visit.cut()
+    assert page.locator("#explore-reviewer").input_value() == "Ada"
+
+
 def test_the_command_applies_the_decisions_and_the_next_report_has_them(
     browser: Any, visit: Visit
 ) -> None:
