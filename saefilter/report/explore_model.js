@@ -3,11 +3,17 @@
 
 const AS_REPORTED = -1;
 
-/** A row for each entry of the page's data; its texts stay in `detail`. */
+/** A row for each entry of the page's data; its texts stay in `detail`. Of rows that are `alike` some may not be in the
+    page; those that equal a row and are not are `elsewhere`. */
 function rowsOf(data) {
   const { rows, details, facets } = data;
   const inGroup = new Map();
-  for (const group of rows.group) inGroup.set(group, (inGroup.get(group) ?? 0) + 1);
+  const counted = new Set();
+  rows.group.forEach((group, i) => {
+    const others = counted.has(rows.hash[i]) ? 0 : rows.elsewhere?.[i] ?? 0;
+    counted.add(rows.hash[i]);
+    inGroup.set(group, (inGroup.get(group) ?? 0) + 1 + others);
+  });
   return details.map((detail, i) => ({
     index: i,
     line: rows.line[i],
@@ -20,6 +26,7 @@ function rowsOf(data) {
     score: rows.score ? rows.score[i] : null,
     group: rows.group[i],
     alike: inGroup.get(rows.group[i]),
+    elsewhere: rows.elsewhere?.[i] ?? 0,
     themes: (detail.themes ?? []).map(([theme]) => theme),
     values: facets.map((facet) => facet.of[i]),
     text: excerptOf(detail.turns),
@@ -97,10 +104,15 @@ class Model {
     return decided ? decided.decision === "drop" : this.goesByCut(row);
   }
 
-  /** How many rows go by the cut and by what was decided of rows in the page. */
+  /** How many rows go by the cut and by what was decided of rows in the page, and so of those that equal them. */
   get going() {
     let count = this.nearer;
-    for (const row of this.rows) count += Number(this.goes(row)) - Number(this.goesByCut(row));
+    const seen = new Set();
+    for (const row of this.rows) {
+      const others = seen.has(row.hash) ? 0 : row.elsewhere;
+      seen.add(row.hash);
+      count += (Number(this.goes(row)) - Number(this.goesByCut(row))) * (1 + others);
+    }
     return count;
   }
 

@@ -284,6 +284,25 @@ def test_what_is_loaded_is_checked_and_what_is_not_counted_is_said(
     assert page.locator("#explore-reviewer").input_value() == "Ada"
 
 
+def test_equal_rows_that_are_not_in_the_page_are_told_and_counted(
+    browser: Any, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.jsonl"
+    rows = [chat(f"q{i % 30}", f"answer {i % 30}") for i in range(120)]  # each four times
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    source = Source.open(data)
+    scores = write_scores(source, tmp_path / "s.parquet", [i % 30 / 100 for i in range(120)])
+    filter_file(source, scores, tmp_path / "out.jsonl", Selection(drop_count=8), report_rows=40)
+    visit = Visit(browser, tmp_path / "out.report.html")
+    visit.keys("End", "d")
+    told = visit.page.locator(".opened .body").inner_text()
+    assert "not listed here" in told
+    assert "×4" in visit.lines()[-1]
+    assert "With your decisions 12 go." in visit.cut()
+    assert visit.wrong == []
+    visit.page.context.close()
+
+
 def test_the_command_applies_the_decisions_and_the_next_report_has_them(
     browser: Any, visit: Visit
 ) -> None:
