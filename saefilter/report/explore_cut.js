@@ -23,11 +23,14 @@ class Cut {
     const moved = model.cut !== AS_REPORTED;
     const change = model.nearer - about.dropped;
     const than = !moved || !change ? "" : `, ${counted(Math.abs(change))} ${change > 0 ? "more" : "fewer"} than in this report`;
-    const closer = moved || about.by_distance
+    const commanded = about.by_distance ? model.commanded : model.going;
+    const split = commanded !== model.going;
+    const closer = moved || (about.by_distance && !split)
       ? `closer than ${data.curve.distance[model.cutPlace]}` : `${about.gone} by this report`;
     const unlisted = model.unlisted ? `, not counting ${counted(model.unlisted)} on rows that are not listed here` : "";
     const marks = model.decisions.size ? ` With your decisions ${counted(model.going)} go${unlisted}.` : "";
-    this.words.textContent = `${counted(model.nearer)} of ${rowsWord(about.of)} go (${percent(model.nearer / about.of)}), those ${closer}${than}.${marks}`;
+    const ties = split ? ` Rows as close as the last of them stay, and no distance parts them: by the command ${counted(commanded)} go.` : "";
+    this.words.textContent = `${counted(model.nearer)} of ${rowsWord(about.of)} go (${percent(model.nearer / about.of)}), those ${closer}${than}.${marks}${ties}`;
     this.slider.setAttribute("aria-valuetext", `${rowsWord(model.nearer)} go`);
     this.back.disabled = !moved;
   }

@@ -116,6 +116,16 @@ class Model {
     return count;
   }
 
+  /** How many go by the command: where rows are as close as the last that goes, the report may have split them, and no
+      distance does. */
+  get commanded() {
+    const { cut } = this;
+    this.cut = this.cutPlace;
+    const count = this.going;
+    this.cut = cut;
+    return count;
+  }
+
   /** All rows of the page that are the same as this one, or nearly. */
   alike(row) {
     return row.alike > 1 ? this.rows.filter((other) => other.group === row.group) : [row];
