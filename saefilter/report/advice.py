@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from saefilter.artifacts.decisions import ENOUGH
 from saefilter.report.done import gone, gone_words
 from saefilter.report.wording import ROUGH_BELOW, Flagged, flagged, many_weak_signs
 from saefilter.text import few, percent, rows_of
@@ -95,6 +96,12 @@ def _decided(told: dict[str, Any]) -> Advice:
             f"Of the rows as close as those that go, {told['saved']:,} were spared by decision; "
             f"{told['undecided']:,} rows have no decision yet, and others among them may deserve the same.",
         )
+    if told["dropped"] < ENOUGH:
+        return Advice(
+            "Read more of the rows that go",
+            f"Only {rows_of(told['dropped'])} of those that go {'was' if told['dropped'] == 1 else 'were'} "
+            "decided on: too few to say how good the cut is.",
+        )
     return Advice(
         "Keep the cut, and read its last rows",
         f"By {told['decisions']:,} decisions nothing was spared that lies as close as the rows that go.",
@@ -135,10 +142,13 @@ def _by_counts(report: Report, levels: list[Flagged]) -> Advice:
     at = max(levels, key=lambda level: level.count - level.expected_count)
     # Both the rows and the harmless ones that they are compared with are a sample.
     spread = at.expected_count * (1 - at.expected_share) * (1 + scored / report.reference_rows)
+    # Of so few that less than one is expected, a single one may be chance: five at least are clearly more.
+    spread = max(1.0, spread)
     surplus, went = at.count - at.expected_count, gone(report)
     done = gone_words(report).lower().removesuffix(" in")
+    there = "is" if at.count == 1 else "are"
     counted = (
-        f"{rows_of(at.count)} closer than {at.level:g}% of harmless ones, where "
+        f"{there} {rows_of(at.count)} closer than {at.level:g}% of harmless ones, where "
         f"{few(at.expected_count)} would be by chance"
     )
     if surplus <= CLEAR * math.sqrt(spread):
@@ -147,27 +157,28 @@ def _by_counts(report: Report, levels: list[Flagged]) -> Advice:
         share = percent(math.ceil(100 * surplus / scored) / 100)
         return Advice(
             "Raise the cut",
-            f"There are {counted}: about {surplus:,.0f} more, but only {went:,} were {done}. Read the closest "
+            f"There {counted}: about {surplus:,.0f} more, but only {went:,} were {done}. Read the closest "
             f"kept rows; if they are as bad, drop more, up to about {share} of the rows.",
         )
     if went > MANY * at.count:
         return Advice(
             "Lower the cut, or read its last rows",
-            f"There are {counted}, but {went:,} were {done}: the others are no nearer than many harmless rows.",
+            f"There {counted}, but {went:,} were {done}: the others are no nearer than many harmless rows.",
         )
     return Advice(
         "Keep the cut, and read its last rows",
-        f"There are {counted}: about {surplus:,.0f} more, and {went:,} were {done}.",
+        f"There {counted}: about {surplus:,.0f} more, and {went:,} were {done}.",
     )
 
 
 def _nothing_clear(counted: str, went: int, done: str) -> Advice:
-    why = f"There are {counted}: not clearly more. What these features do not show is not seen."
+    why = f"There {counted}: not clearly more. What these features do not show is not seen."
     if not went:
         return Advice("Keep all rows", why)
     return Advice(
         f"Read what was {done} before you leave it out",
-        f"{why} Nothing here says that the {rows_of(went)} are worse than harmless ones.",
+        f"{why} Nothing here says that the {'row is' if went == 1 else f'{went:,} rows are'} worse than "
+        "harmless ones.",
     )
 
 

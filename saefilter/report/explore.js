@@ -5,7 +5,7 @@ const KEYS = [
   ["d", "drop the row, and on to the next"],
   ["s", "spare it (keep), and on to the next"],
   ["u", "undo what was decided"],
-  ["r", "reason of the decision"],
+  ["r", "reason of the open row’s decision, or else of the last one; Enter leads back"],
   ["Enter", "read the open row; Esc leads back"],
   ["/", "search"],
   ["?", "these keys"],
@@ -117,11 +117,20 @@ class Explorer {
     const { row } = this.opened;
     if (!row) return;
     this.model.decide(row, decision);
+    this.last = row;
     this.decisions.decided();
     this.cut.told();
     this.opened.decided();
     this.table.draw();
     this.map.draw();
+  }
+
+  /** To the open row's reason; where `d` or `s` has just led on to a row without a decision, back to theirs. Else
+      what is typed next would be taken for keys, and `s` and `d` decide. */
+  #reason() {
+    const { decisions } = this.model;
+    if (!decisions.has(this.opened.row?.hash) && decisions.has(this.last?.hash)) this.#goTo(this.last);
+    this.opened.reason.focus();
   }
 
   #explain(reason) {
@@ -132,7 +141,8 @@ class Explorer {
 
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape" && !this.table.element.contains(event.target)) {
+    const written = event.key === "Enter" && event.target === this.opened.reason;
+    if (written || (event.key === "Escape" && !this.table.element.contains(event.target))) {
       event.preventDefault();
       this.table.element.focus();
       return;
@@ -143,7 +153,7 @@ class Explorer {
     const decided = (decision) => { this.#decide(decision); table.move(1); };
     const everywhere = {
       j: () => table.move(1), k: () => table.move(-1), d: () => decided("drop"), s: () => decided("keep"),
-      u: () => this.#decide(null), r: () => this.opened.reason.focus(),
+      u: () => this.#decide(null), r: () => this.#reason(),
       "/": () => this.search.focus(), "?": () => { this.keys.open = !this.keys.open; },
     };
     const here = {

@@ -158,6 +158,8 @@ def explorer_of(
         "percentile": [round(value, 3) for value in _at(percentile, shown.ids)],
         "gone": dropped[shown.ids].astype(int).tolist(),
     }
+    if shown.of > len(shown.ids):
+        rows["elsewhere"] = _elsewhere(scores, there, shown.ids)
     if (by := ranked.scores(shown.ids)) is not None:
         rows["score"] = by
         table.explain(dropped[shown.ids], ranked.reasons(shown.ids))
@@ -206,11 +208,29 @@ def _next_to(name: str) -> str:
     return f"{stem}.reviewed{ending}"
 
 
-def _at(column: Column[np.float64], ids: NDArray[np.int64]) -> Iterator[float]:
+def _at(column: Column[Any], ids: NDArray[np.int64]) -> Iterator[Any]:
     """The column's values of some rows, which ascend."""
     for first, values in column.blocks():
         here = ids[np.searchsorted(ids, first) : np.searchsorted(ids, first + len(values))]
         yield from values[here - first].tolist()
+
+
+def _elsewhere(
+    scores: Scores, there: NDArray[np.bool_], ids: NDArray[np.int64]
+) -> list[int]:
+    """Of each row that is shown, how many of the rows that are `there` equal it and are not shown: a decision is
+    on them too."""
+    hidden = there.copy()
+    hidden[ids] = False
+    hashes = scores.row_hash_column()
+    own = np.array(list(_at(hashes, ids)), dtype=np.uint64)
+    known = np.unique(own)
+    counts = np.zeros(len(known), dtype=np.int64)
+    for first, values in hashes.blocks():
+        others = values[hidden[first : first + len(values)]]
+        at = np.minimum(np.searchsorted(known, others), len(known) - 1)
+        counts += np.bincount(at[known[at] == others], minlength=len(known))
+    return [int(count) for count in counts[np.searchsorted(known, own)]]
 
 
 def _details(scores: Scores, ids: NDArray[np.int64]) -> Iterator[dict[str, Any]]:

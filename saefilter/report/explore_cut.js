@@ -23,10 +23,14 @@ class Cut {
     const moved = model.cut !== AS_REPORTED;
     const change = model.nearer - about.dropped;
     const than = !moved || !change ? "" : `, ${counted(Math.abs(change))} ${change > 0 ? "more" : "fewer"} than in this report`;
-    const closer = moved || about.by_distance
+    const commanded = about.by_distance ? model.commanded : model.going;
+    const split = commanded !== model.going;
+    const closer = moved || (about.by_distance && !split)
       ? `closer than ${data.curve.distance[model.cutPlace]}` : `${about.gone} by this report`;
-    const marks = model.decisions.size ? ` With your decisions ${counted(model.going)} go.` : "";
-    this.words.textContent = `${counted(model.nearer)} of ${rowsWord(about.of)} go (${percent(model.nearer / about.of)}), those ${closer}${than}.${marks}`;
+    const unlisted = model.unlisted ? `, not counting ${counted(model.unlisted)} on rows that are not listed here` : "";
+    const marks = model.decisions.size ? ` With your decisions ${counted(model.going)} go${unlisted}.` : "";
+    const ties = split ? ` Rows as close as the last of them stay, and no distance parts them: by the command ${counted(commanded)} go.` : "";
+    this.words.textContent = `${counted(model.nearer)} of ${rowsWord(about.of)} go (${percent(model.nearer / about.of)}), those ${closer}${than}.${marks}${ties}`;
     this.slider.setAttribute("aria-valuetext", `${rowsWord(model.nearer)} go`);
     this.back.disabled = !moved;
   }
@@ -45,7 +49,9 @@ class Decisions {
     this.file = el("input", { type: "file", id: "explore-load", accept: ".json,application/json", change: () => this.#read() });
     this.command = el("code", { id: "explore-command" });
     this.copy = el("button", { type: "button", click: () => this.#copy() }, "Copy");
-    this.then = el("p", { class: "then" }, "What is shown here is done by ", this.command, " ", this.copy);
+    // Of a report that marks or weighs rows, the command still drops them.
+    const does = model.about.gone === "dropped" ? "What is shown here is done by " : "The rows that go here are dropped by ";
+    this.then = el("p", { class: "then" }, does, this.command, " ", this.copy);
     this.said = el("p", { class: "hint", role: "status" });
     this.element = el("div", { class: "panel decisions" },
       el("label", { for: "explore-reviewer" }, "Your name"), this.reviewer, this.save,
@@ -80,7 +86,9 @@ class Decisions {
     el("a", { href: address, download: this.name }).click();
     setTimeout(() => URL.revokeObjectURL(address), 10_000);
     this.unsaved = false;
-    this.said.textContent = `Exported as ${this.name}. Nothing is dropped yet: the command above does that.`;
+    const next = this.then.hidden
+      ? "move the cut to see a command that does that, or give the file to saefilter filter --decisions." : "the command above does that.";
+    this.said.textContent = `Exported as ${this.name}. Nothing is dropped yet: ${next}`;
   }
 
   get #key() {
@@ -109,7 +117,9 @@ class Decisions {
     if (!file) return;
     let problem = "This is not JSON.";
     try {
-      problem = this.model.fromFile(JSON.parse(await file.text()));
+      const said = JSON.parse(await file.text());
+      problem = this.model.fromFile(said);
+      if (!problem && !this.reviewer.value) this.reviewer.value = String(said.reviewer ?? "");
     } catch { /* said below */ }
     this.said.textContent = problem || `Loaded: ${counted(this.model.decisions.size)} decided.`;
     this.file.value = "";

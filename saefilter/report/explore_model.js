@@ -3,11 +3,17 @@
 
 const AS_REPORTED = -1;
 
-/** A row for each entry of the page's data; its texts stay in `detail`. */
+/** A row for each entry of the page's data; its texts stay in `detail`. Of rows that are `alike` some may not be in the
+    page; those that equal a row and are not are `elsewhere`. */
 function rowsOf(data) {
   const { rows, details, facets } = data;
   const inGroup = new Map();
-  for (const group of rows.group) inGroup.set(group, (inGroup.get(group) ?? 0) + 1);
+  const counted = new Set();
+  rows.group.forEach((group, i) => {
+    const others = counted.has(rows.hash[i]) ? 0 : rows.elsewhere?.[i] ?? 0;
+    counted.add(rows.hash[i]);
+    inGroup.set(group, (inGroup.get(group) ?? 0) + 1 + others);
+  });
   return details.map((detail, i) => ({
     index: i,
     line: rows.line[i],
@@ -20,6 +26,7 @@ function rowsOf(data) {
     score: rows.score ? rows.score[i] : null,
     group: rows.group[i],
     alike: inGroup.get(rows.group[i]),
+    elsewhere: rows.elsewhere?.[i] ?? 0,
     themes: (detail.themes ?? []).map(([theme]) => theme),
     values: facets.map((facet) => facet.of[i]),
     text: excerptOf(detail.turns),
@@ -59,6 +66,14 @@ class Model {
     this.decisions = new Map(this.about.decisions.map((one) => [one.row_hash, { ...one }]));
     this.decidedBefore = new Set(this.decisions.keys());
     this.haystacks = null;
+    this.listed = new Set(this.rows.map((row) => row.hash));
+  }
+
+  /** Decisions on rows that are not in the page, which it cannot count: of a review of all rows, or of other ones. */
+  get unlisted() {
+    let count = 0;
+    for (const hash of this.decisions.keys()) count += Number(!this.listed.has(hash));
+    return count;
   }
 
   /** Rows that are closer than the cut, of all there are; those that went, where it was not moved. */
@@ -89,10 +104,25 @@ class Model {
     return decided ? decided.decision === "drop" : this.goesByCut(row);
   }
 
-  /** How many rows go by the cut and by what was decided of rows in the page. */
+  /** How many rows go by the cut and by what was decided of rows in the page, and so of those that equal them. */
   get going() {
     let count = this.nearer;
-    for (const row of this.rows) count += Number(this.goes(row)) - Number(this.goesByCut(row));
+    const seen = new Set();
+    for (const row of this.rows) {
+      const others = seen.has(row.hash) ? 0 : row.elsewhere;
+      seen.add(row.hash);
+      count += (Number(this.goes(row)) - Number(this.goesByCut(row))) * (1 + others);
+    }
+    return count;
+  }
+
+  /** How many go by the command: where rows are as close as the last that goes, the report may have split them, and no
+      distance does. */
+  get commanded() {
+    const { cut } = this;
+    this.cut = this.cutPlace;
+    const count = this.going;
+    this.cut = cut;
     return count;
   }
 
@@ -201,7 +231,7 @@ class Model {
     }
     if (file.input_sha256 !== this.about.input_sha256) return "These decisions are about other data.";
     for (const one of file.decisions) {
-      if (!/^[0-9a-f]{16}$/.test(one?.row_hash) || !["keep", "drop"].includes(one.decision)) {
+      if (typeof one?.row_hash !== "string" || !/^[0-9a-f]{16}$/.test(one.row_hash) || !["keep", "drop"].includes(one.decision)) {
         return "The file is damaged: a decision names no row, or neither keep nor drop.";
       }
     }

@@ -89,7 +89,10 @@ function alikeOf(row, model) {
   if (row.alike < 2) return null;
   const others = model.alike(row).filter((other) => other !== row);
   const named = others.slice(0, 12).map((other) => (other.file === null ? `line ${other.line}` : `${other.file}:${other.line}`));
-  const more = others.length > named.length ? ` and ${counted(others.length - named.length)} more` : "";
+  const rest = row.alike - 1 - others.length;
+  const hidden = rest ? `${rowsWord(rest)} that ${rest === 1 ? "is" : "are"} not listed here` : "";
+  if (!named.length) return el("p", { class: "hint" }, `Equal to ${hidden}. What you decide holds for ${rest === 1 ? "it" : "them"} too.`);
+  const more = (others.length > named.length ? ` and ${counted(others.length - named.length)} more` : "") + (hidden && `, and to ${hidden}`);
   const same = others.every((other) => other.hash === row.hash) ? "Equal to" : "Equal or nearly equal to";
   const too = model.grouped ? " What you decide holds for these rows too." : "";
   return el("p", { class: "hint" }, `${same} `, bdi(named.join(", ")), `${more}.${too}`);

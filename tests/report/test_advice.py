@@ -47,6 +47,18 @@ def test_as_many_as_expected_in_small_data_or_few_reference_rows_is_not_clear() 
     assert "Only 50 harmless rows" in said
 
 
+def test_a_few_rows_are_never_clearly_more() -> None:
+    """One of five harmless rows is beyond 99 % in one report of twenty."""
+    counts = {**COUNTS, "rows": 5, "dropped": 1, "kept": 4, "quarantined": 0}
+    (one,) = advice(example_report(counts=counts, flagged={"95": 1, "99": 1}))
+    assert one.do == "Read what was dropped before you leave it out"
+    assert "There is 1 row closer" in one.why
+    assert "that the row is worse" in one.why
+    near = {"rows": 10, "dropped": 9, "kept": 1}
+    (all_near,) = advice(example_report(counts={**counts, **near}, flagged={"95": 10, "99": 10}))
+    assert all_near.do == "Keep the cut, and read its last rows"
+
+
 def test_where_counts_say_nothing_it_is_not_about_them() -> None:
     def first(**changes: Any) -> str:
         told = advice(example_report(**changes))[0]
@@ -63,6 +75,8 @@ def test_where_counts_say_nothing_it_is_not_about_them() -> None:
     told = {"file": "d", "decisions": 20, "saved": 7, "undecided": 1968, "spared": 9, "dropped": 11}
     assert "7 were spared by decision" in first(decisions=told)
     assert "By 20 decisions nothing was spared" in first(decisions={**told, "saved": 0})
+    few = {**told, "decisions": 1, "saved": 0, "spared": 0, "dropped": 1}
+    assert "Only 1 row of those that go was decided on" in first(decisions=few)
     assert advice(empty_report()) == []
 
 

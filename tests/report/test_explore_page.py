@@ -250,6 +250,68 @@ def test_decisions_are_made_by_keys_exported_and_taken_up(visit: Visit, tmp_path
     other.context.close()
 
 
+def test_a_reason_is_typed_right_after_a_decision_and_decides_nothing_itself(visit: Visit) -> None:
+    visit.keys("j", "d", "r")  # d has led on to the next row
+    visit.page.keyboard.type("scams and dud advice")
+    visit.page.keyboard.press("Enter")
+    assert visit.page.locator("#explore-reason").input_value() == "scams and dud advice"
+    assert visit.page.get_by_role("button", name="Export 1 decision").is_enabled()
+    visit.page.keyboard.press("j")  # from where it was
+    assert "answer 1 " in visit.page.locator(".opened .turns").inner_text()
+
+
+def test_what_is_loaded_is_checked_and_what_is_not_counted_is_said(
+    visit: Visit, tmp_path: Path
+) -> None:
+    page, hashes = visit.page, pq.read_table(visit.path.parent / "s.scores.parquet")["row_hash"]
+    sha256 = Source.open(visit.path.parent / "it's <b>data.jsonl").sha256()
+    known = {"row_hash": hashes[9].as_py(), "line": 10, "decision": "keep"}
+    head = {"kind": "saefilter decisions", "version": 1, "input_sha256": sha256, "reviewer": "Ada"}
+    path = tmp_path / "d.json"
+
+    def load(*decisions: Any, **changes: Any) -> str:
+        path.write_text(json.dumps({**head, **changes, "decisions": decisions}), encoding="utf-8")
+        page.locator("#explore-load").set_input_files(path)
+        page.wait_for_timeout(150)
+        return str(page.locator(".decisions [role=status]").inner_text())
+
+    for wrong in (None, {**known, "row_hash": [known["row_hash"]]}, {**known, "decision": "Drop"}):
+        assert load(known, wrong).startswith("The file is damaged")
+    assert load(known, version=2) == "This is no decisions file of saefilter."
+    assert page.get_by_role("button", name="Export 0 decisions").is_disabled()
+    assert load(known, {**known, "row_hash": "0" * 16}) == "Loaded: 2 decided."
+    assert "39 go, not counting 1 on rows that are not listed here." in visit.cut()
+    assert page.locator("#explore-reviewer").input_value() == "Ada"
+
+
+def test_equal_rows_that_are_not_in_the_page_are_told_and_counted(
+    browser: Any, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.jsonl"
+    rows = [chat(f"q{i % 30}", f"answer {i % 30}") for i in range(120)]  # each four times
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    source = Source.open(data)
+    scores = write_scores(source, tmp_path / "s.parquet", [i % 30 / 100 for i in range(120)])
+    filter_file(source, scores, tmp_path / "out.jsonl", Selection(drop_count=8), report_rows=40)
+    filter_file(source, scores, tmp_path / "split.jsonl", Selection(drop_count=7))
+    visit = Visit(browser, tmp_path / "split.report.html")
+    assert visit.cut().startswith("7 of 120 rows go (5.8%), those dropped by this report. Rows as")
+    assert visit.cut().endswith("by the command 8 go.")
+    visit.move_cut(3)
+    assert "12 of 120 rows go (10%), those closer than" in visit.cut()
+    assert "by the command" not in visit.cut()
+    visit.page.context.close()
+    visit = Visit(browser, tmp_path / "out.report.html")
+    assert "by the command" not in visit.cut()
+    visit.keys("End", "d")
+    told = visit.page.locator(".opened .body").inner_text()
+    assert "not listed here" in told
+    assert "×4" in visit.lines()[-1]
+    assert "With your decisions 12 go." in visit.cut()
+    assert visit.wrong == []
+    visit.page.context.close()
+
+
 def test_the_command_applies_the_decisions_and_the_next_report_has_them(
     browser: Any, visit: Visit
 ) -> None:
