@@ -19,7 +19,7 @@ def unseen(
     labels: RowLabels | None, scores: Sequence[Scores], candidates: Candidates
 ) -> tuple[RowLabels | None, list[str]]:
     """The labels without those of rows that a toxic set of the `scores` has learnt from, and what there is to say
-    of it; no labels where it has seen all. A set that is no longer where it was is not asked."""
+    of it; no labels where it has seen all."""
     if labels is None:
         return None, []
     seen = np.zeros(len(candidates), dtype=np.bool_)
