@@ -101,6 +101,14 @@ def test_lines_of_a_pipe_decide_are_saved_and_gone_on_with(folder: Path) -> None
 def test_what_is_no_terminal_and_has_no_lines_decides_nothing(folder: Path) -> None:
     done = saefilter(folder, "review")
     assert "Nothing was decided, and nothing written." in done.stdout
+    closed = subprocess.run(
+        [*COMMAND, "review"],
+        cwd=folder,
+        preexec_fn=lambda: os.close(0),
+        capture_output=True,
+        text=True,
+    )
+    assert (closed.returncode, closed.stderr) == (0, "")
     assert not (folder / "my data.decisions.json").exists()
 
 
