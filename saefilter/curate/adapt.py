@@ -135,7 +135,9 @@ def unknown_to(toxic_set: ToxicSet, rows: ContrastRows) -> ContrastRows:
         for entry, own in zip(rows.about, new, strict=True)
     ]
     group = rows.group and list(compress(rows.group, [*new[0], *new[1]]))
-    sides = (list(compress(side, own)) for side, own in zip((rows.toxic, rows.benign), new, strict=True))
+    sides = (
+        list(compress(side, own)) for side, own in zip((rows.toxic, rows.benign), new, strict=True)
+    )
     return ContrastRows(*sides, about, group=group)
 
 

@@ -11,7 +11,9 @@ ROW_HASHES = "row_hashes"
 
 def learnt_from(toxic_set: ToxicSet) -> list[str]:
     """Hashes of the rows whose decisions a set has learnt from, each once."""
-    return list(dict.fromkeys(one for entry in toxic_set.sources for one in entry.get(ROW_HASHES, [])))
+    return list(
+        dict.fromkeys(one for entry in toxic_set.sources for one in entry.get(ROW_HASHES, []))
+    )
 
 
 def learnt_rows(scores: Scores) -> list[str]:

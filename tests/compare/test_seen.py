@@ -29,4 +29,6 @@ def test_scores_say_themselves_what_their_set_has_learnt_from(
     options = StrategyOptions(decisions=str(tmp_path / "d.json"))
     found = compare(source, [old, new], ["closest"], options)
     assert (found.labelled, found.bad) == (3, 1)
-    assert any("Labels of 6 rows are left out: gone has learnt from them" in one for one in found.notes)
+    assert any(
+        "Labels of 6 rows are left out: gone has learnt from them" in one for one in found.notes
+    )

@@ -113,5 +113,7 @@ def test_a_set_learns_from_a_row_once(reviewed: Callable[..., tuple[Source, Deci
     assert left.group is not None
     assert len(left.group) == len(left.conversations())
     second = replace(base, sources=rows.about, method={"from": "minilm"})
-    with pytest.raises(SaefilterError, match=r"only 0 dropped and 0 kept rows are new .* --adapt minilm"):
+    with pytest.raises(
+        SaefilterError, match=r"only 0 dropped and 0 kept rows are new .* --adapt minilm"
+    ):
         unknown_to(second, rows)
