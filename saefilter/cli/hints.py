@@ -4,6 +4,7 @@ where the next command needs it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saefilter.described import described
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 USUAL_SHARE = 0.1
 """To drop, where nobody has said anything."""
+ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", "")
+"""Of filtered rows; a folder has none."""
 
 
 def as_options(given: Given) -> list[str]:
@@ -48,13 +51,17 @@ def scores_words(data: str, scores: Location | None, made: Provenance, given: Gi
     return [*words, *as_options(again)] if differing else words
 
 
-def after_score(data: str, scores: Location | None, made: Provenance, given: Given) -> str:
-    """The command that drops rows by scores that were just made, or what stands in its way."""
+def after_score(
+    data: str, scores: Location | None, made: Provenance, given: Given, stem: str
+) -> str:
+    """The command that drops rows by scores that were just made, or what stands in its way. `stem`: of the data,
+    by which filtered rows are called."""
     if data == "-":
         return "save the rows to a file and score that: filter reads the data again"
     return command_line(
-        "saefilter", "filter", *scores_words(data, scores, made, given), *cut_words(made)
-    )
+        "saefilter", "filter", *scores_words(data, scores, made, given), *cut_words(made),
+        *output_words(stem, "filtered"),
+    )  # fmt: skip
 
 
 def no_option(name: str) -> str:
@@ -69,3 +76,15 @@ def cut_words(made: Provenance) -> list[str]:
         if sought < USUAL_SHARE * (made.scored + made.estimated):
             return ["--drop-count", str(sought)]
     return ["--drop-frac", f"{USUAL_SHARE:.0%}"]
+
+
+def output_words(stem: str, name: str) -> list[str]:
+    """Where filtered rows go, as a free name, where the usual one is taken."""
+    taken = [end for end in ENDINGS if Path(f"{stem}.filtered{end}").exists()]
+    return ["-o", free_name(f"{stem}.{name}", taken[0])] if taken else []
+
+
+def free_name(stem: str, ending: str) -> str:
+    """A name that nothing has here."""
+    names = (f"{stem}{number}{ending}" for number in ("", *range(2, 10_000)))
+    return next(name for name in names if not Path(name).exists())

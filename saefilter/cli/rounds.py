@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saefilter.cli.hints import as_options, no_option, scores_words
+from saefilter.cli.hints import as_options, free_name, no_option, output_words, scores_words
 from saefilter.cli.options import READING, TRAINED
 from saefilter.described import described
 from saefilter.settings import ScoreSettings
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 NEXT = "Next: "
 THEN = "Then: "
-ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", "")
-"""Of filtered rows; a folder has none."""
 
 
 def say_next(console: Console, *commands: str) -> None:
@@ -60,8 +58,7 @@ def to_filter(data: str, source: Source, scores: Scores, decisions: Decisions) -
     words += ["--decisions", str(decisions.path)]
     if share := next_share(made, len(decisions.decisions)):
         words += ["--drop-frac", f"{share:g}"]
-    taken = [end for end in ENDINGS if Path(f"{source.stem}.filtered{end}").exists()]
-    return command_line(*words, *(["-o", f"{source.stem}.reviewed{taken[0]}"] if taken else []))
+    return command_line(*words, *output_words(source.stem, "reviewed"))
 
 
 def next_share(made: Provenance, decided: int = 0) -> float:
@@ -133,8 +130,17 @@ def after_curate(data: str, toxic_set: Path, decisions: str, options: list[str])
     name = toxic_set.name.removesuffix(".json")
     new = free_name(f"{usual.name.removesuffix('.scores.parquet')}.by-{name}", ".scores.parquet")
     score = ["saefilter", "score", data, "--toxic-set", str(toxic_set), *options, "-o", new]
-    old = [str(usual)] if usual.exists() else []
-    compare = ["saefilter", "compare", *old, new, "--data", data, "--decisions", decisions]
+    old = [no_option(str(usual))] if usual.exists() else []
+    compare = [
+        "saefilter",
+        "compare",
+        *old,
+        no_option(new),
+        "--data",
+        data,
+        "--decisions",
+        decisions,
+    ]
     return [command_line(*score), command_line(*compare, *_report())]
 
 
@@ -142,9 +148,3 @@ def _report() -> list[str]:
     """Where a comparison goes, where the usual name is taken."""
     report = free_name("compare", ".html").removesuffix(".html")
     return [] if report == "compare" else ["-o", report]
-
-
-def free_name(stem: str, ending: str) -> str:
-    """A name that nothing has here."""
-    names = (f"{stem}{number}{ending}" for number in ("", *range(2, 10_000)))
-    return next(name for name in names if not Path(name).exists())
