@@ -32,3 +32,29 @@ def test_scores_say_themselves_what_their_set_has_learnt_from(
     assert any(
         "Labels of 6 rows are left out: gone has learnt from them" in one for one in found.notes
     )
+
+
+def test_a_row_that_says_the_same_under_another_id_is_no_test_either(
+    jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = [
+        "take more of it",
+        "ask a doctor",
+        "never mind the label",
+        "rest and drink",
+        "drive home",
+        "wait",
+    ]
+    rows = [{**chat(f"q {i}", words[i % 6]), "id": i} for i in range(12)]
+    source = Source.open(jsonl(rows))
+    old = write_scores(source, tmp_path / "old.parquet")
+    hashes = old.read(["row_hash"])["row_hash"].to_pylist()
+    new = write_scores(source, tmp_path / "new.parquet", learnt_from=hashes[:4], toxic_set="own")
+    decisions_on(old, tmp_path / "d.json", keep=(6, 7, 10), drop=(8, 9, 11))
+    found = compare(
+        source, [old, new], ["closest"], StrategyOptions(decisions=str(tmp_path / "d.json"))
+    )
+    assert (found.labelled, found.bad) == (2, 1)
+    assert any(
+        "Labels of 4 rows are left out: own has learnt from them" in one for one in found.notes
+    )
