@@ -120,6 +120,7 @@ def test_what_is_no_terminal_and_has_no_lines_decides_nothing(folder: Path) -> N
         (["review", "none.parquet"], "there is no scores file none.parquet"),
         (["review", "--around-cut", "much"], "--around-cut 'much' is not a number"),
         (["review", "--around-cut", "10%", "--order", "random"], "is an order of its own"),
+        (["review", "-o", "."], ". is a folder"),
         (["review", "--order", "newest"], "--order 'newest' is not known"),
         (["review", "SCORES", "DATA", "-o", "DATA"], "not readable JSON"),
         (["filter", "--decisions", "none.json"], "there is no decisions file none.json"),
