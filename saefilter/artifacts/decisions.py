@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -171,8 +172,10 @@ class Decisions:
         return json_safe(json.dumps(head, ensure_ascii=False, indent=1)) + "\n"
 
     def write(self, path: Location) -> None:
-        """Put the file there, in the place of one of before. Raises SaefilterError when that fails. Who writes
-        it more than once holds it meanwhile (`publish.exclusive`)."""
+        """Put the file there, in the place of one of before; a link stays one. Raises SaefilterError when that
+        fails. Who writes it more than once holds it meanwhile (`publish.exclusive`)."""
+        if isinstance(path, Path):
+            path = path.resolve()
         with publishing([path]) as (temporary,):
             temporary.write_text(self.to_json(), encoding="utf-8")
 

@@ -58,6 +58,10 @@ class Identity:
     """What was asked for, of all that scores depend on: setting -> value, before presets, `auto` and
     toxic sets decided the rest. None in files of before it was kept."""
 
+    learnt_from: list[str] | None = None
+    """Hashes of the rows whose decisions the toxic set has learnt from: they are no test of it. Kept here, since
+    the set may be moved or edited later."""
+
     @property
     def columns(self) -> str | None:
         """Which of the data's columns hold what, as a user or a trainer's file said it."""

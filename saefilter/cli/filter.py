@@ -25,7 +25,7 @@ from saefilter.cli.common import (
     strategy_options,
     warn,
 )
-from saefilter.described import as_fraction
+from saefilter.described import as_fraction, described
 from saefilter.errors import SaefilterError
 from saefilter.filtering.soft import SoftOptions
 from saefilter.select.judge.settings import JudgeSettings
@@ -166,7 +166,8 @@ def filter_command(
     scoring, shared = _whose(strategy, scoring)
     options = strategy_options({**telling, **shared}, judge)
     share = None if drop_frac is None else as_fraction(drop_frac, "--drop-frac")
-    cutting = {name: tuple(v) if isinstance(v, list) else v for name, v in cutting.items()}
+    own = described(Selection)
+    cutting = {name: own[name].plain(value) for name, value in cutting.items()}
     if decisions is not None and (share, min_distance, cutting.get("drop")) == (None,) * 3:
         drop_count = drop_count or 0
     selection = Selection(strategy, share, drop_count, min_distance, seed or 0, options, **cutting)

@@ -4,6 +4,7 @@ where the next command needs it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saefilter.described import described
@@ -48,13 +49,17 @@ def scores_words(data: str, scores: Location | None, made: Provenance, given: Gi
     return [*words, *as_options(again)] if differing else words
 
 
-def after_score(data: str, scores: Location | None, made: Provenance, given: Given) -> str:
-    """The command that drops rows by scores that were just made, or what stands in its way."""
+def after_score(
+    data: str, scores: Location | None, made: Provenance, given: Given, stem: str
+) -> str:
+    """The command that drops rows by scores that were just made, or what stands in its way. `stem`: of the data,
+    by which filtered rows are called."""
     if data == "-":
         return "save the rows to a file and score that: filter reads the data again"
     return command_line(
-        "saefilter", "filter", *scores_words(data, scores, made, given), *cut_words(made)
-    )
+        "saefilter", "filter", *scores_words(data, scores, made, given), *cut_words(made),
+        *output_words(stem, "filtered"),
+    )  # fmt: skip
 
 
 def no_option(name: str) -> str:
@@ -71,3 +76,21 @@ def cut_words(made: Provenance, decided: int = 0) -> list[str]:
         if sought < USUAL_SHARE * (made.scored + made.estimated):
             return ["--drop-count", str(sought)] if sought > 0 else []
     return ["--drop-frac", f"{USUAL_SHARE:.0%}"]
+
+
+def output_words(stem: str, name: str) -> list[str]:
+    """Where filtered rows go, as a free name, where the usual one is taken."""
+    from saefilter.rows.read import COMPRESSIONS
+    from saefilter.rows.written import FORMATS
+
+    endings = [f".{kind}{packed}" for kind in FORMATS for packed in ("", *COMPRESSIONS)]
+    taken = [
+        end for end in (*endings, "") if Path(f"{stem}.filtered{end}").exists()
+    ]  # "": a folder
+    return ["-o", free_name(f"{stem}.{name}", taken[0])] if taken else []
+
+
+def free_name(stem: str, ending: str) -> str:
+    """A name that nothing has here."""
+    names = (f"{stem}{number}{ending}" for number in ("", *range(2, 10_000)))
+    return next(name for name in names if not Path(name).exists())

@@ -56,7 +56,7 @@ def review(
     decision is saved at once, and the same command goes on. Without a terminal, lines do the same: `d
     gives a dose` drops with a reason. `filter`, `features curate` and `compare` take the decisions.
     """
-    from saefilter.artifacts.publish import exclusive
+    from saefilter.artifacts.publish import exclusive, refuse_existing
     from saefilter.cli.rounds import usual_decisions
     from saefilter.storage import located_if
 
@@ -67,6 +67,7 @@ def review(
         )
     opened, source = _open(scores, data)
     target = located_if(output) or usual_decisions(opened)
+    refuse_existing([target], overwrite=True)  # a folder
     console = _console(as_json=as_json)
     with exclusive(target):
         before = _decisions(target, opened, source, reviewer)

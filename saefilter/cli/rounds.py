@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saefilter.cli.common import SEVERAL
-from saefilter.cli.hints import as_options, cut_words, no_option, scores_words
+from saefilter.cli.hints import (
+    as_options,
+    cut_words,
+    free_name,
+    no_option,
+    output_words,
+    scores_words,
+)
 from saefilter.cli.options import READING, TRAINED
 from saefilter.described import described
 from saefilter.settings import ScoreSettings
@@ -46,19 +53,7 @@ def to_filter(data: str, source: Source, scores: Scores, decisions: Decisions) -
     ]
     words += ["--decisions", str(decisions.path)]
     words += cut_words(made, len(decisions.decisions))
-    return command_line(*words, *_beside_filtered(source.stem))
-
-
-def _beside_filtered(stem: str) -> list[str]:
-    """Where rows go if the usual place has some of before, in any format: a name of their own, in that format."""
-    from saefilter.rows.read import COMPRESSIONS
-    from saefilter.rows.written import FORMATS
-
-    endings = [f".{kind}{packed}" for kind in FORMATS for packed in ("", *COMPRESSIONS)]
-    taken = [
-        one for one in (*endings, "") if Path(f"{stem}.filtered{one}").exists()
-    ]  # a folder has none
-    return ["-o", free_name(f"{stem}.reviewed", taken[0])] if taken else []
+    return command_line(*words, *output_words(source.stem, "reviewed"))
 
 
 def to_review_more(scores: Scores, decisions: Decisions) -> str:
@@ -121,8 +116,17 @@ def after_curate(data: str, toxic_set: Path, decisions: str, options: list[str])
     name = toxic_set.name.removesuffix(".json")
     new = free_name(f"{usual.name.removesuffix('.scores.parquet')}.by-{name}", ".scores.parquet")
     score = ["saefilter", "score", data, "--toxic-set", str(toxic_set), *options, "-o", new]
-    old = [str(usual)] if usual.exists() else []
-    compare = ["saefilter", "compare", *old, new, "--data", data, "--decisions", decisions]
+    old = [no_option(str(usual))] if usual.exists() else []
+    compare = [
+        "saefilter",
+        "compare",
+        *old,
+        no_option(new),
+        "--data",
+        data,
+        "--decisions",
+        decisions,
+    ]
     return [command_line(*score), command_line(*compare, *_report())]
 
 
@@ -140,9 +144,3 @@ def _report() -> list[str]:
     """Where a comparison goes, where the usual name is taken."""
     report = free_name("compare", ".html").removesuffix(".html")
     return [] if report == "compare" else ["-o", report]
-
-
-def free_name(stem: str, ending: str) -> str:
-    """A name that nothing has here."""
-    names = (f"{stem}{number}{ending}" for number in ("", *range(2, 10_000)))
-    return next(name for name in names if not Path(name).exists())

@@ -94,7 +94,9 @@ def score(
         from saefilter.report.console import print_score_summary
 
         is_usual = target == usual_scores(source)
-        then = after_score(input, None if is_usual else target, done.provenance, scoring)
+        then = after_score(
+            input, None if is_usual else target, done.provenance, scoring, source.stem
+        )
         print_score_summary(output_console(), done, then)
         if input != "-":
             read_first = command_line("saefilter", "review", no_option(str(target)))

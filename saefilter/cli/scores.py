@@ -42,6 +42,7 @@ def merge(
 
     Parts of another job, and parts that are missing, doubled or damaged, are refused by name.
     """
+    from saefilter.rows.inputs import open_input
     from saefilter.scoring.merge import merge_parts
     from saefilter.storage import located, matched
     from saefilter.text import one_line
@@ -62,4 +63,5 @@ def merge(
             f"{made.duplicates:,} duplicates\n{one_line(str(merged.path))}"
         )
         if Path(made.input_path).exists():  # parts may have been scored elsewhere
-            typer.echo(f"Next: {after_score(made.input_path, merged.path, made, {})}")
+            stem = open_input(made.input_path).stem
+            typer.echo(f"Next: {after_score(made.input_path, merged.path, made, {}, stem)}")

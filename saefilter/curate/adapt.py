@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from saefilter.artifacts.decisions import ENOUGH
 from saefilter.curate.curate import MIN_ROWS, ContrastEncoder, groups_of
 from saefilter.curate.sources import ContrastRows
 from saefilter.curate.weights import balanced_weights
@@ -23,6 +25,7 @@ from saefilter.errors import SaefilterError
 from saefilter.settings import ScoreSettings
 from saefilter.stats.auroc import auroc
 from saefilter.toxic.edit import noted, rescored
+from saefilter.toxic.learnt import ROW_HASHES, learnt_from
 from saefilter.toxic.toxicset import SIGNS, ToxicSet
 
 Floats = NDArray[np.float64]
@@ -45,10 +48,13 @@ class Adapted:
     """AUROC of the set on the decided rows."""
     after: float
     """The same by weights learnt without the row's fold, mean of five divisions in folds."""
+    known: int = 0
+    """Decided rows that are left out of all this, since the set had learnt from them before."""
 
     def __str__(self) -> str:
+        left_out = f" ({self.known:,} more were known to it)" if self.known else ""
         return (
-            f"Learnt from {self.dropped:,} dropped and {self.kept:,} kept rows: AUROC on decided rows that it "
+            f"Learnt from {self.dropped:,} dropped and {self.kept:,} kept rows{left_out}: AUROC on decided rows that it "
             f"had not seen {self.after:.2f}, before {self.before:.2f}"
         )
 
@@ -64,7 +70,8 @@ def adapted(
     advance: Callable[[int, int], None] | None = None,
 ) -> Adapted:
     """The set with weights that suit the decisions; features and their sides stay. Its percentiles are gone,
-    since no harmless rows are known that it has not been made from.
+    since no harmless rows are known that it has not been made from. Rows that it has learnt from before are left
+    out: they are in its weights, and so no measure of them.
 
     Raises SaefilterError when the set is not of the encoder's SAE, has no weights, or a side is too small.
     """
@@ -79,6 +86,8 @@ def adapted(
             f"the set {toxic_set.name!r} has no weights that could be learnt",
             remedy="Learn a set from the decisions alone: --adapt none.",
         )
+    n_rows = len(rows.conversations())
+    rows = unknown_to(toxic_set, rows)
     encoded = ContrastEncoder(
         encoder, replace(settings, pool=toxic_set.pool), groups_of([rows], group)
     )
@@ -103,8 +112,33 @@ def adapted(
     )
     changed = _told(with_weights(toxic_set, members, weights, intercept), toxic_set, rows, name)
     before = auroc(contrast.toxic, fit.signed @ fit.weights)
-    made = Adapted(changed, counts[0], counts[1], before, after)
+    known = n_rows - len(rows.conversations())
+    made = Adapted(changed, counts[0], counts[1], before, after, known)
     return replace(made, toxic_set=noted(changed, f"adapted from {toxic_set.name}", str(made)))
+
+
+def unknown_to(toxic_set: ToxicSet, rows: ContrastRows) -> ContrastRows:
+    """The decided rows that a set has not learnt from. Raises SaefilterError where a side has too few of them."""
+    known = set(learnt_from(toxic_set))
+    if not known:
+        return rows
+    new = [[one not in known for one in entry[ROW_HASHES]] for entry in rows.about]
+    if min(map(sum, new)) < ENOUGH:
+        raise SaefilterError(
+            f"{toxic_set.name} has learnt from these decisions before: only {sum(new[0])} dropped and {sum(new[1])} "
+            f"kept rows are new to it, and at least {ENOUGH} of either are needed",
+            remedy="Review other rows: saefilter review SCORES --order random; or learn from all of them by the set "
+            f"that it was made from: --adapt {toxic_set.method.get('from', 'minilm')}.",
+        )
+    about = [
+        entry | {"rows": sum(own), ROW_HASHES: list(compress(entry[ROW_HASHES], own))}
+        for entry, own in zip(rows.about, new, strict=True)
+    ]
+    group = rows.group and list(compress(rows.group, [*new[0], *new[1]]))
+    sides = (
+        list(compress(side, own)) for side, own in zip((rows.toxic, rows.benign), new, strict=True)
+    )
+    return ContrastRows(*sides, about, group=group)
 
 
 def _indices(toxic_set: ToxicSet, members: list[int]) -> NDArray[np.int64]:

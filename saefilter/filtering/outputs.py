@@ -115,7 +115,7 @@ def made_by(
     """What made the files, without times and places, so that equal input and settings give equal
     bytes."""
     made = asdict(scores.provenance)
-    for name in ("created", "seconds", "input_path", "spillover", "settings"):
+    for name in ("created", "seconds", "input_path", "spillover", "settings", "learnt_from"):
         made.pop(name)
     asked = {**selection.to_fields(), "details": dict(choice.ranking.details)}
     if choice.cut is not None:

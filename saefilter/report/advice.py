@@ -73,7 +73,7 @@ def _cut(report: Report) -> Advice:
             "whether the cut is right.",
         )
     if report.decisions is not None:
-        return _decided(report.decisions)
+        return _decided(report.decisions, gone(report))
     levels = [at for at in flagged(report) if at.rank >= ROUGH_BELOW]
     if report.scoring.get("unlike"):
         return Advice(
@@ -88,13 +88,20 @@ def _cut(report: Report) -> Advice:
     return _by_counts(report, levels)
 
 
-def _decided(told: dict[str, Any]) -> Advice:
-    """People know more than counts: what they spared says how good the cut is."""
-    if told["saved"]:
+def _decided(told: dict[str, Any], n_gone: int) -> Advice:
+    """People know more than counts: what they say of rows as close as those that go says how good the cut is."""
+    near, saved = told["near"], told["saved"]
+    if n_gone <= told["dropped"]:
+        return Advice(
+            "Decide on more rows, or name a cut",
+            f"Only what was dropped by decision goes; {told['undecided']:,} rows have no decision and stay. "
+            "--drop-frac beside --decisions drops the closest of them too.",
+        )
+    if saved or near < ENOUGH:
         return Advice(
             "Read more of the rows that go",
-            f"Of the rows as close as those that go, {told['saved']:,} were spared by decision; "
-            f"{told['undecided']:,} rows have no decision yet, and others among them may deserve the same.",
+            f"{rows_of(near)} as close as those that go {'was' if near == 1 else 'were'} decided on, and {saved:,} of "
+            f"them spared; {told['undecided']:,} rows have no decision yet.",
         )
     if told["dropped"] < ENOUGH:
         return Advice(
@@ -104,7 +111,7 @@ def _decided(told: dict[str, Any]) -> Advice:
         )
     return Advice(
         "Keep the cut, and read its last rows",
-        f"By {told['decisions']:,} decisions nothing was spared that lies as close as the rows that go.",
+        f"{near:,} rows as close as those that go were decided on, and none was spared.",
     )
 
 

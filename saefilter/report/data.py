@@ -196,9 +196,9 @@ class Report:
     files that were written of it, each with `name`, `sha256`, `bytes` and `rows`. Untrusted."""
     decisions: dict[str, Any] | None = None
     """What people decided on rows (`filter --decisions`): the `file` and its `sha256`, the `reviewer`, how many
-    `decisions` it has, rows that they `spared` and `dropped`, how many of the spared lie as close as the last
-    one that goes (`saved`), scored rows left `undecided`, and decisions on rows that could not be scored
-    (`absent`). Untrusted."""
+    `decisions` it has, rows that they `spared` and `dropped`, decided rows as `near` as the last one that
+    goes by its distance, and how many of these they spared (`saved`), scored rows left `undecided`, and decisions
+    on rows that have no score or are not in the data (`absent`). Untrusted."""
     report_version: int = REPORT_VERSION
 
     def to_json(self) -> str:

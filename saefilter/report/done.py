@@ -124,12 +124,15 @@ def decisions_words(report: Report) -> str:
         return ""
     said = (
         f"Decisions of a review come first: {rows_of(told['dropped'])} dropped and {rows_of(told['spared'])} "
-        f"kept by them; the cut is over the other {rows_of(told['undecided'])}"
+        f"kept by them; "
     )
+    rest = rows_of(told["undecided"])
+    by_cut = gone(report) > told["dropped"]
+    said += f"the cut is over the other {rest}" if by_cut else f"the other {rest} stay"
     if told["saved"]:
         said += f". Of the rows kept by decision {told['saved']:,} lie as close as the last one that went"
     if told["absent"]:
-        said += f". Decisions on rows that could not be scored: {told['absent']:,}"
+        said += f". Decisions on rows that have no score or are not in the data: {told['absent']:,}"
     return said + "."
 
 

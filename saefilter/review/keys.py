@@ -15,8 +15,8 @@ AT_ONCE = 64
 
 def presses(ask: Callable[[str], str]) -> Iterator[Press]:
     """What the reviewer says. `ask` reads a line with a prompt, for reasons; the end of the input ends it."""
-    if not sys.stdin.isatty():
-        yield from (Press.of_line(line) for line in sys.stdin if line.strip())
+    if sys.stdin is None or not sys.stdin.isatty():  # a service may have none at all
+        yield from (Press.of_line(line) for line in sys.stdin or () if line.strip())
         return
     with _unbuffered() as lines:
         while keys := _read():

@@ -25,6 +25,7 @@ from saefilter.scoring.reference import Reference, read_reference
 from saefilter.scoring.table import scores_table, with_read_as
 from saefilter.scoring.yardstick import Yardstick
 from saefilter.settings import ScoreSettings
+from saefilter.toxic.learnt import learnt_from
 from saefilter.toxic.load import load_toxic_set
 from saefilter.toxic.toxicset import DOES_NOT_TELL, tells
 
@@ -165,6 +166,7 @@ class RowScorer:
             sae_fingerprint=encoder.sae.fingerprint,
             toxic_set=toxic_set.name,
             toxic_set_sha256=toxic_set.sha256(),
+            learnt_from=learnt_from(toxic_set) or None,
             metric=self.scorer.metric.name,
             pool=self.settings.pool,
             train_on=self.settings.train_on,

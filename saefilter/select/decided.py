@@ -14,6 +14,7 @@ from saefilter.artifacts.decisions import Decisions
 from saefilter.errors import SaefilterError
 from saefilter.select.ranking import Candidates, Ranking
 from saefilter.select.strategies import AUTO, Choice, Selection, choose, refuse_unvouched
+from saefilter.text import rows_of
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class Decided:
     """That a decision drops, `[n_rows]`."""
     spared: NDArray[np.bool_]
     """That a decision keeps, `[n_rows]`."""
+    near: int
+    """Decided rows that lie as close as the last one that goes by its distance; 0 where another order chose."""
     saved: int
-    """Of these, how many the strategy would have dropped in their place."""
+    """Of these, how many a decision keeps."""
     rest: Candidates
     """The others."""
     choice: Choice
@@ -51,6 +54,7 @@ class Decided:
             "decisions": len(self.decisions.decisions),
             "spared": int(np.count_nonzero(self.spared)),
             "dropped": int(np.count_nonzero(self.dropped)),
+            "near": self.near,
             "saved": self.saved,
             "undecided": len(self.rest),
             "absent": self.absent,
@@ -88,11 +92,17 @@ def choose_decided(candidates: Candidates, selection: Selection, decisions: Deci
         cut = auto_cut(candidates, selection.drop_fdr)
         more = min(max(0, cut.rows - int(np.count_nonzero(dropped))), len(rest))
         asked = replace(selection, drop=None, drop_fdr=None, drop_count=more)
+    if asked.drop_count is not None and asked.drop_count > len(rest):
+        raise SaefilterError(
+            f"--drop-count {asked.drop_count} is more than the {rows_of(len(rest))} without a decision"
+        )
     decided_nearest = int(np.count_nonzero(~np.isnan(candidates.distance[is_decided])))
     chosen = choose(rest, asked, aside=decided_nearest)._replace(cut=cut)
     spared = is_decided & ~dropped
+    near = is_decided & _as_close(candidates, selection, rest, chosen)
+    n_near, n_saved = (int(np.count_nonzero(one)) for one in (near, near & spared))
     decided = Decided(
-        decisions, number, dropped, spared, _saved(candidates, spared, rest, chosen), rest, chosen,
+        decisions, number, dropped, spared, n_near, n_saved, rest, chosen,
         absent=len(decisions.decisions) - len(np.unique(number[is_decided])),
     )  # fmt: skip
     gone = dropped.copy()
@@ -100,14 +110,16 @@ def choose_decided(candidates: Candidates, selection: Selection, decisions: Deci
     return Choice(gone, _ranking(decided, len(candidates)), cut, decided)
 
 
-def _saved(
-    candidates: Candidates, spared: NDArray[np.bool_], rest: Candidates, chosen: Choice
-) -> int:
-    """Rows that a decision keeps and that lie as close as the last one that goes."""
-    if not chosen.dropped.any() or not spared.any():
-        return 0
+def _as_close(
+    candidates: Candidates, selection: Selection, rest: Candidates, chosen: Choice
+) -> NDArray[np.bool_]:
+    """Which rows lie as close as the last one that goes by its distance, `[n_rows]`."""
+    by_distance = selection.strategy == "closest" and selection.keep_balance is None
+    if not by_distance or not chosen.dropped.any():
+        return np.zeros(len(candidates), dtype=np.bool_)
     last = np.nanmax(rest.distance[chosen.dropped], initial=-np.inf)
-    return int(np.count_nonzero(candidates.distance[spared] <= last))
+    close: NDArray[np.bool_] = candidates.distance <= last
+    return close
 
 
 def _ranking(decided: Decided, n_rows: int) -> Ranking:

@@ -47,6 +47,14 @@ def test_what_is_written_is_read_back_and_the_last_of_a_row_counts(tmp_path: Pat
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_link_to_decisions_that_others_share_stays_one(tmp_path: Path) -> None:
+    shared, link = tmp_path / "shared.json", tmp_path / "d.json"
+    link.symlink_to(shared)
+    Decisions("data.jsonl", SHA, reviewer="Ann").write(link)
+    assert link.is_symlink()
+    assert Decisions.open(shared).reviewer == "Ann"
+
+
 def test_rows_are_found_by_their_hash(tmp_path: Path) -> None:
     path = file_of(tmp_path / "d.json", entry("0" * 15 + "7", KEEP), entry("f" * 16, DROP))
     hashes = np.array([5, 7, 2**64 - 1, 7], dtype=np.uint64)

@@ -157,6 +157,14 @@ def test_a_share_that_is_none_is_refused(share: str) -> None:
         CliRunner().invoke(app, ["filter", "x", "--drop-frac", share], catch_exceptions=False)
 
 
+@pytest.mark.parametrize(
+    ("share", "told"), [("0.1", "none.jsonl"), ("10%", "none.jsonl"), ("110%", "range")]
+)
+def test_the_share_of_drop_auto_is_one_too(share: str, told: str) -> None:
+    words = ["filter", "none.jsonl", "--drop", "auto", "--drop-fdr", share]
+    assert told in str(CliRunner().invoke(app, words).exception)
+
+
 def test_a_share_is_a_percentage_or_a_part() -> None:
     assert ScoreSettings(cascade="minilm", recall="90%").recall == 0.9  # type: ignore[arg-type]
     assert ScoreSettings(cascade="minilm", recall=0.9).recall == 0.9

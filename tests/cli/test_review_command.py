@@ -97,13 +97,22 @@ def test_lines_of_a_pipe_decide_are_saved_and_gone_on_with(folder: Path) -> None
     (other,) = next_commands(saefilter(folder, *more, typed="d\n").stdout)
     assert "my data.reviewed" in " ".join(other)  # what was filtered before is not in the way
     saefilter(folder, *other)
-    (third,) = next_commands(saefilter(folder, *more, typed="k\n").stdout)
+    (third,) = next_commands(saefilter(folder, *more, typed="d\n").stdout)
+    assert third[-1] == "my data.reviewed2.jsonl"
     saefilter(folder, *third)  # nor is what that wrote
 
 
 def test_what_is_no_terminal_and_has_no_lines_decides_nothing(folder: Path) -> None:
     done = saefilter(folder, "review")
     assert "Nothing was decided, and nothing written." in done.stdout
+    closed = subprocess.run(
+        [*COMMAND, "review"],
+        cwd=folder,
+        preexec_fn=lambda: os.close(0),
+        capture_output=True,
+        text=True,
+    )
+    assert (closed.returncode, closed.stderr) == (0, "")
     assert not (folder / "my data.decisions.json").exists()
 
 
@@ -114,6 +123,7 @@ def test_what_is_no_terminal_and_has_no_lines_decides_nothing(folder: Path) -> N
         (["review", "--around-cut", "much"], "--around-cut 'much' is not a number"),
         (["review", "--around-cut", "10%", "--order", "random"], "is an order of its own"),
         (["review", "--around-cut", "20"], "The largest is 1. 20 % is 20%."),
+        (["review", "-o", "."], ". is a folder"),
         (["review", "--order", "newest"], "--order 'newest' is not known"),
         (["review", "SCORES", "DATA", "-o", "DATA"], "not readable JSON"),
         (["filter", "--decisions", "none.json"], "there is no decisions file none.json"),
@@ -218,12 +228,14 @@ def test_after_a_cascade_no_more_go_than_were_sought() -> None:
 
 @pytest.mark.slow
 def test_the_round_runs_as_each_command_prints_it(tmp_path: Path) -> None:
-    """Score, review, filter, learn, score by what was learnt, compare: by hints alone."""
+    """Score, review, filter, learn, score by what was learnt, compare: by hints alone, of a file whose name is taken for an
+    option, and takes a shell apart."""
+    name = "-my 'advice'"
     lines = (EXAMPLES / "advice.jsonl").read_bytes().splitlines()[:160]
     table = (EXAMPLES / "advice.labels.csv").read_text().splitlines()[1:161]
     bad = {int(line.split(",")[0]) for line in table if line.split(",")[1] == "1"}
-    (tmp_path / "advice.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
-    said = saefilter(tmp_path, "score", "advice.jsonl").stdout
+    (tmp_path / f"{name}.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    said = saefilter(tmp_path, "score", f"./{name}.jsonl").stdout
     review = next(line for line in said.splitlines() if "saefilter review" in line)
     command = shlex.split(review.partition(": ")[2])[1:]
     saefilter(tmp_path, *command, "--rows", "60", typed="s\n" * 60)
@@ -240,16 +252,20 @@ def test_the_round_runs_as_each_command_prints_it(tmp_path: Path) -> None:
     learnt = saefilter(tmp_path, *to_curate)
     assert "AUROC on decided rows that it had not seen" in learnt.stderr
     to_score, to_compare = next_commands(learnt.stdout)
-    saefilter(tmp_path, *to_score)
+    scored = saefilter(tmp_path, *to_score).stdout
+    (filter_again,) = next_commands(
+        scored
+    )  # what was filtered before is not in the way here either
+    saefilter(tmp_path, *filter_again)
     compared = " ".join(saefilter(tmp_path, *to_compare).stdout.split())
-    assert "are left out: advice.set has learnt from them" in compared
+    assert f"are left out: {name}.set has learnt from them" in compared
     assert "No label is left" in compared
     alone = saefilter(
         tmp_path,
         "compare",
-        "advice.scores.parquet",
+        f"./{name}.scores.parquet",
         "--decisions",
-        "advice.decisions.json",
+        f"{name}.decisions.json",
         "-o",
         "c",
     )

@@ -17,7 +17,7 @@ from toxic_sets import made
 from saefilter.artifacts.decisions import Decision, Decisions
 from saefilter.cli.rounds import reading
 from saefilter.columns import Columns
-from saefilter.curate.adapt import Fit, with_weights
+from saefilter.curate.adapt import Fit, unknown_to, with_weights
 from saefilter.curate.sources import from_decisions
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
@@ -117,3 +117,24 @@ def test_a_set_with_other_weights_has_no_percentiles() -> None:
     assert changed.intercept == -0.25
     assert changed.calibration is None
     assert changed.themes is None
+
+
+def test_a_set_learns_from_a_row_once(reviewed: Callable[..., tuple[Source, Decisions]]) -> None:
+    """Or what it "had not seen" would be what it knows: shuffled decisions came out at an AUROC of 1.00."""
+    source, decisions = reviewed(tuple(range(12)), tuple(range(12, 29)), side=1)
+    rows = from_decisions(source, decisions, group="side")
+    base = made((2, "toxic", 0.5), (5, "benign", 0.2))
+    assert unknown_to(base, rows) is rows
+    toxic, benign = rows.about
+    first = replace(base, sources=[{ROW_HASHES: [*toxic[ROW_HASHES][:5], benign[ROW_HASHES][1]]}])
+    left = unknown_to(first, rows)
+    assert (left.toxic, left.benign) == (rows.toxic[5:], [rows.benign[0], *rows.benign[2:]])
+    assert [one["rows"] for one in left.about] == [len(one[ROW_HASHES]) for one in left.about]
+    assert left.about[0][ROW_HASHES] == toxic[ROW_HASHES][5:]
+    assert left.group is not None
+    assert len(left.group) == len(left.conversations())
+    second = replace(base, sources=rows.about, method={"from": "minilm"})
+    with pytest.raises(
+        SaefilterError, match=r"only 0 dropped and 0 kept rows are new .* --adapt minilm"
+    ):
+        unknown_to(second, rows)

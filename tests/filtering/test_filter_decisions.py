@@ -79,6 +79,7 @@ def test_decisions_alone_drop_what_they_say_and_nothing_more(made: Made, tmp_pat
     result = filter_file(
         source, scores, tmp_path / "out.jsonl", Selection(drop_count=0), decisions=decisions
     )
+    assert "by them; the other 37 rows stay." in (tmp_path / "out.report.md").read_text()
     assert result.report.counts["dropped"] == 2
     assert "No scored row met" not in (tmp_path / "out.report.md").read_text()
 

@@ -80,6 +80,45 @@ def test_where_counts_say_nothing_it_is_not_about_them() -> None:
     assert advice(empty_report()) == []
 
 
+@pytest.mark.parametrize(
+    ("near", "saved", "dropped", "do", "why"),
+    [
+        (
+            18,
+            7,
+            11,
+            "Read more of the rows that go",
+            "18 rows as close as those that go were decided on, and 7",
+        ),
+        (
+            18,
+            0,
+            11,
+            "Keep the cut",
+            "18 rows as close as those that go were decided on, and none was spared",
+        ),
+        (
+            0,
+            0,
+            11,
+            "Read more of the rows that go",
+            "0 rows as close",
+        ),  # all that was read lies elsewhere
+        (0, 0, 167, "Decide on more rows, or name a cut", "1,968 rows have no decision and stay"),
+    ],
+)
+def test_decisions_speak_for_a_cut_where_they_are_on_rows_that_go(
+    near: int, saved: int, dropped: int, do: str, why: str
+) -> None:
+    told = {"file": "d", "decisions": 20, "undecided": 1968, "spared": 9, "dropped": dropped}
+    counts = {**COUNTS, "dropped": 167, "kept": 1821}
+    (said, *_) = advice(
+        example_report(counts=counts, decisions={**told, "near": near, "saved": saved})
+    )
+    assert said.do.startswith(do)
+    assert why in said.why
+
+
 def test_rows_that_cannot_be_scored_come_first_where_they_are_most() -> None:
     reasons = {"not JSON": 90, HOSTILE: 1500}
     some = replace(example_report(), counts={**COUNTS, "quarantined": 400, "kept": 1400})

@@ -45,7 +45,7 @@ def test_a_share_is_of_the_rows_without_a_decision(made: Made) -> None:
     assert dropped(choice) == [*range(12, 30), *DROP]  # 18 of the other 180, and the 8
     assert choice.decided is not None
     about = choice.decided.about()
-    assert (about["spared"], about["dropped"], about["saved"]) == (12, 8, 12)
+    assert (about["spared"], about["dropped"], about["near"], about["saved"]) == (12, 8, 12, 12)
     assert (about["undecided"], about["absent"]) == (180, 0)
     assert about["sha256"] == decisions.sha256
     order = choice.ranking.order.tolist()
@@ -67,7 +67,10 @@ def test_counts_limits_and_other_strategies_are_over_the_others_too(made: Made) 
     drawn = chosen(drop_frac=0.5, strategy="random")
     assert len(drawn) == 90 + 8
     assert not set(drawn) & set(KEEP)
-    with pytest.raises(SaefilterError, match="more than the 180 scored rows"):
+    by_chance = choose_decided(candidates, Selection(drop_frac=0.5, strategy="random"), decisions)
+    assert by_chance.decided is not None
+    assert (by_chance.decided.near, by_chance.decided.saved) == (0, 0)  # not for their distance
+    with pytest.raises(SaefilterError, match="more than the 180 rows without a decision"):
         chosen(drop_count=181)
 
 
