@@ -205,3 +205,12 @@ def test_csv_stays_as_packed_as_it_was(folder: Path, rows: int) -> None:
     assert kept.startswith("prompt,completion\n")
     assert len(list(csv.reader(io.StringIO(kept, newline="")))) == 1 + rows * 3 // 4
     all_is_well("d.filtered.csv.gz")
+
+
+def test_a_readme_that_quotes_the_mark_of_a_card_is_not_replaced(folder: Path) -> None:
+    Path("d.jsonl").write_bytes(b"\n".join(LINES))
+    own = "# My data\n\nWhat this line means: # made by saefilter filter --card\n"
+    Path("README.md").write_text(own)
+    with pytest.raises(SaefilterError, match="is never replaced"):
+        filtered("d.jsonl", "--card", "--overwrite")
+    assert Path("README.md").read_text() == own
