@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from saefilter import __version__
 from saefilter.errors import SaefilterError
+from saefilter.text import one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetInfo, HfApi, ModelInfo
@@ -24,6 +25,8 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 README = "README.md"
 MARK = "# made by saefilter"
 """How the line of a card begins that tells it from somebody's own README."""
+CARD = re.compile(rf"---\n(?:(?!---$).*\n){{0,20}}?{MARK}", re.MULTILINE)
+"""Such a line stands in the head of a card; a text that quotes it does not make the card saefilter's."""
 OF_THE_HUB = (".gitattributes", ".gitignore")
 """Files that the hub itself puts into a new repository."""
 
@@ -122,7 +125,7 @@ class HubRepo:
                 card = api.hf_hub_download(
                     self.name, README, repo_type=self.kind, revision=info.sha
                 )
-                if MARK in Path(card).read_text(encoding="utf-8", errors="replace")[:1000]:
+                if CARD.match(Path(card).read_text(encoding="utf-8", errors="replace")):
                     return info
         raise SaefilterError(
             f"the {self.kind} {self.name} on the hub holds {foreign[0]} and no card of saefilter",
@@ -210,7 +213,13 @@ def refusals(name: str, remedy: str) -> Iterator[None]:
     except EntryNotFoundError as error:
         raise SaefilterError(f"{name} on the hub has no such file", remedy=remedy) from error
     except HfHubHTTPError as error:
-        raise SaefilterError(f"the hub refuses {name} ({_why(error)})", remedy=remedy) from error
+        raise _refused(name, error, remedy) from error
+    except (ValueError, LookupError) as error:  # a proxy's page, or a login's, in place of its answer
+        said = one_line(f"{type(error).__name__}: {error}")[:200]  # no repr, which may hold the token
+        raise SaefilterError(
+            f"what was asked about {name} was not answered as a hub answers ({said})",
+            remedy="Is there a proxy between, or is HF_ENDPOINT or HF_TOKEN not what it should be?",
+        ) from error
     except Exception as error:
         # by name: huggingface_hub has had httpx under more than one
         if isinstance(error, OSError) or type(error).__module__.startswith("httpx"):
@@ -223,16 +232,27 @@ def _unreached(error: Exception) -> SaefilterError:
     return SaefilterError(f"the hub cannot be reached ({reason})", remedy="Try again when it can.")
 
 
-def _why(error: Any) -> str:
-    """In a few words; the status where the hub gives none."""
-    status = getattr(error.response, "status_code", None)
+def _refused(name: str, error: Any, remedy: str) -> SaefilterError:
+    """In a few words; the status where the hub gives none. The remedy is only what helps against that."""
+    status = getattr(error.response, "status_code", None) or 0
+    if status == TOO_MANY:
+        return SaefilterError("the hub takes no more requests for now", remedy=LATER)
+    if status >= OWN_TROUBLE:
+        return SaefilterError(f"the hub has trouble of its own (status {status})", remedy=LATER)
+    if status in CHANGED:
+        return SaefilterError(
+            f"the hub refuses {name} (it was changed in the meantime)", remedy="Push again."
+        )
     known = {
         401: "it does not know the token, or there is no such repository",
         403: "the token may not do that",
         404: "there is no such repository or revision",
-        409: "it was changed in the meantime",
-        412: "it was changed in the meantime: push again",
     }  # fmt: skip
     said = getattr(error, "server_message", None)
-    words = known.get(status) if isinstance(status, int) else None
-    return words or (str(said or error).splitlines() or [f"status {status}"])[0]
+    words = known.get(status) or (str(said or error).splitlines() or [f"status {status}"])[0]
+    return SaefilterError(f"the hub refuses {name} ({words})", remedy=remedy)
+
+
+TOO_MANY, OWN_TROUBLE, CHANGED = 429, 500, (409, 412)
+"""Statuses of HTTP."""
+LATER = "Try again later."

@@ -61,6 +61,8 @@ class Hub:
     ignored: tuple[str, ...] = ()
     busy: bool = False
     """Whether somebody else commits whenever somebody is about to."""
+    broken: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    """What it answers instead, by a part of the path: status and body."""
     objects: dict[str, bytes] = field(default_factory=dict)
     """Of LFS, by hash."""
 
@@ -85,6 +87,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             hub.lines.append(f"{self.command} {self.path}")
             path = self.path.partition("?")[0]
+            if self._broken():
+                return None
             if path == "/api/whoami-v2":
                 return self._whoami()
             if match := FILE.fullmatch(path):
@@ -99,6 +103,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             hub.lines.append(f"{self.command} {self.path}")
             body = self._body()
             path = self.path.partition("?")[0]
+            if self._broken():
+                return None
             if path == "/api/validate-yaml":
                 return self._say(200, {"errors": [], "warnings": []})
             if self._token() != WRITER:
@@ -124,6 +130,13 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             hub.lines.append(f"{self.command} {self.path}")
             hub.objects[self.path.rpartition("/")[2]] = self._body()
             return self._say(200, {})
+
+        def _broken(self) -> bool:
+            for part, (status, body) in hub.broken.items():
+                if part in self.path:
+                    self._send(status, body, {"Content-Type": "text/html"})
+                    return True
+            return False
 
         def _whoami(self) -> None:
             if (token := self._token()) not in (WRITER, READER):

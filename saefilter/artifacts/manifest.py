@@ -31,7 +31,8 @@ def manifest_of(path: RemotePath) -> RemotePath:
 def stem_of(name: str) -> str:
     """What the files that one run of filter writes have in common, by the name of one of them."""
     for endings in ((".gz", ".zst"), OF_FORMATS, OF_OUTPUTS):
-        name = next((name.removesuffix(end) for end in endings if name.endswith(end)), name)
+        lower = name.lower()  # `A.JSONL` is JSON lines too
+        name = next((name[: -len(end)] for end in endings if lower.endswith(end)), name)
     return name
 
 

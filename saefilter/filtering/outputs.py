@@ -18,7 +18,7 @@ from saefilter.artifacts.manifest import ENDING, is_unfinished
 from saefilter.artifacts.publish import refuse_existing
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
-from saefilter.report.card import MARK
+from saefilter.hub import CARD
 from saefilter.rows.read import Source
 from saefilter.rows.write import is_added
 from saefilter.rows.written import split_name
@@ -98,8 +98,7 @@ class OutputPaths:
         """Raises SaefilterError for the first file in the way; somebody's own README always is. Files of a
         run that was killed while it handed them over are not."""
         if card and self.card.is_file():
-            start = self.card.read_text(encoding="utf-8", errors="replace")[:1000]
-            if MARK not in start:
+            if not CARD.match(self.card.read_text(encoding="utf-8", errors="replace")):
                 raise SaefilterError(
                     f"{self.card} is not a card of saefilter and is never replaced",
                     remedy="Give the dataset a folder of its own: -o clean/train.parquet",

@@ -46,11 +46,20 @@ def no_format(
         return RowProblem(
             f"--columns {columns} names no whole format: the columns are {shown}; wanted: {whole}"
         )
+    if (empty := _empty_of(row, formats)) is not None:
+        return RowProblem(f"{empty!r} is empty")
     meant = _guess(row)
     return RowProblem(
         f"no known format: the columns are {shown}; expected {EXPECTED}"
         + (f". {meant}" if meant else "; say with --columns what they hold")
     )
+
+
+def _empty_of(row: Mapping[str, Any], formats: Sequence[tuple[str, ...]]) -> str | None:
+    """The column that holds nothing in a row which is of a format but for that."""
+    whole = (one for one in formats if len(one) > 1 and set(one) <= row.keys())
+    half = next((one for one in whole if any(row[name] is not None for name in one)), ())
+    return next((name for name in half if row[name] is None), None)
 
 
 def _guess(row: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from saefilter.artifacts.manifest import stem_of
 from saefilter.artifacts.scores import SUFFIX, Scores
 from saefilter.config import cache_folder
 from saefilter.errors import SaefilterError
@@ -133,13 +134,18 @@ def find_scores(
 def find_input(
     findings: Findings, given: Given, recorded: str | None, sha256: str | None, artifact: Path
 ) -> Source | None:
-    """The data; only what lies on this machine is looked for, and that of the right hash first."""
+    """The data; only what lies on this machine is looked for, and that of the right hash first. What the run
+    itself wrote may be called like the data, and is never taken for them."""
     if given.input:
         return open_input(given.input)
+    own = (artifact.absolute().parent, stem_of(artifact.name))
     sources: list[Source] = []
     if recorded:
         for name in (recorded, artifact.parent / recorded, artifact.parent / Path(recorded).name):
-            if Path(name).exists() or (glob.has_magic(str(name)) and glob.glob(str(name))):
+            place = Path(name).absolute()
+            if (place.parent, stem_of(place.name)) == own:
+                continue
+            if place.exists() or (glob.has_magic(str(name)) and glob.glob(str(name))):
                 sources.append(open_input(name))
     if not sources:
         findings.add("input", NOT_FOUND, f"{recorded or 'the data'} is not there; name it: --input")

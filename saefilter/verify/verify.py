@@ -87,7 +87,7 @@ def _verify(path: Path, given: Given) -> Findings:
         return _with_report(findings, above.parent, above, given, None)
     if not path.is_file():
         raise SaefilterError(f"there is no file {path}", remedy=WHAT_TO_NAME)
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         made = _metadata(path, findings, report)
         if made is None:
             return findings

@@ -31,7 +31,7 @@ def server() -> Iterator[Hub]:
 
 @pytest.fixture
 def hub(server: Hub) -> Hub:
-    for held in (server.repositories, server.lines, server.objects):
+    for held in (server.repositories, server.lines, server.objects, server.broken):
         held.clear()
     server.large = server.ignored = ()
     server.busy = False
@@ -152,6 +152,8 @@ REFUSED = [
     (WRITER, "me/open", "the dataset me/open on the hub is public. Add --public if"),
     (WRITER, "me/mine", "holds rows.csv and no card of saefilter. Name a new one"),
     (WRITER, "me/carded", "holds README.md and no card of saefilter. Name a new one"),
+    (WRITER, "me/quoted", "holds README.md and no card of saefilter. Name a new one"),
+    ("hf_é", "me/x", "Is there a proxy between, or is HF_ENDPOINT or HF_TOKEN not what"),
 ]
 
 
@@ -161,11 +163,14 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_done(
     hub.made("dataset", "me/open", {}, private=False)
     hub.made("dataset", "me/mine", {"rows.csv": b"a"})
     hub.made("dataset", "me/carded", {"README.md": b"# My own rows"})
+    quoting = b"---\nlicense: mit\n---\nI never read `# made by saefilter`.\n# made by saefilter\n"
+    hub.made("dataset", "me/quoted", {"README.md": quoting, "rows.csv": b"a"})
     said = refused([[[*FILTER, "--push-to-hub", name], token] for token, name, _ in REFUSED])
     for text, (_, _, says) in zip(said, REFUSED, strict=True):
         assert says in text
+        assert "hf_é" not in text
     assert all(len(one.commits) == 1 for one in hub.repositories.values())
-    assert len(hub.repositories) == 3
+    assert len(hub.repositories) == 4
     assert not list(tmp_path.glob("d.filtered*"))
 
 
@@ -184,8 +189,30 @@ def test_a_hub_that_is_away_or_refuses(
     assert (tmp_path / "d.filtered.jsonl").exists()
     hub.busy, hub.ignored = True, ()  # what others commit in the meantime is not undone
     (said,) = refused([[["features", "push", "set.json", "me/busy"], WRITER]])
-    assert "it was changed in the meantime: push again" in said
+    assert said.endswith("(it was changed in the meantime). Push again.")
     assert set(hub.repositories["model", "me/busy"].commits[-1][1]) == {".gitattributes", "theirs"}
+
+
+BROKEN = [
+    ("/api/models", 503, b"", "the hub has trouble of its own (status 503). Try again later."),
+    ("/api/whoami", 500, b"", "the hub has trouble of its own (status 500). Try again later."),
+    ("/commit/", 429, b"", "the hub takes no more requests for now. Try again later."),
+    ("/api/whoami", 200, b"<html>Log in to the wifi", "me/x was not answered as a hub answers"),
+    ("/api/models", 200, b"{}", "Is there a proxy between"),
+    ("/commit/", 200, b"{}", "me/x was not answered as a hub answers"),
+]
+
+
+def test_what_is_no_fault_of_the_token_is_not_laid_to_it(
+    hub: Hub, refused: Callable[[list[Any]], list[str]]
+) -> None:
+    for part, status, body, says in BROKEN:
+        hub.repositories.clear()
+        hub.broken = {part: (status, body)}
+        (said,) = refused([[["features", "push", "set.json", "me/x"], WRITER]])
+        assert says in said
+        assert "log in first" not in said
+        assert "with a token" not in said
 
 
 def test_a_set_goes_to_the_hub_and_comes_back_by_its_pin(

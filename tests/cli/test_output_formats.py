@@ -205,3 +205,30 @@ def test_csv_stays_as_packed_as_it_was(folder: Path, rows: int) -> None:
     assert kept.startswith("prompt,completion\n")
     assert len(list(csv.reader(io.StringIO(kept, newline="")))) == 1 + rows * 3 // 4
     all_is_well("d.filtered.csv.gz")
+
+
+def test_a_readme_that_quotes_the_mark_of_a_card_is_not_replaced(folder: Path) -> None:
+    Path("d.jsonl").write_bytes(b"\n".join(LINES))
+    own = "# My data\n\nWhat this line means: # made by saefilter filter --card\n"
+    Path("README.md").write_text(own)
+    with pytest.raises(SaefilterError, match="is never replaced"):
+        filtered("d.jsonl", "--card", "--overwrite")
+    assert Path("README.md").read_text() == own
+
+
+@pytest.mark.parametrize("kept", ["out/d.jsonl", "out/D.JSONL", "out/D.PARQUET"])
+def test_kept_rows_called_like_the_data_or_in_capitals_are_verified(
+    folder: Path, kept: str
+) -> None:
+    Path("d.jsonl").write_bytes(b"\n".join(LINES))
+    filtered("d.jsonl", "-o", kept)
+    stem, _, ending = kept.partition(".")
+    for path in (kept, f"{stem}.dropped.{ending}", f"{stem}.quarantined.{ending}"):
+        findings = verify(Path(path), Given(input="d.jsonl", scores=Path("d.scores.parquet")))
+        assert findings.exit_code == 0, findings.checks
+        Path("d.jsonl").rename("moved.jsonl")
+        Path("d.scores.parquet").rename("moved.parquet")
+        lacking = verify(Path(path), Given())  # which is no proof of a change
+        assert lacking.exit_code == 2, lacking.checks
+        Path("moved.jsonl").rename("d.jsonl")
+        Path("moved.parquet").rename("d.scores.parquet")

@@ -69,6 +69,8 @@ def test_formats(row: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     ("row", "reason"),
     [
         ({"question": "q"}, "no known format: the columns are 'question'"),
+        ({"prompt": "q", "completion": None}, "'completion' is empty"),
+        ({"instruction": "q", "output": None, "text": None}, "'output' is empty"),
         ({"messages": "hello"}, "'messages' is a string"),
         ({"messages": [{"role": "user", "content": "q"}]}, "no assistant turn"),
         ({"messages": []}, "empty list"),
