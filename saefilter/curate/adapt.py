@@ -135,10 +135,8 @@ def unknown_to(toxic_set: ToxicSet, rows: ContrastRows) -> ContrastRows:
         for entry, own in zip(rows.about, new, strict=True)
     ]
     group = rows.group and list(compress(rows.group, [*new[0], *new[1]]))
-    sides = (
-        list(compress(side, own)) for side, own in zip((rows.toxic, rows.benign), new, strict=True)
-    )
-    return ContrastRows(*sides, about, group=group)
+    toxic, benign = list(compress(rows.toxic, new[0])), list(compress(rows.benign, new[1]))
+    return ContrastRows(toxic, benign, about, group=group)
 
 
 def _indices(toxic_set: ToxicSet, members: list[int]) -> NDArray[np.int64]:

@@ -123,7 +123,7 @@ def test_what_is_no_terminal_and_has_no_lines_decides_nothing(folder: Path) -> N
         (["review", "--around-cut", "much"], "--around-cut 'much' is not a number"),
         (["review", "--around-cut", "10%", "--order", "random"], "is an order of its own"),
         (["review", "--around-cut", "20"], "The largest is 1. 20 % is 20%."),
-        (["review", "-o", "."], ". is a folder"),
+        (["review", "SCORES", "DATA", "-o", "FOLDER"], "is a folder"),
         (["review", "--order", "newest"], "--order 'newest' is not known"),
         (["review", "SCORES", "DATA", "-o", "DATA"], "not readable JSON"),
         (["filter", "--decisions", "none.json"], "there is no decisions file none.json"),
@@ -138,7 +138,11 @@ def test_mistakes_say_what_to_do_and_write_nothing(
 ) -> None:
     commands()
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    names = {"SCORES": folder / "my data.scores.parquet", "DATA": folder / "my data.jsonl"}
+    names = {
+        "SCORES": folder / "my data.scores.parquet",
+        "DATA": folder / "my data.jsonl",
+        "FOLDER": folder,
+    }
     done = CliRunner().invoke(app, [str(names.get(word, word)) for word in arguments])
     assert isinstance(done.exception, SaefilterError)
     assert message in str(done.exception)
