@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saefilter.cli.common import SEVERAL
-from saefilter.cli.hints import as_options, cut_words, no_option, scores_words
+from saefilter.cli.hints import as_options, cut_options, no_option, scores_words
 from saefilter.cli.options import READING, TRAINED
 from saefilter.described import described
 from saefilter.settings import ScoreSettings
@@ -45,7 +45,7 @@ def to_filter(data: str, source: Source, scores: Scores, decisions: Decisions) -
         *scores_words(data, None if is_usual else scores.path, made, {}),
     ]
     words += ["--decisions", str(decisions.path)]
-    words += cut_words(made, len(decisions.decisions))
+    words += cut_options(made, len(decisions.decisions))
     return command_line(*words, *_beside_filtered(source.stem))
 
 
