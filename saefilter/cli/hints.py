@@ -57,7 +57,7 @@ def after_score(
     if data == "-":
         return "save the rows to a file and score that: filter reads the data again"
     return command_line(
-        "saefilter", "filter", *scores_words(data, scores, made, given), *cut_words(made),
+        "saefilter", "filter", *scores_words(data, scores, made, given), *cut_options(made),
         *output_words(stem, "filtered"),
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ def no_option(name: str) -> str:
     return f"./{name}" if name.startswith("-") else name
 
 
-def cut_words(made: Provenance, decided: int = 0) -> list[str]:
+def cut_options(made: Provenance, decided: int = 0) -> list[str]:
     """A tenth, or the rows that a cascade has sought where they are fewer; of these some may be among the
     `decided` ones, which are no longer ranked, and where none is left nothing is cut."""
     if made.cascade:

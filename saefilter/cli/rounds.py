@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from saefilter.cli.common import SEVERAL
 from saefilter.cli.hints import (
     as_options,
-    cut_words,
+    cut_options,
     free_name,
     no_option,
     output_words,
@@ -52,7 +52,7 @@ def to_filter(data: str, source: Source, scores: Scores, decisions: Decisions) -
         *scores_words(data, None if is_usual else scores.path, made, {}),
     ]
     words += ["--decisions", str(decisions.path)]
-    words += cut_words(made, len(decisions.decisions))
+    words += cut_options(made, len(decisions.decisions))
     return command_line(*words, *output_words(source.stem, "reviewed"))
 
 

@@ -103,12 +103,6 @@ def _decided(told: dict[str, Any], n_gone: int) -> Advice:
             f"{rows_of(near)} as close as those that go {'was' if near == 1 else 'were'} decided on, and {saved:,} of "
             f"them spared; {told['undecided']:,} rows have no decision yet.",
         )
-    if told["dropped"] < ENOUGH:
-        return Advice(
-            "Read more of the rows that go",
-            f"Only {rows_of(told['dropped'])} of those that go {'was' if told['dropped'] == 1 else 'were'} "
-            "decided on: too few to say how good the cut is.",
-        )
     return Advice(
         "Keep the cut, and read its last rows",
         f"{near:,} rows as close as those that go were decided on, and none was spared.",

@@ -22,7 +22,7 @@ from scored import provenance_of, write_scores
 from typer.testing import CliRunner
 
 from saefilter.cli import app, commands
-from saefilter.cli.hints import cut_words
+from saefilter.cli.hints import cut_options
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
 
@@ -224,10 +224,10 @@ def test_two_at_once_do_not_overwrite_each_other(folder: Path, terminal: Termina
 
 def test_after_a_cascade_no_more_go_than_were_sought() -> None:
     made = provenance_of(rows=400, scored=60, cascade={"nearest": 20, "estimated": 340})
-    assert cut_words(made) == ["--drop-count", "20"]
-    assert cut_words(made, 8) == ["--drop-count", "12"]
-    assert cut_words(made, 20) == []
-    assert cut_words(provenance_of(rows=100, scored=100), 30) == ["--drop-frac", "10%"]
+    assert cut_options(made) == ["--drop-count", "20"]
+    assert cut_options(made, 8) == ["--drop-count", "12"]
+    assert cut_options(made, 20) == []
+    assert cut_options(provenance_of(rows=100, scored=100), 30) == ["--drop-frac", "10%"]
 
 
 @pytest.mark.slow
