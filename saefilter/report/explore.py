@@ -214,9 +214,7 @@ def _at(column: Column[Any], ids: NDArray[np.int64]) -> Iterator[Any]:
         yield from values[here - first].tolist()
 
 
-def _elsewhere(
-    scores: Scores, there: NDArray[np.bool_], ids: NDArray[np.int64]
-) -> list[int]:
+def _elsewhere(scores: Scores, there: NDArray[np.bool_], ids: NDArray[np.int64]) -> list[int]:
     """Of each row that is shown, how many of the rows that are `there` equal it and are not shown: a decision is
     on them too."""
     hidden = there.copy()
