@@ -97,10 +97,10 @@ def _decided(told: dict[str, Any]) -> Advice:
             f"{told['undecided']:,} rows have no decision yet, and others among them may deserve the same.",
         )
     if told["dropped"] < ENOUGH:
+        some = f"only {told['dropped']}" if told["dropped"] else "none"
         return Advice(
             "Read more of the rows that go",
-            f"Only {rows_of(told['dropped'])} of those that go {'was' if told['dropped'] == 1 else 'were'} "
-            "decided on: too few to say how good the cut is.",
+            f"Of those that go {some} had a decision: too few to say how good the cut is.",
         )
     return Advice(
         "Keep the cut, and read its last rows",

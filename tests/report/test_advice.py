@@ -76,7 +76,8 @@ def test_where_counts_say_nothing_it_is_not_about_them() -> None:
     assert "7 were spared by decision" in first(decisions=told)
     assert "By 20 decisions nothing was spared" in first(decisions={**told, "saved": 0})
     few = {**told, "decisions": 1, "saved": 0, "spared": 0, "dropped": 1}
-    assert "Only 1 row of those that go was decided on" in first(decisions=few)
+    assert "Of those that go only 1 had a decision" in first(decisions=few)
+    assert "Of those that go none had a decision" in first(decisions={**few, "dropped": 0})
     assert advice(empty_report()) == []
 
 
