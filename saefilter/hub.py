@@ -214,8 +214,13 @@ def refusals(name: str, remedy: str) -> Iterator[None]:
         raise SaefilterError(f"{name} on the hub has no such file", remedy=remedy) from error
     except HfHubHTTPError as error:
         raise _refused(name, error, remedy) from error
-    except (ValueError, LookupError) as error:  # a proxy's page, or a login's, in place of its answer
-        said = one_line(f"{type(error).__name__}: {error}")[:200]  # no repr, which may hold the token
+    except (
+        ValueError,
+        LookupError,
+    ) as error:  # a proxy's page, or a login's, in place of its answer
+        said = one_line(f"{type(error).__name__}: {error}")[
+            :200
+        ]  # no repr, which may hold the token
         raise SaefilterError(
             f"what was asked about {name} was not answered as a hub answers ({said})",
             remedy="Is there a proxy between, or is HF_ENDPOINT or HF_TOKEN not what it should be?",

@@ -118,7 +118,9 @@ def _run() -> None:
     except Exception as error:  # 1 is the code of data that fail a gate, and nothing else's
         if is_out_of_memory(error) and "--debug" not in sys.argv:
             said = one_line(str(error))[:200]
-            fail(f"there is not enough memory for this{f' ({said})' if said else ''}. Give it more, or fewer rows")
+            fail(
+                f"there is not enough memory for this{f' ({said})' if said else ''}. Give it more, or fewer rows"
+            )
         import traceback
 
         traceback.print_exc()
