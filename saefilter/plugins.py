@@ -85,7 +85,7 @@ def plugin_errors(
     """
     try:
         yield
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt, GeneratorExit):
         raise
     except SaefilterError as error:
         if not _raised_by_others(error):
@@ -94,7 +94,7 @@ def plugin_errors(
         raise plugin_error(
             group, name, f"says: {said}", where=place, remedy=error.remedy
         ) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a panic of Rust is no Exception
         if is_out_of_memory(error):
             raise  # the command line has better words for it
         said = one_line(f"{type(error).__name__}: {error}").removesuffix(":")[:SAID_CHARACTERS]

@@ -49,6 +49,14 @@ def wants(candidates, selection):
 def leaves(candidates, selection):
     raise SystemExit("bye")
 
+def panics(candidates, selection):
+    class PanicException(BaseException):  # as pyo3 has it
+        pass
+    raise PanicException("index out of bounds")
+
+def fills(candidates, selection):
+    return bytearray(1 << 60)
+
 def read_torn(path):
     yield {"text": "Tea."}
     raise EOFError("the file ends in\\na row")
@@ -73,6 +81,8 @@ lazy = others:lazy
 divides = others:divides
 wants = others:wants
 leaves = others:leaves
+panics = others:panics
+fills = others:fills
 """
 
 
@@ -175,6 +185,10 @@ def test_a_strategy_that_fails_is_told_by_its_name(folder: Path) -> None:
     ):  # fmt: skip
         found = told_by(folder, "filter", "--strategy", name, "--drop-count", "1", "-o", "f.jsonl")
         assert found == told.format(name)
+    found = told_by(folder, "filter", "--strategy", "panics", "--drop-count", "1", "-o", "f.jsonl")
+    assert found.startswith(of.format("panics") + "failed (PanicException: index out of bounds, in")
+    found = told_by(folder, "filter", "--strategy", "fills", "--drop-count", "1", "-o", "f.jsonl")
+    assert found == "there is not enough memory for this. Give it more, or fewer rows"
     assert not (folder / "f.jsonl").exists()
 
 

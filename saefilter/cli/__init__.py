@@ -10,7 +10,8 @@ import typer
 from saefilter import __version__
 from saefilter.cli.common import fail
 from saefilter.cli.root import INTERRUPTED, STOPPED, App, ClickError, Output, Root, say_usage
-from saefilter.errors import SaefilterError
+from saefilter.errors import SaefilterError, is_out_of_memory
+from saefilter.text import one_line
 from saefilter.watch import Interrupted
 
 app = App(
@@ -114,7 +115,12 @@ def _run() -> None:
         fail(f"stopped. {stopped}", code=stopped.exit_code)
     except KeyboardInterrupt:
         fail(INTERRUPTED, code=STOPPED)
-    except Exception:  # 1 is the code of data that fail a gate, and nothing else's
+    except Exception as error:  # 1 is the code of data that fail a gate, and nothing else's
+        if is_out_of_memory(error) and "--debug" not in sys.argv:
+            said = one_line(str(error))[:200]
+            fail(
+                f"there is not enough memory for this{f' ({said})' if said else ''}. Give it more, or fewer rows"
+            )
         import traceback
 
         traceback.print_exc()

@@ -220,6 +220,6 @@ def say_usage(error: Any) -> None:
             typer.echo(help, err=True)
         return
     help = f" See {context.command_path} --help." if context else ""
-    message = error.format_message().rstrip(".")
+    message = error.format_message().replace("Value error, ", "").rstrip(".")  # no words for a user
     end = "" if message.endswith("?") else "."
     typer.echo(f"saefilter: {one_line(message)}{end}{help}", err=True)

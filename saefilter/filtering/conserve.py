@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from saefilter.artifacts.column import Column
 from saefilter.artifacts.integrity import BATCH_ROWS, batches_of, parquet_content
 from saefilter.errors import SaefilterError
+from saefilter.rows.arrow import json_cells
 from saefilter.rows.pieces import Piece, pieces
 from saefilter.rows.read import Source, open_lines
 from saefilter.rows.text import csv_rows
@@ -135,7 +136,8 @@ class SampledRows:
         while self._until_next < len(positions):
             row = piece.row(positions[self._until_next])
             held = table.slice(self._until_next, 1).to_pylist()
-            if not (held and same_row(held[0], row.data or {})):
+            decoded = json_cells(table.schema)
+            if not (held and same_row(decoded(held[0]), row.data or {})):
                 raise lost(f"row {row.index + 1} was not read as it stands in {self._source.path}")
             self._until_next += self._step
         self._until_next -= len(positions)
@@ -258,7 +260,7 @@ def entries_of(path: Path, name: str | None = None) -> Iterator[dict[str, Any]]:
 
         with pq.ParquetFile(path) as file:
             for batch in batches_of(file, 1024):
-                yield from batch.to_pylist()
+                yield from map(json_cells(batch.schema), batch.to_pylist())
         return
     with open_lines(path, name) as lines:
         if kind == CSV:

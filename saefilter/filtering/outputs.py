@@ -97,12 +97,11 @@ class OutputPaths:
     def refuse_existing(self, *, card: bool, overwrite: bool) -> None:
         """Raises SaefilterError for the first file in the way; somebody's own README always is. Files of a
         run that was killed while it handed them over are not."""
-        if card and self.card.is_file():
-            if not CARD.match(self.card.read_text(encoding="utf-8", errors="replace")):
-                raise SaefilterError(
-                    f"{self.card} is not a card of saefilter and is never replaced",
-                    remedy="Give the dataset a folder of its own: -o clean/train.parquet",
-                )
+        if card and self.card.is_file() and not CARD.match(self.card.read_text("utf-8", "replace")):
+            raise SaefilterError(
+                f"{self.card} is not a card of saefilter and is never replaced",
+                remedy="Give the dataset a folder of its own: -o clean/train.parquet",
+            )
         if isinstance(self.manifest, RemotePath) and is_unfinished(self.manifest):
             overwrite = True
         refuse_existing(self.wanted(card), overwrite=overwrite)

@@ -37,6 +37,7 @@ from saefilter.filtering.outputs import refuse_own_columns
 from saefilter.filtering.soft import Additions
 from saefilter.filtering.switch import Switches
 from saefilter.report.build import Quarantine
+from saefilter.rows.arrow import json_cells
 from saefilter.rows.pieces import LinePiece, Piece, pieces, rare_garbage_collection
 from saefilter.rows.read import Source
 from saefilter.rows.tables import UNTYPED, TypedRows
@@ -245,7 +246,8 @@ class LinesPart:
             return [row or {} for row in piece.values(positions)]
         table = self._chosen.rows.table(piece, positions)
         self._sample.check(table, piece, positions)
-        rows: list[dict[str, Any]] = table.to_pylist()
+        decoded = json_cells(table.schema)
+        rows: list[dict[str, Any]] = [decoded(row) for row in table.to_pylist()]
         return rows
 
     def close(self) -> None:

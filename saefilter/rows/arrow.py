@@ -126,7 +126,7 @@ def _rows(batch: Any) -> Iterator[TableRow]:
         except (ValueError, OverflowError, TypeError, RecursionError):
             rows = None  # one of them; the others are fine
         if rows is not None:
-            decode = _json_cells(batch.schema)
+            decode = json_cells(batch.schema)
             yield from (TableRow(decode(row)) for row in rows)
             return
     for number in range(batch.num_rows):
@@ -155,7 +155,7 @@ def _row(batch: Any) -> TableRow:
     if batch.nbytes > limits.ROW_BYTES:
         return TableRow(None, limits.too_long("the row"), _shown(batch))
     try:
-        return TableRow(_json_cells(batch.schema)(batch.to_pylist()[0]))
+        return TableRow(json_cells(batch.schema)(batch.to_pylist()[0]))
     except pa.ArrowException:
         raise
     except UnicodeDecodeError:
@@ -165,7 +165,7 @@ def _row(batch: Any) -> TableRow:
         return TableRow(None, f"a value cannot be read: {reason[:200]}", _shown(batch))
 
 
-def _json_cells(schema: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def json_cells(schema: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """What makes values of the cells that hold JSON, as `datasets` writes columns whose values differ in
     type (`arrow.json`); everything else stays as it is."""
     of_json = {field.name: field.type for field in schema if _holds_json(field.type)}

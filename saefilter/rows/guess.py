@@ -46,8 +46,8 @@ def no_format(
         return RowProblem(
             f"--columns {columns} names no whole format: the columns are {shown}; wanted: {whole}"
         )
-    if (empty := _empty_of(row, formats)) is not None:
-        return RowProblem(f"{empty!r} is empty")
+    if (lacking := _empty_of(row, formats)) is not None:
+        return RowProblem(f"{lacking!r} is empty")
     meant = _guess(row)
     return RowProblem(
         f"no known format: the columns are {shown}; expected {EXPECTED}"

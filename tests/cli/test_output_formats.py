@@ -232,3 +232,26 @@ def test_kept_rows_called_like_the_data_or_in_capitals_are_verified(
         assert lacking.exit_code == 2, lacking.checks
         Path("moved.jsonl").rename("d.jsonl")
         Path("moved.parquet").rename("d.scores.parquet")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_a_column_of_json_whose_values_differ_in_type(folder: Path, ending: str) -> None:
+    odd = [1, "x", {"a": [1, None]}, None, [True], 2.5, "null", {}] * 5
+    texts = [None if value is None else json.dumps(value) for value in odd]
+    rows = pa.Table.from_pylist(ROWS[:40])
+    cells = pa.ExtensionArray.from_storage(pa.json_(), pa.array(texts, pa.string()))
+    pq.write_table(rows.append_column("odd", cells), "d.parquet")
+    kept = f"o.filtered.{ending}"
+    filtered("d.parquet", "-o", kept)
+    written = {
+        place: pq.read_table(name).to_pylist() if ending == "parquet" else
+        [json.loads(line) for line in Path(name).read_text().splitlines()]
+        for place, name in (("kept", kept), ("dropped", f"o.filtered.dropped.{ending}"))
+    }  # fmt: skip
+    dropped = [row["saefilter_row_id"] for row in written["dropped"]]
+    expected = texts if ending == "parquet" else odd
+    assert [row["odd"] for row in written["dropped"]] == [expected[i] for i in dropped]
+    left = [value for i, value in enumerate(expected) if i not in dropped]
+    assert [row["odd"] for row in written["kept"]] == left
+    findings = verify(Path(kept), Given(input="d.parquet", scores=Path("d.scores.parquet")))
+    assert findings.exit_code == 0, findings.checks
