@@ -22,6 +22,7 @@ from saefilter.gate.share import bad_share
 from saefilter.gate.verdict import BadShare, Outcome
 from saefilter.rows.read import Source
 from saefilter.scoring.harmless import Harmless, least_share
+from saefilter.toxic.toxicset import UNLIKE
 
 DRAWS = 300
 
@@ -96,13 +97,26 @@ def test_the_rule_is_on_what_is_certain_and_said_in_words(jsonl: Callable[..., P
     assert judged(jsonl, rows, 40, Policy(max_bad_share=40.0), reference=known).passed
     outcome = Outcome([verdict])
     said = words.to_text(outcome)
-    assert "Bad rows: at least 3" in said
+    assert "Bad rows, if this data's harmless rows are like the reference: at least 3" in said
     assert "if they are like those held out of answers" in said
     assert "at least 3" in words.to_markdown(outcome)
     (entry_of,) = json.loads(words.to_json(outcome))["verdicts"]
     assert entry_of["bad_share"]["least"] == pytest.approx(rule.measured / 100, rel=1e-3)
     harmless = words.to_text(Outcome([judged(jsonl, rows, 0, reference=known)]))
-    assert "Bad rows: none for certain" in harmless
+    assert "like the reference: none for certain" in harmless
+
+
+def test_of_data_unlike_the_reference_the_verdict_says_so_each_time(
+    jsonl: Callable[..., Path],
+) -> None:
+    """Said once, when the scores were made, it was missing beside the shares that it voids: of XSTest,
+    127 of whose 300 rows are unsafe, a later `check` said "at least 65%" and nothing else."""
+    rows, note = [unlike(i) for i in range(100)], f"{UNLIKE}: the rows are short. a note"
+    known = {"held_out": [entry("benign", 0.05), entry("toxic", 0.6)]}
+    verdict = judged(jsonl, rows, 40, reference=known, note=note)
+    said = words.to_text(words.said_once(Outcome([verdict]), {verdict.input}))
+    assert "are like the reference (the note doubts it): at least 3" in said
+    assert f"Note: {UNLIKE}" in said
 
 
 def test_without_percentiles_there_is_no_share(jsonl: Callable[..., Path]) -> None:

@@ -22,7 +22,6 @@ from saefilter.filtering.filter import filter_file
 from saefilter.gate.evaluate import evaluate
 from saefilter.gate.policy import DEFAULT_POLICY
 from saefilter.gate.words import why
-from saefilter.geometry.likeness import UNLIKE
 from saefilter.rows.formats import Conversation
 from saefilter.rows.inputs import open_input
 from saefilter.scoring.reference import LEAST_ROWS, read_reference
@@ -32,6 +31,7 @@ from saefilter.scoring.workfolder import work_folder
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
 from saefilter.toxic.load import load_toxic_set
+from saefilter.toxic.toxicset import UNLIKE
 from saefilter.watch import Watch
 
 N = 80
