@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from saefilter import __version__
-from saefilter.gate.verdict import Outcome, RuleVerdict, Verdict, WorstRow, number
+from saefilter.gate.verdict import Outcome, RuleVerdict, Suggested, Verdict, WorstRow, number
 from saefilter.report.markdown import code, prose
 from saefilter.rows.sides import PAIRS
 from saefilter.text import json_safe, one_line, percent, percentile_words, rows_of
@@ -147,16 +147,23 @@ def share_words(verdict: Verdict) -> list[str]:
         else "none for certain (95% confidence)"
     )
     unlike = " (the note doubts it)" if any(UNLIKE in note for note in verdict.notes) else ""
+    # what says less than is proven is not repeated
     likely = "; ".join(
-        f"{percent(one.share)} ({percent(one.low)} to {percent(one.high)}) if they are like those held "
-        f"out of {one.source}"
+        f"{interval} if they are like those held out of {one.source}"
         for one in known.suggested
+        if (interval := _suggested(one, known.least))
     )
     return [
         *push_words(verdict),
         f"Bad rows, if this data's harmless rows are like the reference{unlike}: {proven}"
         f"{f'; {likely}' if likely else ''}.",
     ]
+
+
+def _suggested(one: Suggested, least: float) -> str:
+    if one.share >= least:
+        return f"{percent(one.share)} ({percent(one.low)} to {percent(one.high)})"
+    return f"up to {percent(one.high)}" if one.high >= least else ""
 
 
 def detail(rule: RuleVerdict) -> str:

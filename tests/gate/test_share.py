@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from saefilter.gate import words
 from saefilter.gate.evaluate import evaluate
 from saefilter.gate.policy import Policy, choose_policy
 from saefilter.gate.share import bad_share
-from saefilter.gate.verdict import BadShare, Outcome
+from saefilter.gate.verdict import BadShare, Outcome, Suggested
 from saefilter.rows.read import Source
 from saefilter.scoring.harmless import Harmless, least_share
 from saefilter.toxic.toxicset import UNLIKE
@@ -117,6 +118,18 @@ def test_of_data_unlike_the_reference_the_verdict_says_so_each_time(
     said = words.to_text(words.said_once(Outcome([verdict]), {verdict.input}))
     assert "are like the reference (the note doubts it): at least 3" in said
     assert f"Note: {UNLIKE}" in said
+
+
+def test_no_guess_is_said_that_is_less_than_what_is_proven(jsonl: Callable[..., Path]) -> None:
+    """The tutorial's own file read `at least 5.9%; 0.72% (0% to 21%)`."""
+    known = {"held_out": [entry("benign", 0.05), entry("toxic", 0.6)]}
+    verdict = judged(jsonl, [unlike(i) for i in range(100)], 40, reference=known)
+    sources = (Suggested("a", 0.01, 0.0, 0.2), Suggested("b", 0.01, 0.0, 0.03), Suggested("c", 0.2, 0.1, 0.3))  # fmt: skip
+    share = BadShare(0.06, 5.0, sources)
+    said = words.to_text(Outcome([replace(verdict, bad_share=share)]))
+    assert "at least 6% of the scored rows (95% confidence); up to 20% if" in said
+    assert "20% (10% to 30%) if they are like those held out of c." in said
+    assert "held out of b" not in said
 
 
 def test_without_percentiles_there_is_no_share(jsonl: Callable[..., Path]) -> None:
