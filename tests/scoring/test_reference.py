@@ -236,7 +236,7 @@ def test_command_project_file_and_python_take_it(
         return " ".join(done.output.split())
 
     said = run("score", "data.jsonl", "--reference", "good.jsonl")
-    assert f"Against {N} rows of good.jsonl" in said
+    assert f"Closer than 95% of {N} rows of good.jsonl" in said
     assert "of the rows of good.jsonl" in said
     # scores at hand serve where the same reference is asked for, here by the project's file
     (tmp_path / "saefilter.toml").write_text('preset = "minilm"\nreference = "good.jsonl"\n')
