@@ -155,7 +155,9 @@ class Scores:
             raise SaefilterError(
                 f"not a readable Parquet file ({str(error).splitlines()[0]})",
                 where=str(path),
-                remedy="Run saefilter score again with --overwrite.",
+                remedy="Run saefilter score again with --overwrite."
+                if path.name.endswith(".parquet")
+                else "Scores end in .parquet; of data, saefilter score makes them.",
             ) from error
         if PART_KEY in metadata:
             raise SaefilterError(

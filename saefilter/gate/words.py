@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from saefilter import __version__
-from saefilter.gate.verdict import Outcome, RuleVerdict, Verdict, WorstRow, number
+from saefilter.gate.verdict import Outcome, RuleVerdict, Suggested, Verdict, WorstRow, number
 from saefilter.report.markdown import code, prose
 from saefilter.rows.sides import PAIRS
 from saefilter.text import json_safe, one_line, percent, percentile_words, rows_of
-from saefilter.toxic.toxicset import DOES_NOT_TELL
+from saefilter.toxic.toxicset import DOES_NOT_TELL, UNLIKE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,15 +37,20 @@ def to_text(outcome: Outcome) -> str:
 
 def said_once(outcome: Outcome, reused: Collection[str]) -> Outcome:
     """Without notes that another dataset's verdict has, or that were said when scores were made that are
-    `reused`, by their input; that a set does not tell is always said."""
+    `reused`, by their input; what voids the figures of the verdict is always said."""
     said: set[str] = set()
     verdicts = []
     for verdict in outcome.verdicts:
         before = set(verdict.notes) if verdict.input in reused else said
-        notes = [note for note in verdict.notes if note not in before or DOES_NOT_TELL in note]
+        notes = [note for note in verdict.notes if note not in before or voids(note)]
         said |= set(verdict.notes)
         verdicts.append(replace(verdict, notes=tuple(notes)))
     return replace(outcome, verdicts=verdicts)
+
+
+def voids(note: str) -> bool:
+    """Whether a note says that the verdict's figures do not hold."""
+    return DOES_NOT_TELL in note or UNLIKE in note
 
 
 def print_text(console: Console, text: str) -> None:
@@ -141,16 +146,24 @@ def share_words(verdict: Verdict) -> list[str]:
         if known.least
         else "none for certain (95% confidence)"
     )
+    unlike = " (the note doubts it)" if any(UNLIKE in note for note in verdict.notes) else ""
+    # what says less than is proven is not repeated
     likely = "; ".join(
-        f"{percent(one.share)} ({percent(one.low)} to {percent(one.high)}) if they are like those held "
-        f"out of {one.source}"
+        f"{interval} if they are like those held out of {one.source}"
         for one in known.suggested
+        if (interval := _suggested(one, known.least))
     )
     return [
         *push_words(verdict),
-        f"Bad rows: {proven}{f'; {likely}' if likely else ''}; too few where this data's harmless rows "
-        "are calmer than the reference.",
+        f"Bad rows, if this data's harmless rows are like the reference{unlike}: {proven}"
+        f"{f'; {likely}' if likely else ''}.",
     ]
+
+
+def _suggested(one: Suggested, least: float) -> str:
+    if one.share >= least:
+        return f"{percent(one.share)} ({percent(one.low)} to {percent(one.high)})"
+    return f"up to {percent(one.high)}" if one.high >= least else ""
 
 
 def detail(rule: RuleVerdict) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from saefilter.stats.sparse_rows import SparseRows
-from saefilter.toxic.toxicset import Likeness
+from saefilter.toxic.toxicset import UNLIKE, Likeness
 
 Floats = NDArray[np.float64]
 SCORE = "score"
@@ -27,8 +27,6 @@ FALSE_ALARMS = 0.01
 LEAST_LIMIT = 0.2
 """Nearer than an AUROC of 0.7 is a matter of topic, not of kind."""
 MOST_LIMIT = 0.45
-UNLIKE = "The data are unlike the rows that percentiles rest on"
-"""How a warning of such data begins."""
 Sums = dict[str, list[float]]
 """Measure -> sums over rows of the place, 0 to 1, and of the value."""
 

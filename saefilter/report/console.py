@@ -180,7 +180,7 @@ def _caveats(summary: ScoreSummary) -> Group:
 def formats_words(made: Provenance) -> str:
     """As what the rows were read: `messages (120 rows), text (3)`."""
     formats = [f"{name} ({count:,})" for name, count in (made.formats or {}).items()]
-    formats[:1] = [one.replace(")", " rows)") for one in formats[:1]]
+    formats[:1] = [f"{name} ({rows_of(n)})" for name, n in list((made.formats or {}).items())[:1]]
     by = f" by --columns {one_line(made.columns)}" if made.columns else ""
     return (", ".join(formats) or "not kept") + by
 
@@ -194,7 +194,7 @@ def _flagged(percentiles: np.ndarray[Any, Any], made: Provenance, what: str = "r
             share = is_beyond(percentiles, level, reference_rows).mean()
             lines.append(
                 f"  Closer than {level:g}% of {'them' if lines else them}: {share:.1%} of the {what} "
-                f"({rank / (reference_rows + 1):.1%} of such rows would be)"
+                f"({rank / (reference_rows + 1):.1%} of harmless ones would be)"
             )
     return Text("\n".join(lines) or f"  Too few to compare with: {them}", style="dim")
 
@@ -340,6 +340,10 @@ def _selection(report: Report) -> str:
             return words
         return f"{words}, {asked['score_name']} from {asked['score_threshold']:.3f}"
     if asked["threshold"] is None:
-        return "by decision alone" if report.decisions else "none was close enough"
+        if report.decisions:
+            return "by decision alone"
+        if (share := asked.get("drop_frac")) is not None:
+            return f"{percent(share)} of them is less than one row"
+        return "none was close enough"
     decided = ", decisions aside" if report.decisions else ""
     return f"the closest, distance up to {asked['threshold']:.3f}{decided}"

@@ -83,8 +83,9 @@ TRAINERS: dict[str, Trainer] = {
 }  # fmt: skip
 
 TURNS = {
-    "assistant": "assistant turns without their end of turn; axolotl, LLaMA-Factory and TRL with "
-    "assistant_only_loss train on these, but plain TRL on every token of `messages`: --trainer trl",
+    "assistant": "assistant turns without their end of turn, or all of a plain text; axolotl, "
+    "LLaMA-Factory and TRL with assistant_only_loss train on such turns, but plain TRL on every token "
+    "of `messages`: --trainer trl",
     "all": "all turns, without what the template writes around them",
     "last-turn": "the last assistant turn",
     "completion": "the completion of `prompt` and `completion`; all turns of other rows",

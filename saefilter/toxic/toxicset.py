@@ -162,6 +162,10 @@ DOES_NOT_TELL = "The toxic set does not tell bad rows from good ones"
 """How a warning of such a set begins."""
 
 
+UNLIKE = "The data are unlike the rows that percentiles rest on"
+"""How a warning of data begins whose flagged shares do not hold."""
+
+
 def tells(auroc: Sequence[float] | None) -> bool:
     """Whether a set tells bad from harmless rows that it has not seen, by `Calibration.auroc`; of one that
     was never tried it is not known, and is not denied."""

@@ -184,6 +184,14 @@ def test_damaged_scores_are_refused(tmp_path: Path, content: bytes) -> None:
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(SaefilterError, match="not a scores file"):
         Scores.open(path)
+    path = (
+        tmp_path / "data.csv"
+    )  # `saefilter compare data.csv`: nothing to score again with --overwrite
+    path.write_bytes(content)
+    with pytest.raises(
+        SaefilterError, match=r"not a readable Parquet file.*Scores end in \.parquet"
+    ):
+        Scores.open(path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from saefilter.gate import words
 from saefilter.gate.evaluate import evaluate
 from saefilter.gate.policy import Policy, choose_policy
 from saefilter.gate.share import bad_share
-from saefilter.gate.verdict import BadShare, Outcome
+from saefilter.gate.verdict import BadShare, Outcome, Suggested
 from saefilter.rows.read import Source
 from saefilter.scoring.harmless import Harmless, least_share
+from saefilter.toxic.toxicset import UNLIKE
 
 DRAWS = 300
 
@@ -96,13 +98,38 @@ def test_the_rule_is_on_what_is_certain_and_said_in_words(jsonl: Callable[..., P
     assert judged(jsonl, rows, 40, Policy(max_bad_share=40.0), reference=known).passed
     outcome = Outcome([verdict])
     said = words.to_text(outcome)
-    assert "Bad rows: at least 3" in said
+    assert "Bad rows, if this data's harmless rows are like the reference: at least 3" in said
     assert "if they are like those held out of answers" in said
     assert "at least 3" in words.to_markdown(outcome)
     (entry_of,) = json.loads(words.to_json(outcome))["verdicts"]
     assert entry_of["bad_share"]["least"] == pytest.approx(rule.measured / 100, rel=1e-3)
     harmless = words.to_text(Outcome([judged(jsonl, rows, 0, reference=known)]))
-    assert "Bad rows: none for certain" in harmless
+    assert "like the reference: none for certain" in harmless
+
+
+def test_of_data_unlike_the_reference_the_verdict_says_so_each_time(
+    jsonl: Callable[..., Path],
+) -> None:
+    """Said once, when the scores were made, it was missing beside the shares that it voids: of XSTest,
+    127 of whose 300 rows are unsafe, a later `check` said "at least 65%" and nothing else."""
+    rows, note = [unlike(i) for i in range(100)], f"{UNLIKE}: the rows are short. a note"
+    known = {"held_out": [entry("benign", 0.05), entry("toxic", 0.6)]}
+    verdict = judged(jsonl, rows, 40, reference=known, note=note)
+    said = words.to_text(words.said_once(Outcome([verdict]), {verdict.input}))
+    assert "are like the reference (the note doubts it): at least 3" in said
+    assert f"Note: {UNLIKE}" in said
+
+
+def test_no_guess_is_said_that_is_less_than_what_is_proven(jsonl: Callable[..., Path]) -> None:
+    """The tutorial's own file read `at least 5.9%; 0.72% (0% to 21%)`."""
+    known = {"held_out": [entry("benign", 0.05), entry("toxic", 0.6)]}
+    verdict = judged(jsonl, [unlike(i) for i in range(100)], 40, reference=known)
+    sources = (Suggested("a", 0.01, 0.0, 0.2), Suggested("b", 0.01, 0.0, 0.03), Suggested("c", 0.2, 0.1, 0.3))  # fmt: skip
+    share = BadShare(0.06, 5.0, sources)
+    said = words.to_text(Outcome([replace(verdict, bad_share=share)]))
+    assert "at least 6% of the scored rows (95% confidence); up to 20% if" in said
+    assert "20% (10% to 30%) if they are like those held out of c." in said
+    assert "held out of b" not in said
 
 
 def test_without_percentiles_there_is_no_share(jsonl: Callable[..., Path]) -> None:

@@ -106,8 +106,19 @@ def test_the_summary_counts_rows_beyond_reference_rows(tmp_path: Path) -> None:
     print_score_summary(SafeConsole(file=file, width=200), summary)
     assert (
         "Closer than 95% of 50 harmless reference samples: 2.5% of the rows (3.9% of "
-        "such rows would be)\n"
+        "harmless ones would be)\n"
     ) in file.getvalue()
+
+
+def test_a_share_of_few_rows_is_not_said_to_be_too_far_away() -> None:
+    """10 % of one row: `none was close enough` sent its reader to look for a distance."""
+    report = example_report()
+    asked = {**report.selection, "drop_frac": 0.1, "threshold": None, "strategy": "closest"}
+    nothing = replace(report, selection=asked, counts={**report.counts, "dropped": 0})
+    paths = OutputPaths.beside(Path("data.parquet"))
+    file = io.StringIO()
+    print_filter_result(SafeConsole(file=file, width=200), FilterResult(paths, nothing))
+    assert "(10% of them is less than one row)" in file.getvalue()
 
 
 def test_the_summary_names_themes_and_the_closest_example(tmp_path: Path) -> None:

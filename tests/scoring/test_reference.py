@@ -22,7 +22,6 @@ from saefilter.filtering.filter import filter_file
 from saefilter.gate.evaluate import evaluate
 from saefilter.gate.policy import DEFAULT_POLICY
 from saefilter.gate.words import why
-from saefilter.geometry.likeness import UNLIKE
 from saefilter.rows.formats import Conversation
 from saefilter.rows.inputs import open_input
 from saefilter.scoring.reference import LEAST_ROWS, read_reference
@@ -32,6 +31,7 @@ from saefilter.scoring.workfolder import work_folder
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
 from saefilter.toxic.load import load_toxic_set
+from saefilter.toxic.toxicset import UNLIKE
 from saefilter.watch import Watch
 
 N = 80
@@ -236,7 +236,7 @@ def test_command_project_file_and_python_take_it(
         return " ".join(done.output.split())
 
     said = run("score", "data.jsonl", "--reference", "good.jsonl")
-    assert f"Against {N} rows of good.jsonl" in said
+    assert f"Closer than 95% of {N} rows of good.jsonl" in said
     assert "of the rows of good.jsonl" in said
     # scores at hand serve where the same reference is asked for, here by the project's file
     (tmp_path / "saefilter.toml").write_text('preset = "minilm"\nreference = "good.jsonl"\n')
