@@ -17,10 +17,13 @@ from toxic_sets import made
 from saefilter.artifacts.decisions import Decision, Decisions
 from saefilter.cli.rounds import reading
 from saefilter.columns import Columns
-from saefilter.curate.adapt import Fit, unknown_to, with_weights
+from saefilter.curate.adapt import Fit, gained_by_chance, unknown_to, with_weights
+from saefilter.curate.contrast import Contrast
 from saefilter.curate.sources import from_decisions
 from saefilter.errors import SaefilterError
 from saefilter.rows.read import Source
+from saefilter.stats.auroc import auroc
+from saefilter.stats.sparse_rows import SparseRows
 from saefilter.toxic.learnt import ROW_HASHES
 
 N_ROWS = 40
@@ -103,6 +106,25 @@ def test_weights_follow_decisions_as_far_as_they_are_let_and_never_change_sides(
     assert fit.held_out(toxic, folds) > 0.7
     shuffled = rng.permutation(toxic)
     assert fit.held_out(shuffled, folds) < 0.7
+
+
+def test_a_gain_is_held_against_what_decisions_without_meaning_gain() -> None:
+    rng = np.random.default_rng(1)
+    toxic = np.arange(60) % 2 == 0
+    active = rng.random((60, 3))
+    active[:, 0] += toxic
+    active[:, 1] += ~toxic
+
+    def contrast(group: np.ndarray | None = None) -> Contrast:
+        nothing = np.zeros(60, dtype=np.int64)
+        return Contrast(SparseRows(3), np.zeros((60, 1)), toxic, nothing, group=group)
+
+    fit = fit_of(active, hold=0.3)
+    by_chance = gained_by_chance(fit, contrast())
+    gain = fit.held_out(toxic, contrast().folds(5)) - auroc(toxic, fit.signed @ fit.weights)
+    assert 0 < by_chance < gain
+    # six groups of ten equal rows: whole groups trade labels, and chance does more
+    assert gained_by_chance(fit, contrast(np.arange(60) // 2 % 6 + 6 * ~toxic)) > by_chance
 
 
 def test_activations_beyond_what_the_set_was_made_on_do_not_count() -> None:
