@@ -58,12 +58,10 @@ class Adapted:
 
     def __str__(self) -> str:
         left_out = f" ({self.known:,} more were known to it)" if self.known else ""
-        gained = self.after - self.before
-        shown = "" if gained > self.by_chance else ": no gain is shown"
+        shown = "" if self.after - self.before > self.by_chance else ": no gain is shown"
         return (
             f"Learnt from {self.dropped:,} dropped and {self.kept:,} kept rows{left_out}: AUROC on decided rows that it "
-            f"had not seen {self.after:.2f}, before {self.before:.2f} ({gained:+.2f}; decisions dealt out at random "
-            f"gain up to {self.by_chance:.2f}, 95%{shown})"
+            f"had not seen {self.after:.2f}, before {self.before:.2f}; by chance up to {self.by_chance:+.2f} (95%){shown}"
         )
 
 
