@@ -66,9 +66,10 @@ class HubRepo:
         self._found(_api(), self._push_remedy)
 
     def push(self, files: Mapping[str, Path | bytes], message: str) -> Pushed:
-        """Hand over files, by their names there, in one commit; what else is there stays. Raises
-        SaefilterError, and then no file was changed there."""
-        from huggingface_hub import CommitOperationAdd
+        """Hand over files, by their names there, in one commit. Data that the card there names, and this push
+        does not have, are removed from it: they may hold rows that are dropped now. What else is there stays.
+        Raises SaefilterError, and then no file was changed there."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         api = _api()
         found = self._found(api, self._push_remedy)
@@ -78,9 +79,11 @@ class HubRepo:
                     self.name, repo_type=self.kind, private=not self.public, exist_ok=False
                 )
             info = self._info(api)
+            gone = sorted(self._named_by_card(api, info) - set(files))
             done = api.create_commit(
                 self.name,
-                [CommitOperationAdd(name, file) for name, file in files.items()],
+                [CommitOperationAdd(name, file) for name, file in files.items()]
+                + [CommitOperationDelete(name) for name in gone],
                 commit_message=message, repo_type=self.kind,
                 parent_commit=info.sha,  # another push since then is an error, and not undone
             )  # fmt: skip
@@ -95,6 +98,22 @@ class HubRepo:
         return Pushed(
             self.name, f"{api.endpoint}/{prefix}{self.name}", done.oid, bool(info.private)
         )
+
+    def _named_by_card(self, api: HfApi, info: DatasetInfo | ModelInfo) -> set[str]:
+        """Files there that the card names as the data."""
+        from huggingface_hub import metadata_load
+
+        there = {file.rfilename for file in info.siblings or []}
+        if README not in there:
+            return set()
+        card = api.hf_hub_download(self.name, README, repo_type=self.kind, revision=info.sha)
+        head: Any = metadata_load(card) or {}
+        named: list[str] = []
+        for config in head.get("configs") or []:
+            for split in config.get("data_files") or []:
+                path = split.get("path")
+                named += [path] if isinstance(path, str) else path or []
+        return there & set(named)
 
     def _info(self, api: HfApi, revision: str | None = None) -> DatasetInfo | ModelInfo:
         ask = api.dataset_info if self.kind == "dataset" else api.model_info

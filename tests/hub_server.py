@@ -15,7 +15,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,8 +35,9 @@ class Repository:
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
     """Hash and all files, the last one last."""
 
-    def add(self, files: dict[str, bytes]) -> str:
+    def add(self, files: dict[str, bytes], gone: Sequence[str] = ()) -> str:
         whole = {**(self.commits[-1][1] if self.commits else {}), **files}
+        whole = {name: content for name, content in whole.items() if name not in gone}
         said = repr((len(self.commits), sorted(whole.items()))).encode()
         self.commits.append((hashlib.sha1(said).hexdigest(), whole))
         return self.commits[-1][0]
@@ -204,7 +205,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return self._say(412, {"error": "A commit has happened since."})
             files = {v["path"]: base64.b64decode(v["content"]) for k, v in values if k == "file"}
             files |= {v["path"]: hub.objects[v["oid"]] for k, v in values if k == "lfsFile"}
-            oid = repository.add(files)
+            gone = [v["path"] for k, v in values if k == "deletedFile"]
+            oid = repository.add(files, gone)
             return self._say(
                 200,
                 {"success": True, "commitOid": oid, "commitUrl": f"{hub.url}/{place}/commit/{oid}"},

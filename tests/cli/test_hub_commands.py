@@ -124,6 +124,16 @@ def test_kept_rows_and_their_card_are_pushed_and_nothing_that_was_dropped(
                            "commit": repository.commits[-1][0], "private": True}  # fmt: skip
     assert len(repository.commits[-1][1]["clean.jsonl"].splitlines()) == 20
 
+    # under another name: the data of before, which may hold rows that are dropped now, are gone
+    repository.add({"LICENSE": b"theirs"})
+    say(*FILTER, "--push-to-hub", "team/clean", "-o", "new/other.parquet")
+    assert set(repository.commits[-1][1]) == {
+        ".gitattributes",
+        "LICENSE",
+        "README.md",
+        "other.parquet",
+    }
+
 
 def test_a_folder_is_pushed_by_its_names(hub: Hub, say: Say, tmp_path: Path) -> None:
     (tmp_path / "data" / "a").mkdir(parents=True)
