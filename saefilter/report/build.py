@@ -253,6 +253,11 @@ def _vouched(made: Provenance, selection: Selection, n_dropped: int) -> list[str
     wanted, recall = made.cascade["nearest"], made.cascade["recall"]
     misses = math.floor(wanted * (1 - recall) + 1e-9)
     least = max(0.0, 1 - misses / n_dropped)
+    if not least:
+        return [
+            f"That the {n_dropped:,} nearest rows were dropped is not vouched for: up to {misses:,} that the model did "
+            "not read may be nearer. A larger --budget vouches for more."
+        ]
     return [
         f"Of the {n_dropped:,} nearest rows at least {least:.1%} were dropped, with "
         f"{made.cascade['confidence']:.0%} confidence: up to {misses:,} that the model did not read may be as near."

@@ -160,6 +160,8 @@ def test_filter_drops_what_is_vouched_for_and_no_more(
     assert result.report.counts["estimated"] == scores.provenance.estimated
     assert result.report.counts["kept"] + result.report.counts["dropped"] == N_ROWS - 1
     assert any("nearest rows at least" in note for note in result.report.notes)
+    one = filter_file(source, scores, tmp_path / "one.jsonl", Selection(drop_count=1))
+    assert any("is not vouched for" in note for note in one.report.notes)  # and not "at least 0.0%"
     assert not re.search(r"\bnan\b", (tmp_path / "f.report.html").read_text(), re.IGNORECASE)
     assert verify(tmp_path / "f.jsonl", Given(str(data), scores.path)).exit_code == 0
     dropped = [json.loads(line) for line in (tmp_path / "f.dropped.jsonl").read_text().splitlines()]
