@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,6 +12,8 @@ from saefilter.review.session import Press
 
 ESCAPE, END = "\x1b", "\x04"
 AT_ONCE = 64
+NOTICED_WITHIN = 0.2
+"""Seconds."""
 
 
 def presses(ask: Callable[[str], str]) -> Iterator[Press]:
@@ -38,7 +41,11 @@ def _read() -> str:
         import typer
 
         return typer.getchar()
-    return os.read(sys.stdin.fileno(), AT_ONCE).decode(errors="replace")
+    terminal = sys.stdin.fileno()
+    # a Ctrl-C just before a read would wait for the next key: between two waits it is noticed
+    while not select.select([terminal], [], [], NOTICED_WITHIN)[0]:
+        pass
+    return os.read(terminal, AT_ONCE).decode(errors="replace")
 
 
 @contextmanager
