@@ -61,6 +61,7 @@ def score(
     """
     from saefilter.artifacts.publish import refuse_existing
     from saefilter.artifacts.scores import Scores
+    from saefilter.encode.presets import preset_of
     from saefilter.rows.inputs import open_input
     from saefilter.scoring.part import PartFile
     from saefilter.scoring.scores_for import usual_scores
@@ -71,6 +72,7 @@ def score(
     source = open_input(input)
     silent = quiet or as_json
     settings = ask_and_say(scoring, quiet=silent).settings
+    preset_of(settings)  # a misspelt one is told of before what lies in the way
     target = located_if(output) or usual_scores(source)
     if one is not None:
         target = one.file(target)

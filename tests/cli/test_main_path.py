@@ -128,7 +128,7 @@ def test_one_step_scores_first_and_other_names_work(folder: Path, tmp_path: Path
     [
         (["score", "none.jsonl"], "there is no file none.jsonl"),
         (["score", "data.jsonl"], "data.scores.parquet exists already. Use --overwrite"),
-        (["score", "data.jsonl", "-o", "x.parquet", "--preset", "gemma"], "no preset 'gemma'"),
+        (["score", "data.jsonl", "--preset", "gemma"], "no preset 'gemma'"),
         (["score", "data.jsonl", "-o", "x.parquet", "--metric", "best"], "no metric 'best'"),
         (["score", "data.jsonl", "-o", "x.parquet", "--pool", "sum"], "--pool 'sum' is not known"),
         (["score", "data.jsonl", "-o", "x.parquet", "--device", "warp"], "cannot be used"),
