@@ -35,10 +35,10 @@ BLOCK = re.compile(
     r"(?:^<!-- (?:not run: (?P<why>[^>]+)|(?P<run>run)) -->\n+)?^```(?P<language>[^\n]*)\n(?P<body>.*?)^```",
     re.M | re.S,
 )
-HUB = " my-name/"
+HUB = "my-name/"
 """How pages name a place on the hub that a reader has: such commands are parsed."""
 TYPED = ("", "console", "sh", "bash", "shell")
-TIMES = re.compile(r"\d[\d.,]*(?= (?:ms|s|min|h|tokens/s)\b)|\d{4}-\d\d-\d\dT[\d:+.]+Z?")
+TIMES = re.compile(r"(?:under )?\d[\d.,]*(?= (?:ms|s|min|h|tokens/s)\b)|\d{4}-\d\d-\d\dT[\d:+.]+Z?")
 
 
 class Command(NamedTuple):

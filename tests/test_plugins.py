@@ -149,12 +149,12 @@ def test_a_reader_a_metric_and_a_strategy_of_another_package(folder: Path) -> No
         (
             ("score", "d.words", "--metric", "pushy"),
             "the metric 'pushy' of others 1.0 (others:pushy) failed (AttributeError: 'FeatureSpace' object has no attribute "
-            "'missing', in others.py line 45).",
+            "'missing', in others.py line 53).",
         ),
         (
             ("score", "d.torn"),
             "d.torn: the reader 'torn' of others 1.0 (others:read_torn) failed after row 1 (EOFError: the file ends in a "
-            "row, in others.py line 42).",
+            "row, in others.py line 50).",
         ),
     ],
 )  # fmt: skip
@@ -200,7 +200,7 @@ def test_names_that_are_not_there_are_errors_with_those_that_are(folder: Path) -
     saefilter(folder, "score", "d.words", "-q")
     shown = saefilter(folder, "filter", "--strategy", "none", "--drop-count", "1", code=2)
     assert "Strategies: closest, chosen-side, random, " in shown
-    assert ", longest-first, wants, wordy." in shown
+    assert ", longest-first, panics, wants, wordy." in shown
 
 
 def test_nothing_of_a_package_is_imported_unasked(folder: Path) -> None:
