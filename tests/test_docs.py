@@ -17,7 +17,7 @@ PAGES = [
 OTHERS = {
     "--weight-decay", "--extra-index-url", "--no-deps", "--write-out", "--ignore-glob", "--quick",
     "--out", "--help", "--strict", "--config", "--dry-run", "--all-files", "--min-letters",
-    "--pip-args", "--torch-backend",
+    "--pip-args", "--torch-backend", "--rivals",
 }  # fmt: skip
 """Options of other programs, of examples, and the one that CONTRIBUTING.md makes up."""
 
