@@ -23,11 +23,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 from saefilter.curate.curate import curate
+from saefilter.curate.options import CurationOptions
 from saefilter.curate.sources import ContrastRows
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
 from saefilter.rows.formats import Conversation, Message
-from saefilter.settings import CurationOptions
 
 D_MODEL, WORDS, K = 64, 3000, 64
 

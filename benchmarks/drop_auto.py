@@ -30,7 +30,7 @@ from saefilter.artifacts.integrity import content_sha256
 from saefilter.artifacts.scores import SCHEMA, Scores
 from saefilter.curate.calibrate import calibration_of
 from saefilter.curate.sources import usable_rows
-from saefilter.filtering.filter import candidates_of
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.groups import effective_groups, find_groups
 from saefilter.rows.read import Source
 from saefilter.scoring.score import score_file

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from quality import RULES, Labelled, load, with_interval
 
 from saefilter.curate.contrast import GroupedContrast, Subset, confirm
+from saefilter.curate.options import CurationOptions
 from saefilter.diagnose.features import draw_matched, frequency_bins
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import resolve
 from saefilter.geometry.metrics import weighted_mean
 from saefilter.geometry.space import DirectionIndex
-from saefilter.settings import CurationOptions
 
 TOP = 100
 RANDOM_SETS = 200

@@ -26,6 +26,7 @@ from scipy import sparse, stats
 
 from saefilter.curate.contrast import Contrast, GroupedContrast, Subset, confirm
 from saefilter.curate.curate import ContrastEncoder
+from saefilter.curate.options import CurationOptions
 from saefilter.curate.sources import bundled
 from saefilter.diagnose.features import (
     Diagnosis,
@@ -40,7 +41,7 @@ from saefilter.encode.presets import resolve
 from saefilter.rows.formats import Conversation, RowProblem, recognise
 from saefilter.rows.groups import Units, find_groups
 from saefilter.rows.read import Source
-from saefilter.settings import CurationOptions, ScoreSettings
+from saefilter.settings import ScoreSettings
 from saefilter.stats.sparse_rows import SparseRows
 from saefilter.toxic.load import load_toxic_set
 

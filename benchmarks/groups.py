@@ -23,12 +23,12 @@ from benchmarks.common import put_between
 from benchmarks.labelled import RULES
 from saefilter.curate.contrast import Contrast, GroupedContrast, Subset, confirm
 from saefilter.curate.curate import ContrastEncoder
+from saefilter.curate.options import CurationOptions
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import load_preset
 from saefilter.rows.formats import Conversation, recognise
 from saefilter.rows.groups import Groups, find_groups, groups_by
 from saefilter.rows.read import Source
-from saefilter.settings import CurationOptions
 from saefilter.toxic.load import load_toxic_set
 
 SEEDS = 20

@@ -27,13 +27,13 @@ from benchmarks.common import put_between
 from benchmarks.labelled import RULES, HeldOutRows, Labelled, load
 from saefilter.curate.assemble import fitted_set
 from saefilter.curate.contrast import Contrast, GroupedContrast, Subset
+from saefilter.curate.options import CurationOptions
 from saefilter.curate.weights import spread
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import load_preset
 from saefilter.errors import SaefilterError
 from saefilter.geometry.metrics import METRICS
 from saefilter.geometry.scorer import Scorer
-from saefilter.settings import CurationOptions
 from saefilter.stats.auroc import grouped_auroc, grouped_draws
 from saefilter.toxic.toxicset import ToxicSet
 

@@ -19,12 +19,12 @@ from saefilter.curate.assemble import fitted_set
 from saefilter.curate.calibrate import held_out_proximities
 from saefilter.curate.contrast import Contrast
 from saefilter.curate.curate import ContrastEncoder
+from saefilter.curate.options import CurationOptions
 from saefilter.encode.encoder import Encoder
 from saefilter.encode.presets import load_preset
 from saefilter.geometry.metrics import DEFAULT_METRIC
 from saefilter.rows.formats import recognise
 from saefilter.rows.groups import groups_by
-from saefilter.settings import CurationOptions
 from saefilter.toxic.load import load_toxic_set
 
 SET = "minilm"

@@ -36,6 +36,7 @@ from benchmarks.quality import scores_by
 from saefilter.curate.assemble import fitted_set
 from saefilter.curate.contrast import Contrast, GroupedContrast, Subset
 from saefilter.curate.curate import AUTOMATIC, ContrastEncoder
+from saefilter.curate.options import CurationOptions
 from saefilter.curate.sources import bundled
 from saefilter.curate.weights import scaled_columns, spread
 from saefilter.encode.encoder import Encoder
@@ -46,7 +47,6 @@ from saefilter.geometry.metrics import METRICS
 from saefilter.rows.formats import ASSISTANT, TEXT, Conversation, RowProblem, recognise
 from saefilter.rows.groups import Groups, find_groups, groups_by
 from saefilter.rows.read import Source
-from saefilter.settings import CurationOptions
 from saefilter.stats.auroc import grouped_auroc
 
 MARKER = "<!-- transfer, {}: written by benchmarks/transfer.py -->"

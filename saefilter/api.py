@@ -167,8 +167,9 @@ def filter(
         held = hold(data, folder)
         opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer, progress)
         opened.verify()
-        from saefilter.filtering.filter import candidates_of, filter_file
+        from saefilter.filtering.filter import filter_file
         from saefilter.filtering.folder import filter_folder
+        from saefilter.filtering.job import candidates_of
         from saefilter.filtering.layout import goes_to_folder
 
         with _watching(strategy, progress, lambda text: print(text, file=sys.stderr)) as own:

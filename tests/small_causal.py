@@ -12,7 +12,7 @@ import transformers as hf
 from checkpoints import save_model, small_tokenizer
 from scored import write_scores
 
-from saefilter.filtering.filter import candidates_of
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.formats import ASSISTANT, Conversation, Message
 from saefilter.rows.read import Source
 from saefilter.select.causal_reader import CausalReader

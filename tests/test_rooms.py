@@ -33,11 +33,11 @@ TYPE_ONLY = {
     "artifacts.scores > rows.read",
     "report.compare > compare.data",
     "report.compare_text > compare.data",
-    "report.console > filtering.filter",
+    "report.console > filtering.job",
 }
 """Imports for types alone that go against the order."""
 
-MOST_MODULES = 273
+MOST_MODULES = 278
 """That a module more was needed is to be decided, not to happen: raise it with what is new."""
 MOST_LINES = 60
 MOST_FOUND = 5

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from saefilter.artifacts.provenance import Identity, Provenance
 from saefilter.asked import ask, ask_with
 from saefilter.cli import options as opt
+from saefilter.curate.options import CurationOptions
 from saefilter.described import described, option
 from saefilter.errors import SaefilterError
 from saefilter.select.registry import StrategyOptions
-from saefilter.settings import CurationOptions, ScoreSettings
+from saefilter.settings import ScoreSettings
 
 FIELDS = described(ScoreSettings)
 IDENTITY = Identity(

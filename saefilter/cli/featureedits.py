@@ -23,8 +23,9 @@ from saefilter.cli.common import (
 )
 from saefilter.cli.features import about_set, features
 from saefilter.cli.featuresets import SetArgument
+from saefilter.curate.options import CurationOptions
 from saefilter.errors import SaefilterError
-from saefilter.settings import CurationOptions, ScoreSettings
+from saefilter.settings import ScoreSettings
 from saefilter.text import command_line
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def themes(
     `curate` does so by itself. Names that a person gave are kept where a theme has largely the same
     features.
     """
-    from saefilter.cli.features import contrast_of
+    from saefilter.cli.contrast import contrast_of
     from saefilter.curate.curate import made_themes
     from saefilter.curate.sources import usable_rows
     from saefilter.encode.encoder import Encoder

@@ -14,7 +14,6 @@ from saefilter.cli import app, completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     SEVERAL,
-    asked_of,
     asked_several,
     output_console,
     preset_of,
@@ -22,15 +21,16 @@ from saefilter.cli.common import (
     progress_bar,
     warn,
 )
+from saefilter.cli.contrast import contrast_of, given_columns, matched_rows
 from saefilter.cli.root import App, Features
+from saefilter.curate.options import CurationOptions, Penalty
 from saefilter.errors import SaefilterError
-from saefilter.settings import COLUMN_SETTINGS, CurationOptions, Penalty, ScoreSettings
+from saefilter.settings import COLUMN_SETTINGS, ScoreSettings
 
 if TYPE_CHECKING:
     from saefilter.asked import Asked
-    from saefilter.curate.sources import ColumnsOf, ContrastRows
+    from saefilter.curate.sources import ContrastRows
     from saefilter.rows.formats import Conversation
-    from saefilter.rows.read import Source
     from saefilter.toxic.toxicset import ToxicSet
 
 features = App(
@@ -154,13 +154,13 @@ def curate(
             choosing, toxic=toxic, match=match, describe_with=describe_with, penalty=penalty
         )
     refuse_existing([output], overwrite=overwrite)
-    columns_of = _columns_of(reading)
+    columns_of = given_columns(reading)
     sources = contrast_of(
         toxic or [], benign or [], data or [], label, threshold, options.group, decisions,
         columns_of,
     )  # fmt: skip
     if match:
-        sources = [_matched(rows, quiet=quiet) for rows in sources]
+        sources = [matched_rows(rows, quiet=quiet) for rows in sources]
     asked = asked_several(reading, quiet=True)
     for one in asked:
         preset_of(one)  # one that is not there shows before another one loads
@@ -312,90 +312,3 @@ def compared(sets: Sequence[ToxicSet], best: ToxicSet) -> Iterator[str]:
         kept = "  kept" if one is best else ""
         yield f"{one.sae} at {one.hook}: AUROC on rows not seen {told}{kept}"
     yield f"The best of {len(sets)} looks better than it is; try it on rows of another kind."
-
-
-def _columns_of(reading: opt.Given) -> ColumnsOf:
-    """Which columns hold what, where that was said, in those inputs that have columns so called."""
-    from saefilter.columns import Columns
-    from saefilter.curate.sources import columns_held
-
-    given = {name: reading[name] for name in COLUMN_SETTINGS if name in reading}
-    asked = asked_of(given)
-
-    def columns_of(source: Source) -> Columns | None:
-        if not given:
-            return None
-        return columns_held(source, Columns.parse(asked.settings.of_data(source.path).columns))
-
-    return columns_of
-
-
-def contrast_of(
-    toxic: list[str],
-    benign: list[str],
-    data: Sequence[str] = (),
-    label: str | None = None,
-    threshold: float | None = None,
-    group: str | None = None,
-    decisions: str | None = None,
-    columns_of: ColumnsOf = lambda source: None,
-) -> list[ContrastRows]:
-    """What the options name, or what is bundled."""
-    from saefilter.curate.sources import bundled, from_column, from_files
-    from saefilter.rows.groups import NONE
-    from saefilter.rows.inputs import open_input
-
-    if len(toxic) != len(benign):
-        raise SaefilterError(
-            f"{len(toxic)} --toxic and {len(benign)} --benign inputs",
-            remedy="Name one benign input for each toxic one.",
-        )
-    pairs = zip(toxic, benign, strict=True)
-    sources = [
-        from_files(open_input(one), open_input(other), group, columns_of) for one, other in pairs
-    ]
-    if decisions is not None:
-        return [*sources, _decided(decisions, data, label, group, columns_of)]
-    above = 0.5 if threshold is None else threshold
-    sources += [
-        from_column(open_input(name), label or "toxic", above, group, columns_of) for name in data
-    ]
-    if not sources and group not in (None, NONE):
-        raise SaefilterError(
-            f"--group {group} has no effect without data of your own: the bundled pairs have theirs",
-            remedy="Leave it out.",
-        )
-    return sources or [bundled()]
-
-
-def _decided(
-    decisions: str,
-    data: Sequence[str],
-    label: str | None,
-    group: str | None,
-    columns_of: ColumnsOf,
-) -> ContrastRows:
-    """The rows of --data that were decided on."""
-    from saefilter.artifacts.decisions import Decisions
-    from saefilter.curate.sources import from_decisions
-    from saefilter.rows.inputs import open_input
-
-    opened = Decisions.open(decisions)
-    if len(data) != 1:
-        raise SaefilterError(
-            "--decisions are on one dataset, and --data names it",
-            remedy=f"Add --data {opened.input or 'DATA'}.",
-        )
-    if label is not None:
-        raise SaefilterError(
-            "--label and --decisions both say which rows are toxic", remedy="Leave one out."
-        )
-    return from_decisions(open_input(data[0]), opened, group, columns_of)
-
-
-def _matched(rows: ContrastRows, *, quiet: bool) -> ContrastRows:
-    from saefilter.curate.sources import match
-
-    matched, what = match(rows)
-    warn(str(what), quiet=quiet)
-    return matched

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,6 +23,7 @@ from saefilter.cli.common import (
     strategy_options,
     warn,
 )
+from saefilter.cli.kept import hub_repo, push, writer_of
 from saefilter.described import as_fraction, described
 from saefilter.errors import SaefilterError
 from saefilter.filtering.soft import SoftOptions
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     from saefilter.artifacts.decisions import Decisions
     from saefilter.artifacts.scores import Scores
     from saefilter.asked import Asked
-    from saefilter.filtering.filter import FilterResult
-    from saefilter.hub import HubRepo, Pushed
+    from saefilter.filtering.job import FilterResult
+    from saefilter.hub import Pushed
     from saefilter.rows.read import Source
     from saefilter.storage import Location
 
@@ -187,8 +186,8 @@ def filter_command(
         return
     if decided is not None:
         decided.check_belongs(source.sha256(), str(source.path))
-    repo = _hub_repo(push_to_hub, located_if(output), public=public)
-    write = _writer(
+    repo = hub_repo(push_to_hub, located_if(output), public=public)
+    write = writer_of(
         located_if(output), source, written, format,
         single=single, card=card, report_rows=report_rows, overwrite=overwrite, quiet=silent,
     )  # fmt: skip
@@ -207,7 +206,7 @@ def filter_command(
             opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings,
             decisions=decided,
         )  # fmt: skip
-    pushed = _push(result, repo)
+    pushed = push(result, repo)
     if as_json:
         print_json(_as_json(result, pushed))
     elif not quiet:
@@ -231,104 +230,6 @@ def _decisions(path: str, written: SoftOptions) -> Decisions:
 
     written.check_decided()
     return Decisions.open(path)
-
-
-def _writer(
-    output: Location | None,
-    source: Source,
-    written: SoftOptions,
-    kind: str | None,
-    *,
-    single: bool,
-    quiet: bool,
-    card: bool,
-    report_rows: int,
-    overwrite: bool,
-) -> Callable[..., FilterResult]:
-    """What writes the rows of scores by a selection: to a folder or to one file, neither of which is in the
-    way. Raises SaefilterError where it is, before anything is scored."""
-    from saefilter.filtering.filter import check_writable, filter_file
-    from saefilter.filtering.folder import check_folder, filter_folder
-    from saefilter.filtering.layout import goes_to_folder
-    from saefilter.filtering.outputs import OutputPaths
-
-    how: dict[str, Any] = {
-        "card": card, "overwrite": overwrite, "options": written, "report_rows": report_rows,
-    }  # fmt: skip
-    single = single or (output is None and (written.is_soft or written.swaps))
-    if not single and goes_to_folder(source, output):
-        if kind is not None:
-            raise SaefilterError(
-                "--format is of one file: in a folder each keeps its own format",
-                remedy="Leave it out, or write one file: --single.",
-            )
-        folder = Path(str(output or f"{source.stem}.filtered"))
-        check_folder(source, folder, written, overwrite=overwrite)
-        return lambda scores, selection, settings, **more: filter_folder(
-            source, scores, folder, selection, **how, **more
-        )
-    target = _output(output, source, written, kind, quiet=quiet)
-    check_writable(target, source, written)
-    OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
-    return lambda scores, selection, **more: filter_file(
-        source, scores, target, selection, **how, **more
-    )
-
-
-def _output(
-    asked: Location | None, source: Source, written: SoftOptions, kind: str | None, *, quiet: bool
-) -> Location:
-    """Where kept rows go: unless asked otherwise to a file of the input's format here."""
-    from saefilter.rows.tables import why_no_table
-    from saefilter.rows.written import CSV, JSONL, PARQUET, format_of, usual_ending
-
-    if asked is None:
-        ending = f".{kind}" if kind else usual_ending(source)
-        if not kind and format_of(f"rows{ending}") == CSV and not written.fits_csv:
-            ending = f".{JSONL}"
-        asked = Path(f"{source.stem}.filtered{ending}")
-    is_kind = format_of(asked.name)
-    if kind not in (None, is_kind):
-        raise SaefilterError(
-            f"--format {kind} and -o {asked} disagree",
-            remedy=f"Leave --format out, or end the name in .{kind}.",
-        )
-    if is_kind == PARQUET and (why := why_no_table(source)) is not None:
-        warn(
-            f"A table does not hold these rows as they are: {why}; missing fields become nulls, and rows of "
-            "another type are set aside. JSON lines (-o NAME.jsonl) keep all",
-            quiet=quiet,
-        )
-    return asked
-
-
-def _hub_repo(name: str | None, output: Location | None, *, public: bool) -> HubRepo | None:
-    """Where kept rows are pushed. Raises SaefilterError where they could not be, before anything is scored."""
-    if name is None:
-        if public:
-            raise SaefilterError("--public has no effect without --push-to-hub")
-        return None
-    from saefilter.filtering.push import check_pushable
-    from saefilter.hub import HubRepo
-
-    repo = HubRepo(name, "dataset", public)
-    check_pushable(output, repo)
-    return repo
-
-
-def _push(result: FilterResult, repo: HubRepo | None) -> Pushed | None:
-    """What was filtered, handed over where that is asked for."""
-    if repo is None:
-        return None
-    from saefilter.filtering.push import push_filtered
-
-    try:
-        return push_filtered(result, repo)
-    except SaefilterError as error:
-        raise SaefilterError(
-            f"filtered into {result.paths.kept}, and not pushed: {error.problem}",
-            where=error.where, remedy=f"{error.remedy or ''} The same command with --overwrite tries again.",
-        ) from error  # fmt: skip
 
 
 def _as_json(result: FilterResult, pushed: Pushed | None) -> str:
@@ -376,7 +277,7 @@ def _say_estimate(judge: JudgeSettings | None, source: Source, scores: Location)
     """What judging would take; of data without scores, over every row that can be read."""
     from saefilter.artifacts.scores import Scores
     from saefilter.curate.sources import usable_rows
-    from saefilter.filtering.filter import candidates_of
+    from saefilter.filtering.job import candidates_of
     from saefilter.select.judge.judge import estimate
 
     if judge is None:

@@ -22,8 +22,9 @@ from saefilter.cli.common import (
     warn,
 )
 from saefilter.columns import Columns
+from saefilter.curate.options import CurationOptions
 from saefilter.errors import SaefilterError
-from saefilter.settings import COLUMN_SETTINGS, CurationOptions, ScoreSettings
+from saefilter.settings import COLUMN_SETTINGS, ScoreSettings
 
 ENDINGS = (".geometry.html", ".geometry.json")
 

@@ -17,7 +17,8 @@ from saefilter.cli.common import (
     progress_bar,
     refuse_overwrite_alone,
 )
-from saefilter.cli.features import contrast_of, features
+from saefilter.cli.contrast import contrast_of
+from saefilter.cli.features import features
 from saefilter.errors import SaefilterError
 from saefilter.settings import ScoreSettings
 

@@ -19,7 +19,7 @@ from saefilter.compare.arms import arms_of, measured, overlaps, rank_arm
 from saefilter.compare.data import Comparison, Overlap
 from saefilter.compare.seen import unseen
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import candidates_of
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.read import Source
 from saefilter.select.ranking import Candidates
 from saefilter.select.registry import (

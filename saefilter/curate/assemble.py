@@ -21,11 +21,11 @@ from saefilter.curate.contrast import (
     confirm,
     strongest,
 )
+from saefilter.curate.options import CurationOptions, Penalty
 from saefilter.curate.weights import balanced_odds, choose_penalties, spread, weigh
 from saefilter.encode.encoder import Encoder
 from saefilter.errors import SaefilterError
 from saefilter.rows.groups import effective_groups
-from saefilter.settings import CurationOptions, Penalty
 from saefilter.stats.moments import FeatureStatistics, column_auroc
 from saefilter.toxic.toxicset import ToxicFeature, ToxicSet
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saefilter.curate.options import CurationOptions
 from saefilter.rows.groups import effective_groups
-from saefilter.settings import CurationOptions
 from saefilter.stats.moments import (
     FeatureStatistics,
     GroupedMoments,

@@ -18,6 +18,7 @@ from saefilter.config import cache_folder, made_in_cache
 from saefilter.curate.assemble import assemble
 from saefilter.curate.contrast import Contrast
 from saefilter.curate.labels import describe_features
+from saefilter.curate.options import CurationOptions
 from saefilter.curate.sources import ContrastRows, bundled, contrast_digest
 from saefilter.curate.themes import themed
 from saefilter.encode.encoder import Encoder
@@ -27,7 +28,7 @@ from saefilter.geometry.scorer import Scorer
 from saefilter.rows.formats import Conversation
 from saefilter.rows.groups import NONE, Groups, find_groups, groups_by, independent
 from saefilter.rows.rendered import RenderOptions
-from saefilter.settings import CurationOptions, ScoreSettings
+from saefilter.settings import ScoreSettings
 from saefilter.stats.sparse_rows import SparseRows
 from saefilter.toxic.load import load_toxic_set
 from saefilter.toxic.toxicset import TOXIC_SET_VERSION, ToxicSet

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse
 
 from saefilter.curate.contrast import FOLDS, Contrast, GroupedContrast, Subset, confirmed_signs
-from saefilter.settings import CurationOptions, Penalty
+from saefilter.curate.options import CurationOptions, Penalty
 from saefilter.stats.auroc import auroc
 
 Floats = NDArray[np.float64]

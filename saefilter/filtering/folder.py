@@ -19,7 +19,7 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.annotate import has_files, notes_on
 from saefilter.filtering.conserve import Placed
-from saefilter.filtering.filter import FilterResult, Job, explorer_on, report_on, write_faces
+from saefilter.filtering.job import FilterResult, Job, explorer_on, report_on, write_faces
 from saefilter.filtering.layout import FolderPart, LaidOut, laid_out, records
 from saefilter.filtering.outputs import OutputPaths, made_by, refuse_own_columns
 from saefilter.filtering.parts import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import FilterResult
+from saefilter.filtering.job import FilterResult
 from saefilter.hub import README, HubRepo, Pushed
 from saefilter.report.card import to_card
 from saefilter.storage import Location, RemotePath

@@ -50,7 +50,7 @@ from saefilter.toxic.toxicset import DOES_NOT_TELL, is_beyond, rank_at
 
 if TYPE_CHECKING:
     from saefilter.artifacts.provenance import Provenance
-    from saefilter.filtering.filter import FilterResult
+    from saefilter.filtering.job import FilterResult
     from saefilter.report.data import Report
     from saefilter.scoring.summary import ScoreSummary
 

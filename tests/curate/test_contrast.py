@@ -16,13 +16,13 @@ from saefilter.curate.contrast import (
     confirm,
     unlike_stronger,
 )
+from saefilter.curate.options import CurationOptions, Penalty
 from saefilter.curate.weights import (
     balanced_weights,
     choose_penalties,
     fit_signed_weights,
     scaled_columns,
 )
-from saefilter.settings import CurationOptions, Penalty
 from saefilter.stats.auroc import auroc
 from saefilter.stats.sparse_rows import SparseRows
 

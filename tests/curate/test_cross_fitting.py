@@ -11,7 +11,8 @@ from toxic_sets import small
 
 from saefilter.curate.calibrate import cross_fitted, proximities
 from saefilter.curate.contrast import Contrast, GroupedContrast, Subset, confirm
-from saefilter.settings import CurationOptions, ScoreSettings
+from saefilter.curate.options import CurationOptions
+from saefilter.settings import ScoreSettings
 from saefilter.stats.auroc import auroc, clustered_share, grouped_auroc
 from saefilter.stats.sparse_rows import SparseRows
 from saefilter.toxic.toxicset import ToxicFeature, ToxicSet

@@ -11,10 +11,10 @@ from scipy import sparse
 
 from saefilter.curate.assemble import fitted_set
 from saefilter.curate.contrast import Contrast
+from saefilter.curate.options import CurationOptions
 from saefilter.errors import SaefilterError
 from saefilter.geometry.scorer import Scorer
 from saefilter.geometry.space import unit_rows
-from saefilter.settings import CurationOptions
 from saefilter.stats.sparse_rows import SparseRows
 
 ROWS, D_SAE, D_MODEL, TOXIC = 200, 50, 16, 12

@@ -9,12 +9,10 @@ from conftest import chat
 
 from saefilter.columns import Columns
 from saefilter.curate.sources import (
-    ContrastRows,
     bundled,
     columns_held,
     from_column,
     from_files,
-    match,
 )
 from saefilter.errors import SaefilterError
 from saefilter.rows.formats import Message
@@ -176,29 +174,6 @@ def test_bundled_answers_are_alike_in_what_is_no_content() -> None:
         cv=LeaveOneGroupOut(), method="decision_function",
     )  # fmt: skip
     assert auroc(bad[newer], found) < 0.65
-
-
-def test_matching_evens_length_and_words_and_uses_rows_once() -> None:
-    rng = np.random.default_rng(0)
-
-    def text(words: int, topic: str) -> tuple[Message, ...]:
-        vocabulary = [f"{topic}{i}" for i in range(12)]
-        return (Message("text", " ".join(rng.choice(vocabulary, words))),)
-
-    toxic = [text(int(rng.integers(20, 40)), "a") for _ in range(30)]
-    benign = [text(int(rng.integers(20, 40)), "a") for _ in range(40)]
-    benign += [text(4, "a") for _ in range(100)] + [text(30, "b") for _ in range(100)]
-    scores = [float(i) for i in range(240)]
-    matched, made = match(ContrastRows(toxic, benign, [{}, {}], None, scores))
-    assert len(matched.toxic) == len(matched.benign) == made.pairs == 30
-    found = contents(matched.benign)
-    assert len(set(found)) == 30
-    assert all(len(one.split()) >= 20 and one.startswith("a") for one in found)
-    assert [contents(benign)[int(score)] for score in matched.benign_score or []] == found
-    assert made.similarity > made.similarity_before
-    assert "Matched 30 pairs" in str(made)
-    with pytest.raises(SaefilterError, match="both sides need rows"):
-        match(ContrastRows([], benign, []))
 
 
 def test_columns_of_other_names_are_read_where_an_input_has_them(

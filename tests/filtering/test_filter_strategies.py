@@ -14,7 +14,8 @@ from conftest import chat
 from scored import write_scores
 
 from saefilter.artifacts.provenance import METADATA_KEY
-from saefilter.filtering.filter import FilterResult, filter_file
+from saefilter.filtering.filter import filter_file
+from saefilter.filtering.job import FilterResult
 from saefilter.rows.read import Source
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Selection

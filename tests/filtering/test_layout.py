@@ -22,8 +22,8 @@ import saefilter
 from saefilter.artifacts.folder import publishing_folder, tidy_up
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import FilterResult, candidates_of
 from saefilter.filtering.folder import filter_folder
+from saefilter.filtering.job import FilterResult, candidates_of
 from saefilter.filtering.layout import goes_to_folder
 from saefilter.rows.inputs import open_input
 from saefilter.select.balance import losses, read_values

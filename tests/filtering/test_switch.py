@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import FilterResult, filter_file
+from saefilter.filtering.filter import filter_file
+from saefilter.filtering.job import FilterResult
 from saefilter.filtering.soft import SoftOptions
 from saefilter.filtering.switch import Exchange, value_spans
 from saefilter.rows.read import Source

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import Visit, running_browser  # noqa: F401 - a fixture
 from example import example_report, hostile_report, sample
-from test_browser import ARGUMENTS, Visit, browser  # noqa: F401 - a fixture
 from test_compare_page import comparison  # noqa: F401 - a fixture
 from test_explore_page import report as explored  # noqa: F401 - a fixture
 from test_geometry_page import full_report
@@ -32,11 +32,12 @@ def complaints(page: Any) -> list[str]:
     return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
 
 
-def hold(browser: Any, path: Path) -> None:  # noqa: F811
+def hold(browser: Any, path: Path) -> None:
     """No complaint about it, and nothing is wider than the screen, with everything opened."""
     for scheme, width in SCREENS:
         screen = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
         visit = Visit(browser, path, **screen)
+        visit.unfold()
         for row in visit.page.locator(".room .entry").all()[:1]:
             row.click()  # what the explorer shows of one
         assert complaints(visit.page) == [], (scheme, width)
@@ -44,7 +45,7 @@ def hold(browser: Any, path: Path) -> None:  # noqa: F811
         visit.page.close()
 
 
-def test_the_report(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_the_report(browser: Any, tmp_path: Path) -> None:
     theme = ThemeEvidence("plays down a danger", 0.41, 0.15, ["stress", "poison"])
     like = Closest("It should be cosy.", "Charcoal inside?", "plays down a danger", 0.44)
     loss = {"value": "forum " * 9, "rows": 10, "dropped": 3, "times": 2.0, "warned": True,
@@ -70,7 +71,7 @@ def test_the_comparison(browser: Any, comparison: Comparison, tmp_path: Path) ->
     hold(browser, path)
 
 
-def test_the_geometry(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_the_geometry(browser: Any, tmp_path: Path) -> None:
     one = full_report()
     two = replace(one, spaces=[*one.spaces, replace(one.spaces[0], preset="smollm2-135m")])
     for number, report in enumerate((one, two)):
@@ -79,7 +80,7 @@ def test_the_geometry(browser: Any, tmp_path: Path) -> None:  # noqa: F811
         hold(browser, path)
 
 
-def test_all_is_reached_and_opened_by_keyboard(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_all_is_reached_and_opened_by_keyboard(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(to_html(example_report()), encoding="utf-8")
     page = browser.new_page()

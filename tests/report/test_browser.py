@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import Visit, running_browser  # noqa: F401 - a fixture
 from example import example_report, hostile_report, sample
 
 from saefilter.report.data import ThemeTotal
@@ -18,49 +16,13 @@ from saefilter.report.html import to_html
 pytestmark = pytest.mark.browser
 
 HOSTILE_ROW = "<script>alert(1)</script><img src=x onerror=alert(1)>"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chrome")
-    assert chromium, "these tests were asked for and need Chromium: install it or set CHROMIUM"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield running
-        running.close()
-
-
-class Visit:
-    """A page of the browser, with everything it did."""
-
-    def __init__(self, browser: Any, path: Path, **context: Any) -> None:
-        self.page = browser.new_page(**context)
-        self.dialogs: list[str] = []
-        self.requests: list[str] = []
-        self.problems: list[str] = []
-        self.page.on("dialog", self._dialog)
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.problems.append(message.text))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.goto(path.as_uri(), wait_until="load")
-        for summary in self.page.locator("summary").all():
-            summary.click()  # what is folded must be as harmless
-        self.page.wait_for_timeout(200)
-
-    def _dialog(self, dialog: Any) -> None:
-        self.dialogs.append(dialog.message)
-        dialog.dismiss()
+def opened(browser: Any, path: Path, **context: Any) -> Visit:
+    """With everything unfolded."""
+    visit = Visit(browser, path, **context)
+    visit.unfold()
+    return visit
 
 
 def written(path: Path, report: Any) -> Path:
@@ -72,7 +34,7 @@ def test_hostile_rows_are_only_text(browser: Any, tmp_path: Path) -> None:
     report = example_report(
         dropped=[sample(0, text=HOSTILE_ROW)], borderline=[sample(1, text=HOSTILE_ROW)]
     )
-    visit = Visit(browser, path := written(tmp_path / "report.html", report))
+    visit = opened(browser, path := written(tmp_path / "report.html", report))
     assert visit.dialogs == []
     assert visit.requests == [path.as_uri()]
     assert visit.problems == []
@@ -83,7 +45,7 @@ def test_hostile_rows_are_only_text(browser: Any, tmp_path: Path) -> None:
 
 
 def test_every_string_hostile(browser: Any, tmp_path: Path) -> None:
-    visit = Visit(browser, path := written(tmp_path / "report.html", hostile_report()))
+    visit = opened(browser, path := written(tmp_path / "report.html", hostile_report()))
     assert (visit.dialogs, visit.problems) == ([], [])
     assert visit.requests == [path.as_uri()]
 
@@ -93,7 +55,7 @@ def test_policy_would_stop_what_escaping_missed(browser: Any, tmp_path: Path) ->
     path = written(tmp_path / "report.html", example_report())
     page = path.read_text(encoding="utf-8").replace("</main>", f"{HOSTILE_ROW}</main>")
     path.write_text(page, encoding="utf-8")
-    visit = Visit(browser, path)
+    visit = opened(browser, path)
     assert visit.dialogs == []
     assert len(visit.problems) >= 2
     assert all("Content Security Policy" in problem for problem in visit.problems)
@@ -105,7 +67,7 @@ def test_style_applies_and_nothing_is_wider_than_the_screen(
     browser: Any, tmp_path: Path, scheme: str, width: int
 ) -> None:
     report = example_report(dropped=[sample(0, text="x" * 3000), *example_report().dropped])
-    visit = Visit(
+    visit = opened(
         browser,
         written(tmp_path / "report.html", report),
         viewport={"width": width, "height": 800},

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import Visit, running_browser  # noqa: F401 - a fixture
 from conftest import chat
 from example import HOSTILE
 from scored import write_scores
-from test_browser import Visit, browser  # noqa: F401 - a fixture
 from test_html import ATTRIBUTES, TAGS, Page
 
 from saefilter.compare.compare import compare
@@ -99,7 +99,7 @@ def test_the_table_says_the_figures(comparison: Comparison) -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [360, 1200])
 def test_a_browser_shows_it_without_a_request_or_a_complaint(
-    browser: Any,  # noqa: F811
+    browser: Any,
     comparison: Comparison,
     tmp_path: Path,
     width: int,
@@ -107,6 +107,7 @@ def test_a_browser_shows_it_without_a_request_or_a_complaint(
     path = tmp_path / "compare.html"
     path.write_text(compare_html(comparison), encoding="utf-8")
     visit = Visit(browser, path, viewport={"width": width, "height": 800})
+    visit.unfold()
     assert (visit.dialogs, visit.problems) == ([], [])
     assert visit.requests == [path.as_uri()]
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width

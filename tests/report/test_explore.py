@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scored import write_scores
 
-from saefilter.filtering.filter import candidates_of, filter_file
+from saefilter.filtering.filter import filter_file
+from saefilter.filtering.job import candidates_of
 from saefilter.report.explore import Explorer, Outcome, explorer_of
 from saefilter.report.explore_cut import between, curve_of
 from saefilter.report.explore_text import CUT, cut_row, facets_of, level

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import chromium
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from chromium import running_browser  # noqa: F401 - a fixture
 from conftest import chat
 from example import hostile_report
 from scored import write_scores
 
-from saefilter.filtering.filter import candidates_of, filter_file
+from saefilter.filtering.filter import filter_file
+from saefilter.filtering.job import candidates_of
 from saefilter.report.explore import Outcome, explorer_of
 from saefilter.report.explore_page import DATA_ID
 from saefilter.report.html import to_html
@@ -30,10 +31,6 @@ from saefilter.select.strategies import Selection, choose
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 EVIL = (
     "</script><script>alert(1)</script><img src=x onerror=alert(1)><!-- <script> "
     "\u2028 \u202eevil \\u003c \" ' ` ${alert(1)} javascript:alert(1)"
@@ -70,34 +67,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out.report.html"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chrome")
-    assert chromium, "these tests were asked for and need Chromium: install it or set CHROMIUM"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield running
-        running.close()
-
-
-class Visit:
-    """The page, opened, and whatever it did that it must not."""
-
-    def __init__(self, browser: Any, path: Path, **context: Any) -> None:
-        self.page = browser.new_page(**context)
-        self.wrong: list[str] = []
-        self.path = path
-        self.page.on("dialog", lambda dialog: (self.wrong.append("dialog"), dialog.dismiss()))
-        self.page.on("request", self._request)
-        self.page.on("console", lambda message: self.wrong.append(message.text))
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.goto(path.as_uri(), wait_until="load")
-
-    def _request(self, request: Any) -> None:
-        if request.url != self.path.as_uri() and not request.url.startswith("blob:"):
-            self.wrong.append(request.url)
+class Visit(chromium.Visit):
+    """The page, and what it shows."""
 
     def lines(self) -> list[str]:
         """The text of the rows that are elements, from the first in the table."""

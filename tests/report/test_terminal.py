@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from scored import ROWS, write_scores
 
-from saefilter.filtering.filter import FilterResult
+from saefilter.filtering.job import FilterResult
 from saefilter.filtering.outputs import OutputPaths
 from saefilter.report.console import SafeConsole, print_filter_result, print_score_summary
 from saefilter.rows.read import Source

@@ -14,7 +14,8 @@ from decided import decisions_on
 from scored import write_scores
 
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import candidates_of, filter_file
+from saefilter.filtering.filter import filter_file
+from saefilter.filtering.job import candidates_of
 from saefilter.report.cut import curve_rows, cut_words
 from saefilter.rows.read import Source
 from saefilter.select.auto import Cut, auto_cut

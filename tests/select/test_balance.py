@@ -13,7 +13,8 @@ from conftest import chat
 from scored import write_scores
 
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import candidates_of, filter_file
+from saefilter.filtering.filter import filter_file
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.read import Source
 from saefilter.select.balance import balanced, losses, read_values
 from saefilter.select.strategies import Selection

@@ -17,7 +17,7 @@ from scored import write_scores
 
 from saefilter.encode.causal import load_causal_model
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import candidates_of
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.read import Source
 from saefilter.select.causal_reader import CausalReader
 from saefilter.select.per_row import RowCache

@@ -14,7 +14,7 @@ from scored import write_scores
 from saefilter.config import cache_folder
 from saefilter.encode.presets import load_preset
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import candidates_of
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.formats import recognise
 from saefilter.rows.read import Source
 from saefilter.select.classifiers import read_contrast, trained_text

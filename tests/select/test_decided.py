@@ -14,7 +14,7 @@ from scored import write_scores
 from saefilter.artifacts.decisions import Decisions
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import candidates_of
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.read import Source
 from saefilter.select.decided import choose_decided
 from saefilter.select.ranking import Candidates

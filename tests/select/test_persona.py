@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from scored import write_scores
 
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import candidates_of
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.read import Source
 from saefilter.select.answers import AnswerReader
 from saefilter.select.persona import PersonaVectors, standardised

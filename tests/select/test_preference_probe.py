@@ -13,7 +13,7 @@ from planted import DIGITS, HOOK, LETTERS, auroc_of, planted_model, texts
 from scored import write_scores
 
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import candidates_of
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.formats import recognise, understand
 from saefilter.rows.read import Source
 from saefilter.select.answers import AnswerReader

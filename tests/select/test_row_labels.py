@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scored import write_scores
 
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import candidates_of
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.inputs import open_input
 from saefilter.select.ranking import Candidates
 from saefilter.select.registry import StrategyOptions

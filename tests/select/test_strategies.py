@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scored import ROWS, write_scores
 
 from saefilter.errors import SaefilterError
-from saefilter.filtering.filter import candidates_of
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.read import Source
 from saefilter.select.strategies import Candidates, Selection, choose, rank_closest
 

@@ -15,7 +15,8 @@ from planted import auroc_of
 from scored import write_scores
 
 from saefilter.compare.compare import compare
-from saefilter.filtering.filter import candidates_of, filter_file
+from saefilter.filtering.filter import filter_file
+from saefilter.filtering.job import candidates_of
 from saefilter.rows.read import Source
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Selection, rank
