@@ -135,7 +135,7 @@ def _parameter(
     many = several or getattr(plain, "__origin__", None) is tuple
     if many:
         plain = get_args(plain)[0] if get_args(plain) else plain
-    shown = one.option.unless_said if default in (None, False) else _plain(default)
+    shown = one.option.unless_said if default is None or default is False else _plain(default)
     metavar = one.option.metavar or _metavar(one.option.choices, plain)
     if one.option.share or one.option.fraction:
         plain, metavar = str, SHARE

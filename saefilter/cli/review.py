@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -154,8 +154,8 @@ def _run(console: Console, session: Session, reference: str | None) -> None:
     from saefilter.review.page import show_row
     from saefilter.review.session import hint
 
-    with suppress(KeyboardInterrupt, EOFError):
-        said_by, at = presses(console.input), -1
+    with suppress(KeyboardInterrupt, EOFError), closing(presses(console.input)) as said_by:
+        at = -1
         while not session.finished:
             if session.at != at:
                 at = session.at

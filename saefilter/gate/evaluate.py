@@ -116,7 +116,7 @@ def _chance(columns: Columns, policy: Policy, limit: float) -> RuleVerdict:
         "",
         True,
         f"{_beyond_words(columns, len(ids), n, harmless)}, {_excess(len(ids) - n * harmless.share)}; "
-        f"{_how_rare(noise)} (like rows in {alike.groups:,} groups "
+        f"{_how_rare(noise)} (like rows in {alike.groups:,} group{'' if alike.groups == 1 else 's'} "
         f"count as {effective:,.0f} independent ones, the reference as {harmless.effective:,.0f}); "
         + ("no number fails" if least is None else f"from about {least:,} on the data fail"),
         len(ids),

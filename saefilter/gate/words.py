@@ -86,7 +86,7 @@ def closing(outcome: Outcome) -> str:
     failed = sum(not verdict.passed for verdict in outcome.verdicts)
     if outcome.unjudged:
         of = f" on {len(outcome.unjudged)} of {n}, {failed} failed" if n > 1 else ""
-        return f"NO VERDICT{of}."
+        return f"NO VERDICT{of or ': the data could not be judged'}."
     if failed:
         return f"FAIL: {failed} of {n} failed." if n > 1 else "FAIL: the data fails the policy."
     return f"PASS: all {n} pass." if n > 1 else "PASS: the data passes the policy."
@@ -148,11 +148,7 @@ def share_words(verdict: Verdict) -> list[str]:
     )
     unlike = " (the note doubts it)" if any(UNLIKE in note for note in verdict.notes) else ""
     # what says less than is proven is not repeated
-    likely = "; ".join(
-        f"{interval} if they are like those held out of {one.source}"
-        for one in known.suggested
-        if (interval := _suggested(one, known.least))
-    )
+    likely = "; ".join(words for one in known.suggested if (words := _suggested(one, known.least)))
     return [
         *push_words(verdict),
         f"Bad rows, if this data's harmless rows are like the reference{unlike}: {proven}"
@@ -161,9 +157,14 @@ def share_words(verdict: Verdict) -> list[str]:
 
 
 def _suggested(one: Suggested, least: float) -> str:
+    like = f"like those held out of {one.source}"
+    if one.low >= 1:
+        return f"more are flagged than if all rows were {like}"
     if one.share >= least:
-        return f"{percent(one.share)} ({percent(one.low)} to {percent(one.high)})"
-    return f"up to {percent(one.high)}" if one.high >= least else ""
+        return (
+            f"{percent(one.share)} ({percent(one.low)} to {percent(one.high)}) if they are {like}"
+        )
+    return f"up to {percent(one.high)} if they are {like}" if one.high >= least else ""
 
 
 def detail(rule: RuleVerdict) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
 
 from saefilter.review.session import Press
 
@@ -16,8 +18,9 @@ NOTICED_WITHIN = 0.2
 """Seconds."""
 
 
-def presses(ask: Callable[[str], str]) -> Iterator[Press]:
-    """What the reviewer says. `ask` reads a line with a prompt, for reasons; the end of the input ends it."""
+def presses(ask: Callable[[str], str]) -> Generator[Press]:
+    """What the reviewer says. `ask` reads a line with a prompt, for reasons; the end of the input ends it. Close
+    it, or the terminal stays as it was made."""
     if sys.stdin is None or not sys.stdin.isatty():  # a service may have none at all
         yield from (Press.of_line(line) for line in sys.stdin or () if line.strip())
         return
@@ -68,11 +71,16 @@ def _unbuffered() -> Iterator[Callable[[], AbstractContextManager[None]]]:
         finally:
             tty.setcbreak(terminal, termios.TCSADRAIN)
 
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    old = signal.signal(signal.SIGTERM, end)  # which would leave the terminal as it is
     try:
         tty.setcbreak(terminal, termios.TCSADRAIN)  # Ctrl-C stays what it is
         yield lines
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGTERM, old)
 
 
 @contextmanager

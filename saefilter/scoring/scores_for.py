@@ -95,9 +95,13 @@ def differences(made: Provenance, asked: Asked, *, strict: bool = False) -> Iter
     """In what scores differ from what is asked for, a clause each; nothing where they may be used.
 
     What nobody asked for is a default, and only binds when `strict`: filtering by scores that somebody
-    made with care needs no repetition of how. Raises SaefilterError for a preset or toxic set that is
-    not there.
+    made with care needs no repetition of how. Raises SaefilterError for a preset, toxic set or metric that
+    is not there.
     """
+    if asked.settings.metric not in (None, made.metric):
+        from saefilter.geometry.metrics import known_metric
+
+        known_metric(asked.settings.metric)  # a misspelt one is no reason to score anew
     asked = asked.of_data(Path(made.input_path))
     if strict and made.version != __version__:
         yield f"they were made by saefilter {made.version}, this is {__version__}"

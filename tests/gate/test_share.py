@@ -132,6 +132,18 @@ def test_no_guess_is_said_that_is_less_than_what_is_proven(jsonl: Callable[..., 
     assert "held out of b" not in said
 
 
+def test_more_flagged_rows_than_bad_data_have_are_not_called_certain(
+    jsonl: Callable[..., Path],
+) -> None:
+    """Of rows closer than the contrast's bad ones the guess was `100% (100% to 100%)`."""
+    known = {"held_out": [entry("benign", 0.05), entry("toxic", 0.3)]}
+    said = words.to_text(
+        Outcome([judged(jsonl, [unlike(i) for i in range(100)], 90, reference=known)])
+    )
+    assert "more are flagged than if all rows were like those held out of answers." in said
+    assert "100% to 100%" not in said
+
+
 def test_without_percentiles_there_is_no_share(jsonl: Callable[..., Path]) -> None:
     rows = [unlike(i) for i in range(30)]
     verdict = judged(jsonl, rows, 10, Policy(max_proximity=2.0), reference_rows=0)
