@@ -34,6 +34,7 @@ def longest_first(candidates, selection):
 def wordy(candidates, selection):
     from saefilter.select.ranking import Ranking
     words = [len(said[-1].content.split()) for said in candidates.conversations()]
+    print("counting words")
     return Ranking.by_score(np.array(words), "words", "it is wordy", details={"counted": len(words)})
 
 def lazy(candidates, selection):
@@ -122,6 +123,21 @@ def test_a_reader_a_metric_and_a_strategy_of_another_package(folder: Path) -> No
     )
     assert "first by wordy, words from 6.000" in shown
     (dropped,) = (folder / "g.dropped.jsonl").read_text().splitlines()
+    shown = saefilter(
+        folder,
+        "filter",
+        "d.words",
+        "--strategy",
+        "wordy",
+        "--drop-count",
+        "1",
+        "-o",
+        "h.jsonl",
+        "--json",
+    )
+    said, _, printed = shown.partition("counting words")  # which comes behind, on standard error
+    assert json.loads(said)["counts"]["dropped"] == 1
+    assert printed == "\n"
     row = json.loads(dropped)
     assert (row["saefilter_score"], row["saefilter_reason"]) == (6.0, "it is wordy")
     assert json.loads((folder / "g.report.json").read_text())["selection"]["details"] == {

@@ -48,7 +48,7 @@ from saefilter.rows.write import (
     json_line,
     quarantine_schema,
 )
-from saefilter.rows.written import CSV, PARQUET, csv_line, csv_names, csv_text, format_of
+from saefilter.rows.written import CSV, PARQUET, csv_line, csv_mark, csv_names, csv_text, format_of
 
 KEPT, DROPPED, QUARANTINED = 0, 1, 2
 """Places of rows."""
@@ -220,7 +220,8 @@ class LinesPart:
             own = csv_names(chosen.rows.source)
             added = notes.schema(pa.schema([(name, pa.string()) for name in own])) if notes else ()
             self._names = [*own, *(f.name for f in added if f.name not in own)]
-            self._file.write([csv_line(self._names)] if own else [])
+            head = csv_mark(chosen.rows.source) + csv_line(self._names)
+            self._file.write([head] if own else [])
 
     def write(self, piece: Piece, positions: Sequence[int]) -> None:
         self.n_written += len(positions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
@@ -63,6 +64,12 @@ def csv_names(source: Source) -> list[str]:
     """The columns of a CSV file. Raises SaefilterError when they cannot be read."""
     with source.reading() as file:
         return csv_header(file, source.path)
+
+
+def csv_mark(source: Source) -> bytes:
+    """The mark of UTF-8 that a CSV file begins with, by which Excel knows it; nothing where there is none."""
+    with source.reading() as file:
+        return BOM_UTF8 if file.read(len(BOM_UTF8)) == BOM_UTF8 else b""
 
 
 def csv_text(value: Any) -> str:

@@ -4,7 +4,9 @@ must be left out. A strategy is imported when it is used.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
@@ -298,7 +300,8 @@ def load_strategy(name: str) -> Callable[[Candidates, Selection], Any]:
     strategy = load_plugin(plugins.STRATEGIES, name)
 
     def told(candidates: Candidates, selection: Selection) -> Any:
-        with plugin_errors(plugins.STRATEGIES, name):
+        # what it prints is no part of what a command gives to a program
+        with plugin_errors(plugins.STRATEGIES, name), redirect_stdout(sys.stderr):
             return strategy(candidates, selection)
 
     return told

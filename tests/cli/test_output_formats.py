@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,16 @@ def test_json_lines_are_copied(folder: Path, ending: str, packed: bool) -> None:
 def test_csv_stays_csv_and_no_text_changes(folder: Path) -> None:
     rows = [["prompt", "completion", "id"]]
     rows += [[f"q{odd}", f"{odd}a", str(i)] for i, odd in enumerate([*ODD, *ODD])]
-    (folder / "d.csv").write_bytes(b"\xef\xbb\xbf" + csv_of([*rows, ["too", "few"]]))
+    (folder / "d.csv").write_bytes(BOM_UTF8 + csv_of([*rows, ["too", "few"]]))
     made = {f"d.filtered{role}.csv" for role in ("", ".dropped", ".quarantined")}
     assert filtered("d.csv") == made | FACES
     back = {}
     for role in ("", ".dropped", ".quarantined"):
-        with open(f"d.filtered{role}.csv", newline="", encoding="utf-8") as file:
+        raw = Path(f"d.filtered{role}.csv").read_bytes()
+        assert raw.startswith(BOM_UTF8) == (
+            role != ".quarantined"
+        )  # Excel takes it for Latin without
+        with open(f"d.filtered{role}.csv", newline="", encoding="utf-8-sig") as file:
             back[role] = list(csv.reader(file, strict=True))
     head, dropped = back[".dropped"][0], back[".dropped"][1:]
     assert head[:5] == [*rows[0], "saefilter_distance", "saefilter_percentile"]
