@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saefilter.artifacts.decisions import Decisions
 from saefilter.artifacts.scores import Scores as ScoresFile
 from saefilter.asked import Asked, ask, ask_with
 from saefilter.errors import SaefilterError
 from saefilter.results import Filtered, Scores, said_of
 from saefilter.rows.held import Data, Held, hold
 from saefilter.scoring.scores_for import refuse_others
+from saefilter.select.decided import choose_decided
 from saefilter.select.registry import StrategyOptions
 from saefilter.select.strategies import Choice, Selection, choose
 from saefilter.settings import ScoreSettings
@@ -129,6 +131,7 @@ def filter(
     drop_fdr: float | None = None,
     keep_balance: str | None = None,
     by: Sequence[str] = (),
+    decisions: PathLike | None = None,
     strategy: str = "closest",
     seed: int = 0,
     options: StrategyOptions | None = None,
@@ -139,6 +142,7 @@ def filter(
     scorer: RowScorer | None = None,
     output: PathLike | None = None,
     overwrite: bool = False,
+    report_rows: int = 5_000,
     watch: Watch | None = None,
     progress: bool | None = None,
 ) -> Filtered:
@@ -146,11 +150,14 @@ def filter(
 
     scores: of `score`, or its file; without them the data are scored first, with `preset` and the
         other arguments that it takes.
-    drop_frac, drop_count, min_distance, drop ("auto"): how much to drop; exactly one of them.
+    drop_frac, drop_count, min_distance, drop ("auto"): how much to drop; exactly one of them, or none with
+        `decisions`.
     drop_fdr, keep_balance, by: as the command's options.
+    decisions: file of a review, whose rows stay or go whatever their distance; the cut is over the others.
     strategy: `closest`, `random` as a control, another of docs/strategies.md, or one of another package.
     options: what the strategy is told, as `saefilter.StrategyOptions`.
     output: write kept, dropped and quarantined rows and the report there too, as the command does.
+    report_rows: how many rows can be looked through in that report.
     watch: told what the strategy has to say, what a judge will cost before it is asked among it; by
         default it is said on standard error.
     progress: as for `score`; a `watch` that is given is told instead of a strategy's bar.
@@ -158,6 +165,8 @@ def filter(
     Raises SaefilterError when the scores are of other data, or the request makes no sense.
     """
     asked = options or StrategyOptions()
+    if decisions is not None and (drop_frac, min_distance, drop) == (None,) * 3:
+        drop_count = drop_count or 0  # only what they drop goes
     selection = Selection(
         strategy, drop_frac, drop_count, min_distance, seed, asked,
         drop, drop_fdr, tuple(by) or None, keep_balance,
@@ -173,11 +182,18 @@ def filter(
         from saefilter.filtering.layout import goes_to_folder
 
         with _watching(strategy, progress, lambda text: print(text, file=sys.stderr)) as own:
-            choice = choose(candidates_of(held.source, opened, watch or own), selection)
+            candidates = candidates_of(held.source, opened, watch or own)
+            if decisions is None:
+                choice = choose(candidates, selection)
+            else:
+                choice = choose_decided(candidates, selection, Decisions.open(located(decisions)))
         if output is not None:
             place = located(output)
             write = filter_folder if goes_to_folder(held.source, place) else filter_file
-            write(held.source, opened, place, selection, overwrite=overwrite, choice=choice)
+            write(
+                held.source, opened, place, selection,
+                overwrite=overwrite, choice=choice, report_rows=report_rows,
+            )  # fmt: skip
         return _taken_apart(held, opened, choice)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pytest
 from conftest import chat
 from datasets import Dataset
+from decided import decisions_on
 from pandas.testing import assert_frame_equal
 from polars.testing import assert_frame_equal as assert_polars_equal
 
@@ -106,6 +109,25 @@ def test_scores_without_a_name_live_as_long_as_the_result(
     assert kept.provenance == Scores.open(tmp_path / "s.parquet").provenance
     with pytest.raises(SaefilterError, match="exists already"):
         saefilter.score(ROWS, scorer=scorer, output=tmp_path / "s.parquet")
+
+
+def test_decisions_hold_as_on_the_command_line(
+    scorer: RowScorer, jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = jsonl(ROWS)
+    scores = saefilter.score(data, scorer=scorer)
+    made = decisions_on(scores, tmp_path / "d.json", keep=(8,), drop=(2,))
+    alone = saefilter.filter(data, scores, decisions=tmp_path / "d.json")
+    assert alone.dropped_ids == [2]
+    output = tmp_path / "kept.jsonl"
+    result = saefilter.filter(
+        data, scores, decisions=tmp_path / "d.json", drop_count=1, output=output, report_rows=0
+    )
+    assert len(result.dropped_ids) == 2
+    assert (2 in result.dropped_ids, 8 in result.dropped_ids) == (True, False)
+    report = json.loads((tmp_path / "kept.report.json").read_text())
+    assert report["decided"]["sha256"] == made.sha256
+    assert len(output.read_text().splitlines()) == len(result.kept_ids) == 7
 
 
 def test_check_gives_a_verdict(scorer: RowScorer) -> None:
