@@ -206,7 +206,7 @@ def curate(
             from saefilter.cli.rounds import after_curate, kept_reading
             from saefilter.report.console import print_next
 
-            commands = after_curate(data[0], output, decisions, kept_reading(reading, toxic_set))
+            commands = after_curate(data[0], output, kept_reading(reading, toxic_set))
             print_next(output_console(), *commands)
 
 

@@ -107,15 +107,19 @@ def _adapting(scores: Scores) -> list[str]:
     return ["--adapt", named] if (named := named_set(scores)) else []
 
 
-def after_curate(data: str, toxic_set: Path, decisions: str, options: list[str]) -> list[str]:
-    """Score by the new set, and compare it with the old one."""
+def after_curate(data: str, toxic_set: Path, options: list[str]) -> list[str]:
+    """Score by the new set, decide on rows that it has not learnt from, and compare it by these with the old one."""
+    from saefilter.artifacts.decisions import SUFFIX as DECISIONS_SUFFIX
+    from saefilter.artifacts.scores import SUFFIX as SCORES_SUFFIX
     from saefilter.rows.inputs import open_input
     from saefilter.scoring.scores_for import usual_scores
 
     usual = usual_scores(open_input(data))
     name = toxic_set.name.removesuffix(".json")
-    new = free_name(f"{usual.name.removesuffix('.scores.parquet')}.by-{name}", ".scores.parquet")
+    new = free_name(f"{usual.name.removesuffix(SCORES_SUFFIX)}.by-{name}", SCORES_SUFFIX)
     score = ["saefilter", "score", data, "--toxic-set", str(toxic_set), *options, "-o", new]
+    review = ["saefilter", "review", no_option(new), "--order", "random"]
+    decided = f"{new.removesuffix(SCORES_SUFFIX)}{DECISIONS_SUFFIX}"
     old = [no_option(str(usual))] if usual.exists() else []
     compare = [
         "saefilter",
@@ -125,9 +129,9 @@ def after_curate(data: str, toxic_set: Path, decisions: str, options: list[str])
         "--data",
         data,
         "--decisions",
-        decisions,
+        decided,
     ]
-    return [command_line(*score), command_line(*compare, *_report())]
+    return [command_line(*score), command_line(*review), command_line(*compare, *_report())]
 
 
 def kept_reading(given: Given, kept: ToxicSet) -> list[str]:
