@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import tempfile
 import weakref
@@ -49,7 +50,11 @@ def _scratch() -> Iterator[Path]:
     room for it."""
     try:
         with tempfile.TemporaryDirectory(prefix="saefilter-") as folder:
-            yield Path(folder)
+            try:
+                yield Path(folder)
+            except SaefilterError as error:
+                error.say_instead(re.escape(folder) + r"[/\\]\w+\.\w+", "the data")
+                raise
     except OSError as error:
         full = error.errno in NO_ROOM or "No space left" in str(error)
         if not full and "temporary directory" not in str(error):

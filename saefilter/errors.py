@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -20,6 +21,13 @@ class SaefilterError(Exception):
     def __str__(self) -> str:
         text = f"{self.where}: {self.problem}" if self.where else self.problem
         return f"{text}. {self.remedy}" if self.remedy else text
+
+    def say_instead(self, pattern: str, words: str) -> None:
+        """Put words in the place of what a regular expression finds: a name that means nothing to the user."""
+        self.problem = re.sub(pattern, words, self.problem)
+        self.where = self.where and re.sub(pattern, words, self.where)
+        self.remedy = self.remedy and re.sub(pattern, words, self.remedy)
+        self.args = (str(self),)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors of worker processes keep their fields."""

@@ -111,6 +111,19 @@ def test_scores_without_a_name_live_as_long_as_the_result(
         saefilter.score(ROWS, scorer=scorer, output=tmp_path / "s.parquet")
 
 
+@pytest.mark.parametrize(
+    "data", [ROWS, pd.DataFrame(ROWS), pa.Table.from_pylist(ROWS)], ids=["dicts", "pandas", "arrow"]
+)
+def test_an_error_on_data_in_memory_names_no_file_that_has_gone(
+    scorer: RowScorer, data: Any
+) -> None:
+    settings = ScoreSettings("minilm", device="cpu", on_bad_row="error")
+    with pytest.raises(SaefilterError, match=r"^the data:10: ") as caught:
+        saefilter.score(data, settings=settings)
+    assert str(caught.value) == caught.value.args[0]
+    assert "saefilter-" not in str(caught.value)
+
+
 def test_decisions_hold_as_on_the_command_line(
     scorer: RowScorer, jsonl: Callable[..., Path], tmp_path: Path
 ) -> None:
