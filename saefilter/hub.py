@@ -68,7 +68,7 @@ class HubRepo:
     def push(self, files: Mapping[str, Path | bytes], message: str) -> Pushed:
         """Hand over files, by their names there, in one commit. Data that the card there names, and this push
         does not have, are removed from it: they may hold rows that are dropped now. What else is there stays.
-        Raises SaefilterError, and then no file was changed there."""
+        Raises SaefilterError, and then no file was changed there, unless it left one out that it was given."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         api = _api()
@@ -233,13 +233,9 @@ def refusals(name: str, remedy: str) -> Iterator[None]:
         raise SaefilterError(f"{name} on the hub has no such file", remedy=remedy) from error
     except HfHubHTTPError as error:
         raise _refused(name, error, remedy) from error
-    except (
-        ValueError,
-        LookupError,
-    ) as error:  # a proxy's page, or a login's, in place of its answer
-        said = one_line(f"{type(error).__name__}: {error}")[
-            :200
-        ]  # no repr, which may hold the token
+    except (ValueError, LookupError) as error:
+        # a proxy's page, or a login's, in place of its answer; no repr, which may hold the token
+        said = one_line(f"{type(error).__name__}: {error}")[:200]
         raise SaefilterError(
             f"what was asked about {name} was not answered as a hub answers ({said})",
             remedy="Is there a proxy between, or is HF_ENDPOINT or HF_TOKEN not what it should be?",
