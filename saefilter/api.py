@@ -169,36 +169,21 @@ def filter(
 
     Raises SaefilterError when the scores are of other data, or the request makes no sense.
     """
-    asked = options or StrategyOptions()
     if decisions is not None and (drop_frac, min_distance, drop) == (None,) * 3:
         drop_count = drop_count or 0  # only what they drop goes
     selection = Selection(
-        strategy, drop_frac, drop_count, min_distance, seed, asked,
+        strategy, drop_frac, drop_count, min_distance, seed, options or StrategyOptions(),
         drop, drop_fdr, tuple(by) or None, keep_balance,
     )  # fmt: skip
     selection.check()
     with _scratch() as folder:
         held = hold(data, folder)
         opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer, progress)
-        opened.verify()
-        from saefilter.filtering.filter import filter_file
-        from saefilter.filtering.folder import filter_folder
-        from saefilter.filtering.job import candidates_of
-        from saefilter.filtering.layout import goes_to_folder
-
         with _watching(strategy, progress, lambda text: print(text, file=sys.stderr)) as own:
-            candidates = candidates_of(held.source, opened, watch or own)
-            if decisions is None:
-                choice = choose(candidates, selection)
-            else:
-                choice = choose_decided(candidates, selection, Decisions.open(located(decisions)))
+            choice = _chosen(held, opened, selection, decisions, watch or own)
         if output is not None:
-            place = located(output)
-            write = filter_folder if goes_to_folder(held.source, place) else filter_file
-            write(
-                held.source, opened, place, selection,
-                overwrite=overwrite, choice=choice, report_rows=report_rows,
-            )  # fmt: skip
+            how = {"overwrite": overwrite, "choice": choice, "report_rows": report_rows}
+            _written(held, opened, selection, output, how)
         return _taken_apart(held, opened, choice)
 
 
@@ -266,6 +251,36 @@ def _scores_of(
     opened.check_belongs(held.source)
     refuse_others(opened, _asked(preset, toxic_set, metric, settings, None))
     return opened
+
+
+def _chosen(
+    held: Held,
+    scores: ScoresFile,
+    selection: Selection,
+    decisions: PathLike | None,
+    watch: Watch,
+) -> Choice:
+    """Which rows go, by the selection and by a review's file."""
+    from saefilter.filtering.job import candidates_of
+
+    scores.verify()
+    candidates = candidates_of(held.source, scores, watch)
+    if decisions is None:
+        return choose(candidates, selection)
+    return choose_decided(candidates, selection, Decisions.open(located(decisions)))
+
+
+def _written(
+    held: Held, scores: ScoresFile, selection: Selection, output: PathLike, how: dict[str, Any]
+) -> None:
+    """The files that the command writes."""
+    from saefilter.filtering.filter import filter_file
+    from saefilter.filtering.folder import filter_folder
+    from saefilter.filtering.layout import goes_to_folder
+
+    place = located(output)
+    write: Callable[..., Any] = filter_folder if goes_to_folder(held.source, place) else filter_file
+    write(held.source, scores, place, selection, **how)
 
 
 def _taken_apart(held: Held, scores: ScoresFile, choice: Choice) -> Filtered:

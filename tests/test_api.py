@@ -139,7 +139,7 @@ def test_decisions_hold_as_on_the_command_line(
     assert len(result.dropped_ids) == 2
     assert (2 in result.dropped_ids, 8 in result.dropped_ids) == (True, False)
     report = json.loads((tmp_path / "kept.report.json").read_text())
-    assert report["decided"]["sha256"] == made.sha256
+    assert report["decisions"]["sha256"] == made.sha256
     assert len(output.read_text().splitlines()) == len(result.kept_ids) == 7
 
 

@@ -165,12 +165,12 @@ def test_a_reader_a_metric_and_a_strategy_of_another_package(folder: Path) -> No
         (
             ("score", "d.words", "--metric", "pushy"),
             "the metric 'pushy' of others 1.0 (others:pushy) failed (AttributeError: 'FeatureSpace' object has no attribute "
-            "'missing', in others.py line 53).",
+            "'missing', in others.py line 54).",
         ),
         (
             ("score", "d.torn"),
             "d.torn: the reader 'torn' of others 1.0 (others:read_torn) failed after row 1 (EOFError: the file ends in a "
-            "row, in others.py line 50).",
+            "row, in others.py line 51).",
         ),
     ],
 )  # fmt: skip
@@ -195,9 +195,9 @@ def test_a_strategy_that_fails_is_told_by_its_name(folder: Path) -> None:
     of = "the strategy '{0}' of others 1.0 (others:{0}) "
     for name, told in (
         ("lazy", f"{of}did not order the 2 scored rows, each once.{TO_DO}"),
-        ("divides", f"{of}failed (ZeroDivisionError: division by zero, in others.py line 31).{TO_DO}"),
+        ("divides", f"{of}failed (ZeroDivisionError: division by zero, in others.py line 32).{TO_DO}"),
         ("wants", f"{of}says: there is no column 'age'. Add one."),
-        ("leaves", f"{of}failed (SystemExit: bye, in others.py line 38).{TO_DO}"),
+        ("leaves", f"{of}failed (SystemExit: bye, in others.py line 39).{TO_DO}"),
     ):  # fmt: skip
         found = told_by(folder, "filter", "--strategy", name, "--drop-count", "1", "-o", "f.jsonl")
         assert found == told.format(name)
