@@ -1,9 +1,10 @@
 // The section that looks through rows: its parts put together, and the keys.
 
+/** Where they do the same, those of `saefilter review` (review/session.py). */
 const KEYS = [
-  ["j, k or arrows", "next and previous row"],
-  ["d", "drop the row, and on to the next"],
-  ["s", "spare it (keep), and on to the next"],
+  ["k", "keep the row, and on to the next"],
+  ["d", "drop it, and on to the next"],
+  ["s, b or arrows", "next and previous row"],
   ["u", "undo what was decided"],
   ["r", "reason of the open row’s decision, or else of the last one; Enter leads back"],
   ["Enter", "read the open row; Esc leads back"],
@@ -125,8 +126,8 @@ class Explorer {
     this.map.draw();
   }
 
-  /** To the open row's reason; where `d` or `s` has just led on to a row without a decision, back to theirs. Else
-      what is typed next would be taken for keys, and `s` and `d` decide. */
+  /** To the open row's reason; where `d` or `k` has just led on to a row without a decision, back to theirs. Else
+      what is typed next would be taken for keys, and `k` and `d` decide. */
   #reason() {
     const { decisions } = this.model;
     if (!decisions.has(this.opened.row?.hash) && decisions.has(this.last?.hash)) this.#goTo(this.last);
@@ -152,7 +153,7 @@ class Explorer {
     const { table } = this;
     const decided = (decision) => { this.#decide(decision); table.move(1); };
     const everywhere = {
-      j: () => table.move(1), k: () => table.move(-1), d: () => decided("drop"), s: () => decided("keep"),
+      k: () => decided("keep"), d: () => decided("drop"), s: () => table.move(1), b: () => table.move(-1),
       u: () => this.#decide(null), r: () => this.#reason(),
       "/": () => this.search.focus(), "?": () => { this.keys.open = !this.keys.open; },
     };

@@ -105,7 +105,7 @@ class Opened {
     this.row = null;
     this.reason = el("input", { type: "text", id: "explore-reason", maxlength: 500, autocomplete: "off", input: () => explain(this.reason.value) });
     this.drop = el("button", { type: "button", "aria-pressed": "false", click: () => decide("drop") }, "Drop ", el("kbd", {}, "d"));
-    this.keep = el("button", { type: "button", "aria-pressed": "false", click: () => decide("keep") }, "Keep ", el("kbd", {}, "s"));
+    this.keep = el("button", { type: "button", "aria-pressed": "false", click: () => decide("keep") }, "Keep ", el("kbd", {}, "k"));
     this.undo = el("button", { type: "button", click: () => decide(null) }, "Undo ", el("kbd", {}, "u"));
     this.body = el("div", { class: "body", tabindex: 0, role: "group", "aria-label": "The row’s text and evidence" });
     this.facts = el("div", { class: "facts" });

@@ -110,7 +110,7 @@ def test_only_rows_in_sight_are_elements(visit: Visit) -> None:
     assert visit.status() == "400 of 400 rows, equal ones as one"
     assert 10 < len(visit.lines()) < 80
     assert "goes ×6" in visit.lines()[0]
-    visit.keys("j", "End")
+    visit.keys("s", "End")
     assert "answer 399" in visit.lines()[-1]
     assert "answer 399" in visit.page.locator(".opened .turns").inner_text()
     visit.page.locator("#explore-group").uncheck()
@@ -140,7 +140,7 @@ def test_search_filters_and_order(visit: Visit) -> None:
     assert 0 < n_books < 100 == n_books + int(visit.status().split()[0])
     page.locator("#explore-short").fill("6")
     assert visit.status().startswith("0 of")
-    visit.keys("j", "d", "Enter", "Home", "End", "?")  # nothing to open, and nothing breaks
+    visit.keys("s", "d", "Enter", "Home", "End", "?")  # nothing to open, and nothing breaks
 
 
 def test_a_row_opens_to_its_text_and_evidence(visit: Visit) -> None:
@@ -182,8 +182,8 @@ def test_the_cut_counts_and_says_the_command_that_does_it(visit: Visit, tmp_path
 
 def test_decisions_are_made_by_keys_exported_and_taken_up(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
-    visit.keys("j", "s", "j", "d", "d", "u")
-    visit.keys("k", "r")
+    visit.keys("s", "k", "s", "d", "d", "u")
+    visit.keys("b", "r")
     page.keyboard.type("an <i>odd</i> one")
     page.locator("#explore-reviewer").fill("Ada")
     assert (
@@ -222,12 +222,12 @@ def test_decisions_are_made_by_keys_exported_and_taken_up(visit: Visit, tmp_path
 
 
 def test_a_reason_is_typed_right_after_a_decision_and_decides_nothing_itself(visit: Visit) -> None:
-    visit.keys("j", "d", "r")  # d has led on to the next row
+    visit.keys("s", "d", "r")  # d has led on to the next row
     visit.page.keyboard.type("scams and dud advice")
     visit.page.keyboard.press("Enter")
     assert visit.page.locator("#explore-reason").input_value() == "scams and dud advice"
     assert visit.page.get_by_role("button", name="Export 1 decision").is_enabled()
-    visit.page.keyboard.press("j")  # from where it was
+    visit.page.keyboard.press("s")  # from where it was
     assert "answer 1 " in visit.page.locator(".opened .turns").inner_text()
 
 
@@ -286,7 +286,7 @@ def test_equal_rows_that_are_not_in_the_page_are_told_and_counted(
 def test_the_command_applies_the_decisions_and_the_next_report_has_them(
     browser: Any, visit: Visit
 ) -> None:
-    visit.keys("j", "s", "End", "d")
+    visit.keys("s", "k", "End", "d")
     visit.page.locator("#explore-reviewer").fill("Ada")
     visit.move_cut(60)
     going = int(visit.cut().partition("With your decisions ")[2].split()[0])
@@ -308,7 +308,7 @@ def test_the_command_applies_the_decisions_and_the_next_report_has_them(
     after = Visit(browser, folder / "out.reviewed.report.html")
     assert f"With your decisions {going:,} go." in after.cut()
     assert after.page.locator("#explore-reviewer").input_value() == "Ada"
-    after.keys("j", "u")  # without a decision the cut holds: 6 equal rows
+    after.keys("s", "u")  # without a decision the cut holds: 6 equal rows
     assert f"With your decisions {going + 6:,} go." in after.cut()
     after.page.reload()
     assert f"With your decisions {going + 6:,} go." in after.cut()
@@ -318,7 +318,7 @@ def test_the_command_applies_the_decisions_and_the_next_report_has_them(
 
 def test_hostile_rows_are_only_text(visit: Visit) -> None:
     visit.search("needle")
-    visit.keys("j")
+    visit.keys("s")
     opened = visit.page.locator(".opened")
     assert opened.locator(".turn").count() == 2
     assert "</script><script>alert(1)</script><img src=x" in opened.inner_text()
@@ -361,7 +361,7 @@ def test_every_string_is_hostile(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(to_html(hostile_report(), explorer), encoding="utf-8")
     visit = Visit(browser, path)
-    visit.keys("j", "d", "j")
+    visit.keys("s", "d", "s")
     visit.page.locator("#explorer .evidence summary").click()
     opened = visit.page.locator(".opened")
     assert opened.locator("mark", has_text="evil").count() >= 1
@@ -384,7 +384,7 @@ def test_nothing_is_wider_than_the_screen(
     browser: Any, report: Path, scheme: str, width: int
 ) -> None:
     visit = Visit(browser, report, viewport={"width": width, "height": 800}, color_scheme=scheme)
-    visit.keys("j")
+    visit.keys("s")
     visit.page.locator(".map summary").click()
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     text = visit.page.locator(".room .said").first.bounding_box()
