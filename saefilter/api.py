@@ -53,7 +53,7 @@ def _scratch() -> Iterator[Path]:
             try:
                 yield Path(folder)
             except SaefilterError as error:
-                error.say_instead(re.escape(folder) + r"[/\\]\w+\.\w+", "the data")
+                _name_no_scratch(error, Path(folder).parent)
                 raise
     except OSError as error:
         full = error.errno in NO_ROOM or "No space left" in str(error)
@@ -63,6 +63,18 @@ def _scratch() -> Iterator[Path]:
             f"there is no room for temporary files ({error.strerror or error})",
             remedy="Make room, or name another folder by the variable TMPDIR.",
         ) from error
+
+
+def _name_no_scratch(error: SaefilterError, parent: Path) -> None:
+    """An error on data in memory, of this call or of the one that made the scores, says what they are."""
+    scratch = re.escape(str(parent)) + r"[/\\]saefilter-\w{8}[/\\]"
+    again = rf"saefilter score (['\"]?){scratch}\w+\.\w+\1(?: --overwrite)?"
+    for pattern, words in (
+        (again, "saefilter.score(data)"),
+        (scratch + r"scores\.parquet", "the scores"),
+        (scratch + r"\w+\.\w+", "the data"),
+    ):
+        error.say_instead(pattern, words)
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -124,6 +124,20 @@ def test_an_error_on_data_in_memory_names_no_file_that_has_gone(
     assert "saefilter-" not in str(caught.value)
 
 
+@pytest.mark.parametrize("data", [ROWS, pd.DataFrame(ROWS)], ids=["dicts", "pandas"])
+def test_an_error_on_earlier_data_in_memory_names_no_file_either(
+    scorer: RowScorer, data: Any, tmp_path: Path
+) -> None:
+    scores = saefilter.score(data, scorer=scorer)
+    with pytest.raises(SaefilterError, match=r"^the data is not the data that the scores ") as told:
+        saefilter.filter(ROWS[:5], scores, drop_count=1)
+    assert str(told.value).endswith("Score it again: saefilter.score(data)")
+    decisions_on(scores, tmp_path / "d.json", drop=(2,))
+    other = saefilter.score(ROWS[:5], scorer=scorer)
+    with pytest.raises(SaefilterError, match=r", and the data is not the same"):
+        saefilter.filter(ROWS[:5], other, decisions=tmp_path / "d.json")
+
+
 def test_decisions_hold_as_on_the_command_line(
     scorer: RowScorer, jsonl: Callable[..., Path], tmp_path: Path
 ) -> None:
