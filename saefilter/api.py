@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def _scratch() -> Iterator[Path]:
             try:
                 yield Path(folder)
             except SaefilterError as error:
-                error.say_instead(re.escape(folder) + r"[/\\]\w+\.\w+", "the data")
+                _name_no_scratch(error, Path(folder).parent)
                 raise
     except OSError as error:
         full = error.errno in NO_ROOM or "No space left" in str(error)
@@ -63,6 +64,18 @@ def _scratch() -> Iterator[Path]:
             f"there is no room for temporary files ({error.strerror or error})",
             remedy="Make room, or name another folder by the variable TMPDIR.",
         ) from error
+
+
+def _name_no_scratch(error: SaefilterError, parent: Path) -> None:
+    """An error on data in memory, of this call or of the one that made the scores, says what they are."""
+    scratch = re.escape(str(parent)) + r"[/\\]saefilter-\w{8}[/\\]"
+    again = rf"saefilter score (['\"]?){scratch}\w+\.\w+\1(?: --overwrite)?"
+    for pattern, words in (
+        (again, "saefilter.score(data)"),
+        (scratch + r"scores\.parquet", "the scores"),
+        (scratch + r"\w+\.\w+", "the data"),
+    ):
+        error.say_instead(pattern, words)
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -163,8 +176,7 @@ def filter(
     options: what the strategy is told, as `saefilter.StrategyOptions`.
     output: write kept, dropped and quarantined rows and the report there too, as the command does.
     report_rows: how many rows can be looked through in that report.
-    watch: told what the strategy has to say, what a judge will cost before it is asked among it; by
-        default it is said on standard error.
+    watch: told what the strategy has to say, as what a judge will cost; else that goes to standard error.
     progress: as for `score`; a `watch` that is given is told instead of a strategy's bar.
 
     Raises SaefilterError when the scores are of other data, or the request makes no sense.
@@ -178,12 +190,13 @@ def filter(
     selection.check()
     with _scratch() as folder:
         held = hold(data, folder)
+        decided = _decided(held, decisions)
+        write = _writer(held, output, overwrite=overwrite, report_rows=report_rows)
         opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer, progress)
         with _watching(strategy, progress, lambda text: print(text, file=sys.stderr)) as own:
-            choice = _chosen(held, opened, selection, decisions, watch or own)
-        if output is not None:
-            how = {"overwrite": overwrite, "choice": choice, "report_rows": report_rows}
-            _written(held, opened, selection, output, how)
+            choice = _chosen(held, opened, selection, decided, watch or own)
+        if write is not None:
+            write(scores=opened, selection=selection, choice=choice)
         return _taken_apart(held, opened, choice)
 
 
@@ -253,34 +266,57 @@ def _scores_of(
     return opened
 
 
+def _decided(held: Held, decisions: PathLike | None) -> Decisions | None:
+    """A review's file. Raises SaefilterError where it is of other data, before anything is scored."""
+    if decisions is None:
+        return None
+    decided = Decisions.open(located(decisions))
+    decided.check_belongs(held.source.sha256(), str(held.source.path))
+    return decided
+
+
+def _writer(
+    held: Held, output: PathLike | None, *, overwrite: bool, report_rows: int
+) -> Callable[..., Any] | None:
+    """What writes the files that the command writes. Raises SaefilterError where it would not, before anything is
+    scored."""
+    if output is None:
+        if overwrite:
+            raise SaefilterError("overwrite has no effect without output", remedy="Leave it out.")
+        return None
+    if report_rows < 0:
+        raise SaefilterError(f"report_rows is {report_rows}, and 0 shows none")
+    from saefilter.filtering.filter import check_writable, filter_file
+    from saefilter.filtering.folder import check_folder, filter_folder
+    from saefilter.filtering.layout import goes_to_folder
+    from saefilter.filtering.outputs import OutputPaths
+    from saefilter.filtering.soft import SoftOptions
+
+    source, place = held.source, located(output)
+    how: dict[str, Any] = {"output": place, "overwrite": overwrite, "report_rows": report_rows}
+    if goes_to_folder(source, place):
+        check_folder(source, Path(str(place)), SoftOptions(), overwrite=overwrite)
+        return partial(filter_folder, source, **how)
+    check_writable(place, source, SoftOptions())
+    OutputPaths.beside(place).refuse_existing(card=False, overwrite=overwrite)
+    return partial(filter_file, source, **how)
+
+
 def _chosen(
     held: Held,
     scores: ScoresFile,
     selection: Selection,
-    decisions: PathLike | None,
+    decisions: Decisions | None,
     watch: Watch,
 ) -> Choice:
-    """Which rows go, by the selection and by a review's file."""
+    """Which rows go, by the selection and by a review's decisions."""
     from saefilter.filtering.job import candidates_of
 
     scores.verify()
     candidates = candidates_of(held.source, scores, watch)
     if decisions is None:
         return choose(candidates, selection)
-    return choose_decided(candidates, selection, Decisions.open(located(decisions)))
-
-
-def _written(
-    held: Held, scores: ScoresFile, selection: Selection, output: PathLike, how: dict[str, Any]
-) -> None:
-    """The files that the command writes."""
-    from saefilter.filtering.filter import filter_file
-    from saefilter.filtering.folder import filter_folder
-    from saefilter.filtering.layout import goes_to_folder
-
-    place = located(output)
-    write: Callable[..., Any] = filter_folder if goes_to_folder(held.source, place) else filter_file
-    write(held.source, scores, place, selection, **how)
+    return choose_decided(candidates, selection, decisions)
 
 
 def _taken_apart(held: Held, scores: ScoresFile, choice: Choice) -> Filtered:

@@ -124,6 +124,51 @@ def test_an_error_on_data_in_memory_names_no_file_that_has_gone(
     assert "saefilter-" not in str(caught.value)
 
 
+@pytest.mark.parametrize("data", [ROWS, pd.DataFrame(ROWS)], ids=["dicts", "pandas"])
+def test_an_error_on_earlier_data_in_memory_names_no_file_either(
+    scorer: RowScorer, data: Any, tmp_path: Path
+) -> None:
+    scores = saefilter.score(data, scorer=scorer)
+    with pytest.raises(SaefilterError, match=r"^the data is not the data that the scores ") as told:
+        saefilter.filter(ROWS[:5], scores, drop_count=1)
+    assert str(told.value).endswith("Score it again: saefilter.score(data)")
+    decisions_on(scores, tmp_path / "d.json", drop=(2,))
+    other = saefilter.score(ROWS[:5], scorer=scorer)
+    with pytest.raises(SaefilterError, match=r", and the data is not the same"):
+        saefilter.filter(ROWS[:5], other, decisions=tmp_path / "d.json")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"overwrite": True}, "overwrite has no effect without output"),
+        ({"output": "kept.jsonl", "report_rows": -1}, "report_rows is -1, and 0 shows none"),
+    ],
+)
+def test_what_filter_would_pass_over_is_refused(
+    scorer: RowScorer, asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SaefilterError, match=said):
+        saefilter.filter(ROWS, scorer=scorer, drop_count=1, **asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"decisions": "misspelt.json"}, "there is no decisions file misspelt.json"),
+        ({"drop_count": 1, "output": "{}"}, "exists already"),
+    ],
+)
+def test_a_file_that_is_in_the_way_or_not_there_shows_before_anything_is_scored(
+    scorer: RowScorer, tmp_path: Path, asked: dict[str, Any], said: str
+) -> None:
+    there = tmp_path / "kept.jsonl"
+    there.write_text("")
+    asked = {name: there if one == "{}" else one for name, one in asked.items()}
+    with pytest.raises(SaefilterError, match=said):
+        saefilter.filter([{"no": "text"}], scorer=scorer, **asked)
+
+
 def test_decisions_hold_as_on_the_command_line(
     scorer: RowScorer, jsonl: Callable[..., Path], tmp_path: Path
 ) -> None:
