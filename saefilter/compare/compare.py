@@ -180,12 +180,16 @@ def _notes(
         )
     if labels.about.get("by") == REVIEW:
         notes.append(
-            "The labels are decisions of a review, on rows that somebody chose to read: mostly the closest. "
-            "Precision, recall and AUROC are of those rows and say little of the others."
+            "The labels are decisions of a review, on rows that somebody chose to read. Precision, "
+            "recall and AUROC are of those rows; they hold for the others only if these were drawn at random "
+            "(saefilter review --order random)."
         )
     n_bad = int(labels.bad.sum())
     if math.isclose(n_bad, 0) or n_bad == int(labels.known.sum()):
-        notes.append("All labelled rows have the same label, so there is no AUROC.")
+        notes.append(
+            f"All labelled rows are {'bad' if n_bad else 'good'}, so nothing tells the strategies apart: there is no "
+            "AUROC, and precision and recall mean nothing. More labels may have both."
+        )
     return notes
 
 

@@ -74,13 +74,15 @@ def _unbuffered() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    old = signal.signal(signal.SIGTERM, end)  # which would leave the terminal as it is
+    # which would leave the terminal as it is
+    old = {one: signal.signal(one, end) for one in (signal.SIGTERM, signal.SIGHUP)}
     try:
         tty.setcbreak(terminal, termios.TCSADRAIN)  # Ctrl-C stays what it is
         yield lines
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-        signal.signal(signal.SIGTERM, old)
+        for one, handler in old.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

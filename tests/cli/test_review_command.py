@@ -9,6 +9,7 @@ import os
 import pty
 import select
 import shlex
+import signal
 import subprocess
 import sys
 import termios
@@ -220,13 +221,19 @@ def test_keys_of_a_terminal_decide_at_once(folder: Path, terminal: Terminal) -> 
     assert decisions(folder) == [(1, "drop", ""), (2, "keep", "a joke")]
 
 
-def test_a_reviewer_who_is_ended_leaves_the_terminal_as_it_was(terminal: Terminal) -> None:
+@pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGHUP])
+def test_a_reviewer_who_is_ended_leaves_the_terminal_as_it_was(
+    folder: Path, terminal: Terminal, ends: signal.Signals
+) -> None:
     terminal.until("1 of 3")
-    terminal.until("help")
-    assert not terminal.echoes()
-    terminal.process.terminate()
-    assert terminal.process.wait(30) == 143
+    end = time.monotonic() + 60
+    while terminal.echoes():  # it reads keys only after the row was shown
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    terminal.process.send_signal(ends)
+    assert terminal.process.wait(30) == 128 + ends
     assert terminal.echoes()
+    assert not [path for path in folder.rglob("*") if "lock" in path.name]
 
 
 def test_two_at_once_do_not_overwrite_each_other(folder: Path, terminal: Terminal) -> None:
