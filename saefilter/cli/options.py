@@ -18,7 +18,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from saefilter.cli.completion import completing
-from saefilter.cli.panels import OUTPUT, SHARE, panel_of
+from saefilter.cli.panels import OUTPUT, SHARE, panel_of, with_default
 from saefilter.described import Described, described
 from saefilter.settings import WHICH_MODEL
 
@@ -143,7 +143,7 @@ def _parameter(
         shown = f"{default:g}%" if default is not None else ""
     text = help or one.option.help
     if shown:
-        text = f"{text} [{shown}]." if text.endswith("...") else f"{text[:-1]} [{shown}]."
+        text = with_default(text, shown)
     kind = list[plain] if many else plain  # type: ignore[valid-type]
     option = typer.Option(
         one.flag, help=text, show_default=False, rich_help_panel=panel,

@@ -108,3 +108,8 @@ def panel_of(setting: str) -> str:
 def panel_of_flag(flag: str) -> str | None:
     """The panel of an option that a command has besides settings."""
     return next((panel for panel, flags in OF_FLAGS.items() if flag in flags), None)
+
+
+def with_default(text: str, shown: str) -> str:
+    """An option's help and what holds where nothing is said, alike for all: `Rows to read [20].`"""
+    return f"{text} [{shown}]." if text.endswith("...") else f"{text[:-1]} [{shown}]."

@@ -172,6 +172,10 @@ def _named(parameter: Any) -> None:
     flag = next((one for one in parameter.opts if one.startswith("--")), "")
     if getattr(parameter, "rich_help_panel", None) is None:
         parameter.rich_help_panel = panels.panel_of_flag(flag)
+    default = parameter.default
+    if parameter.show_default and not (default is None or default is False or default == ""):
+        parameter.help = panels.with_default(parameter.help, str(default))
+        parameter.show_default = False
     if parameter.metavar is None and not parameter.is_flag:
         parameter.metavar = panels.METAVARS.get(flag) or panels.BY_TYPE.get(
             _type(parameter), "TEXT"
