@@ -12,8 +12,11 @@ from types import FrameType
 
 from saefilter.review.session import Press
 
-ESCAPE, END = "\x1b", "\x04"
+ESCAPE, ENDS = "\x1b", ("\x03", "\x04")
+"""Ctrl-C and Ctrl-D."""
 AT_ONCE = 64
+CONTROL_KEYS = 6
+"""Where termios has them in the list of a terminal's attributes."""
 NOTICED_WITHIN = 0.2
 """Seconds."""
 
@@ -28,7 +31,7 @@ def presses(ask: Callable[[str], str]) -> Generator[Press]:
         while keys := _read():
             # an arrow is several characters that end in a letter, and none of them
             for key in [keys] if keys[0] == ESCAPE else keys:
-                if key == END:
+                if key in ENDS:
                     return
                 if key.lower() == "r":
                     with lines():
@@ -45,7 +48,7 @@ def _read() -> str:
 
         return typer.getchar()
     terminal = sys.stdin.fileno()
-    # a Ctrl-C just before a read would wait for the next key: between two waits it is noticed
+    # a signal just before a read would wait for the next key: between two waits it is noticed
     while not select.select([terminal], [], [], NOTICED_WITHIN)[0]:
         pass
     return os.read(terminal, AT_ONCE).decode(errors="replace")
@@ -69,7 +72,14 @@ def _unbuffered() -> Iterator[Callable[[], AbstractContextManager[None]]]:
         try:
             yield
         finally:
-            tty.setcbreak(terminal, termios.TCSADRAIN)
+            key_by_key()
+
+    def key_by_key() -> None:
+        """Ctrl-C is a key as the others, which wait for their turn: as a signal it was lost now and then."""
+        tty.setcbreak(terminal, termios.TCSADRAIN)
+        mode = termios.tcgetattr(terminal)
+        mode[CONTROL_KEYS][termios.VINTR] = os.fpathconf(terminal, "PC_VDISABLE").to_bytes()
+        termios.tcsetattr(terminal, termios.TCSADRAIN, mode)
 
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -77,7 +87,7 @@ def _unbuffered() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     # which would leave the terminal as it is
     old = {one: signal.signal(one, end) for one in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        tty.setcbreak(terminal, termios.TCSADRAIN)  # Ctrl-C stays what it is
+        key_by_key()
         yield lines
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
