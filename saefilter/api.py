@@ -9,9 +9,7 @@ trainer = SFTTrainer(train_dataset=result.kept, ...)
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import sys
 import tempfile
 import weakref
@@ -22,14 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from saefilter.artifacts.decisions import Decisions
 from saefilter.artifacts.scores import Scores as ScoresFile
 from saefilter.asked import Asked, ask, ask_with
 from saefilter.errors import SaefilterError
-from saefilter.results import Filtered, Scores, said_of
-from saefilter.rows.held import Data, Held, hold
+from saefilter.results import Filtered, Scores, said_of, taken_apart
+from saefilter.rows.held import Data, Held, hold, scratch
 from saefilter.scoring.scores_for import refuse_others
 from saefilter.select.decided import choose_decided
 from saefilter.select.registry import StrategyOptions
@@ -43,42 +39,6 @@ if TYPE_CHECKING:
     from saefilter.scoring.scorer import RowScorer
 
 PathLike = str | os.PathLike[str]
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder for the time of a call, for data that are in memory. Raises SaefilterError where there is no
-    room for it."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="saefilter-") as folder:
-            try:
-                yield Path(folder)
-            except SaefilterError as error:
-                _name_no_scratch(error, Path(folder).parent)
-                raise
-    except OSError as error:
-        full = error.errno in NO_ROOM or "No space left" in str(error)
-        if not full and "temporary directory" not in str(error):
-            raise
-        raise SaefilterError(
-            f"there is no room for temporary files ({error.strerror or error})",
-            remedy="Make room, or name another folder by the variable TMPDIR.",
-        ) from error
-
-
-def _name_no_scratch(error: SaefilterError, parent: Path) -> None:
-    """An error on data in memory, of this call or of the one that made the scores, says what they are."""
-    scratch = re.escape(str(parent)) + r"[/\\]saefilter-\w{8}[/\\]"
-    again = rf"saefilter score (['\"]?){scratch}\w+\.\w+\1(?: --overwrite)?"
-    for pattern, words in (
-        (again, "saefilter.score(data)"),
-        (scratch + r"scores\.parquet", "the scores"),
-        (scratch + r"\w+\.\w+", "the data"),
-    ):
-        error.say_instead(pattern, words)
-
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @contextmanager
@@ -130,7 +90,7 @@ def score(
             "resume and overwrite have no effect without output", remedy="Leave them out."
         )
     made = _asked(preset, toxic_set, metric, settings, scorer).settings
-    with _scratch() as folder:
+    with scratch() as folder:
         return _score(
             hold(data, folder),
             made if workers == 1 else replace(made, workers=workers),
@@ -188,7 +148,7 @@ def filter(
         drop, drop_fdr, tuple(by) or None, keep_balance,
     )  # fmt: skip
     selection.check()
-    with _scratch() as folder:
+    with scratch() as folder:
         held = hold(data, folder)
         decided = _decided(held, decisions)
         write = _writer(held, output, overwrite=overwrite, report_rows=report_rows)
@@ -197,7 +157,7 @@ def filter(
             choice = _chosen(held, opened, selection, decided, watch or own)
         if write is not None:
             write(scores=opened, selection=selection, choice=choice)
-        return _taken_apart(held, opened, choice)
+        return taken_apart(held, opened, choice)
 
 
 def check(
@@ -236,7 +196,7 @@ def check(
             "max_quarantined": max_quarantined,
         }
     )  # fmt: skip
-    with _scratch() as folder:
+    with scratch() as folder:
         held = hold(data, folder)
         given = (preset, toxic_set, metric, settings, scorer, progress)
         return evaluate(held.source, _scores_of(held, scores, *given), policy)
@@ -317,21 +277,6 @@ def _chosen(
     if decisions is None:
         return choose(candidates, selection)
     return choose_decided(candidates, selection, decisions)
-
-
-def _taken_apart(held: Held, scores: ScoresFile, choice: Choice) -> Filtered:
-    table = scores.read(["status", "reason"])
-    is_scored = scores.fit(table["status"])
-    ids = np.flatnonzero(is_scored)
-    kept_ids, dropped_ids = ids[~choice.dropped].tolist(), ids[choice.dropped].tolist()
-    reasons = table["reason"]
-    quarantined = {int(i): reasons[int(i)].as_py() for i in np.flatnonzero(~is_scored)}
-    if len(kept_ids) + len(dropped_ids) + len(quarantined) != scores.provenance.rows:
-        raise SaefilterError("rows would be lost", remedy="Please report this as a bug.")
-    return Filtered(
-        held.take(kept_ids), held.take(dropped_ids), kept_ids, dropped_ids, quarantined, scores,
-        said_of(held, scores, dropped_ids),
-    )  # fmt: skip
 
 
 def _asked(

@@ -16,6 +16,7 @@ from saefilter.rows.excerpts import last_exchange
 from saefilter.rows.held import Held
 from saefilter.rows.inputs import open_input
 from saefilter.rows.row import Row, count_reasons
+from saefilter.select.strategies import Choice
 
 READ_TO_SHOW = 64 << 20
 """Bytes of a file that is read again at most, so that a notebook can show what its closest rows say."""
@@ -111,3 +112,19 @@ def _read_again(scores: ScoresFile, ids: Collection[int]) -> Said:
         for row in open_input(path).rows(set(ids))
         if row.digest() == hashes[row.index].as_py()
     }
+
+
+def taken_apart(held: Held, scores: ScoresFile, choice: Choice) -> Filtered:
+    """What a choice makes of the data. Raises SaefilterError where a row would be lost."""
+    table = scores.read(["status", "reason"])
+    is_scored = scores.fit(table["status"])
+    ids = np.flatnonzero(is_scored)
+    kept_ids, dropped_ids = ids[~choice.dropped].tolist(), ids[choice.dropped].tolist()
+    reasons = table["reason"]
+    quarantined = {int(i): reasons[int(i)].as_py() for i in np.flatnonzero(~is_scored)}
+    if len(kept_ids) + len(dropped_ids) + len(quarantined) != scores.provenance.rows:
+        raise SaefilterError("rows would be lost", remedy="Please report this as a bug.")
+    return Filtered(
+        held.take(kept_ids), held.take(dropped_ids), kept_ids, dropped_ids, quarantined, scores,
+        said_of(held, scores, dropped_ids),
+    )  # fmt: skip

@@ -7,9 +7,13 @@ imported here.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union, cast
@@ -38,6 +42,8 @@ Rows: TypeAlias = Iterable[Mapping[str, Any]]
 Data: TypeAlias = Union[str, "os.PathLike[str]", "Dataset", ArrowStream, Rows]
 """A dataset: whatever the command line can read, a `datasets.Dataset`, a data frame, an Arrow table, or dicts."""
 BATCH_ROWS = 1000
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Of errors of the system: a full disk, a quota, one that is read only."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,39 @@ def hold(data: Data, folder: Path) -> Held:
             remedy="Give a file name, a datasets.Dataset, a data frame, an Arrow table or an iterable of dicts.",
         )
     return _dicts(cast(Rows, data), folder)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for the time of a call, for data that are in memory. Raises SaefilterError where there is no
+    room for it."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="saefilter-") as folder:
+            try:
+                yield Path(folder)
+            except SaefilterError as error:
+                _name_no_scratch(error, Path(folder).parent)
+                raise
+    except OSError as error:
+        full = error.errno in NO_ROOM or "No space left" in str(error)
+        if not full and "temporary directory" not in str(error):
+            raise
+        raise SaefilterError(
+            f"there is no room for temporary files ({error.strerror or error})",
+            remedy="Make room, or name another folder by the variable TMPDIR.",
+        ) from error
+
+
+def _name_no_scratch(error: SaefilterError, parent: Path) -> None:
+    """An error on data in memory, of this call or of the one that made the scores, says what they are."""
+    scratch = re.escape(str(parent)) + r"[/\\]saefilter-\w{8}[/\\]"
+    again = rf"saefilter score (['\"]?){scratch}\w+\.\w+\1(?: --overwrite)?"
+    for pattern, words in (
+        (again, "saefilter.score(data)"),
+        (scratch + r"scores\.parquet", "the scores"),
+        (scratch + r"\w+\.\w+", "the data"),
+    ):
+        error.say_instead(pattern, words)
 
 
 def _is_a(data: Any, name: str, library: str) -> bool:
