@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saefilter.cli.common import (
-    warn,
-)
+from saefilter.cli.common import warn
 from saefilter.errors import SaefilterError
 from saefilter.filtering.soft import SoftOptions
 
