@@ -1,6 +1,6 @@
 """What a report says should be done first, of files whose share of bad rows is known.
 
-    python -m benchmarks.advice DATA_FOLDER [--draws 10] [--write benchmarks/results/advice.md]
+    python -m benchmarks.advice DATA_FOLDER [--draws 5] [--write benchmarks/results/advice.md]
 
 The files are like those of drop_auto.py: one random half of Alpaca mixed with bad rows, the other half
 named by `--reference`. Each is scored and filtered as the commands do it, and the report's first advice is
@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -33,53 +34,50 @@ from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
 
 MARKER = "<!-- table: written by benchmarks/advice.py -->"
-SHARES = (0.0, 0.05, 0.1, 0.2, 0.5)
+SHARES = (0.05, 0.1, 0.2, 0.5)
 CUT = 0.1
 """Share of the rows that is dropped."""
 UNSEEN = {"insecure code (em_code)": of_file("em_code/insecure.jsonl.gz")}
 
 
-def said(good: Rows, bad: Rows, share: float, count: int, scorer: RowScorer,
-         folder: Path) -> Iterator[str]:  # fmt: skip
-    """The first advice of each draw."""
-    for seed in range(count):
-        rng = np.random.default_rng(seed)
-        reference, rest = np.split(rng.permutation(len(good)), [len(good) // 2])
-        wanted = round(share / (1 - share) * len(rest))
-        chosen = rng.choice(len(bad), min(wanted, len(bad)), replace=False)
-        rows = [good[i] for i in rest] + [bad[i] for i in chosen]
-        source = source_of([rows[i] for i in rng.permutation(len(rows))], folder / "mix.jsonl")
+class Draw:
+    """One division of the good rows into a reference and what bad rows are mixed with."""
+
+    def __init__(self, good: Rows, seed: int, scorer: RowScorer, folder: Path):
+        self.rng, self.folder = np.random.default_rng(seed), folder
+        reference, rest = np.split(self.rng.permutation(len(good)), [len(good) // 2])
+        self.rest = [good[i] for i in rest]
         source_of([good[i] for i in reference], folder / "good.jsonl")
         settings = replace(scorer.settings, reference=str(folder / "good.jsonl"))
-        own = RowScorer(
-            scorer.encoder, scorer.scorer, settings, None,
-            read_reference(settings, scorer.encoder, scorer.scorer),
-        )  # fmt: skip
-        score_file(source, folder / "s.parquet", settings, scorer=own, overwrite=True)
+        own = read_reference(settings, scorer.encoder, scorer.scorer)
+        self.scorer = RowScorer(scorer.encoder, scorer.scorer, settings, None, own)
+
+    def said(self, bad: Rows, share: float) -> str:
+        """The first advice about the rest and so many bad rows."""
+        wanted = min(round(share / (1 - share) * len(self.rest)), len(bad))
+        rows = self.rest + [bad[i] for i in self.rng.choice(len(bad), wanted, replace=False)]
+        rows = [rows[i] for i in self.rng.permutation(len(rows))]
+        source, scores = source_of(rows, self.folder / "mix.jsonl"), self.folder / "s.parquet"
+        score_file(source, scores, self.scorer.settings, scorer=self.scorer, overwrite=True)
         result = filter_file(
-            source, Scores.open(folder / "s.parquet"), folder / "out.jsonl",
-            Selection(drop_frac=CUT), overwrite=True,
+            source, Scores.open(scores), self.folder / "out.jsonl", Selection(drop_frac=CUT),
+            overwrite=True,
         )  # fmt: skip
-        yield advice(result.report)[0].do
+        return advice(result.report)[0].do
 
 
 def tables(folder: Path, count: int) -> Iterator[str]:
     """The document's lines, as they are measured."""
     scorer = RowScorer.load(ScoreSettings(preset="minilm"))
-    counts: dict[tuple[str, float], Counter[str]] = {}
+    kinds = {kind: unlabelled(read(folder)) for kind, read in {**BAD, **UNSEEN}.items()}
+    counts: dict[tuple[str, float], Counter[str]] = {("none", 0.0): Counter()}
     with tempfile.TemporaryDirectory() as scratch:
-        good = GOOD(folder)
-        for kind, read in {**BAD, **UNSEEN}.items():
-            bad = [
-                {name: value for name, value in row.items() if name != "toxic"}
-                for row in read(folder)
-            ]
-            for share in SHARES:
-                name = kind if share else "none"
-                if (name, share) not in counts:
-                    told = said(good, bad, share, count, scorer, Path(scratch))
-                    counts[name, share] = Counter(told)
-                    print(name, share, dict(counts[name, share]), flush=True)
+        for seed in range(count):
+            draw = Draw(GOOD(folder), seed, scorer, Path(scratch))
+            counts["none", 0.0][draw.said([], 0)] += 1
+            for (kind, bad), share in product(kinds.items(), SHARES):
+                counts.setdefault((kind, share), Counter())[draw.said(bad, share)] += 1
+            print(f"draw {seed + 1} of {count}", flush=True)
     scorer.close()
     advised = sorted({do for some in counts.values() for do in some})
     yield f"| bad rows | their share | {' | '.join(advised)} |"
@@ -88,10 +86,15 @@ def tables(folder: Path, count: int) -> Iterator[str]:
         yield f"| {kind} | {share:.0%} | {' | '.join(str(some[do]) for do in advised)} |"
 
 
+def unlabelled(rows: Rows) -> Rows:
+    """Without the column of labels, which is no column of training data."""
+    return [{name: value for name, value in row.items() if name != "toxic"} for row in rows]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a report advises, by the true share")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--write", type=Path, help="document whose table is replaced")
     args = parser.parse_args()
     lines = list(tables(args.folder, args.draws))
