@@ -137,10 +137,14 @@ class FolderPart:
         self.n_written += len(positions)
 
     def close(self) -> None:
-        """A file that was empty is so again; one that lost all its rows is not there."""
+        """A file that was empty is so again; one that lost all its rows is not there. The quarantined rows' file is
+        always there, so that a pipeline may declare it."""
         self._end()
-        if self.place == KEPT:
-            for number in np.flatnonzero(np.diff(self.starts) == 0).tolist():
+        if self.place == DROPPED:
+            return
+        for number in range(len(self.files)):
+            was_empty = self.starts[number] == self.starts[number + 1]
+            if number not in self.records and (was_empty or self.place == QUARANTINED):
                 self._begin(number)
                 self._end()
 
