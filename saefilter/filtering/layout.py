@@ -137,14 +137,10 @@ class FolderPart:
         self.n_written += len(positions)
 
     def close(self) -> None:
-        """A file that was empty is so again; one that lost all its rows is not there. The quarantined rows' file is
-        always there, so that a pipeline may declare it."""
+        """A file that was empty is so again; one that lost all its rows is not there."""
         self._end()
-        if self.place == DROPPED:
-            return
-        for number in range(len(self.files)):
-            was_empty = self.starts[number] == self.starts[number + 1]
-            if number not in self.records and (was_empty or self.place == QUARANTINED):
+        if self.place == KEPT:
+            for number in np.flatnonzero(np.diff(self.starts) == 0).tolist():
                 self._begin(number)
                 self._end()
 

@@ -22,7 +22,6 @@ import saefilter
 from saefilter.artifacts.folder import publishing_folder, tidy_up
 from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
-from saefilter.filtering.conserve import entries_of
 from saefilter.filtering.folder import filter_folder
 from saefilter.filtering.job import FilterResult, candidates_of
 from saefilter.filtering.layout import goes_to_folder
@@ -107,21 +106,6 @@ def test_each_file_keeps_its_name_and_place(data: Path, tmp_path: Path) -> None:
     assert {file.path.relative_to(out).as_posix() for file in open_input(out).files} == (
         whole | {"empty.jsonl"}
     )
-
-
-def test_every_file_has_one_of_quarantined_rows(data: Path, tmp_path: Path) -> None:
-    """A pipeline that declares them finds them, with rows or without."""
-    out = tmp_path / "out"
-    report = filtered(data, out, Selection(drop_frac=0.25)).report
-    counts = {one["file"]: one["quarantined"]["rows"] for one in report.layout}
-    assert len(counts) == 7
-    assert {name for name, count in counts.items() if count} == {"a/one.jsonl", "only bad.jsonl"}
-    for one in report.layout:
-        path = out / one["quarantined"]["name"]
-        assert len(list(entries_of(path))) == one["quarantined"]["rows"]
-    assert {"empty.quarantined.jsonl", "four.quarantined.csv"} <= names(out)
-    assert pq.read_table(out / "five.quarantined.parquet").num_rows == 0
-    assert verify(out, Given()).exit_code == 0
 
 
 def test_verify_judges_a_folder(data: Path, tmp_path: Path) -> None:
