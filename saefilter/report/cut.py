@@ -82,18 +82,26 @@ def curves(cut: dict[str, Any]) -> dict[str, Curve]:
 
 
 def curve_rows(cut: dict[str, Any], wanted: int = 8) -> list[tuple[float, float, float, bool]]:
-    """A few points of the curve, up to twice the cut or the estimate: dropped share, harmless part, part
-    that stays, and whether it is nearest to the cut."""
+    """A few points of the curve, up to twice the cut or the estimate, and the cut itself: dropped share,
+    harmless part, part that stays, and whether it is the cut."""
     if not curves(cut):
         return []
     chosen = cut["rows"] / max(1, cut["of"])
     end = min(1.0, 2 * max(chosen, cut["bad"]))
     points = [point for point in cut["curve"] if 0 < point[0] <= end] or cut["curve"][1:2]
     step = max(1, len(points) // wanted)
-    shown = points[step - 1 :: step]
-    nearest = min(shown, key=lambda point: abs(point[0] - chosen))
-    return [(x, harmless, stay, chosen > 0 and [x, harmless, stay] == nearest)
-            for x, harmless, stay in shown]  # fmt: skip
+    shown = [(x, harmless, stay, False) for x, harmless, stay in points[step - 1 :: step]]
+    if not cut["rows"]:
+        return shown
+    middle = cut["costs"][0]
+    own = (
+        chosen,
+        middle["harmless"] / cut["rows"],
+        middle["missed"] / (cut["bad"] * cut["of"]),
+        True,
+    )
+    near = shown[0][0] / 4  # a line that says nearly the same is not shown beside it
+    return sorted([own, *(one for one in shown if abs(one[0] - chosen) > near)])
 
 
 SHOWN_VALUES = 30
