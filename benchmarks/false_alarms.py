@@ -40,7 +40,8 @@ from saefilter.settings import ScoreSettings
 from saefilter.stats.auroc import clustered_share
 from saefilter.toxic.toxicset import is_beyond
 
-MARKER = "<!-- false alarms: written by benchmarks/false_alarms.py -->"
+MARKER = "<!-- false alarms{of}: written by benchmarks/false_alarms.py -->"
+"""One document has a table per preset: without a name it is that of `minilm`."""
 LEVELS = (95, 99)
 SHORT, LONG = 100, 1_000
 """Characters of an answer."""
@@ -231,7 +232,8 @@ def main() -> None:
         args.json.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
     print(table := markdown(lines))
     if args.write:
-        put_between(args.write, MARKER, table)
+        name = preset or args.model
+        put_between(args.write, MARKER.format(of="" if name == "minilm" else f", {name}"), table)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How much of a causal model's next-token loss an SAE keeps when its reconstruction stands in for the
 residual stream.
 
-    python -m benchmarks.recovered MODEL SAE_FOLDER DATA [--rows 100] [--every 2 --first 1]
+    python -m benchmarks.recovered MODEL SAE_FOLDER DATA [--rows 100] [--every 2 --first 1] [--json FILE]
 
 Recovered = (loss with the layer's output set to zero - loss with the reconstruction) / (loss with zero -
 loss as it is), over the tokens that saefilter would score. DATA: any dataset; rows the SAE was not
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--every", type=int, default=1, help="of so many rows, one")
     parser.add_argument("--first", type=int, default=0, help="from this one on")
+    parser.add_argument("--json", type=Path, help="keep what was found here")
     args = parser.parse_args()
     from transformers import AutoModelForCausalLM
 
@@ -98,7 +99,11 @@ def main() -> None:
     low, high = np.quantile([recovered(rng.integers(0, n, n)) for _ in range(1000)], [0.025, 0.975])
     mean = dict(zip(changes, (sums.sum(axis=0) / tokens.sum()).round(4).tolist(), strict=True))
     found = {"recovered": recovered(np.arange(n)), "low": float(low), "high": float(high)}
-    print(json.dumps({"loss": mean, **found, "rows": n, "tokens": int(tokens.sum())}, indent=1))
+    asked = {"data": args.data.name, "every": args.every, "first": args.first}
+    told = {**asked, "loss": mean, **found, "rows": n, "tokens": int(tokens.sum())}
+    print(text := json.dumps(told, indent=1))
+    if args.json:
+        args.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
