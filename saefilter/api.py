@@ -147,6 +147,10 @@ def filter(
         drop, drop_fdr, tuple(by) or None, keep_balance,
     )  # fmt: skip
     selection.check()
+    if by and output is None:
+        raise SaefilterError(
+            "by has no effect without output, in whose report it counts", remedy="Leave it out."
+        )
     with scratch() as folder:
         held = hold(data, folder)
         decided = _decided(held, decisions)
