@@ -21,9 +21,9 @@ HARMLESS, STAY = "harmless among the dropped", "bad rows that stay"
 def cut_words(cut: dict[str, Any]) -> list[str]:
     """How the cut came about, what it would cost if wrong, and what it rests on."""
     said = [
-        f"{percent(cut['bad'])} of the scored rows ({percent(cut['low'])} to {percent(cut['high'])}, 95%) "
-        "are estimated to be bad, from how many are missing in the calmer half of the harmless reference "
-        "rows.",
+        f"{percent(cut['bad'])} of the scored rows are estimated to be bad (95% interval "
+        f"{percent(cut['low'])} to {percent(cut['high'])}), judging by how few lie in the calmer half of the "
+        "harmless reference rows.",
         _decision(cut),
     ]
     if cut["rows"]:
@@ -62,11 +62,13 @@ def _decision(cut: dict[str, Any]) -> str:
             f"than {percent(cut['provable'])} bad ones could not be proven, however close they lie."
         )
     which = (
-        "are estimated" if cut["low"] else "are certain, since the estimate reaches down to none,"
+        "so as many as are estimated are dropped"
+        if cut["low"]
+        else "but the interval reaches down to none, so no more than these are dropped"
     )
     return (
-        f"At least {percent(cut['proven'])} are bad for certain ({certain}), so as many as {which} are "
-        f"dropped: {cut['rows']:,} of {cut['of']:,}."
+        f"At least {percent(cut['proven'])} are bad, with {certain} confidence, {which}: "
+        f"{cut['rows']:,} of {cut['of']:,}."
     )
 
 

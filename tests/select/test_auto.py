@@ -67,7 +67,7 @@ def test_as_many_rows_go_as_are_bad(
     assert cut.proven <= bad.mean()
     harmless = (dropped & ~bad).sum()
     assert abs(cut.costs[0].harmless - harmless) < 0.1 * ROWS
-    assert "for certain" in " ".join(cut_words(_fields(cut)))
+    assert "99% confidence" in " ".join(cut_words(_fields(cut)))
 
 
 def test_of_good_rows_hardly_any_goes(jsonl: Callable[..., Path], tmp_path: Path) -> None:
