@@ -147,14 +147,10 @@ def filter(
         drop, drop_fdr, tuple(by) or None, keep_balance,
     )  # fmt: skip
     selection.check()
-    if by and output is None:
-        raise SaefilterError(
-            "by has no effect without output, in whose report it counts", remedy="Leave it out."
-        )
     with scratch() as folder:
         held = hold(data, folder)
         decided = _decided(held, decisions)
-        write = _writer(held, output, overwrite=overwrite, report_rows=report_rows)
+        write = _writer(held, output, by, overwrite=overwrite, report_rows=report_rows)
         opened = _scores_of(held, scores, preset, toxic_set, metric, settings, scorer, progress)
         with _watching(strategy, progress, lambda text: print(text, file=sys.stderr)) as own:
             choice = _chosen(held, opened, selection, decided, watch or own)
@@ -239,13 +235,14 @@ def _decided(held: Held, decisions: PathLike | None) -> Decisions | None:
 
 
 def _writer(
-    held: Held, output: PathLike | None, *, overwrite: bool, report_rows: int
+    held: Held, output: PathLike | None, by: Sequence[str], *, overwrite: bool, report_rows: int
 ) -> Callable[..., Any] | None:
     """What writes the files that the command writes. Raises SaefilterError where it would not, before anything is
     scored."""
     if output is None:
-        if overwrite:
-            raise SaefilterError("overwrite has no effect without output", remedy="Leave it out.")
+        for name, asked in (("overwrite", overwrite), ("by", by)):
+            if asked:
+                raise SaefilterError(f"{name} has no effect without output", remedy="Leave it out.")
         return None
     if report_rows < 0:
         raise SaefilterError(f"report_rows is {report_rows}, and 0 shows none")
