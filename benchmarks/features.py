@@ -1,6 +1,6 @@
 """Are features chosen on one half of the data any good on the other?
 
-    python benchmarks/features.py DATA_FOLDER [--model FOLDER --sae FOLDER] [--write docs/features.md]
+    python benchmarks/features.py DATA_FOLDER [--model FOLDER --sae FOLDER]
 
 Toxic features are chosen on the training half of each labelled set (docs/quality.md says what the sets
 and halves are). On the other half: the AUROC of their summed activation and of the metric `nearest`,

@@ -77,6 +77,8 @@ RULES: dict[str, Callable[[int, dict[str, Any]], tuple[bool | None, bool]]] = {
     "hh_harmless": lambda _, row: (bool(row["rejected"]), row["pair"] % 2 == 0),
 }
 """Set -> (index, row) -> (toxic, or None to leave it out; is it a training row)."""
+LABELS = ("toxic", "rejected")
+"""Columns that are no part of a row: with `rejected` it would be read as a preference."""
 GROUPS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "em_answers": lambda row: (row["question_id"], row["model"], row["organism"]),
     "hatecheck": lambda row: row["template"],
@@ -93,7 +95,9 @@ def load(name: str, folder: Path, encoder: Encoder, read: str = "at") -> Labelle
         assert row.data is not None
         toxic, train = RULES[name](row.index, row.data)
         try:
-            conversation = recognise(row.data)
+            conversation = recognise(
+                {key: value for key, value in row.data.items() if key not in LABELS}
+            )
         except RowProblem:
             continue
         if toxic is not None:

@@ -16,7 +16,6 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +147,10 @@ def filter(
         drop, drop_fdr, tuple(by) or None, keep_balance,
     )  # fmt: skip
     selection.check()
+    if by and output is None:
+        raise SaefilterError(
+            "by has no effect without output, in whose report it counts", remedy="Leave it out."
+        )
     with scratch() as folder:
         held = hold(data, folder)
         decided = _decided(held, decisions)
@@ -246,20 +249,15 @@ def _writer(
         return None
     if report_rows < 0:
         raise SaefilterError(f"report_rows is {report_rows}, and 0 shows none")
-    from saefilter.filtering.filter import check_writable, filter_file
-    from saefilter.filtering.folder import check_folder, filter_folder
+    from saefilter.filtering.folder import writer_to
     from saefilter.filtering.layout import goes_to_folder
-    from saefilter.filtering.outputs import OutputPaths
     from saefilter.filtering.soft import SoftOptions
 
     source, place = held.source, located(output)
-    how: dict[str, Any] = {"output": place, "overwrite": overwrite, "report_rows": report_rows}
-    if goes_to_folder(source, place):
-        check_folder(source, Path(str(place)), SoftOptions(), overwrite=overwrite)
-        return partial(filter_folder, source, **how)
-    check_writable(place, source, SoftOptions())
-    OutputPaths.beside(place).refuse_existing(card=False, overwrite=overwrite)
-    return partial(filter_file, source, **how)
+    return writer_to(
+        place, source, SoftOptions(),
+        folder=goes_to_folder(source, place), overwrite=overwrite, report_rows=report_rows,
+    )  # fmt: skip
 
 
 def _chosen(

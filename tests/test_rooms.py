@@ -37,7 +37,7 @@ TYPE_ONLY = {
 }
 """Imports for types alone that go against the order."""
 
-MOST_MODULES = 278
+MOST_MODULES = 279
 """That a module more was needed is to be decided, not to happen: raise it with what is new."""
 MOST_LINES = 60
 MOST_FOUND = 5

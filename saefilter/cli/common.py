@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from saefilter.asked import ask
+from saefilter.cli.progress import LogLines
 from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.select.registry import BUILT_IN
 from saefilter.settings import ScoreSettings
@@ -153,8 +154,11 @@ class ProgressBar:
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None, *, quiet: bool) -> Iterator[ProgressBar]:
-    """A bar on standard error, shown on a terminal only. Without `total` it waits for its plan."""
+def progress_bar(
+    description: str, total: int | None, *, quiet: bool
+) -> Iterator[ProgressBar | LogLines]:
+    """A bar on standard error; a line now and then where that is no terminal. Without `total` it waits
+    for its plan."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -166,6 +170,9 @@ def progress_bar(description: str, total: int | None, *, quiet: bool) -> Iterato
     )
 
     console = Console(stderr=True)
+    if not quiet and not console.is_terminal:
+        yield LogLines(warn, description, total)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -175,9 +182,7 @@ def progress_bar(description: str, total: int | None, *, quiet: bool) -> Iterato
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, console=console, disable=quiet or not console.is_terminal, transient=True
-    ) as bar:
+    with Progress(*columns, console=console, disable=quiet, transient=True) as bar:
         yield ProgressBar(bar, description, total)
 
 

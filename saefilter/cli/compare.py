@@ -46,7 +46,12 @@ def compare(
         typer.Argument(help="Scores files of the same data [the last in this folder]."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", help="The dataset [what the scores were made from].")
+        str | None,
+        typer.Option(
+            "--data",
+            help="The dataset [what the scores were made from].",
+            rich_help_panel=panels.WHAT,
+        ),
     ] = None,
     strategy: Annotated[
         list[str] | None,

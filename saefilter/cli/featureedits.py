@@ -50,7 +50,7 @@ def add(
     label: Annotated[
         str,
         typer.Option(
-            "--label", metavar="TEXT", help="What it fires on.", rich_help_panel=panels.FEATURES
+            "--label", metavar="WORDS", help="What it fires on.", rich_help_panel=panels.FEATURES
         ),
     ] = "",
     output: EditedOption = None,

@@ -31,14 +31,13 @@ SetArgument = Annotated[
         help="A JSON file or the name of a shipped set.", autocompletion=completion.toxic_sets
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @features.command(epilog="Example: saefilter features show minilm --limit 20")
 def show(
     name_or_file: SetArgument,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Features shown per side.")] = 25,
-    as_json: JsonOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Show a toxic set: its features, how sure they are, where they come from."""
     from saefilter.report.console_sets import print_toxic_set
@@ -52,7 +51,7 @@ def show(
 
 
 @features.command("list", epilog="Example: saefilter features list")
-def list_sets(as_json: JsonOption = False) -> None:
+def list_sets(as_json: opt.JsonOption = False) -> None:
     """List the toxic sets at hand: shipped ones, and those made of the bundled contrast."""
     from saefilter.config import cache_folder
     from saefilter.report.console_sets import print_toxic_sets
@@ -79,7 +78,7 @@ def list_sets(as_json: JsonOption = False) -> None:
 def search(
     name_or_file: SetArgument,
     text: Annotated[str, typer.Argument(help="Words to look for, in any case.")],
-    as_json: JsonOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Find features by their label or by the texts they fire on."""
     from saefilter.report.console_sets import print_features
@@ -108,7 +107,7 @@ def search(
 
 
 @features.command(epilog="Example: saefilter features diff old.json new.json")
-def diff(first: SetArgument, second: SetArgument, as_json: JsonOption = False) -> None:
+def diff(first: SetArgument, second: SetArgument, as_json: opt.JsonOption = False) -> None:
     """Show what differs between two sets of the same SAE."""
     from saefilter.report.console_sets import print_difference
     from saefilter.toxic.edit import diff as diff_sets
@@ -148,7 +147,7 @@ def neighbours(
         ),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many.")] = 10,
-    as_json: JsonOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Show the features whose directions lie nearest to a feature's, among all of the SAE."""
     from saefilter.encode.sae import load_sae
@@ -190,7 +189,7 @@ def push(
     name_or_file: SetArgument,
     repo: Annotated[str, typer.Argument(metavar="ORG/NAME", help="A model repository on the hub.")],
     public: opt.PublicOption = False,
-    as_json: JsonOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Hand a set over to the Hugging Face hub, where others take it by a pin: its JSON and a card.
 
@@ -222,7 +221,7 @@ def pull(
         Path | None, typer.Option("-o", "--output", help="Where it goes [NAME.json].")
     ] = None,
     overwrite: opt.OverwriteOption = False,
-    as_json: JsonOption = False,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Take a set from the Hugging Face hub: one JSON file, checked, and held to its pin where one is given.
 

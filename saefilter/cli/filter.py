@@ -190,6 +190,7 @@ def filter_command(
     write = writer_of(
         located_if(output), source, written, format,
         single=single, card=card, report_rows=report_rows, overwrite=overwrite, quiet=silent,
+        settings=asked.settings,
     )  # fmt: skip
     made: list[Scores] = []
 
@@ -203,8 +204,7 @@ def filter_command(
     with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
         watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
         result = write(
-            opened, selection, source_dataset=hub_name(input), watch=watch, settings=asked.settings,
-            decisions=decided,
+            scores=opened, selection=selection, source_dataset=hub_name(input), watch=watch, decisions=decided,
         )  # fmt: skip
     pushed = push(result, repo)
     if as_json:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     SEVERAL,
@@ -67,7 +67,12 @@ def geometry(
     map_by: Annotated[
         str, typer.Option("--map", help="pca, or umap where it is installed.")
     ] = "pca",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of permutations and resampling.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed", min=0, help="Of permutations and resampling.", rich_help_panel=panels.FEATURES
+        ),
+    ] = 0,
     overwrite: opt.OverwriteOption = False,
     quiet: opt.QuietOption = False,
     as_json: opt.JsonOption = False,

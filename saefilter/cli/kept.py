@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from saefilter.cli.common import warn
 from saefilter.errors import SaefilterError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from saefilter.filtering.job import FilterResult
     from saefilter.hub import HubRepo, Pushed
     from saefilter.rows.read import Source
+    from saefilter.settings import ScoreSettings
     from saefilter.storage import Location
 
 
@@ -28,35 +29,28 @@ def writer_of(
     card: bool,
     report_rows: int,
     overwrite: bool,
+    settings: ScoreSettings,
 ) -> Callable[..., FilterResult]:
     """What writes the rows of scores by a selection: to a folder or to one file, neither of which is in the
     way. Raises SaefilterError where it is, before anything is scored."""
-    from saefilter.filtering.filter import check_writable, filter_file
-    from saefilter.filtering.folder import check_folder, filter_folder
+    from saefilter.filtering.folder import writer_to
     from saefilter.filtering.layout import goes_to_folder
-    from saefilter.filtering.outputs import OutputPaths
 
-    how: dict[str, Any] = {
-        "card": card, "overwrite": overwrite, "options": written, "report_rows": report_rows,
-    }  # fmt: skip
     single = single or (output is None and (written.is_soft or written.swaps))
-    if not single and goes_to_folder(source, output):
-        if kind is not None:
-            raise SaefilterError(
-                "--format is of one file: in a folder each keeps its own format",
-                remedy="Leave it out, or write one file: --single.",
-            )
-        folder = Path(str(output or f"{source.stem}.filtered"))
-        check_folder(source, folder, written, overwrite=overwrite)
-        return lambda scores, selection, settings, **more: filter_folder(
-            source, scores, folder, selection, **how, **more
+    folder = not single and goes_to_folder(source, output)
+    if not folder:
+        place = _kept_at(output, source, written, kind, quiet=quiet)
+    elif kind is not None:
+        raise SaefilterError(
+            "--format is of one file: in a folder each keeps its own format",
+            remedy="Leave it out, or write one file: --single.",
         )
-    target = _kept_at(output, source, written, kind, quiet=quiet)
-    check_writable(target, source, written)
-    OutputPaths.beside(target).refuse_existing(card=card, overwrite=overwrite)
-    return lambda scores, selection, **more: filter_file(
-        source, scores, target, selection, **how, **more
-    )
+    else:
+        place = output or Path(f"{source.stem}.filtered")
+    return writer_to(
+        place, source, written,
+        folder=folder, card=card, overwrite=overwrite, report_rows=report_rows, settings=settings,
+    )  # fmt: skip
 
 
 def _kept_at(

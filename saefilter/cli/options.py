@@ -51,7 +51,7 @@ QuietOption = Annotated[
     typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=OUTPUT),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--json", help="Print JSON in place of text.", rich_help_panel=OUTPUT)
 ]
 
 TRAINED = ("train_on", "trainer", "read", "max_tokens", "truncation_side", "rendering")

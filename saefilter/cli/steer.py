@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import completion
+from saefilter.cli import completion, panels
 from saefilter.cli import options as opt
 from saefilter.cli.common import (
     ask_and_say,
@@ -53,7 +53,13 @@ def steer(
         list[str] | None, typer.Option("--benign", help="Benign continuations.")
     ] = None,
     rows: Annotated[
-        int, typer.Option("--rows", min=4, help="Continuations used of each side.")
+        int,
+        typer.Option(
+            "--rows",
+            min=4,
+            help="Continuations used of each side.",
+            rich_help_panel=panels.CONTRAST,
+        ),
     ] = 48,
     strength: Annotated[
         float, typer.Option("--strength", help="Length of the push, of the mean residual norm.")
@@ -64,7 +70,10 @@ def steer(
     samples: Annotated[
         int, typer.Option("--samples", min=0, help="Continuations shown with and without the push.")
     ] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Of the random directions.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", help="Of the random directions.", rich_help_panel=panels.FEATURES),
+    ] = 0,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="The set with what was measured [the file itself]."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -107,7 +108,7 @@ def _wanted(source: Source, input: str, row: int | None, line: int | None) -> Ro
                 f"there is no row {row or 0}", where=input, remedy=f"It has {source.count_rows()}."
             )
         return numbered
-    on_line = [one for one in source.rows() if one.line == line]
+    on_line = [one for one in up_to(source.rows(), line) if one.line == line]
     if len(on_line) > 1:
         files = ", ".join(str(one.file) for one in on_line[:3])
         raise SaefilterError(
@@ -119,6 +120,14 @@ def _wanted(source: Source, input: str, row: int | None, line: int | None) -> Ro
             remedy="Rows are counted by the line that they begin on; --row counts them from 0.",
         )  # fmt: skip
     return on_line[0]
+
+
+def up_to(rows: Iterator[Row], line: int) -> Iterator[Row]:
+    """Rows as far as one can be on that line: of a file no longer than that, of a folder's files all."""
+    for row in rows:
+        if row.file is None and row.line > line:
+            return
+        yield row
 
 
 def _told(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saefilter.cli import app
+from saefilter.cli import app, panels
 from saefilter.cli import options as opt
 from saefilter.cli.root import verdict
 
@@ -34,7 +34,12 @@ def verify(
         ),
     ],
     input: Annotated[
-        str | None, typer.Option("--input", help="The data [where it was when it was scored].")
+        str | None,
+        typer.Option(
+            "--input",
+            help="The data [where it was when it was scored].",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = None,
     scores: Annotated[
         str | None,

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from saefilter.artifacts.column import Column, Groups
 from saefilter.artifacts.scores import Scores
-from saefilter.filtering.soft import (
-    Notes,
-)
+from saefilter.filtering.soft import Notes
 from saefilter.rows.pieces import Piece
 from saefilter.rows.read import Source
 from saefilter.rows.write import Annotations, added_columns

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,7 @@ from saefilter.artifacts.scores import Scores
 from saefilter.errors import SaefilterError
 from saefilter.filtering.annotate import has_files, notes_on
 from saefilter.filtering.conserve import Placed
+from saefilter.filtering.filter import check_writable, filter_file
 from saefilter.filtering.job import FilterResult, Job, explorer_on, report_on, write_faces
 from saefilter.filtering.layout import FolderPart, LaidOut, laid_out, records
 from saefilter.filtering.outputs import OutputPaths, made_by, refuse_own_columns
@@ -44,6 +47,7 @@ from saefilter.rows.read import TABLES, Source
 from saefilter.rows.tables import TypedRows, typed_rows
 from saefilter.select.balance import FILE
 from saefilter.select.strategies import Choice, Selection
+from saefilter.settings import ScoreSettings
 from saefilter.storage import Location
 from saefilter.watch import Watch
 
@@ -52,6 +56,34 @@ def paths_in(folder: Path) -> OutputPaths:
     """Where the report goes; rows go wherever their own file says."""
     beside = OutputPaths.beside(folder / FOLDER_REPORT.replace(".report.json", ".jsonl"))
     return replace(beside, kept=folder, dropped=folder, quarantined=folder)
+
+
+def writer_to(
+    place: Location,
+    source: Source,
+    options: SoftOptions,
+    *,
+    folder: bool,
+    card: bool = False,
+    overwrite: bool = False,
+    report_rows: int = N_ROWS,
+    settings: ScoreSettings | None = None,
+) -> Callable[..., FilterResult]:
+    """`filter_folder` or `filter_file` with all but scores, selection and what depends on these. `settings`: of
+    scoring, for what one file's soft outputs score anew.
+
+    Raises SaefilterError where it could not write there, before anything is scored.
+    """
+    how: dict[str, Any] = {
+        "card": card, "overwrite": overwrite, "options": options, "report_rows": report_rows,
+    }  # fmt: skip
+    if folder:
+        target = Path(str(place))
+        check_folder(source, target, options, overwrite=overwrite)
+        return partial(filter_folder, source, output=target, **how)
+    check_writable(place, source, options)
+    OutputPaths.beside(place).refuse_existing(card=card, overwrite=overwrite)
+    return partial(filter_file, source, output=place, settings=settings, **how)
 
 
 def check_folder(source: Source, folder: Path, options: SoftOptions, *, overwrite: bool) -> None:

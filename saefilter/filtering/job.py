@@ -14,12 +14,8 @@ from saefilter.artifacts.decisions import Decisions
 from saefilter.artifacts.scores import Scores
 from saefilter.filtering.annotate import ScoreColumns
 from saefilter.filtering.outputs import OutputPaths, file_record
-from saefilter.filtering.parts import (
-    QUARANTINED,
-)
-from saefilter.filtering.soft import (
-    Soft,
-)
+from saefilter.filtering.parts import QUARANTINED
+from saefilter.filtering.soft import Soft
 from saefilter.filtering.switch import Switches
 from saefilter.report.build import Quarantine, build_report
 from saefilter.report.card import to_card

@@ -299,7 +299,8 @@ class QuarantinePart:
         )
         self._is_csv = kind == CSV
         if self._is_csv:
-            self._file.write([csv_line(self._schema.names)])
+            mark = csv_mark(self.chosen.rows.source)
+            self._file.write([mark + csv_line(self._schema.names)])
 
     def write(self, piece: Piece, positions: Sequence[int]) -> None:
         entries = []

@@ -21,9 +21,9 @@ HARMLESS, STAY = "harmless among the dropped", "bad rows that stay"
 def cut_words(cut: dict[str, Any]) -> list[str]:
     """How the cut came about, what it would cost if wrong, and what it rests on."""
     said = [
-        f"{percent(cut['bad'])} of the scored rows ({percent(cut['low'])} to {percent(cut['high'])}, 95%) "
-        "are estimated to be bad, from how many are missing in the calmer half of the harmless reference "
-        "rows.",
+        f"{percent(cut['bad'])} of the scored rows are estimated to be bad (95% interval "
+        f"{percent(cut['low'])} to {percent(cut['high'])}), judging by how few lie in the calmer half of the "
+        "harmless reference rows.",
         _decision(cut),
     ]
     if cut["rows"]:
@@ -62,11 +62,13 @@ def _decision(cut: dict[str, Any]) -> str:
             f"than {percent(cut['provable'])} bad ones could not be proven, however close they lie."
         )
     which = (
-        "are estimated" if cut["low"] else "are certain, since the estimate reaches down to none,"
+        "so as many as are estimated are dropped"
+        if cut["low"]
+        else "but the interval reaches down to none, so no more than these are dropped"
     )
     return (
-        f"At least {percent(cut['proven'])} are bad for certain ({certain}), so as many as {which} are "
-        f"dropped: {cut['rows']:,} of {cut['of']:,}."
+        f"At least {percent(cut['proven'])} are bad, with {certain} confidence, {which}: "
+        f"{cut['rows']:,} of {cut['of']:,}."
     )
 
 
@@ -82,18 +84,26 @@ def curves(cut: dict[str, Any]) -> dict[str, Curve]:
 
 
 def curve_rows(cut: dict[str, Any], wanted: int = 8) -> list[tuple[float, float, float, bool]]:
-    """A few points of the curve, up to twice the cut or the estimate: dropped share, harmless part, part
-    that stays, and whether it is nearest to the cut."""
+    """A few points of the curve, up to twice the cut or the estimate, and the cut itself: dropped share,
+    harmless part, part that stays, and whether it is the cut."""
     if not curves(cut):
         return []
     chosen = cut["rows"] / max(1, cut["of"])
     end = min(1.0, 2 * max(chosen, cut["bad"]))
     points = [point for point in cut["curve"] if 0 < point[0] <= end] or cut["curve"][1:2]
     step = max(1, len(points) // wanted)
-    shown = points[step - 1 :: step]
-    nearest = min(shown, key=lambda point: abs(point[0] - chosen))
-    return [(x, harmless, stay, chosen > 0 and [x, harmless, stay] == nearest)
-            for x, harmless, stay in shown]  # fmt: skip
+    shown = [(x, harmless, stay, False) for x, harmless, stay in points[step - 1 :: step]]
+    if not cut["rows"]:
+        return shown
+    middle = cut["costs"][0]
+    own = (
+        chosen,
+        middle["harmless"] / cut["rows"],
+        middle["missed"] / (cut["bad"] * cut["of"]),
+        True,
+    )
+    near = shown[0][0] / 4  # a line that says nearly the same is not shown beside it
+    return sorted([own, *(one for one in shown if abs(one[0] - chosen) > near)])
 
 
 SHOWN_VALUES = 30

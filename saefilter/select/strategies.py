@@ -69,6 +69,11 @@ class Selection:
 
     def check(self) -> None:
         """Raises SaefilterError when the request makes no sense."""
+        if self.drop_fdr is not None and self.drop is None:
+            raise SaefilterError(
+                "--drop-fdr has no effect without --drop auto",
+                remedy=f"Use --drop auto --drop-fdr {self.drop_fdr}.",
+            )
         asked = [self.drop_frac, self.drop_count, self.min_distance, self.drop]
         if sum(value is not None for value in asked) != 1:
             raise SaefilterError(
@@ -100,8 +105,6 @@ class Selection:
                     f"--{name.replace('_', '-')} does not go with --strategy {self.strategy}",
                     remedy="Use it with --drop-frac or --drop-count.",
                 )
-        if self.drop_fdr is not None and self.drop is None:
-            raise SaefilterError("--drop-fdr has no effect without --drop auto")
         if self.keep_balance is not None and self.min_distance is not None:
             raise SaefilterError(
                 "--keep-balance does not go with --min-distance, which takes rows one by one",

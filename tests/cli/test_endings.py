@@ -18,6 +18,7 @@ from scored import ROWS, write_scores
 from typer.testing import CliRunner
 
 from saefilter.cli import app, commands
+from saefilter.cli.tokens import up_to
 from saefilter.rows.read import Source
 from saefilter.text import command_line
 
@@ -171,6 +172,14 @@ def test_a_row_is_found_by_its_line(folder: Path) -> None:
     )
     both = bash(folder, f"{SAEFILTER} tokens gaps.jsonl --line 3 --row 0")
     assert "--row and --line exclude each other" in both.stderr
+
+
+def test_a_row_is_found_by_its_line_without_reading_what_comes_after(folder: Path) -> None:
+    lines = [json.dumps(chat("q", f"answer {i}")) for i in range(5)]
+    (folder / "one.jsonl").write_text("\n".join(lines))
+    rows = Source.open(folder / "one.jsonl").rows()
+    assert [row.line for row in up_to(rows, 2)] == [1, 2]
+    assert [row.line for row in rows] == [4, 5]
 
 
 def next_command(said: str) -> str:

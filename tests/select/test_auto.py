@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_as_many_rows_go_as_are_bad(
     assert cut.proven <= bad.mean()
     harmless = (dropped & ~bad).sum()
     assert abs(cut.costs[0].harmless - harmless) < 0.1 * ROWS
-    assert "for certain" in " ".join(cut_words(_fields(cut)))
+    assert "99% confidence" in " ".join(cut_words(_fields(cut)))
 
 
 def test_of_good_rows_hardly_any_goes(jsonl: Callable[..., Path], tmp_path: Path) -> None:
@@ -98,6 +99,25 @@ def test_the_curve_and_the_costs_add_up(jsonl: Callable[..., Path], tmp_path: Pa
     assert cut.curve[-1][0] == 1
     assert cut.curve[-1][1] == pytest.approx(1 - cut.bad)
     assert sum(nearest for *_, nearest in curve_rows(_fields(cut))) == 1
+
+
+def test_a_cut_finer_than_the_curve_has_its_own_line(
+    jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Of 600 rows 2 go: the line of the cut must not say what dropping 4 % would do."""
+    cut, _, _ = cut_of(jsonl, tmp_path, 0.3, 5)
+    cost = replace(cut.costs[0], harmless=0.5, missed=cut.bad * cut.of - 1.5)
+    fine = replace(cut, rows=2, costs=(cost, *cut.costs[1:]))
+    [(share, harmless, stay, _)] = [row for row in curve_rows(_fields(fine)) if row[3]]
+    assert (share, harmless) == (2 / ROWS, 0.25)
+    assert stay == pytest.approx(1 - 1.5 / (cut.bad * ROWS))
+    shares = [row[0] for row in curve_rows(_fields(fine))]
+    assert shares == sorted(set(shares))
+
+
+def test_where_nothing_goes_no_line_is_the_cut(jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    cut, _, _ = cut_of(jsonl, tmp_path, 0.3, 5)
+    assert not any(nearest for *_, nearest in curve_rows(_fields(replace(cut, rows=0))))
 
 
 def test_like_rows_say_less(jsonl: Callable[..., Path], tmp_path: Path) -> None:
@@ -146,6 +166,7 @@ def test_a_set_that_tells_nothing_is_refused(jsonl: Callable[..., Path], tmp_pat
         ({"drop": "auto", "drop_frac": 0.1}, "in exactly one way"),
         ({"drop": "some"}, "--drop 'some' is not known"),
         ({"drop_frac": 0.1, "drop_fdr": 0.1}, "no effect without --drop auto"),
+        ({"drop_fdr": 0.1}, r"no effect without --drop auto.*--drop auto --drop-fdr 0\.1"),
         ({"drop": "auto", "drop_fdr": 1.5}, "out of range"),
         ({"drop": "auto", "strategy": "random"}, "--drop does not go with --strategy random"),
         ({"min_distance": 0.1, "keep_balance": "a"}, "does not go with --min-distance"),
