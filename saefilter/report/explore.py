@@ -201,11 +201,10 @@ def _up_to(column: Column[np.float64], there: NDArray[np.bool_], last: float | N
 
 
 def _next_to(name: str) -> str:
-    """A name for what is written after a review, in the format of before; of a folder, a folder."""
-    if format_of(name) is None:
-        return f"{name}.reviewed"
-    stem, ending = split_name(name)
-    return f"{stem}.reviewed{ending}"
+    """A name for what is written after a review, in the format of before; of a folder, a folder. It is the one
+    that `saefilter review` gives: `data.filtered.jsonl` -> `data.reviewed.jsonl`."""
+    stem, ending = (name, "") if format_of(name) is None else split_name(name)
+    return f"{stem.removesuffix('.filtered')}.reviewed{ending}"
 
 
 def _at(column: Column[Any], ids: NDArray[np.int64]) -> Iterator[Any]:

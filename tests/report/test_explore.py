@@ -90,6 +90,8 @@ def test_files_and_what_a_strategy_says_of_rows(tmp_path: Path) -> None:
         ("v1.2.CSV.zst", "v1.2.reviewed.CSV.zst"),
         ("out.parquet", "out.reviewed.parquet"),
         ("my.folder", "my.folder.reviewed"),
+        ("data.filtered.jsonl.gz", "data.reviewed.jsonl.gz"),
+        ("data.filtered", "data.reviewed"),
     ],
 )
 def test_after_a_review_the_format_is_the_same(tmp_path: Path, written: str, after: str) -> None:
