@@ -15,11 +15,12 @@ SPEED = "Machines and speed"
 CONTRAST = "Rows to learn from"
 FEATURES = "Which features"
 WRITING = "What is written"
+BESIDE = "What it belongs to"
 OUTPUT = "Files and output"
 
 ORDER = (
     CUT, LIMITS, CONTRAST, FEATURES, WHAT, MODEL, HOW, CASCADE, STRATEGIES, JUDGE, WRITING, SPEED,
-    OUTPUT,
+    BESIDE, OUTPUT,
 )  # fmt: skip
 """From what a command is about to what hardly anybody needs; panels that are not named come first."""
 

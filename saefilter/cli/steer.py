@@ -72,7 +72,9 @@ def steer(
     ] = 1,
     seed: Annotated[
         int,
-        typer.Option("--seed", help="Of the random directions.", rich_help_panel=panels.FEATURES),
+        typer.Option(
+            "--seed", min=0, help="Of the random directions.", rich_help_panel=panels.FEATURES
+        ),
     ] = 0,
     output: Annotated[
         Path | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -108,9 +107,11 @@ def _wanted(source: Source, input: str, row: int | None, line: int | None) -> Ro
                 f"there is no row {row or 0}", where=input, remedy=f"It has {source.count_rows()}."
             )
         return numbered
-    on_line = [one for one in up_to(source.rows(), line) if one.line == line]
+    on_line = [
+        (source.name_of(file), one) for file in source.files if (one := _on_line(file, line))
+    ]
     if len(on_line) > 1:
-        files = ", ".join(str(one.file) for one in on_line[:3])
+        files = ", ".join(str(name) for name, _ in on_line[:3])
         raise SaefilterError(
             f"several files have a line {line}", where=input, remedy=f"Name one of them: {files}."
         )
@@ -119,15 +120,13 @@ def _wanted(source: Source, input: str, row: int | None, line: int | None) -> Ro
             f"there is no row on line {line}", where=input,
             remedy="Rows are counted by the line that they begin on; --row counts them from 0.",
         )  # fmt: skip
-    return on_line[0]
+    return on_line[0][1]
 
 
-def up_to(rows: Iterator[Row], line: int) -> Iterator[Row]:
-    """Rows as far as one can be on that line: of a file no longer than that, of a folder's files all."""
-    for row in rows:
-        if row.file is None and row.line > line:
-            return
-        yield row
+def _on_line(file: Source, line: int) -> Row | None:
+    """The row of one file that begins on a line; what follows it is not read."""
+    row = next((one for one in file.rows() if one.line >= line), None)
+    return row if row is not None and row.line == line else None
 
 
 def _told(

@@ -38,15 +38,20 @@ def verify(
         typer.Option(
             "--input",
             help="The data [where it was when it was scored].",
-            rich_help_panel=panels.OUTPUT,
+            rich_help_panel=panels.BESIDE,
         ),
     ] = None,
     scores: Annotated[
         str | None,
-        typer.Option("--scores", help="The scores [beside the artifact]."),
+        typer.Option(
+            "--scores", help="The scores [beside the artifact].", rich_help_panel=panels.BESIDE
+        ),
     ] = None,
     toxic_set: Annotated[
-        str | None, typer.Option("--toxic-set", help="File or name [the recorded name].")
+        str | None,
+        typer.Option(
+            "--toxic-set", help="File or name [the recorded name].", rich_help_panel=panels.BESIDE
+        ),
     ] = None,
     as_json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,

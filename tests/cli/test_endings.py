@@ -4,6 +4,7 @@ and what is printed as the next command runs.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pty
@@ -18,7 +19,6 @@ from scored import ROWS, write_scores
 from typer.testing import CliRunner
 
 from saefilter.cli import app, commands
-from saefilter.cli.tokens import up_to
 from saefilter.rows.read import Source
 from saefilter.text import command_line
 
@@ -174,12 +174,13 @@ def test_a_row_is_found_by_its_line(folder: Path) -> None:
     assert "--row and --line exclude each other" in both.stderr
 
 
-def test_a_row_is_found_by_its_line_without_reading_what_comes_after(folder: Path) -> None:
-    lines = [json.dumps(chat("q", f"answer {i}")) for i in range(5)]
-    (folder / "one.jsonl").write_text("\n".join(lines))
-    rows = Source.open(folder / "one.jsonl").rows()
-    assert [row.line for row in up_to(rows, 2)] == [1, 2]
-    assert [row.line for row in rows] == [4, 5]
+def test_what_follows_a_line_is_not_read(folder: Path) -> None:
+    rows = [json.dumps(chat("q", os.urandom(500).hex())) for _ in range(2000)]
+    packed = gzip.compress("\n".join([json.dumps(chat("q", "first")), *rows]).encode())
+    (folder / "cut.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    shown = bash(folder, f"{SAEFILTER} tokens cut.jsonl.gz --line 1")
+    assert shown.returncode == 0, shown.stderr
+    assert "[first]" in shown.stdout
 
 
 def next_command(said: str) -> str:

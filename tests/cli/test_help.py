@@ -81,6 +81,34 @@ def test_help_of_filter_goes_from_what_is_cut_to_files() -> None:
     assert "SHARE" in shown
 
 
+@pytest.mark.parametrize(
+    ("command", "flag", "panel"),
+    [
+        ("geometry", "--seed", panels.FEATURES),
+        ("features steer", "--seed", panels.FEATURES),
+        ("features steer", "--rows", panels.CONTRAST),
+        ("compare", "--data", panels.WHAT),
+        ("verify", "--input", panels.BESIDE),
+        ("verify", "--scores", panels.BESIDE),
+        ("verify", "--toxic-set", panels.BESIDE),
+    ],
+)
+def test_an_option_stands_where_its_command_has_it(command: str, flag: str, panel: str) -> None:
+    found = dict(walk(typer.main.get_command(app), "saefilter"))[f"saefilter {command}"]
+    (option,) = [one for one in found.params if flag in one.opts]
+    assert option.rich_help_panel == panel
+
+
+def test_json_is_told_alike() -> None:
+    told = {
+        one.help
+        for name, command in walk(typer.main.get_command(app), "saefilter")
+        for one in command.params
+        if "--json" in one.opts and name != "saefilter check"
+    }
+    assert len(told) == 1
+
+
 COMPLETE = "import sys; sys.argv = ['saefilter']; from saefilter.cli import main; main()"
 
 
