@@ -225,6 +225,8 @@ def located(name: str | os.PathLike[str] | RemotePath) -> Location:
         return name
     text = os.fspath(name)
     scheme, is_url, rest = text.partition("://")
+    if text == "-":
+        raise SaefilterError("- is no place to write to or read scores from", remedy="Name a file.")
     if not is_url:
         return Path(text)
     if scheme in ("file", "local"):

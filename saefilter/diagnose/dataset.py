@@ -43,19 +43,25 @@ def sampled(
     source: Source, limit: int, column: str | None = None, columns: Columns | None = None
 ) -> tuple[list[Conversation], list[Any], int]:
     """At most `limit` conversations, evenly spaced; what `column` says of each; and how many of the rows
-    looked at have no conversation. Raises SaefilterError for a row that lacks the column."""
+    looked at have no conversation. Raises SaefilterError for a row that lacks the column, and where no row
+    has a conversation."""
     from saefilter.curate.sources import group_value
 
     total = source.count_rows()
     step = max(1, -(-total // limit))
-    conversations, values, left_out = [], [], 0
+    conversations, values, left_out, first = [], [], 0, None
     for row in source.rows(range(0, total, step)):
         try:
             conversations.append(recognise(row.data or {}, columns))
-        except RowProblem:
+        except RowProblem as problem:
             left_out += 1
+            first = first or (row.line, row.error or str(problem))
             continue
         values.append(group_value(row, column, source))
+    if first and not conversations:
+        raise SaefilterError(
+            f"no row can be used; the first: {first[1]}", where=f"{source.path}:{first[0]}"
+        )
     return conversations, values, left_out
 
 

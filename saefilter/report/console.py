@@ -270,9 +270,11 @@ def print_filter_result(console: Console, result: FilterResult, said: Sequence[s
     if report.written is not None:
         places = f"{counts['kept']:,} written"
     console.print(
-        f"  {places} + {counts['quarantined']:,} quarantined = {counts['rows']:,} rows in",
+        f"  {places} + {counts['quarantined']:,} quarantined = {rows_of(counts['rows'])} in",
         highlight=False,
     )
+    if not counts["kept"] + counts.get("estimated", 0):
+        console.print(Text("  No row is kept: nothing is left to train on.", style="yellow"))
     for words in (written_words(report), decisions_words(report)):
         if words:
             console.print(Text(f"  {words}"))

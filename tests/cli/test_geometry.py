@@ -124,3 +124,9 @@ def test_what_cannot_be_diagnosed_is_refused(
     with pytest.raises(SaefilterError, match=r"1 toxic set \(saefilter.toml\) for 2 SAEs"):
         run(few, "--preset", "minilm", "--preset", "gemma-2-2b")
     assert not list(tmp_path.glob("*.html"))
+
+
+def test_rows_of_which_none_can_be_used_say_why(jsonl: Callable[..., Path]) -> None:
+    rows = jsonl([{"something": "else"}] * 30, "odd.jsonl")
+    with pytest.raises(SaefilterError, match=r"no row can be used; the first: .*something"):
+        run(rows)

@@ -258,3 +258,19 @@ def test_a_column_of_json_whose_values_differ_in_type(folder: Path, ending: str)
     assert [row["odd"] for row in written["kept"]] == left
     findings = verify(Path(kept), Given(input="d.parquet", scores=Path("d.scores.parquet")))
     assert findings.exit_code == 0, findings.checks
+
+
+def test_standard_output_is_no_place_for_rows(folder: Path) -> None:
+    Path("d.jsonl").write_bytes(b"\n".join(LINES))
+    with pytest.raises(SaefilterError, match=r"- is no place to write to.*Name a file"):
+        filtered("d.jsonl", "-o", "-")
+
+
+def test_a_cut_that_leaves_nothing_says_so(folder: Path) -> None:
+    Path("d.jsonl").write_bytes(b"\n".join(LINES))
+    filtered("d.jsonl")
+    asked = ["filter", "d.jsonl", "--scores", "d.scores.parquet", "--drop-frac"]
+    said = [
+        CliRunner().invoke(app, [*asked, share, "--overwrite"]).output for share in ("100%", "50%")
+    ]
+    assert ["nothing is left to train on" in one for one in said] == [True, False]
