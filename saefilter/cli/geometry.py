@@ -29,6 +29,13 @@ from saefilter.settings import COLUMN_SETTINGS, ScoreSettings
 ENDINGS = (".geometry.html", ".geometry.json")
 
 
+WHOLE = (
+    "This is about what marks the data as a whole: bad rows among many others may not show in it. For single "
+    "rows there are saefilter check and score."
+)
+"""What its verdict, green as it may be, does not say."""
+
+
 @app.command(epilog="Example: saefilter geometry data.jsonl --against harmless.jsonl")
 @opt.with_options(
     ScoreSettings, "reading",
@@ -98,7 +105,7 @@ def geometry(
     of_columns = {name: value for name, value in reading.items() if name in COLUMN_SETTINGS}
     columns = Columns.parse(asked_of(of_columns).settings.of_data(source.path).columns)
     data, values, left_out = sampled(source, max_rows, by, columns)
-    notes = []
+    notes = [WHOLE]
     if against is not None:
         other = open_input(against)
         reference, more_values, _ = sampled(other, max_rows, by, columns_held(other, columns))

@@ -30,7 +30,7 @@ def headline(report: GeometryReport) -> str:
         return "Undecided: hardly a feature tells the data from the reference"
     if any(map(may_be_topic, report.spaces)):
         return "Nearer to toxic features than chance explains, but it may be the topic"
-    return "No closer to toxic features than harmless data"
+    return "As a whole no closer to toxic features than harmless data"
 
 
 def may_be_topic(space: SpaceDiagnosis) -> bool:

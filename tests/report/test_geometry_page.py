@@ -46,7 +46,7 @@ def report(*spaces: SpaceDiagnosis) -> GeometryReport:
     [
         (0.001, 0.02, "Closer to toxic features than harmless data"),
         (0.001, 0.2, "it may be the topic"),
-        (0.3, 0.2, "No closer"),
+        (0.3, 0.2, "As a whole no closer"),
     ],
 )
 def test_headline_says_what_the_p_values_come_to(chance: float, topics: float, says: str) -> None:
