@@ -33,11 +33,11 @@ TYPE_ONLY = {
     "artifacts.scores > rows.read",
     "report.compare > compare.data",
     "report.compare_text > compare.data",
-    "report.console > filtering.job",
+    "report.console_filter > filtering.job",
 }
 """Imports for types alone that go against the order."""
 
-MOST_MODULES = 279
+MOST_MODULES = 280
 """That a module more was needed is to be decided, not to happen: raise it with what is new."""
 MOST_LINES = 60
 MOST_FOUND = 5

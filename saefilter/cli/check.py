@@ -19,9 +19,9 @@ from saefilter.cli.common import (
     one_of,
     output_console,
     refuse_overwrite_alone,
-    scoring_bar,
     warn,
 )
+from saefilter.cli.progress import scoring_bar
 from saefilter.cli.root import verdict
 from saefilter.errors import SaefilterError
 from saefilter.gate.policy import Policy

@@ -1,17 +1,14 @@
-"""What the commands share: consoles, the progress bar, the choice of the preset, strategies' options."""
+"""What the commands share: consoles, the choice of the preset, strategies' options."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from saefilter.asked import ask
-from saefilter.cli.progress import LogLines
 from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.select.registry import BUILT_IN
 from saefilter.settings import ScoreSettings
@@ -19,7 +16,6 @@ from saefilter.text import clean, json_safe, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
     from saefilter.artifacts.scores import Scores
     from saefilter.asked import Asked
@@ -28,7 +24,6 @@ if TYPE_CHECKING:
     from saefilter.rows.read import Source
     from saefilter.select.judge.settings import JudgeSettings
     from saefilter.select.registry import StrategyOptions
-    from saefilter.watch import Watch
 
 STRATEGY_NAMES = ", ".join(BUILT_IN)
 """For the help."""
@@ -127,79 +122,6 @@ def preset_of(asked: Asked) -> Preset:
     from saefilter.encode import presets
 
     return presets.preset_of(asked.settings)
-
-
-class ProgressBar:
-    """Rows, tokens per second and time left of one piece of work."""
-
-    def __init__(self, bar: Progress, description: str, total: int | None):
-        self._bar, self._tokens = bar, 0
-        self._task = bar.add_task(description, total=total, rate="-", start=total is not None)
-
-    def plan(self, total: int, done: int) -> None:
-        """Begin, now that it is known how many rows there are and how many are done already."""
-        self._bar.start_task(self._task)
-        self._bar.update(self._task, total=total, completed=done)
-
-    def describe(self, text: str) -> None:
-        """Say what is going on."""
-        self._bar.update(self._task, description=text)
-
-    def __call__(self, rows: int, tokens: int) -> None:
-        """So many more rows and tokens are done."""
-        self._tokens += tokens
-        elapsed = self._bar.tasks[0].elapsed or 0
-        rate = f"{self._tokens / elapsed:,.0f}" if elapsed else "-"
-        self._bar.update(self._task, advance=rows, rate=rate)
-
-
-@contextmanager
-def progress_bar(
-    description: str, total: int | None, *, quiet: bool
-) -> Iterator[ProgressBar | LogLines]:
-    """A bar on standard error; a line now and then where that is no terminal. Without `total` it waits
-    for its plan."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    if not quiet and not console.is_terminal:
-        yield LogLines(warn, description, total)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows  {task.fields[rate]} tokens/s"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=quiet, transient=True) as bar:
-        yield ProgressBar(bar, description, total)
-
-
-@contextmanager
-def scoring_bar(
-    *, quiet: bool, at_first_shard: Callable[[], None] = lambda: None
-) -> Iterator[Watch]:
-    """What scoring tells: its progress, and why device and dtype were chosen."""
-    from saefilter.watch import Watch
-
-    with progress_bar("Scoring", None, quiet=quiet) as bar:
-
-        def plan(rows: int, done: int) -> None:
-            at_first_shard()
-            bar.plan(rows, done)
-
-        yield Watch(lambda text: warn(text, quiet=quiet), plan, bar, bar.describe)
 
 
 def strategy_options(telling: Given, judge: JudgeSettings | None) -> StrategyOptions:

@@ -18,10 +18,10 @@ from saefilter.cli.common import (
     judge_settings,
     output_console,
     print_json,
-    progress_bar,
     strategy_options,
     warn,
 )
+from saefilter.cli.progress import progress_bar
 from saefilter.described import as_fraction
 from saefilter.errors import SaefilterError, did_you_mean
 from saefilter.select.judge.settings import JudgeSettings

@@ -17,12 +17,12 @@ from saefilter.cli.common import (
     one_of,
     output_console,
     print_json,
-    progress_bar,
     refuse_overwrite_alone,
     warn,
 )
 from saefilter.cli.features import about_set, features
 from saefilter.cli.featuresets import SetArgument
+from saefilter.cli.progress import progress_bar
 from saefilter.curate.options import CurationOptions
 from saefilter.errors import SaefilterError
 from saefilter.settings import ScoreSettings

@@ -18,10 +18,10 @@ from saefilter.cli.common import (
     output_console,
     preset_of,
     print_json,
-    progress_bar,
     warn,
 )
 from saefilter.cli.contrast import contrast_of, given_columns, matched_rows
+from saefilter.cli.progress import progress_bar
 from saefilter.cli.root import App, Features
 from saefilter.curate.options import CurationOptions, Penalty
 from saefilter.errors import SaefilterError

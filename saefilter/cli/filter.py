@@ -18,12 +18,11 @@ from saefilter.cli.common import (
     judge_settings,
     output_console,
     print_json,
-    progress_bar,
-    scoring_bar,
     strategy_options,
     warn,
 )
 from saefilter.cli.kept import hub_repo, push, writer_of
+from saefilter.cli.progress import progress_bar, scoring_bar
 from saefilter.described import as_fraction, described
 from saefilter.errors import SaefilterError
 from saefilter.filtering.soft import SoftOptions
@@ -204,13 +203,15 @@ def filter_command(
     with progress_bar(f"Strategy {strategy}", None, quiet=silent) as bar:
         watch = Watch(lambda text: warn(text, quiet=silent), bar.plan, bar)
         result = write(
-            scores=opened, selection=selection, source_dataset=hub_name(input), watch=watch, decisions=decided,
+            scores=opened, selection=selection, decisions=decided, watch=watch,
+            source_dataset=hub_name(input),
         )  # fmt: skip
     pushed = push(result, repo)
     if as_json:
         print_json(_as_json(result, pushed))
     elif not quiet:
-        from saefilter.report.console import print_filter_result, print_next
+        from saefilter.report.console import print_next
+        from saefilter.report.console_filter import print_filter_result
 
         said = [] if made else [opened.provenance.note or ""]  # by who made the scores
         print_filter_result(output_console(), result, said)

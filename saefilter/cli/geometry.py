@@ -18,9 +18,9 @@ from saefilter.cli.common import (
     output_console,
     preset_of,
     print_json,
-    progress_bar,
     warn,
 )
+from saefilter.cli.progress import progress_bar
 from saefilter.columns import Columns
 from saefilter.curate.options import CurationOptions
 from saefilter.errors import SaefilterError

@@ -15,10 +15,10 @@ from saefilter.cli.common import (
     ask_and_say,
     output_console,
     print_json,
-    scoring_bar,
     warn,
 )
 from saefilter.cli.hints import after_score, no_option
+from saefilter.cli.progress import scoring_bar
 from saefilter.settings import ScoreSettings
 from saefilter.text import command_line, one_line
 

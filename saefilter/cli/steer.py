@@ -14,11 +14,11 @@ from saefilter.cli.common import (
     ask_and_say,
     output_console,
     print_json,
-    progress_bar,
     refuse_overwrite_alone,
 )
 from saefilter.cli.contrast import contrast_of
 from saefilter.cli.features import features
+from saefilter.cli.progress import progress_bar
 from saefilter.errors import SaefilterError
 from saefilter.settings import ScoreSettings
 

@@ -18,7 +18,8 @@ from scored import ROWS, write_scores
 
 from saefilter.filtering.job import FilterResult
 from saefilter.filtering.outputs import OutputPaths
-from saefilter.report.console import SafeConsole, print_filter_result, print_score_summary
+from saefilter.report.console import SafeConsole, print_score_summary
+from saefilter.report.console_filter import print_filter_result
 from saefilter.rows.read import Source
 from saefilter.scoring.summary import summarise
 from saefilter.text import json_safe, one_line
