@@ -1,6 +1,6 @@
 """What a report says should be done first, of files whose share of bad rows is known.
 
-    python -m benchmarks.advice DATA_FOLDER [--draws 5] [--write benchmarks/results/advice.md]
+    python -m benchmarks.advice DATA_FOLDER [--draws 10] [--write benchmarks/results/advice.md]
 
 The files are like those of drop_auto.py: one random half of Alpaca mixed with bad rows, the other half
 named by `--reference`. Each is scored and filtered as the commands do it, and the report's first advice is
@@ -32,6 +32,7 @@ from saefilter.scoring.score import score_file
 from saefilter.scoring.scorer import RowScorer
 from saefilter.select.strategies import Selection
 from saefilter.settings import ScoreSettings
+from saefilter.stats.auroc import wilson
 
 MARKER = "<!-- table: written by benchmarks/advice.py -->"
 SHARES = (0.05, 0.1, 0.2, 0.5)
@@ -61,7 +62,7 @@ class Draw:
         score_file(source, scores, self.scorer.settings, scorer=self.scorer, overwrite=True)
         result = filter_file(
             source, Scores.open(scores), self.folder / "out.jsonl", Selection(drop_frac=CUT),
-            overwrite=True,
+            overwrite=True, report_rows=0,
         )  # fmt: skip
         return advice(result.report)[0].do
 
@@ -79,11 +80,22 @@ def tables(folder: Path, count: int) -> Iterator[str]:
                 counts.setdefault((kind, share), Counter())[draw.said(bad, share)] += 1
             print(f"draw {seed + 1} of {count}", flush=True)
     scorer.close()
+    yield intervals(count)
+    yield ""
     advised = sorted({do for some in counts.values() for do in some})
     yield f"| bad rows | their share | {' | '.join(advised)} |"
     yield "| --- | --- |" + " --- |" * len(advised)
     for (kind, share), some in counts.items():
         yield f"| {kind} | {share:.0%} | {' | '.join(str(some[do]) for do in advised)} |"
+
+
+def intervals(count: int) -> str:
+    """How much so few files tell."""
+    most, least = wilson(0, count)[1], wilson(count, count)[0]
+    return (
+        f"Counts are of {count} files; 95 % intervals (Wilson): {count} of {count} is at least "
+        f"{least:.0%}, 0 of {count} at most {most:.0%}."
+    )
 
 
 def unlabelled(rows: Rows) -> Rows:
@@ -94,7 +106,7 @@ def unlabelled(rows: Rows) -> Rows:
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a report advises, by the true share")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--write", type=Path, help="document whose table is replaced")
     args = parser.parse_args()
     lines = list(tables(args.folder, args.draws))

@@ -120,7 +120,7 @@ def main() -> None:
             folder, "score", "tested.jsonl", "--preset", "smollm2-135m", "--model", model,
             "-o", "scores.parquet",
         )  # fmt: skip
-        names = ["closest", "loss", *LEARNING]
+        names = ["closest", "loss", "random", *LEARNING]
         results["bundled"] = compared(folder, model, "bundled", names)
         if args.both:
             results["half"] = compared(folder, model, "half", list(LEARNING))
